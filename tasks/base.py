@@ -1,0 +1,114 @@
+"""What is learned from what: a task's data, the share of one client, and the measures of success."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Labels = npt.NDArray[np.int64]
+
+
+class DataError(ValueError):
+    """Data that is missing or does not fit; the message says what was expected and where it was looked for."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in memory: raw ``features`` (N, ...) as stored on disk (uint8 for images), ``labels`` (N,)."""
+
+    features: Tensor
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        if len(self.features) != len(self.labels):
+            raise DataError(f"{len(self.features)} examples but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "Examples":
+        """Return the examples at ``indices``, in that order."""
+        return Examples(self.features[torch.from_numpy(indices)], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """The share of one client: the labels it was given (possibly wrong) and each example's id in the whole set.
+
+    True labels are deliberately not here: what only measurement may see never reaches a method.
+    """
+
+    client: int
+    features: Tensor
+    labels: Labels
+    ids: npt.NDArray[np.int64]
+    num_classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def class_counts(self) -> Labels:
+        """Return how many examples carry each given label, (num_classes,)."""
+        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+
+class Task(ABC):
+    """One learning problem. Subclass this to bring your own; see ``tasks/image.py`` for two of them."""
+
+    class_names: tuple[str, ...]
+    default_model: str
+    input_shape: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def train_examples(self) -> Examples:
+        """Load the examples that are divided among the clients (simulation).
+
+        Raises
+        ------
+        DataError
+            If the data is not where the configuration says.
+        """
+
+    @abstractmethod
+    def test_examples(self) -> Examples:
+        """Load the clean examples that only the server's evaluation sees.
+
+        Raises
+        ------
+        DataError
+            If the data is not where the configuration says.
+        """
+
+    def check(self) -> None:
+        """Raise ``DataError`` if the data cannot be there. Cheap: called before any client starts."""
+        return
+
+    @abstractmethod
+    def prepare(self, features: Tensor) -> Tensor:
+        """Turn a raw batch (N, ...), already on its device, into the float32 input of a model."""
+
+    def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a randomly changed copy of a raw training batch; the default changes nothing."""
+        return features
+
+    @abstractmethod
+    def build_model(self, name: str, args: str) -> nn.Module:
+        """Build the named model ("auto" = ``default_model``) for this task's inputs and classes.
+
+        Raises
+        ------
+        PluginError
+            If the model is unknown or its arguments do not fit.
+        """
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return the measures of ``logits`` (N, K) against true ``labels`` (N,); higher is better."""
+        return {"accuracy": (logits.argmax(1) == labels).double().mean().item()}
