@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tasks.metrics import classification_metrics
+
 Labels = npt.NDArray[np.int64]
 
 
@@ -77,6 +79,10 @@ class Task(ABC):
             If the data is not where the configuration says.
         """
 
+    def train_ids(self) -> npt.NDArray[np.int64]:
+        """Return the id of each training example, (n,): its place in the published order unless a task says else."""
+        return np.arange(len(self.train_examples()))
+
     @abstractmethod
     def test_examples(self) -> Examples:
         """Load the clean examples that only the server's evaluation sees.
@@ -111,4 +117,4 @@ class Task(ABC):
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the measures of ``logits`` (N, K) against true ``labels`` (N,); higher is better."""
-        return {"accuracy": (logits.argmax(1) == labels).double().mean().item()}
+        return classification_metrics(logits, labels)

@@ -6,7 +6,7 @@ import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Registry(Generic[T]):
         if name in self._entries:
             return self._entries[name].factory
         if ":" in name:
-            return load_object(name, self.kind)
+            return cast(Callable[..., T], load_object(name, self.kind))
         raise PluginError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
 
     def build(self, name: str, args: str | Mapping[str, Any] = "", **context: Any) -> T:
@@ -71,15 +71,30 @@ class Registry(Generic[T]):
         """
         factory = self.find(name)
         given = parse_args(args) if isinstance(args, str) else dict(args)
-        accepted = inspect.signature(factory).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        offered = {key: value for key, value in context.items() if takes_any or key in accepted}
+        accepted = accepted_names(factory)
+        offered = {key: value for key, value in context.items() if key in accepted}
+        if offered.keys() & given.keys():
+            taken = ", ".join(sorted(offered.keys() & given.keys()))
+            raise PluginError(f"{self.kind} {name!r}: {taken} is set by the run itself, not by arguments")
         try:
             inspect.signature(factory).bind(**offered, **given)
             return factory(**offered, **given)
         except (TypeError, ValueError) as error:
             own = [key for key in accepted if key not in context]
             raise PluginError(f"{self.kind} {name!r}: {error} (its arguments: {', '.join(own) or 'none'})") from error
+
+
+def accepted_names(factory: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments that a factory takes; a class with ``**kwargs`` takes those of its bases too."""
+    bases = factory.__mro__[:-1] if inspect.isclass(factory) else ()
+    layers: list[Any] = [vars(base)["__init__"] for base in bases if "__init__" in vars(base)]
+    names: list[str] = []
+    for layer in layers or [factory]:
+        parameters = inspect.signature(layer).parameters.values()
+        names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(dict.fromkeys(names))
 
 
 def parse_args(text: str) -> dict[str, Any]:
@@ -91,7 +106,7 @@ def parse_args(text: str) -> dict[str, Any]:
         If the text is not inline TOML.
     """
     try:
-        return tomllib.loads(f"args = {{ {text} }}")["args"]  # type: ignore[no-any-return]
+        return cast(dict[str, Any], tomllib.loads(f"args = {{ {text} }}")["args"])
     except tomllib.TOMLDecodeError as error:
         raise PluginError(f"arguments {text!r} are not inline TOML like 'power = 2.0, clip = true': {error}") from error
 

@@ -1,0 +1,49 @@
+"""Label noise: what makes a client's labels wrong (``NOISES``), and which client gets how much (``LAWS``)."""
+
+from tasks.noise.asymmetric import Asymmetric
+from tasks.noise.base import (
+    NOISES,
+    LabelNoise,
+    NoiseError,
+    NoiseWarning,
+    dominant,
+    realised_rate,
+)
+from tasks.noise.classwise import ClassConditional, MatrixNoise, NoNoise, PairFlip, Symmetric, SymmetricAll
+from tasks.noise.clients import FederatedNoise, obeys_law
+from tasks.noise.groups import mixed
+from tasks.noise.human import HumanNoise, human_labels
+from tasks.noise.instance import InstanceNoise, part_dependent_labels
+from tasks.noise.laws import LAWS, NoiseLaw
+from tasks.noise.masks import MaskNoise
+from tasks.noise.open_set import OpenSetNoise, replace_examples
+from tasks.noise.published import class_quota_labels
+
+__all__ = [
+    "LAWS",
+    "NOISES",
+    "Asymmetric",
+    "ClassConditional",
+    "FederatedNoise",
+    "HumanNoise",
+    "InstanceNoise",
+    "LabelNoise",
+    "MaskNoise",
+    "MatrixNoise",
+    "NoNoise",
+    "NoiseError",
+    "NoiseLaw",
+    "NoiseWarning",
+    "OpenSetNoise",
+    "PairFlip",
+    "Symmetric",
+    "SymmetricAll",
+    "class_quota_labels",
+    "dominant",
+    "human_labels",
+    "mixed",
+    "obeys_law",
+    "part_dependent_labels",
+    "realised_rate",
+    "replace_examples",
+]

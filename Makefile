@@ -1,0 +1,52 @@
+# Everything from a fresh checkout: `make demo` or `make test`. Needs Python 3.11 to 3.13 with venv and pip, nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint constraints clean
+
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+BIN := .venv/bin
+# Exists only after a complete installation; its name records the Python version.
+INSTALLED := .venv/installed-$(VERSION)
+USABLE = { [ "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$(VERSION)" ] && \
+	{ $(BIN)/python -m uv --version || $(BIN)/python -m pip --version; }; } >/dev/null 2>&1
+
+help:
+	@echo "make demo         set up, then train the demo federation"
+	@echo "make test         set up, then run linters, type checker and all tests"
+	@echo "make lint         set up, then only linters and type checker"
+	@echo "make constraints  pin the versions that are installed now"
+	@echo "make clean        remove the environment and all caches (not runs/ or data/)"
+	@echo "Another Python:   make test PYTHON=python3.12"
+
+demo: $(INSTALLED)
+	$(BIN)/winnow run demo
+
+test: $(INSTALLED) lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# uv and not pip, because pip would take a torch for CPUs from a local folder where there is one, which breaks
+# torchvision. An environment that an interruption left half-made is completed, one of another Python made again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Winnow needs Python 3.11 to 3.13, and $(PYTHON) is '$(VERSION)': make ... PYTHON=python3.12" >&2; exit 1; }
+	@rm -f .venv/installed-*
+	@$(USABLE) || $(PYTHON) -m venv --clear .venv || \
+		{ echo "Python's venv is missing: apt-get install python3-venv, or your system's equivalent" >&2; exit 1; }
+	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/python -m uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[simulation,report,dev]"
+	@touch $@
+
+constraints: $(INSTALLED)
+	$(BIN)/python -m uv pip freeze --python $(BIN)/python --exclude-editable | grep -vE '^(nvidia-|cuda-|triton)' > .venv/pinned
+	{ echo "# Versions known to work together; made by 'make constraints'. GPU packages follow from torch and the platform."; \
+		cat .venv/pinned; } > constraints.txt
+	@touch $(INSTALLED)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,173 @@
+"""Losses of the label's own probability p: the cross-entropy family and the asymmetric losses."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from client_app.losses import formulas
+from client_app.losses.base import LabelLoss, expect
+
+
+@dataclass(frozen=True)
+class CrossEntropy(LabelLoss):
+    """Cross-entropy, -log p; not robust: an outlier's loss has no bound."""
+
+    linear: ClassVar[bool] = True
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return -log p."""
+        return formulas.cross_entropy(log_p)
+
+
+@dataclass(frozen=True)
+class Focal(LabelLoss):
+    """Focal loss, -(1-p)^gamma log p; gamma = 0 is cross-entropy.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+    ``detach_modulator`` (default) takes (1-p)^gamma as a constant in the gradient, as the code behind the published
+    results of NFL and ANL does; False gives the true derivative of the formula. Values are the same.
+    """
+
+    gamma: float = 0.5
+    detach_modulator: bool = True
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        expect(self.gamma >= 0, f"gamma must be at least 0, got {self.gamma}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return -(1-p)^gamma log p."""
+        return formulas.focal(log_p, self.gamma, self.detach_modulator)
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(LabelLoss):
+    """Mean absolute error, scale (1-p): symmetric, robust, slow to learn.
+
+    Ghosh, Kumar and Sastry, "Robust Loss Functions under Label Noise for Deep Neural Networks", AAAI 2017.
+    ``scale`` = 1 is what the APL and ANL codes use; 2 is the papers' sum_k |p_k - q_k|. For a label distribution q
+    the loss is scale/2 sum_k |p_k - q_k|.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        expect(self.scale > 0, f"scale must be positive, got {self.scale}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return scale (1-p)."""
+        return formulas.mean_absolute_error(log_p, self.scale)
+
+    def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
+        """Return the loss (N, *D) of the given labels or label distributions."""
+        if target.is_floating_point():
+            return self.scale / 2 * (log_probs.exp() - target).abs().sum(1)
+        return super().formula(log_probs, target)
+
+
+@dataclass(frozen=True)
+class GeneralizedCrossEntropy(LabelLoss):
+    """Generalized cross-entropy, (1-p^q)/q; q -> 0 is cross-entropy, q = 1 is MAE.
+
+    Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training DNNs with Noisy Labels", NeurIPS 2018.
+    p is clipped at 1e-7: less likely labels give no gradient.
+    """
+
+    q: float = 0.7
+
+    def __post_init__(self) -> None:
+        expect(0 < self.q <= 1, f"q must be in (0, 1], got {self.q}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return (1-p^q)/q."""
+        return formulas.generalized_cross_entropy(log_p, self.q)
+
+
+@dataclass(frozen=True)
+class PartiallyHuberisedCrossEntropy(LabelLoss):
+    """Partially Huberised cross-entropy: -log p, linear in p below p = 1/tau; tau = 1 is MAE.
+
+    tau -> infinity is cross-entropy. Menon et al., "Can gradient clipping mitigate label noise?", ICLR 2020.
+    """
+
+    tau: float = 2.0
+
+    def __post_init__(self) -> None:
+        expect(self.tau >= 1, f"tau must be at least 1, got {self.tau}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return -log p, or its tangent at 1/tau for smaller p."""
+        return formulas.partially_huberised_cross_entropy(log_p, self.tau)
+
+
+@dataclass(frozen=True)
+class TaylorCrossEntropy(LabelLoss):
+    """Taylor cross-entropy, sum_{i=1..t} (1-p)^i / i; t = 1 is MAE, t -> infinity cross-entropy.
+
+    Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?", IJCAI 2020. Not the Taylor softmax.
+    """
+
+    t: int = 2
+
+    def __post_init__(self) -> None:
+        expect(isinstance(self.t, int) and self.t >= 1, f"t, a number of terms, must be an integer >= 1, got {self.t}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return the first t terms of the series of -log p around p = 1."""
+        return formulas.taylor_cross_entropy(log_p, self.t)
+
+
+@dataclass(frozen=True)
+class AsymmetricGeneralizedCrossEntropy(LabelLoss):
+    """Asymmetric generalized cross-entropy, ((a+1)^q - (a+p)^q)/q; q = 1 is MAE, a -> 0 GCE.
+
+    Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021.
+    """
+
+    a: float = 0.6
+    q: float = 0.6
+
+    def __post_init__(self) -> None:
+        expect(self.a > 0, f"a must be positive, got {self.a}")
+        expect(self.q > 0, f"q must be positive, got {self.q}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return ((a+1)^q - (a+p)^q)/q."""
+        return formulas.asymmetric_generalized_cross_entropy(log_p, self.a, self.q)
+
+
+@dataclass(frozen=True)
+class AsymmetricUnhinged(LabelLoss):
+    """Asymmetric unhinged loss, ((a-p)^q - (a-1)^q)/q; q = 1 is MAE.
+
+    Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021.
+    """
+
+    a: float = 5.5
+    q: float = 3.0
+
+    def __post_init__(self) -> None:
+        expect(self.a > 1, f"a must be above 1, got {self.a}")
+        expect(self.q > 0, f"q must be positive, got {self.q}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return ((a-p)^q - (a-1)^q)/q."""
+        return formulas.asymmetric_unhinged(log_p, self.a, self.q)
+
+
+@dataclass(frozen=True)
+class AsymmetricExponential(LabelLoss):
+    """Asymmetric exponential loss, exp(-p/a); for large a, a x loss is MAE up to a constant.
+
+    Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021.
+    """
+
+    a: float = 2.5
+
+    def __post_init__(self) -> None:
+        expect(self.a > 0, f"a must be positive, got {self.a}")
+
+    def value(self, log_p: Tensor) -> Tensor:
+        """Return exp(-p/a)."""
+        return formulas.asymmetric_exponential(log_p, self.a)

@@ -1,0 +1,63 @@
+"""What a client does in a round: the interface of all client methods.
+
+A method is init and fit with explicit state: ``init_state`` once, then ``fit`` takes the state and returns the
+next one. The state is a dictionary of arrays, so that it can be kept between rounds and across restarts.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from client_app.losses import Objective
+from client_app.trainer import LocalData, Trainer
+from tasks.base import ClientData
+
+State = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the server asks of one client in one round.
+
+    ``role`` is clean, noisy or unknown; ``stream`` is (seed, client, round); ``config`` holds whatever else
+    the strategy sent.
+    """
+
+    server_round: int
+    learning_rate: float
+    stream: tuple[int, ...]
+    role: str = "unknown"
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a method works with: the trainer, the objective and the data on the device."""
+
+    trainer: Trainer
+    objective: Objective
+    local: LocalData
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The next state and the measures to report; the model is trained in place."""
+
+    metrics: dict[str, float]
+    state: State = field(default_factory=dict)
+
+
+class ClientMethod(ABC):
+    """Subclass this to bring your own method; :class:`client_app.methods.sgd.LocalSGD` is the shortest one."""
+
+    def init_state(self, data: ClientData) -> State:
+        """Return the state before the first round; the default method keeps none."""
+        return {}
+
+    @abstractmethod
+    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+        """Train ``model``, which holds the received global weights, in place."""

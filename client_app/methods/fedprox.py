@@ -1,0 +1,28 @@
+"""FedProx (Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, MLSys 2020)."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from client_app.losses import L2ToGlobal
+from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.sgd import train
+
+
+@dataclass(frozen=True)
+class FedProx(ClientMethod):
+    """Keep the local model near the global one: adds (mu / 2) ||w - w_global||^2, squared as in the paper.
+
+    mu = 0 is plain local training. A strategy that sends ``proximal-mu``, as Flower's FedProx does, overrides it.
+    """
+
+    mu: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.mu < 0:
+            raise ValueError(f"mu = {self.mu}: must be at least 0")
+
+    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+        """Train in place; see :class:`ClientMethod`."""
+        mu = float(str(plan.config.get("proximal-mu", self.mu)))
+        return train(model, kit, plan, kit.objective.with_penalty(mu, L2ToGlobal()))

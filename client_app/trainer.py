@@ -1,0 +1,158 @@
+"""Local training in plain PyTorch: the reference path, on any device."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from client_app.losses import Objective
+from tasks.base import ClientData, Task
+from tasks.seeds import torch_seed
+from tasks.settings import TrainSettings
+
+Anchor = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """A client's examples on its device: raw ``features`` (n, ...) and given ``labels`` (n,)."""
+
+    features: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an epoch loop did: mean loss over all examples seen, and the number of optimizer steps."""
+
+    loss: float
+    steps: int
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the wanted device; ``auto`` takes cuda, then mps, then cpu.
+
+    Raises
+    ------
+    ValueError
+        If a device is asked for that this machine does not have.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, here in present.items() if here))
+    if not present[wanted]:
+        here = ", ".join(name for name, is_here in present.items() if is_here)
+        raise ValueError(f"train.device = {wanted!r}, but this machine has only: {here}")
+    return torch.device(wanted)
+
+
+def to_device(data: ClientData, device: torch.device) -> LocalData:
+    """Copy a client's examples to its device, where they stay for the round."""
+    return LocalData(data.features.to(device), torch.from_numpy(data.labels).to(device))
+
+
+def learning_rate(options: TrainSettings, server_round: int, num_rounds: int) -> float:
+    """Return the learning rate of a round (1-based): constant, cosine to zero, or divided at every step.
+
+    Cosine: rate * (1 + cos(pi * (r - 1) / R)) / 2 (Loshchilov and Hutter, ICLR 2017, without restarts).
+    """
+    if options.schedule == "cosine":
+        horizon = options.schedule_rounds or num_rounds
+        return options.learning_rate * (1 + math.cos(math.pi * min(server_round - 1, horizon) / horizon)) / 2
+    if options.schedule == "step":
+        return float(options.learning_rate * options.step_factor ** ((server_round - 1) // options.step_rounds))
+    return options.learning_rate
+
+
+def make_optimizer(model: nn.Module, options: TrainSettings, rate: float) -> torch.optim.Optimizer:
+    """Return a fresh optimizer: its state never outlives a round."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=options.momentum, weight_decay=options.weight_decay)
+    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, rate, weight_decay=options.weight_decay)
+
+
+class Trainer:
+    """Runs epochs of one client in one round; every random draw comes from (seed, "train", client, round)."""
+
+    def __init__(self, task: Task, options: TrainSettings, device: torch.device) -> None:
+        self.task = task
+        self.options = options
+        self.device = device
+
+    def fit(
+        self,
+        model: nn.Module,
+        data: LocalData,
+        objective: Objective,
+        anchor: Anchor,
+        rate: float,
+        stream: tuple[int, ...],
+    ) -> Trained:
+        """Train ``model`` in place for the configured epochs at learning rate ``rate``.
+
+        ``anchor`` holds the received global parameters by name; ``stream`` is (seed, client, round).
+        """
+        model.to(self.device).train()
+        seed, *names = stream
+        torch.manual_seed(torch_seed(seed, "dropout", *names))
+        optimizer = make_optimizer(model, self.options, rate)
+        total = torch.zeros((), device=self.device)
+        seen = steps = 0
+        for batch, features in self.batches(model, data, torch_seed(seed, "train", *names)):
+            loss = self.step(model, optimizer, objective, features, data.labels[batch], anchor)
+            total += loss.detach() * len(batch)
+            seen, steps = seen + len(batch), steps + 1
+        return Trained(total.item() / max(seen, 1), steps)
+
+    def batches(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (indices, augmented raw features) of every batch of every epoch, reshuffled each epoch."""
+        order = torch.Generator().manual_seed(seed)
+        changes = torch.Generator(self.device).manual_seed(seed)
+        for _ in range(self.options.epochs):
+            shuffled = torch.randperm(len(data), generator=order).to(self.device)
+            for batch in self._split(shuffled, has_batch_norm(model)):
+                features = data.features[batch]
+                yield batch, self.task.augment(features, changes) if self.options.augment else features
+
+    def _split(self, shuffled: Tensor, batch_norm: bool) -> list[Tensor]:
+        size = self.options.batch_size
+        parts = list(shuffled.split(size))
+        short = len(parts) > 1 and len(parts[-1]) < size
+        if short and (self.options.drop_last or (batch_norm and len(parts[-1]) == 1)):
+            parts.pop()  # BatchNorm cannot normalise a single example
+        return parts
+
+    def step(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        features: Tensor,
+        labels: Tensor,
+        anchor: Anchor,
+    ) -> Tensor:
+        """Take one optimizer step and return the objective before it."""
+        optimizer.zero_grad(set_to_none=True)
+        inputs = self.task.prepare(features)
+        if objective.needs_inputs:
+            inputs.requires_grad_()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            logits = model(inputs)
+        value = objective(logits.float(), labels, model, anchor, inputs=inputs)
+        value.backward()  # type: ignore[no-untyped-call]
+        if self.options.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), self.options.clip_norm)
+        optimizer.step()
+        return value
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Tell whether the model normalises over the batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

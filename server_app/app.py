@@ -1,0 +1,40 @@
+"""The ServerApp: from Flower's run configuration to one run, or to several arms one after the other."""
+
+import json
+import os
+from logging import WARNING
+
+from flwr.app import Context
+from flwr.common.logger import log
+from flwr.serverapp import Grid, ServerApp
+
+from server_app.checks import check_arms
+from server_app.report import comparison_table
+from server_app.run import play_run
+from tasks.config import arms, without_effect
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Check the whole configuration, then play every arm with the same clients.
+
+    Raises
+    ------
+    ConfigError
+        Before any client starts, with every error found.
+    """
+    flat = dict(context.run_config)
+    checked = check_arms(flat)
+    for name, settings in checked.items():
+        for warning in without_effect(settings):
+            log(WARNING, "%s", f"{name}: {warning}" if name else warning)
+    runs = [
+        play_run(grid, settings, name, json.dumps({"arms": "", **arms(flat)[name]}))
+        for name, settings in checked.items()
+    ]
+    if len(runs) > 1:
+        print(f"\n{comparison_table(runs)}", flush=True)
+    for path in runs:
+        print(f"Run directory: {os.fspath(path)}", flush=True)

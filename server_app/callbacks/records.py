@@ -1,0 +1,53 @@
+"""metrics.jsonl and clients.jsonl: one line per round, and one per client and round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from server_app.callbacks.base import Callback
+from server_app.run_directory import CLIENTS, METRICS
+
+if TYPE_CHECKING:
+    from server_app.loop import RunState
+
+
+class Records(Callback):
+    """Writes both files as the run goes on. Round 0 of clients.jsonl is the roster."""
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
+        """Append this round's lines."""
+        state.directory.append(METRICS, [metrics])
+        lines = _roster_lines(state) if state.server_round == 0 else _client_lines(state)
+        state.directory.append(CLIENTS, lines)
+        state.directory.update_status(rounds_done=state.server_round, best_round=state.best_round)
+        return ""
+
+
+def _roster_lines(state: RunState) -> list[dict[str, Any]]:
+    return [
+        {
+            "round": 0,
+            "client": entry.client,
+            "examples": entry.examples,
+            "noise_rate": entry.noise_rate,
+            "classes": entry.classes,
+        }
+        for entry in state.roster.clients
+    ]
+
+
+def _client_lines(state: RunState) -> list[dict[str, Any]]:
+    report = state.report
+    examples = state.roster.examples()
+    return [
+        {
+            "round": state.server_round,
+            "client": client,
+            "examples": report.examples.get(client, examples.get(client)),
+            "weight": report.weights.get(client),
+            "distance": report.distances.get(client),
+            "quarantine": report.quarantined.get(client),
+            "train_loss": report.metrics.get(client, {}).get("train-loss"),
+        }
+        for client in sorted(report.examples.keys() | report.quarantined.keys())
+    ]

@@ -1,0 +1,92 @@
+"""The whole configuration, checked before any client starts; all errors at once."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from client_app import losses
+from client_app.methods import METHODS
+from client_app.trainer import pick_device
+from server_app.strategy import build_strategy
+from tasks.base import DataError
+from tasks.config import ConfigError, Flat, Value, arms, read
+from tasks.partition import PARTITIONS
+from tasks.settings import Settings
+from tasks.shares import divide, federated_noise, load_task
+
+
+def check(flat: Mapping[str, Value]) -> Settings:
+    """Return the settings of one arm, after building every part once.
+
+    Raises
+    ------
+    ConfigError
+        With every error found: keys, types, ranges, names, arguments, missing data, impossible partitions.
+    """
+    settings, errors = read(flat)
+    errors += _plugin_errors(settings)
+    if settings.federation.min_replies > settings.federation.num_clients:
+        errors.append(
+            f"federation.min-replies = {settings.federation.min_replies}: at most the number of clients "
+            f"that train in a round, federation.num-clients = {settings.federation.num_clients}"
+        )
+    if settings.run.resume and not Path(settings.run.resume).is_dir():
+        errors.append(f"run.resume = {settings.run.resume!r}: no such run directory")
+    if errors:
+        raise ConfigError(list(dict.fromkeys(errors)))
+    return settings
+
+
+def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:
+    """Return the settings of every arm by name; errors name their arm.
+
+    Raises
+    ------
+    ConfigError
+        With the errors of all arms.
+    """
+    checked: dict[str, Settings] = {}
+    errors: list[str] = []
+    for name, changes in arms(flat).items():
+        try:
+            checked[name] = check(arm_config(flat, changes))
+        except ConfigError as error:
+            errors += [f"arm {name!r}: {line}" if name else line for line in error.errors]
+    if checked and len(arms(flat)) > 1 and flat.get("run.resume"):
+        errors.append("run.resume continues one run: leave out arms")
+    if errors:
+        raise ConfigError(errors)
+    return checked
+
+
+def arm_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
+    """Return the configuration of one arm."""
+    return {**flat, "arms": "", **changes}
+
+
+def _plugin_errors(settings: Settings) -> list[str]:
+    errors: list[str] = []
+
+    def attempt(part: str, build: Callable[[], object]) -> bool:
+        try:
+            build()
+        except (ValueError, DataError) as error:
+            errors.append(f"{part}: {error}")
+            return False
+        return True
+
+    clients = settings.federation.num_clients
+    attempt("train.device", lambda: pick_device(settings.train.device))
+    attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
+    attempt("strategy", lambda: build_strategy(settings))
+    partition = attempt("partition", lambda: PARTITIONS.build(settings.partition.name, settings.partition.args))
+    if attempt("task", lambda: load_task(settings.task).check()):
+        task = load_task(settings.task)
+        choice = settings.loss
+        attempt("model", lambda: task.build_model(settings.model.name, settings.model.args))
+        attempt("loss", lambda: losses.build(choice.name, task.num_classes, choice.args, preset=choice.preset))
+        noise = federated_noise(settings)
+        if attempt("noise.law", noise.rates):
+            attempt("noise", lambda: [noise.of(client) for client in range(clients)])
+        if partition:
+            attempt("partition", lambda: divide(settings.task, settings.partition, clients, settings.seed))
+    return errors

@@ -1,0 +1,39 @@
+"""``winnow doctor``: does this machine have what a run needs, and what to do where it does not."""
+
+import argparse
+from collections.abc import Callable, Iterator
+
+from server_app.command import machine, packages
+from server_app.command.findings import FAIL, Finding
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    packages.python,
+    packages.requirements,
+    packages.torch_works,
+    packages.flower_programs,
+    machine.devices,
+    machine.memory,
+    machine.disk,
+    machine.ports,
+    machine.data,
+)
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    text = "Check Python, packages, devices, disk, ports and data; exit with 1 if something needed is broken."
+    parser = commands.add_parser(
+        "doctor", help="check this machine", description=text, epilog="example:  winnow doctor"
+    )
+    parser.set_defaults(action=main)
+
+
+def main(_args: argparse.Namespace) -> int:
+    """Print every finding as soon as it is known."""
+    failed = False
+    for check in CHECKS:
+        for finding in check():
+            print(finding, flush=True)
+            failed |= finding.level == FAIL
+    print("Something needed is broken: see FAIL above." if failed else "Nothing needed is broken.")
+    return int(failed)

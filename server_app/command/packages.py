@@ -1,0 +1,113 @@
+"""What ``winnow doctor`` checks of Python, the installed packages and Flower's programs."""
+
+import os
+import platform
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from importlib import import_module, metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from server_app.command.findings import FAIL, OK, WARN, Finding
+
+DISTRIBUTION = "winnow"
+OPTIONAL = {"simulation": "winnow run", "report": "charts in report.html"}
+PROGRAMS = ("flwr", "flower-superlink", "flower-superexec", "flower-supernode", "flwr-simulation")
+INSTALL = "pip install -e '.[simulation,report]'"
+MISMATCH = "torchvision::nms does not exist"
+
+
+def python() -> Iterator[Finding]:
+    """Compare the running Python with the versions that the project supports."""
+    wanted, found = metadata.metadata(DISTRIBUTION).get("Requires-Python", ""), platform.python_version()
+    if SpecifierSet(wanted).contains(found, prereleases=True):
+        yield Finding(OK, "python", found)
+    else:
+        yield Finding(FAIL, "python", f"{found}, expected {wanted}", "make .venv again with such a Python")
+
+
+def requirements() -> Iterator[Finding]:
+    """Compare the installed packages with the ranges that the project declares."""
+    for text in metadata.requires(DISTRIBUTION) or []:
+        requirement = Requirement(text)
+        extra = next((name for name in OPTIONAL if _applies(requirement, name)), "")
+        if _applies(requirement, "") or extra:
+            yield requirement_finding(requirement, "" if _applies(requirement, "") else extra)
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def requirement_finding(requirement: Requirement, extra: str) -> Finding:
+    """Compare one installed package with its range; ``extra`` is the optional feature that needs it, if one does."""
+    name, wanted = requirement.name, str(requirement.specifier) or "any version"
+    subject = name + (f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else "")
+    level, purpose = (WARN, f" for {OPTIONAL[extra]}") if extra else (FAIL, "")
+    try:
+        found = metadata.version(name)
+        missing = [part for part in requirement.extras for part in _missing(name, part)]
+    except metadata.PackageNotFoundError:
+        return Finding(level, subject, f"missing, needed{purpose}", INSTALL)
+    if missing:
+        return Finding(level, subject, f"{', '.join(missing)} missing, needed{purpose}", INSTALL)
+    if not requirement.specifier.contains(found, prereleases=True):
+        return Finding(level, subject, f"{found}, expected {wanted}{purpose}", INSTALL)
+    return Finding(OK, subject, found)
+
+
+def _missing(name: str, extra: str) -> list[str]:
+    """Return the packages that an extra of an installed package lacks."""
+    needed = [Requirement(text) for text in metadata.requires(name) or []]
+    return [
+        each.name for each in needed if _applies(each, extra) and not _applies(each, "") and not _installed(each.name)
+    ]
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def torch_works() -> Iterator[Finding]:
+    """Import torch and torchvision and let both compute: they load separately built libraries."""
+    try:
+        torch = import_module("torch")
+        total = float((torch.ones(2, 2) @ torch.ones(2, 2)).sum())
+        assert total == 8.0, f"torch computes 8 as {total}"
+        boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+        assert import_module("torchvision").ops.nms(boxes, torch.ones(1), 0.5).tolist() == [0]
+        yield Finding(OK, "torch and torchvision", "import and compute")
+    except Exception as error:  # whatever a broken binary raises belongs in the report
+        yield Finding(FAIL, "torch and torchvision", f"{type(error).__name__}: {error}", torch_remedy(str(error)))
+
+
+def torch_remedy(message: str) -> str:
+    """Return what to do about an error of torch or torchvision."""
+    if MISMATCH in message:
+        return "they are of different builds (such as CPU and CUDA): uv pip install --reinstall torch torchvision"
+    return "uv pip install --reinstall torch torchvision"
+
+
+def flower_programs() -> Iterator[Finding]:
+    """Look for Flower's programs beside this Python and on PATH, where Flower itself looks for them."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    missing = [name for name in PROGRAMS if not (scripts / name).exists()]
+    elsewhere = [name for name in PROGRAMS if not _same(shutil.which(name), scripts / name)]
+    if missing:
+        yield Finding(FAIL, "flower programs", f"{', '.join(missing)} not in {scripts}", INSTALL)
+    elif elsewhere:
+        text = f"{', '.join(elsewhere)} on PATH missing or of another Python (winnow run does not mind, flwr run does)"
+        yield Finding(WARN, "flower programs", text, f"source {scripts / 'activate'}")
+    else:
+        yield Finding(OK, "flower programs", f"on PATH, in {scripts}")
+
+
+def _same(found: str | None, expected: Path) -> bool:
+    return found is not None and os.path.realpath(found) == os.path.realpath(expected)

@@ -1,0 +1,191 @@
+"""A Flower SuperLink for one run: started in a neutral folder on a free port, and ended with all that it started.
+
+``flwr run`` alone leaves a daemon behind, found again by its port only, whatever its code, folder or environment.
+Here SuperLink and SuperExec are children of this process; the SuperExec watches us, so it ends even if we are killed.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from server_app.command.processes import POLL_SECONDS, ProcessGroup
+
+CONNECTION = "winnow"
+START_SECONDS = 60.0
+LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
+}
+
+
+class SuperLinkError(RuntimeError):
+    """Flower's own processes do not work; the message holds what they wrote."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default."""
+
+    home: Path
+    address: str
+    environment: Mapping[str, str]
+    processes: ProcessGroup
+
+    @property
+    def folder(self) -> Path:
+        """The neutral working directory, empty."""
+        return self.home / "cwd"
+
+    def check(self) -> None:
+        """Raise :class:`SuperLinkError` if the SuperLink or its SuperExec has ended."""
+        for program in self.processes.programs[:2]:
+            if program.poll() is not None:
+                name = Path(str(program.args[0])).name if isinstance(program.args, list) else str(program.args)
+                raise SuperLinkError(f"{name} ended with exit code {program.returncode}:\n{self.last_lines(name)}")
+
+    def last_lines(self, name: str, count: int = 15) -> str:
+        """Return the end of what a program wrote."""
+        return "\n".join((self.home / f"{name}.log").read_text(errors="replace").splitlines()[-count:])
+
+    def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
+        """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
+        command = [program_path(name), *arguments]
+        return self.processes.start(command, self.environment, self.folder, subprocess.PIPE, errors)
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """Run a ``flwr`` command and return its JSON reply.
+
+        Raises
+        ------
+        SuperLinkError
+            If it replies with an error, or with anything but JSON.
+        """
+        output, errors = self.start("flwr", *arguments, "--format", "json", errors=subprocess.PIPE).communicate()
+        try:
+            reply: dict[str, Any] = json.loads(output)
+        except json.JSONDecodeError:
+            reply = {"error-message": output + errors}
+        if not reply.get("success"):
+            raise SuperLinkError(f"flwr {arguments[0]}: {str(reply.get('error-message', reply)).strip()}")
+        return reply
+
+    def wait_until_ready(self) -> None:
+        """Wait until the SuperLink answers.
+
+        Raises
+        ------
+        SuperLinkError
+            If it ends, or does not answer within a minute.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not _healthy(self.address):
+            self.check()
+            if time.monotonic() > deadline:
+                lines = self.last_lines("flower-superlink")
+                raise SuperLinkError(f"flower-superlink did not answer within {START_SECONDS:g} s:\n{lines}")
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connection]:
+    """Run a simulating SuperLink while the block runs; ``extra`` are more environment variables.
+
+    It is being started when the block begins: call :meth:`Connection.wait_until_ready` before using it.
+
+    Raises
+    ------
+    SuperLinkError
+        If Flower is not installed, or a process cannot be ended.
+    """
+    home = _short_temporary_folder()
+    processes = ProcessGroup()
+    try:
+        connection = Connection(home, f"127.0.0.1:{free_port()}", _environment(home, extra or {}), processes)
+        _start(connection)
+        yield connection
+    finally:
+        survivors = processes.stop()
+        shutil.rmtree(home, ignore_errors=True)
+        if survivors:
+            raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
+
+
+def program_path(name: str) -> str:
+    """Return the path of a Flower program of this installation.
+
+    Raises
+    ------
+    SuperLinkError
+        If it is not there.
+    """
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
+        raise SuperLinkError(f"{path} is missing: reinstall with  pip install -e '.[simulation]'")
+    return str(path)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _short_temporary_folder() -> Path:
+    home = Path(tempfile.mkdtemp(prefix="winnow-"))
+    if len(str(home)) > LONGEST_HOME:
+        home.rmdir()
+        home = Path(tempfile.mkdtemp(prefix="winnow-", dir="/tmp"))
+    return home
+
+
+def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path, "NO_PROXY": direct, "no_proxy": direct}
+    return {**os.environ, **QUIET, **own, **extra}
+
+
+def _start(connection: Connection) -> None:
+    connection.folder.mkdir()
+    settings = {
+        "default": CONNECTION,
+        CONNECTION: {"address": connection.address, "insecure": True},
+    }
+    (connection.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+    host, port = connection.address.split(":")
+    serve = ("--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port)
+    execute = ("--insecure", "--runtime-api-address", connection.address, "--parent-pid", str(os.getpid()))
+    for name, arguments in (("flower-superlink", serve), ("flower-superexec", execute)):
+        with (connection.home / f"{name}.log").open("w") as output:
+            command = [program_path(name), *arguments]
+            connection.processes.start(command, connection.environment, connection.folder, output)
+
+
+def _healthy(address: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"http://{address}/health", timeout=1.0) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,41 @@
+"""Central evaluation: the global model on clean test data that no client ever sees."""
+
+import torch
+from torch import nn
+
+from client_app.trainer import pick_device
+from tasks.base import Task
+from tasks.measure import evaluate
+from tasks.seeds import seed_everything
+from tasks.settings import Settings
+from tasks.shares import load_task
+from tasks.wire import Arrays
+
+
+class CentralEvaluation:
+    """Holds the model of a run, its initial weights and the test data."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.task: Task = load_task(settings.task)
+        self.device = pick_device(settings.train.device)
+        seed_everything(settings.seed, "init")
+        self.model: nn.Module = self.task.build_model(settings.model.name, settings.model.args)
+
+    def initial_arrays(self) -> Arrays:
+        """Return the weights and buffers before the first round; they follow from the seed alone."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.model.state_dict().items()}
+
+    def buffers(self) -> tuple[str, ...]:
+        """Return the names of the arrays that are not parameters."""
+        return tuple(self.model.state_dict().keys() - dict(self.model.named_parameters()).keys())
+
+    def measure(self, arrays: Arrays) -> dict[str, float]:
+        """Return loss and task measures of a model on the clean test data."""
+        self.model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        batch_size = self._settings.evaluate.batch_size
+        return evaluate(self.model, self.task, self.task.test_examples(), batch_size, self.device)
+
+    def due(self, server_round: int) -> bool:
+        """Tell whether this round is evaluated."""
+        return server_round % self._settings.evaluate.every == 0 or server_round == self._settings.num_server_rounds

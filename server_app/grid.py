@@ -1,0 +1,142 @@
+"""A grid of clients: the strategy's view of the federation.
+
+Flower draws node ids at random for every run and moves every array as an object of its own. Seen through
+:class:`ClientGrid` the nodes are the clients 0, 1, 2, ... in stable order, and a model is one flat array on the wire
+while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
+lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.serverapp import Grid
+
+from tasks import wire
+from tasks.envelope import ARRAYS, RECORD, Envelope
+
+MALFORMED = 100  # our own error code, outside the range that Flower uses
+POLL_SECONDS = 0.05
+
+
+class ClientGrid(Grid):
+    """Translates between client ids and node ids, and between named arrays and the flat form.
+
+    Parameters
+    ----------
+    inner
+        Flower's grid.
+    nodes
+        Node id of each client id.
+    envelope
+        What accompanies every message; addressee and layout are filled in here.
+    """
+
+    def __init__(self, inner: Grid, nodes: dict[int, int], envelope: Envelope) -> None:
+        self._inner = inner
+        self._nodes = nodes
+        self._open: dict[str, Message] = {}
+        self.envelope = envelope
+        self.time_to_live: float | None = None
+
+    def begin_round(self, server_round: int, checkpoint_round: int) -> None:
+        """Let the following messages say which round they belong to."""
+        self.envelope = replace(self.envelope, server_round=server_round, checkpoint_round=checkpoint_round)
+
+    def set_run(self, run: object) -> None:
+        """Set the run of the inner grid."""
+        self._inner.set_run(run)  # type: ignore[arg-type]
+
+    @property
+    def run(self) -> object:  # type: ignore[override]
+        """Run information of the inner grid."""
+        return self._inner.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Create a message to a client."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the client ids in ascending order."""
+        return sorted(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages to clients; returns the ids by which replies are pulled."""
+        originals = list(messages)
+        packed: dict[int, tuple[ArrayRecord, str]] = {}
+        outgoing = [self._outgoing(message, packed) for message in originals]
+        self._inner.push_messages(outgoing)
+        self._open = {sent.metadata.message_id: own for sent, own in zip(outgoing, originals, strict=True)}
+        return list(self._open)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that have come in, as replies of clients."""
+        replies = []
+        for reply in self._inner.pull_messages([name for name in message_ids if name in self._open]):
+            original = self._open.pop(reply.metadata.reply_to_message_id, None)
+            if original is not None:
+                replies.append(_incoming(reply, original))
+        return replies
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client."""
+        self.time_to_live = timeout
+        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        waiting = set(self.push_messages(messages))
+        replies: list[Message] = []
+        while waiting:
+            replies.extend(self.pull_messages(waiting))
+            waiting &= self._open.keys()
+            if not waiting or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+    def _outgoing(self, message: Message, packed: dict[int, tuple[ArrayRecord, str]]) -> Message:
+        client = message.metadata.dst_node_id
+        content = RecordDict()
+        layout = ""
+        for name, record in message.content.items():
+            if isinstance(record, ArrayRecord):
+                if id(record) not in packed:  # all clients of a round share one record
+                    flat, header = wire.pack({key: array.numpy() for key, array in record.items()})
+                    packed[id(record)] = (ArrayRecord({ARRAYS: Array(flat)}), header)
+                content[name], layout = packed[id(record)]
+            else:
+                content[name] = record
+        role = str(message.content.config_records.get("config", {}).get("role", self.envelope.role))
+        envelope = replace(self.envelope, client=client, layout=layout, role=role)
+        content[RECORD] = ConfigRecord(envelope.record())
+        return Message(
+            content,
+            dst_node_id=self._nodes[client],
+            message_type=message.metadata.message_type,
+            ttl=self.time_to_live,
+            group_id=str(self.envelope.server_round),
+        )
+
+
+def _incoming(reply: Message, original: Message) -> Message:
+    """Return the reply as if the client had answered the original message itself."""
+    if reply.has_error():
+        return Message(reply.error, reply_to=original)
+    try:
+        return Message(_unpack(reply.content), reply_to=original)
+    except (wire.WireError, KeyError, TypeError, ValueError, EOFError) as error:
+        return Message(Error(MALFORMED, f"malformed reply: {type(error).__name__}: {error}"), reply_to=original)
+
+
+def _unpack(content: RecordDict) -> RecordDict:
+    named = RecordDict()
+    for name, record in content.items():
+        if isinstance(record, ArrayRecord):
+            header = str(content.config_records[RECORD]["layout"])
+            arrays = wire.unpack(record[ARRAYS].numpy(), header)
+            named[name] = ArrayRecord({key: Array(np.asarray(array)) for key, array in arrays.items()})
+        elif name != RECORD:
+            named[name] = record
+    return named

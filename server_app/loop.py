@@ -1,0 +1,144 @@
+"""The rounds of one run: ask, collect, combine, evaluate, record."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ConfigRecord, MetricRecord
+from flwr.serverapp.strategy import Strategy
+
+from client_app.trainer import learning_rate
+from server_app.callbacks.base import Callback
+from server_app.evaluation import CentralEvaluation
+from server_app.grid import ClientGrid
+from server_app.roster import FederationError, Roster
+from server_app.run_directory import RunDirectory
+from strategies.robust import GuardedStrategy, RobustStrategy
+from strategies.updates import RoundReport, to_numpy, to_record
+from tasks.seeds import seed_everything
+from tasks.settings import Settings
+from tasks.wire import Arrays
+
+Metrics = dict[str, Any]
+
+
+@dataclass
+class RunState:
+    """Where a run stands; callbacks read it."""
+
+    settings: Settings
+    directory: RunDirectory
+    roster: Roster
+    strategy: GuardedStrategy | RobustStrategy
+    arrays: Arrays
+    server_round: int = 0
+    skipped_in_a_row: int = 0
+    best_value: float | None = None
+    best_round: int | None = None
+    evaluations_since_best: int = 0
+    checkpoint_round: int = 0
+    report: RoundReport = field(default_factory=RoundReport)
+
+    @property
+    def inner_strategy(self) -> Strategy:
+        """The strategy that aggregates, without the guard around it."""
+        return self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
+
+
+class RunLoop:
+    """Plays the rounds of one run with any Flower strategy.
+
+    Round r is seeded by (seed, "round", r), so a resumed run draws what an uninterrupted one would have drawn.
+    """
+
+    def __init__(
+        self, state: RunState, grid: ClientGrid, evaluation: CentralEvaluation, callbacks: Sequence[Callback]
+    ) -> None:
+        self.state = state
+        self.grid = grid
+        self.evaluation = evaluation
+        self.callbacks = callbacks
+
+    def play(self) -> str:
+        """Play all remaining rounds; return why the run ended.
+
+        Raises
+        ------
+        FederationError
+            If too many rounds in a row had too few usable replies.
+        """
+        state = self.state
+        for callback in self.callbacks:
+            callback.on_run_start(state)
+        if state.server_round == 0:
+            self._finish_round({"selected": 0, "replies": 0, "quarantined": 0}, time.monotonic())
+        reason = ""
+        while not reason and state.server_round < state.settings.num_server_rounds:
+            state.server_round += 1
+            reason = self._play_round()
+        for callback in self.callbacks:
+            callback.on_run_end(state)
+        return reason or f"all {state.settings.num_server_rounds} rounds played"
+
+    def _play_round(self) -> str:
+        state, settings = self.state, self.state.settings
+        started = time.monotonic()
+        seed_everything(settings.seed, "round", state.server_round)
+        self.grid.begin_round(state.server_round, state.checkpoint_round)
+        asked, trained = self._train()
+        rate = learning_rate(settings.train, state.server_round, settings.num_server_rounds)
+        line: Metrics = {
+            "selected": asked,
+            "replies": len(state.report.examples),
+            "quarantined": len(state.report.quarantined),
+            "skipped": bool(state.report.skipped),
+            "learning_rate": rate,
+            **{key.replace("-", "_"): value for key, value in trained.items()},
+            **self._evaluate_at_clients(),
+        }
+        reason = self._finish_round(line, started)
+        if state.skipped_in_a_row > settings.federation.max_skipped_rounds:
+            raise FederationError(
+                f"{state.skipped_in_a_row} rounds in a row were skipped, the last one with {state.report.skipped}; "
+                f"reasons: {'; '.join(sorted(set(state.report.quarantined.values()))[:3]) or 'none given'}"
+            )
+        return reason
+
+    def _train(self) -> tuple[int, Metrics]:
+        """Let the strategy train one round; return how many clients were asked and the aggregated metrics."""
+        state = self.state
+        record = to_record(state.arrays)
+        timeout = state.settings.federation.round_timeout
+        messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), self.grid))
+        replies = self.grid.send_and_receive(messages, timeout=timeout)
+        arrays, metrics = state.strategy.aggregate_train(state.server_round, replies)
+        state.report = state.strategy.report
+        if arrays is not None:
+            state.arrays = to_numpy(arrays)
+        state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
+        return len(messages), _scalars(metrics)
+
+    def _evaluate_at_clients(self) -> Metrics:
+        state = self.state
+        if not state.settings.federation.fraction_evaluate:
+            return {}
+        record = to_record(state.arrays)
+        messages = list(state.strategy.configure_evaluate(state.server_round, record, ConfigRecord(), self.grid))
+        timeout = state.settings.federation.round_timeout
+        replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
+        metrics = _scalars(state.strategy.aggregate_evaluate(state.server_round, replies))
+        return {f"clients_{key.replace('-', '_')}": value for key, value in metrics.items()}
+
+    def _finish_round(self, line: Metrics, started: float) -> str:
+        """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
+        state = self.state
+        if self.evaluation.due(state.server_round):
+            line.update(self.evaluation.measure(state.arrays))
+        line = {"round": state.server_round, **line, "seconds": round(time.monotonic() - started, 3)}
+        reasons = [callback.on_round_end(state, line) for callback in self.callbacks]
+        return next((reason for reason in reasons if reason), "")
+
+
+def _scalars(metrics: MetricRecord | None) -> Metrics:
+    return {key: value for key, value in (metrics or {}).items() if isinstance(value, int | float)}

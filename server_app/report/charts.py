@@ -1,0 +1,152 @@
+"""The charts of a report as inline SVG, drawn with matplotlib (extra ``report``).
+
+Each function returns None if the run recorded nothing to draw, and raises ``ImportError`` without matplotlib.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from server_app.report.clients import ClientSummary
+from server_app.report.record import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, FAINT, GRID, FIRST, SECOND = "#1c2430", "#8a94a3", "#dfe3e8", "#0b6e4f", "#b4582a"
+SIZE_INCHES = (4.6, 2.75)
+MOST_MARKERS = 40
+RC: dict[Any, Any] = {
+    "svg.fonttype": "none",  # real text: it takes the page's font, can be searched, and stays small
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 3.5,
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One drawing as an SVG element, its title and how to read it."""
+
+    title: str
+    svg: str
+    note: str
+
+
+def accuracy_chart(record: RunRecord) -> Chart | None:
+    """Draw accuracy and macro-F1 on clean test data over the rounds."""
+    accuracy, f1 = ([(n, 100 * share) for n, share in record.series(name)] for name in ("accuracy", "macro-f1"))
+    best = record.best("accuracy")
+    if not accuracy and not f1:
+        return None
+
+    def draw(axes: "Axes") -> None:
+        _line(axes, accuracy, "accuracy", color=FIRST)
+        _line(axes, f1, "macro-F1", color=SECOND, linestyle="--")
+        if best:
+            axes.plot(best[0], 100 * best[1], "o", color=FIRST, markersize=8, fillstyle="none", label="best accuracy")
+        highest = max(share for _, share in [*accuracy, *f1])
+        axes.set_ylim(0, min(10 * (highest // 10 + 1), 102))
+        axes.set_ylabel("% of clean test data")
+
+    note = "Higher is better. Measured on clean test data that no client has."
+    return Chart("Accuracy", _over_rounds("accuracy", draw), note)
+
+
+def loss_chart(record: RunRecord) -> Chart | None:
+    """Draw the loss on clean test data and the clients' training loss over the rounds."""
+    test, train = record.series("loss"), record.series("train_loss")
+    if not test and not train:
+        return None
+
+    def draw(axes: "Axes") -> None:
+        _line(axes, test, "test (clean labels)", color=FIRST)
+        _line(axes, train, "training (given labels)", color=SECOND, linestyle="--")
+        axes.set_ylabel("mean loss per example")
+
+    note = (
+        "Lower is better. Test: cross-entropy on clean test data. Training: the clients' own loss function "
+        f"({record.config.get('loss.name', 'not recorded')}) on the labels they were given, so its scale may differ."
+    )
+    return Chart("Loss", _over_rounds("loss", draw), note)
+
+
+def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) -> Chart | None:
+    """Draw each client's mean weight against its share of wrong labels, if these differ between clients."""
+    shown = [client for client in clients if client.noise_rate is not None and client.mean_weight is not None]
+    if equal_weight is None or len({client.noise_rate for client in shown}) < 2:
+        return None
+    most = max(client.examples or 1 for client in shown)
+
+    def draw(axes: "Axes") -> None:
+        axes.axhline(100 * equal_weight, color=FAINT, linewidth=1.2, linestyle="--", label="equal weights")
+        axes.scatter(
+            [100 * (client.noise_rate or 0.0) for client in shown],
+            [100 * (client.mean_weight or 0.0) for client in shown],
+            s=[12 + 70 * (client.examples or 1) / most for client in shown],
+            color=FIRST,
+            alpha=0.65,
+            linewidths=0,
+            label="one client (larger = more examples)",
+        )
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("wrong labels (% of the client's labels)")
+        axes.set_ylabel("mean weight (% of model)")
+
+    note = "If the points fall towards the right, clients with more wrong labels had less influence on the model."
+    return Chart("Does the model trust clients with wrong labels less?", _svg("trust", draw), note)
+
+
+def _line(axes: "Axes", points: Sequence[tuple[float, float]], label: str, **look: Any) -> None:
+    """Draw a line through the points that there are, each with a marker unless they are many."""
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) <= MOST_MARKERS else "", **look)
+
+
+def _over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
+    def with_rounds(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        draw(axes)
+        axes.set_xlabel("round (0 = before training)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+    return _svg(name, with_rounds)
+
+
+def _svg(name: str, draw: Callable[["Axes"], None]) -> str:
+    """Return one drawing as an SVG element for an HTML page; equal drawings give equal text."""
+    import matplotlib  # itself, not only its parts: this is where a missing installation shows
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        draw(figure.add_subplot())
+        figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
+        target = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(target, format="svg", transparent=True, metadata=no_metadata)
+    return _for_page(name, target.getvalue())
+
+
+def _for_page(name: str, svg: str) -> str:
+    """Cut off the XML prologue and the style rule that would act on the page; make ids unique on the page."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<style.*?</style>", "", element, flags=re.DOTALL)
+    element = element.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "href")
+    for reference in (' id="', "url(#", ' href="#'):
+        element = element.replace(reference, f"{reference}{name}-")
+    return element.replace("<svg", f'<svg role="img" aria-label="chart: {name}"', 1)

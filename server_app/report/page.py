@@ -1,0 +1,58 @@
+"""The report of a run as one HTML file that needs nothing else: no script, no font, no network."""
+
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from server_app.report.charts import accuracy_chart, loss_chart, trust_chart
+from server_app.report.clients import ClientSummary, equal_weight, summarize_clients
+from server_app.report.headline import headline
+from server_app.report.record import RunRecord, read_run
+from server_app.report.style import STYLE
+from server_app.report.template import TEMPLATE
+from server_app.report.views import View, client_section, facts, key_figures, round_section, settings, unbroken
+from server_app.report.wording import single_line
+from server_app.run_directory import replace_file
+
+REPORT = "report.html"
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write ``report.html`` into a run directory and return its path; a crash leaves the old report or the new one.
+
+    Raises
+    ------
+    ReportError
+        If the directory cannot be read.
+    """
+    record = read_run(run_dir)
+    path = record.path / REPORT
+    replace_file(path, render(record).encode(errors="replace"))
+    return path
+
+
+def render(record: RunRecord) -> str:
+    """Return the report of a run as an HTML page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    clients = summarize_clients(record)
+    return environment.from_string(TEMPLATE).render(
+        record=record,
+        style=STYLE,
+        headline=unbroken(headline(record)),
+        whole_reason=record.reason if single_line(record.reason) != record.reason else "",
+        figures=key_figures(record),
+        settings=settings(record.config),
+        facts=facts(record),
+        **_charts(record, clients),
+        **client_section(record, clients),
+        **round_section(record),
+    )
+
+
+def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
+    """Return the charts that there are values for; without matplotlib, what to install."""
+    try:
+        progress = [chart for chart in (accuracy_chart(record), loss_chart(record)) if chart]
+        return {"progress": progress, "trust": trust_chart(clients, equal_weight(record)), "no_charts": ""}
+    except ImportError as error:
+        return {"progress": [], "trust": None, "no_charts": f"Install winnow[report] for charts ({error})."}

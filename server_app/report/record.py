@@ -1,0 +1,158 @@
+"""A run directory read back: settings, versions, how the run ended, its rounds and its clients.
+
+A run may end at any moment, so every file may be missing or empty, and a crash may have cut off the last line of a
+.jsonl file. What is broken in any other way is an error that names the file and the line. Where a round occurs twice,
+the later line counts: a resumed run plays a round again.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server_app.report.parsing import ReportError, as_count, as_number, as_text, read_json, read_lines, read_toml
+from server_app.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
+from tasks.config import flatten
+
+FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One line of metrics.jsonl: ``values`` holds every measure that was recorded and is finite, by its name."""
+
+    number: int
+    skipped: bool
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RosterEntry:
+    """One participant: its number of examples, the share of its labels that are wrong and its count per class.
+
+    Both of the latter are known in a simulation only.
+    """
+
+    client: int
+    examples: int | None
+    noise_rate: float | None
+    class_counts: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class ClientRound:
+    """What became of one client in one round; ``quarantine`` is why its reply was set aside, empty if it was not."""
+
+    round: int
+    client: int
+    examples: int | None
+    weight: float | None
+    distance: float | None
+    quarantine: str
+    train_loss: float | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a run directory says, in order of rounds and client ids. Round 0 is the initial model."""
+
+    path: Path
+    label: str
+    status: str
+    reason: str
+    started: str
+    finished: str
+    rounds_done: int
+    best_round: int | None
+    command: str
+    simulation: bool | None
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    rounds: tuple[Round, ...]
+    roster: tuple[RosterEntry, ...]
+    client_rounds: tuple[ClientRound, ...]
+
+    @property
+    def planned_rounds(self) -> int | None:
+        """Number of rounds that the settings ask for."""
+        planned = self.config.get("num-server-rounds")
+        return planned if isinstance(planned, int) else None
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """Return (round, value) of every round in which the measure ``name`` was recorded."""
+        return [(entry.number, entry.values[name]) for entry in self.rounds if name in entry.values]
+
+    def final(self, name: str) -> float | None:
+        """Return the last recorded value of a measure."""
+        series = self.series(name)
+        return series[-1][1] if series else None
+
+    def best(self, name: str) -> tuple[int, float] | None:
+        """Return (round, value) of the highest value of a measure, the lowest for ``loss``; the first of equals."""
+        series = self.series(name)
+        sign = -1 if name == "loss" else 1
+        return max(series, key=lambda point: sign * point[1]) if series else None
+
+    def total(self, name: str) -> float:
+        """Return the sum of a measure over the rounds, 0 if it was never recorded."""
+        return math.fsum(value for _, value in self.series(name))
+
+
+def read_run(run_dir: str | Path) -> RunRecord:
+    """Read a run directory.
+
+    Raises
+    ------
+    ReportError
+        If there is no such directory, it holds none of a run's files, or one of them is broken.
+    """
+    path = Path(run_dir).absolute()
+    if not any((path / name).is_file() for name in FILES):
+        raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
+    status = read_json(path / STATUS)
+    rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
+    clients = read_lines(path / CLIENTS, "round", "client")
+    roster = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
+    played = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
+    return RunRecord(
+        path=path,
+        label=as_text(status.get("label")) or path.name,
+        status=as_text(status.get("status")) or "unknown",
+        reason=as_text(status.get("reason")),
+        started=as_text(status.get("started")),
+        finished=as_text(status.get("finished")),
+        rounds_done=max([as_count(status.get("rounds_done")) or 0, *rounds]),
+        best_round=as_count(status.get("best_round")),
+        command=as_text(status.get("command")),
+        simulation={True: True, False: False}.get(status.get("simulation")),
+        config=flatten(read_toml(path / CONFIG)),
+        versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
+        rounds=tuple(rounds[number] for number in sorted(rounds)),
+        roster=tuple(roster[client] for client in sorted(roster)),
+        client_rounds=tuple(played[key] for key in sorted(played)),
+    )
+
+
+def _round(line: dict[str, Any]) -> Round:
+    numbers = {key: as_number(value) for key, value in line.items() if key not in ("round", "skipped")}
+    finite = {key: value for key, value in numbers.items() if value is not None}
+    return Round(line["round"], bool(line.get("skipped")), finite)
+
+
+def _roster_entry(line: dict[str, Any]) -> RosterEntry:
+    counts = line.get("classes")
+    class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
+    return RosterEntry(line["client"], as_count(line.get("examples")), as_number(line.get("noise_rate")), class_counts)
+
+
+def _client_round(line: dict[str, Any]) -> ClientRound:
+    return ClientRound(
+        round=line["round"],
+        client=line["client"],
+        examples=as_count(line.get("examples")),
+        weight=as_number(line.get("weight")),
+        distance=as_number(line.get("distance")),
+        quarantine=as_text(line.get("quarantine")),
+        train_loss=as_number(line.get("train_loss")),
+    )

@@ -1,0 +1,127 @@
+"""How numbers, counts, durations and measures are written for people."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from server_app.report.record import RunRecord
+
+NONE = "-"
+
+# Everything that the loop records besides the measures of the model on test data.
+TITLES = {
+    "accuracy": "Accuracy",
+    "macro-f1": "Macro-F1",
+    "loss": "Test loss",
+    "train_loss": "Training loss",
+    "selected": "Clients asked",
+    "replies": "Replies used",
+    "quarantined": "Quarantined",
+    "learning_rate": "Learning rate",
+    "seconds": "Time (s)",
+}
+COUNTS = ("selected", "replies", "quarantined")
+SHARES = ("accuracy", "macro-f1")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share in [0, 1] as a percentage.
+
+    >>> percent(0.9137)
+    '91.4 %'
+    """
+    return NONE if share is None else f"{100 * share:.{digits}f} %"
+
+
+def points(difference: float | None) -> str:
+    """Write the difference of two shares in percentage points, always with its sign.
+
+    >>> points(-0.0321)
+    '-3.2'
+    """
+    return NONE if difference is None else f"{100 * difference:+.1f}"
+
+
+def number(value: float | None) -> str:
+    """Write a number with four significant digits, whole numbers in full.
+
+    >>> number(0.123456), number(71.0), number(None)
+    ('0.1235', '71', '-')
+    """
+    if value is None:
+        return NONE
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def counted(amount: float, singular: str) -> str:
+    """Write an amount of something.
+
+    >>> counted(1, "reply"), counted(3, "reply"), counted(0, "client")
+    ('1 reply', '3 replies', '0 clients')
+    """
+    plural = singular[:-1] + "ies" if singular.endswith("y") else singular + "s"
+    return f"{amount:.0f} {singular if amount == 1 else plural}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with its two leading units.
+
+    >>> duration(4.26), duration(75), duration(7380)
+    ('4.3 s', '1 min 15 s', '2 h 03 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(iso: str) -> str:
+    """Write an ISO 8601 time without its fraction of a second; a text that is none is returned as it is."""
+    try:
+        return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return iso
+
+
+def measure_title(name: str) -> str:
+    """Return the heading of a measure."""
+    return TITLES.get(name) or name.replace("_", " ").replace("-", " ").capitalize()
+
+
+def measure_value(name: str, amount: float | None) -> str:
+    """Write one value of the measure ``name``: shares in percent, losses with three decimals, counts in full."""
+    if amount is None:
+        return NONE
+    if is_share(name):
+        return percent(amount)
+    if name.endswith("loss"):
+        return f"{amount:.3f}" if abs(amount) < 1e4 else f"{amount:.3g}"
+    return f"{amount:.2f}" if name == "seconds" else number(amount)
+
+
+def is_share(name: str) -> bool:
+    """Tell whether a measure is a share in [0, 1], at the server or averaged over the clients."""
+    return name.removeprefix("clients_").replace("_", "-") in SHARES
+
+
+def measure_names(record: RunRecord) -> list[str]:
+    """Return the measures that a run recorded: the usual ones in a fixed order, then all others by name."""
+    recorded = {name for entry in record.rounds for name in entry.values}
+    return [name for name in TITLES if name in recorded] + sorted(recorded - TITLES.keys())
+
+
+def single_line(text: str, longest: int = 300) -> str:
+    """Return a text as one line of printable characters, shortened to ``longest`` characters.
+
+    What is not printable, such as a character that turns the reading direction around, becomes U+FFFD.
+
+    >>> single_line("  two\\n lines")
+    'two lines'
+    """
+    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def enumeration(items: Iterable[object], longest: int) -> str:
+    """Return the items separated by commas, with an ellipsis after ``longest`` of them."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:longest] + ["…"] * (len(texts) > longest))

@@ -1,0 +1,147 @@
+"""Who takes part: every client says which one it is and how many examples it has, before the first round."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from logging import WARNING
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from server_app.grid import POLL_SECONDS
+from tasks.envelope import RECORD, Envelope
+from tasks.settings import FederationSettings
+
+SIMULATION_GRID = "InMemoryGrid"
+
+
+class FederationError(RuntimeError):
+    """The federation cannot do what the run needs; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """One participant. ``noise_rate`` and ``classes`` are known in a simulation only."""
+
+    client: int
+    node: int
+    examples: int
+    noise_rate: float | None = None
+    classes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Roster:
+    """All participants, sorted by client id."""
+
+    clients: tuple[Client, ...]
+
+    def nodes(self) -> dict[int, int]:
+        """Return the node id of each client id."""
+        return {entry.client: entry.node for entry in self.clients}
+
+    def examples(self) -> dict[int, int]:
+        """Return the example count of each client id."""
+        return {entry.client: entry.examples for entry in self.clients}
+
+
+def is_simulation(grid: Grid) -> bool:
+    """Tell whether the clients are simulated on this machine."""
+    return type(grid).__name__ == SIMULATION_GRID
+
+
+def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope) -> Roster:
+    """Wait for the clients and ask each for its identity.
+
+    Raises
+    ------
+    FederationError
+        If the number of nodes is not ``num-clients``, too few answer, or two claim the same identity.
+    """
+    nodes = _wait_for_nodes(grid, options)
+    content = RecordDict({RECORD: ConfigRecord(replace(envelope, client=-1).record())})
+    messages = [Message(content, node, "query.identity", ttl=options.round_timeout) for node in nodes]
+    replies = _ask(grid, messages, options.round_timeout)
+    found: dict[int, Client] = {}
+    problems = [f"node {node}: no answer in {options.round_timeout:g} s" for node in set(nodes) - replies.keys()]
+    for node, reply in replies.items():
+        try:
+            entry = _read(node, reply, options.num_clients)
+        except ValueError as problem:
+            problems.append(f"node {node}: {problem}")
+            continue
+        if entry.client in found:
+            raise FederationError(
+                f"nodes {found[entry.client].node} and {node} both say that they are client {entry.client}: "
+                "give every node its own partition-id in its --node-config"
+            )
+        found[entry.client] = entry
+    return _check(found, problems, options)
+
+
+def _check(found: dict[int, Client], problems: list[str], options: FederationSettings) -> Roster:
+    if len(found) < options.min_replies:
+        reasons = "\n".join(f"  - {problem}" for problem in sorted(problems)[:5])
+        raise FederationError(
+            f"{len(found)} of {options.num_clients} clients are ready, "
+            f"federation.min-replies = {options.min_replies} are needed:\n{reasons}"
+        )
+    for problem in problems:
+        log(WARNING, "Left out: %s", problem)
+    return Roster(tuple(found[client] for client in sorted(found)))
+
+
+def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
+    simulated = is_simulation(grid)
+    deadline = time.monotonic() + (5.0 if simulated else options.wait_for_clients)
+    while len(nodes := sorted(grid.get_node_ids())) < options.num_clients and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS if simulated else 1.0)
+    if len(nodes) != options.num_clients:
+        remedy = (
+            f'start it with --federation-config "num-supernodes={options.num_clients}", or use winnow run'
+            if simulated
+            else "connect the missing nodes, or set federation.num-clients to the number of nodes"
+        )
+        raise FederationError(
+            f"federation.num-clients = {options.num_clients}, but {len(nodes)} nodes are connected: {remedy}"
+        )
+    return nodes
+
+
+def _ask(grid: Grid, messages: list[Message], timeout: float) -> dict[int, Message]:
+    """Return the replies by node id, whoever the SuperLink names as the sender of an error."""
+    grid.push_messages(messages)
+    waiting = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
+    replies: dict[int, Message] = {}
+    deadline = time.monotonic() + timeout
+    while waiting and time.monotonic() < deadline:
+        _collect(grid.pull_messages(list(waiting)), waiting, replies)
+        time.sleep(POLL_SECONDS)
+    return replies
+
+
+def _collect(incoming: Iterable[Message], waiting: dict[str, int], replies: dict[int, Message]) -> None:
+    for reply in incoming:
+        node = waiting.pop(reply.metadata.reply_to_message_id, None)
+        if node is not None:
+            replies[node] = reply
+
+
+def _read(node: int, reply: Message, num_clients: int) -> Client:
+    if reply.has_error():
+        raise ValueError(reply.error.reason)
+    metrics = reply.content.metric_records.get("metrics", {})
+    client, examples = metrics.get("client"), metrics.get("num-examples")
+    if not isinstance(client, int) or not 0 <= client < num_clients:
+        raise ValueError(f"its partition-id must be 0 to {num_clients - 1}, got {client!r}")
+    if not isinstance(examples, int) or examples < 1:
+        raise ValueError(f"its example count must be a positive whole number, got {examples!r}")
+    rate, classes = metrics.get("noise-rate"), metrics.get("class-counts")
+    return Client(
+        client,
+        node,
+        examples,
+        float(rate) if isinstance(rate, float) else None,
+        tuple(int(count) for count in classes) if isinstance(classes, list) else None,
+    )

@@ -1,0 +1,136 @@
+"""One run from its settings to its report: roster, rounds, record. Resuming continues in the same directory."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from server_app.callbacks.base import Callback
+from server_app.callbacks.best import BestModel
+from server_app.callbacks.checkpoints import Checkpoints, restore
+from server_app.callbacks.progress import Progress
+from server_app.callbacks.records import Records
+from server_app.callbacks.tracking import TensorBoard
+from server_app.evaluation import CentralEvaluation
+from server_app.grid import ClientGrid
+from server_app.loop import RunLoop, RunState
+from server_app.report import write_report
+from server_app.roster import call_roll, is_simulation
+from server_app.run_directory import CONFIG, RunDirectory, timestamp
+from server_app.strategy import build_strategy
+from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, to_flat
+from tasks.envelope import Envelope
+from tasks.settings import Settings
+
+# A resumed run may change these and still be the same run.
+FREE_ON_RESUME = (
+    "num-server-rounds",
+    "arms",
+    "run.",
+    "federation.round-timeout",
+    "federation.wait-for-clients",
+    "federation.client-",
+    "task.data-path",
+    "train.device",
+    "train.threads",
+)
+NOT_REPEATED = ("arms", "run.output-dir", "run.resume")
+
+
+def play_run(grid: Grid, settings: Settings, label: str = "", overrides: str = "{}") -> Path:
+    """Play one run and return its directory; whatever happens is recorded there first.
+
+    ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see.
+    """
+    directory = open_directory(settings, label)
+    print(f"Run directory: {directory.path}", flush=True)
+    directory.update_status(
+        status="running",
+        reason="",
+        finished=None,
+        label=label or "winnow",
+        command=command_line(settings),
+        simulation=is_simulation(grid),
+    )
+    try:
+        reason = _play(grid, settings, directory, label, overrides)
+        directory.finish("completed", reason)
+    except Exception as error:
+        directory.finish("failed", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        print(f"Report: {write_report(directory.path)}", flush=True)
+    return directory.path
+
+
+def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, overrides: str) -> str:
+    evaluation = CentralEvaluation(settings)
+    directory.write_versions(str(evaluation.device))
+    envelope = Envelope(
+        client=-1, num_rounds=settings.num_server_rounds, overrides=overrides, run_dir=str(directory.path)
+    )
+    roster = call_roll(grid, settings.federation, envelope)
+    strategy = build_strategy(settings, roster, evaluation.buffers())
+    state = RunState(settings, directory, roster, strategy, evaluation.initial_arrays())
+    if settings.run.resume:
+        restore(state)
+        print(f"Resuming after round {state.server_round}", flush=True)
+    loop = RunLoop(state, ClientGrid(grid, roster.nodes(), envelope), evaluation, callbacks(settings, label))
+    return loop.play()
+
+
+def callbacks(settings: Settings, label: str) -> list[Callback]:
+    """Return the callbacks of a run, in the order in which they act after a round."""
+    chosen: list[Callback] = [
+        BestModel(settings.run.monitor, settings.run.early_stopping),
+        Checkpoints(settings.run.checkpoint_every),
+        Records(),
+        Progress(label),
+    ]
+    return [*chosen, TensorBoard()] if settings.run.tracker == "tensorboard" else chosen
+
+
+def open_directory(settings: Settings, label: str) -> RunDirectory:
+    """Return a new run directory, or the one to resume.
+
+    Raises
+    ------
+    ConfigError
+        If the run to resume had other settings.
+    """
+    if not settings.run.resume:
+        directory = RunDirectory.create(Path(settings.run.output_dir or "runs"), label, settings)
+        directory.update_status(started=timestamp(), rounds_done=0, best_round=None)
+        return directory
+    directory = RunDirectory(Path(settings.run.resume))
+    saved = flatten(tomllib.loads((directory.path / CONFIG).read_text()))
+    differences = changed_settings(saved, to_flat(settings))
+    if differences:
+        raise ConfigError([f"{line}; a resumed run keeps its settings" for line in differences])
+    return directory
+
+
+def changed_settings(saved: Mapping[str, Value], now: Flat) -> list[str]:
+    """Return one line for each setting that a resumed run must not change."""
+    return [
+        f"{key} = {now[key]!r}, but the run was started with {saved.get(key)!r}"
+        for key in now
+        if not key.startswith(FREE_ON_RESUME) and now[key] != saved.get(key)
+    ]
+
+
+def command_line(settings: Settings) -> str:
+    """Return the command that repeats a run: every setting that differs from its default."""
+    changed = {
+        key: value for key, value in to_flat(settings).items() if value != DEFAULTS[key] and key not in NOT_REPEATED
+    }
+    return " ".join(["winnow run", *(_argument(key, value) for key, value in changed.items())])
+
+
+def _argument(key: str, value: Any) -> str:
+    import shlex
+
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return shlex.quote(f"{key}={text}")

@@ -1,0 +1,64 @@
+"""Strategies by name: Winnow's own, Flower's stock ones, and anything by import path."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flwr.serverapp import strategy as stock
+from flwr.serverapp.strategy import Strategy
+
+from server_app.roster import Roster
+from strategies.aggregators import AGGREGATORS
+from strategies.robust import GuardedStrategy, RobustStrategy
+from tasks.plugin import Registry
+from tasks.settings import Settings
+
+STRATEGIES: Registry[Strategy] = Registry("strategy")
+STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")(RobustStrategy)
+_PAPERS = {
+    "FedAvg": "McMahan et al., AISTATS 2017",
+    "FedAvgM": "Hsu, Qi, Brown, 2019",
+    "FedAdagrad": "Reddi et al., ICLR 2021",
+    "FedAdam": "Reddi et al., ICLR 2021",
+    "FedYogi": "Reddi et al., ICLR 2021",
+    "FedProx": "Li et al., MLSys 2020",
+    "FedMedian": "Yin et al., ICML 2018",
+    "FedTrimmedAvg": "Yin et al., ICML 2018",
+    "Krum": "Blanchard et al., NeurIPS 2017",
+    "MultiKrum": "Blanchard et al., NeurIPS 2017",
+    "Bulyan": "El Mhamdi, Guerraoui, Rouault, ICML 2018",
+    "QFedAvg": "Li et al., ICLR 2020",
+}
+for _name, _paper in _PAPERS.items():
+    _factory: Callable[..., Strategy] = getattr(stock, _name)
+    STRATEGIES.register(f"flower-{_name.lower()}", _paper)(_factory)
+
+
+def build_strategy(settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = ()) -> Strategy:
+    """Build the configured strategy; any but the robust one is put behind the guard against bad replies.
+
+    Raises
+    ------
+    PluginError
+        If the strategy or its rule is unknown, or an argument does not fit.
+    """
+    federation, choice = settings.federation, settings.strategy
+    available = len(roster.clients) if roster else federation.num_clients
+    examples = roster.examples() if roster else None
+    context: dict[str, Any] = {
+        "fraction_train": federation.fraction_train,
+        "fraction_evaluate": federation.fraction_evaluate,
+        "min_train_nodes": min(federation.min_replies, available),
+        "min_evaluate_nodes": 1 if federation.fraction_evaluate else 0,
+        "min_available_nodes": 1,
+        "min_replies": federation.min_replies,
+        "seed": settings.seed,
+        "weighting": choice.weighting,
+        "buffers": buffers,
+        "examples": examples,
+    }
+    if choice.name == "robust":
+        context["aggregator"] = AGGREGATORS.build(choice.aggregator, choice.aggregator_args)
+    strategy = STRATEGIES.build(choice.name, choice.args, **context)
+    if isinstance(strategy, RobustStrategy):
+        return strategy
+    return GuardedStrategy(strategy, federation.min_replies, examples)

@@ -1,0 +1,127 @@
+"""Geometric median: RFA (Pillutla, Kakade, Harchaoui, IEEE Transactions on Signal Processing 2022).
+
+The point v that minimises ``f(v) = sum_i p_i |v - x_i|`` lies in the convex hull of the updates x_i, so v is kept as
+N weights w, ``v = sum_i w_i x_i``, and every length follows from the Gram matrix. Nothing here costs P operations.
+
+1. Is an update itself optimal? By the condition of Vardi and Zhang (PNAS 2000), x_k is if the unit pulls of the
+   others, ``R_k = sum_i p_i (x_i - x_k) / |x_i - x_k|``, are no longer than the prior that lies on x_k.
+2. Otherwise start at the best update, and leave it along R_k. As f never rises, no update is met again.
+3. Weiszfeld's step goes to the mean with weights proportional to ``p_i / |v - x_i|``; RFA smooths it by a bound on
+   the distance, which here is only the resolution of the numbers. Newton's step is tried beside it, whole and halved,
+   because Weiszfeld's takes thousands of iterations where v lies near an update. The lowest f wins.
+4. Stop when the gradient g is short enough: ``f(v) - min f <= |g| |v - v*| <= 2 |g| f(v)``, as f is convex.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from strategies.aggregators.base import Reweighting
+from strategies.gram import RESOLUTION, Doubles, squared_distances
+
+HALVINGS = 0.5 ** np.arange(40)[:, None]
+TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class GeometricMedian(Reweighting):
+    """Point with the smallest sum of distances to the updates, weighted by the prior.
+
+    It counts only the direction in which an outlier lies, not how far away. Where the point is not unique (an even
+    number of updates on one line) the result is the mean of the updates that attain the minimum. A client with a prior
+    of 0 gets no weight. N = 1 returns the update, N = 2 the one with the larger prior, or the midpoint.
+
+    Breakdown: the result stays near the honest updates as long as these hold more than half of the prior.
+
+    Parameters
+    ----------
+    tolerance
+        Bound on the length of the gradient, which is at most 1. The result's sum of distances exceeds the minimum by
+        at most twice this share.
+    max_iterations
+        Bound on the number of iterations; three to ten are usual. When it is reached, or when updates closer to each
+        other than the numbers resolve keep the gradient from getting so short, the best point so far is the result.
+    """
+
+    tolerance: float = 1e-9
+    max_iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return the weights of the geometric median, (N,): proportional to prior / distance."""
+        pairwise = np.sqrt(squared_distances(gram))
+        pulls = np.divide(prior, pairwise, out=np.zeros_like(pairwise), where=pairwise > 0)
+        optimal = prior * (_pull_lengths(gram, pulls) <= (pairwise == 0) @ prior + self.tolerance)
+        if optimal.any():
+            return np.asarray(optimal / optimal.sum(), np.float64)
+        objectives: Doubles = np.where(prior > 0, pairwise @ prior, np.inf)
+        best = int(objectives.argmin())
+        start = np.eye(len(prior))[best]
+        away = pulls[best] / pulls[best].sum() - start
+        return self._descend(gram, prior, start + _best_step(gram, prior, start, pairwise[best], HALVINGS * away))
+
+    def _descend(self, gram: Doubles, prior: Doubles, weights: Doubles) -> Doubles:
+        target = weights
+        for _ in range(self.max_iterations):
+            distances = _distances(gram, weights)
+            pulls = prior / distances
+            target = pulls / pulls.sum()
+            weiszfeld = target - weights
+            if pulls.sum() * _length(gram, weiszfeld) <= self.tolerance:
+                break
+            steps = np.vstack([weiszfeld, HALVINGS * _newton(gram, weights, distances, pulls)])
+            weights = weights + _best_step(gram, prior, weights, distances, steps)
+        return target
+
+
+def _pull_lengths(gram: Doubles, pulls: Doubles) -> Doubles:
+    """Return |R_k| for every update k, (N,)."""
+    coefficients = pulls - np.diag(pulls.sum(axis=1))
+    return np.asarray(np.sqrt(np.maximum(np.sum(coefficients @ gram * coefficients, axis=1), 0)), np.float64)
+
+
+def _length(gram: Doubles, coefficients: Doubles) -> float:
+    """Return the length of ``sum_i c_i x_i`` for coefficients with sum 0."""
+    return float(np.sqrt(max(float(coefficients @ gram @ coefficients), 0.0)))
+
+
+def _distances(gram: Doubles, weights: Doubles) -> Doubles:
+    """Return the distances of v to the updates, (N,); none is below the resolution."""
+    norms, products = gram.diagonal(), gram @ weights
+    squared_norm = weights @ products
+    scale = norms + squared_norm
+    squared = np.maximum(scale - 2 * products, RESOLUTION * scale)
+    return np.asarray(np.sqrt(np.maximum(squared, TINY)), np.float64)
+
+
+def _newton(gram: Doubles, weights: Doubles, distances: Doubles, pulls: Doubles) -> Doubles:
+    """Return Newton's step, (N,) with sum 0, or zeros if the Hessian is singular.
+
+    With A the matrix of columns x_i - v and S the sum of the pulls s, the gradient is -A s and the Hessian is
+    ``S I - A diag(s / d^2) A^T``; the step A c solves ``(S I - diag(s / d^2) A^T A) c = s``.
+    """
+    products = gram @ weights
+    centred = gram - products - products[:, None] + weights @ products
+    matrix = pulls.sum() * np.eye(len(weights)) - (pulls / distances**2)[:, None] * centred
+    try:
+        coefficients = np.linalg.solve(matrix, pulls)
+    except np.linalg.LinAlgError:
+        return np.zeros_like(weights)
+    return np.asarray(coefficients - coefficients.sum() * weights, np.float64)
+
+
+def _best_step(gram: Doubles, prior: Doubles, weights: Doubles, distances: Doubles, steps: Doubles) -> Doubles:
+    """Return the row of ``steps`` (M, N), each with sum 0, that lowers f most.
+
+    The difference of two f is found from differences of squared distances: f itself may be 1e12 times larger.
+    """
+    products = steps @ gram
+    squared_change = 2 * ((products @ weights)[:, None] - products) + np.sum(products * steps, axis=1, keepdims=True)
+    moved = np.sqrt(np.maximum(distances**2 + squared_change, 0))
+    change = squared_change / np.maximum(distances + moved, TINY) @ prior
+    return np.asarray(steps[np.nanargmin(change)], np.float64)

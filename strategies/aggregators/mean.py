@@ -1,0 +1,21 @@
+"""Weighted mean: FedAvg (McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017)."""
+
+from collections.abc import Sequence
+
+from strategies.aggregators.base import Reweighting
+from strategies.gram import Doubles, Vector
+
+
+class Mean(Reweighting):
+    """Mean of the updates, weighted by the prior.
+
+    Breakdown: none tolerated; a single client can move the result anywhere.
+    """
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return the prior."""
+        return prior
+
+    def weigh(self, updates: Sequence[Vector], prior: Doubles) -> Doubles:
+        """Return the prior, without the cost of a Gram matrix."""
+        return prior

@@ -1,0 +1,63 @@
+"""Aggregation rules by name, and rules of your own by import path: a class of one family, or a plain function."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from strategies.aggregators.base import Combine, Rule
+from strategies.gram import Doubles, Vector
+from tasks.plugin import PluginError, Registry
+
+
+class Plain(Rule):
+    """A function ``(updates (N, P), prior (N,), **arguments) -> (P,)`` as a rule.
+
+    It is the shortest way to a rule of your own; unlike the two families it gets one more copy of all updates.
+    """
+
+    def __init__(self, function: Callable[..., Any], **arguments: Any) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def prepare(self, updates: Sequence[Vector], prior: Doubles) -> tuple[Combine, Doubles | None]:
+        """Call the function once, on everything."""
+        value = np.asarray(self.function(np.stack(updates), prior, **self.arguments), np.float64)
+        if value.shape != updates[0].shape:
+            name = getattr(self.function, "__qualname__", repr(self.function))
+            raise ValueError(f"{name} must return {updates[0].shape} values, got {value.shape}")
+        return lambda columns, _: value[columns], None
+
+
+class AggregatorRegistry(Registry[Rule]):
+    """Aggregation rules. What an import path names is a class to build, or a function that is the rule itself."""
+
+    def find(self, name: str) -> Callable[..., Rule]:
+        """Return the factory behind a name or path.
+
+        Raises
+        ------
+        PluginError
+            If the name is unknown, the path cannot be imported, or what it names is no rule.
+        """
+        found: Any = super().find(name)
+        if inspect.isclass(found) and issubclass(found, Rule):
+            return found
+        if inspect.isfunction(found) and len(inspect.signature(found).parameters) >= 2:
+            return _factory(found)
+        raise PluginError(
+            f"{self.kind} {name!r}: expected a subclass of Reweighting or CoordinateWise, "
+            f"or a function (updates, prior), got {found!r}"
+        )
+
+
+def _factory(function: Callable[..., Any]) -> Callable[..., Rule]:
+    """Return a factory that takes the function's arguments after ``updates`` and ``prior``."""
+    signature = inspect.signature(function)
+
+    def build(**arguments: Any) -> Rule:
+        return Plain(function, **arguments)
+
+    build.__signature__ = signature.replace(parameters=[*signature.parameters.values()][2:])  # type: ignore[attr-defined]
+    return build

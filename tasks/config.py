@@ -1,0 +1,179 @@
+"""Run configuration as users write it (flat keys, plain values) to :class:`Settings`, and back; all errors at once."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass
+from typing import Any, cast
+
+from tasks.plugin import did_you_mean
+from tasks.settings import Settings
+
+Value = bool | int | float | str
+Flat = dict[str, Value]
+
+
+class ConfigError(ValueError):
+    """All that is wrong with a configuration, one line each."""
+
+    def __init__(self, errors: list[str]) -> None:
+        self.errors = errors
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        super().__init__(f"{count} in the configuration:\n" + "\n".join(f"  - {error}" for error in errors))
+
+
+def _declared(section: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    for item in fields(section):
+        name = prefix + item.name.replace("_", "-")
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            yield from _declared(item.type, f"{name}.")
+        else:
+            yield name, item
+
+
+FIELDS: dict[str, Field[Any]] = dict(_declared(Settings))
+DEFAULTS: Flat = {name: cast(Value, item.default) for name, item in FIELDS.items()}
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
+    """Turn nested tables into flat dotted keys: ``{"train": {"epochs": 2}}`` to ``{"train.epochs": 2}``."""
+    flat: Flat = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Value]) -> dict[str, Any]:
+    """Turn flat dotted keys into nested tables; the inverse of :func:`flatten`."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split(".")
+        table = nested
+        for part in path:
+            table = table.setdefault(part, {})
+        table[last] = value
+    return nested
+
+
+def parse(flat: Mapping[str, Value]) -> Settings:
+    """Check keys, types and ranges, and fill in the defaults.
+
+    Raises
+    ------
+    ConfigError
+        With every error found.
+    """
+    settings, errors = read(flat)
+    if errors:
+        raise ConfigError(errors)
+    return settings
+
+
+def read(flat: Mapping[str, Value]) -> tuple[Settings, list[str]]:
+    """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
+    errors = [f"unknown key {name!r}{did_you_mean(name, FIELDS)}" for name in flat if name not in FIELDS]
+    values = dict(DEFAULTS)
+    for name, item in FIELDS.items():
+        given = flat.get(name, DEFAULTS[name])
+        if isinstance(given, int) and not isinstance(given, bool) and item.type is float:
+            given = float(given)
+        problem = _problem(given, item)
+        if problem:
+            errors.append(f"{name} = {given!r}: {problem}")
+        else:
+            values[name] = given
+    return _assemble(Settings, nest(values)), errors
+
+
+def _problem(value: Value, item: Field[Any]) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
+    if type(value) is not item.type:
+        return f"must be {kinds[item.type]}"  # type: ignore[index]
+    limits = item.metadata
+    if limits.get("choices") and value not in limits["choices"]:
+        return "unknown" + did_you_mean(str(value), limits["choices"])
+    if isinstance(value, str):
+        return ""
+    low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
+    if not float("-inf") < value < float("inf"):
+        return "must be finite"
+    if (
+        (low is not None and value < low)
+        or (above is not None and value <= above)
+        or (high is not None and value > high)
+    ):
+        bounds = [
+            f"{text} {bound}"
+            for text, bound in (("at least", low), ("above", above), ("at most", high))
+            if bound is not None
+        ]
+        return f"must be {' and '.join(bounds)}"
+    return ""
+
+
+def _assemble(section: Any, table: Mapping[str, Any]) -> Any:
+    values = {}
+    for item in fields(section):
+        value = table[item.name.replace("_", "-")]
+        values[item.name] = _assemble(item.type, value) if is_dataclass(item.type) else value
+    return section(**values)
+
+
+def to_flat(settings: Settings) -> Flat:
+    """Return every key with its value, in the order of declaration."""
+
+    def value(name: str) -> Value:
+        target: Any = settings
+        for part in name.split("."):
+            target = getattr(target, part.replace("-", "_"))
+        return target  # type: ignore[no-any-return]
+
+    return {name: value(name) for name in FIELDS}
+
+
+def arms(flat: Mapping[str, Value]) -> dict[str, Flat]:
+    """Return the overrides of each arm by name; one unnamed arm without overrides when none is declared.
+
+    Raises
+    ------
+    ConfigError
+        If ``arms`` is not a list of TOML tables, or an arm overrides what must be the same for all arms.
+    """
+    text = str(flat.get("arms", ""))
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f'arms: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}']) from error
+    if not all(isinstance(table, dict) for table in tables.values()):
+        raise ConfigError(["arms: every line must be  name = { key = value, ... }"])
+    shared = ("arms", "run.output-dir", "run.resume", "federation.num-clients")
+    overrides = {name: flatten(table) for name, table in tables.items()}
+    errors = [
+        f"arm {name!r}: {key} must be the same for all arms"
+        for name in overrides
+        for key in shared
+        if key in overrides[name]
+    ]
+    if errors:
+        raise ConfigError(errors)
+    return overrides or {"": {}}
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """Return a warning for each key that was changed although the other settings make it meaningless."""
+    idle = {
+        "train.momentum": settings.train.optimizer != "sgd" and "only SGD has momentum",
+        "train.step-rounds": settings.train.schedule != "step" and "only the step schedule has steps",
+        "train.step-factor": settings.train.schedule != "step" and "only the step schedule has steps",
+        "train.schedule-rounds": settings.train.schedule != "cosine" and "only the cosine schedule has an end",
+        "noise.args": settings.noise.name == "none" and "there is no noise",
+        "noise.law": settings.noise.name == "none" and "there is no noise",
+        "noise.law-args": settings.noise.name == "none" and "there is no noise",
+        "strategy.aggregator": settings.strategy.name != "robust" and "only the robust strategy takes a rule",
+        "strategy.aggregator-args": settings.strategy.name != "robust" and "only the robust strategy takes a rule",
+        "strategy.weighting": settings.strategy.name != "robust" and "only the robust strategy takes prior weights",
+    }
+    flat = to_flat(settings)
+    return [f"{key} has no effect: {why}" for key, why in idle.items() if why and flat[key] != DEFAULTS[key]]

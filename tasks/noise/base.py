@@ -1,0 +1,162 @@
+"""What a label noise is: wrong labels drawn from a client's true ones, and how to judge a transition matrix."""
+
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.plugin import Registry
+
+Labels = npt.NDArray[np.int64]
+Features = npt.NDArray[Any]
+Matrix = npt.NDArray[np.float64]
+
+
+class NoiseError(ValueError):
+    """A noise, noise law or label file that does not fit; the message says what would."""
+
+
+class NoiseWarning(UserWarning):
+    """A noise that no method can see through, because another class is at least as likely as the true one."""
+
+
+class LabelNoise(ABC):
+    """How the labels of one client become wrong.
+
+    A noise holds no random state: the same labels and an equal generator give the same result, so a client
+    can be asked in any order and any process.
+    """
+
+    @abstractmethod
+    def __call__(
+        self,
+        labels: Labels,
+        rng: np.random.Generator,
+        *,
+        features: Features | None = None,
+        ids: Labels | None = None,
+    ) -> Labels:
+        """Return the labels that the client is given.
+
+        Parameters
+        ----------
+        labels
+            True labels (n,) in [0, num_classes); for segmentation, masks (n, H, W).
+        rng
+            The client's own stream, the only source of randomness.
+        features
+            The examples as stored (n, ...); only noises that depend on them need it.
+        ids
+            Position of each example in the whole data set (n,); only noises read from a file need it.
+
+        Returns
+        -------
+        A new int64 array shaped like ``labels``.
+
+        Raises
+        ------
+        NoiseError
+            If the labels do not fit, or something that this noise needs was not given.
+        """
+
+    def transition_matrix(self) -> Matrix | None:
+        """Return T (K, K), T[i, j] = P(given j | true i), or None if it depends on more than the class."""
+        return None
+
+    def replace_features(self, features: Features, rng: np.random.Generator) -> Features:
+        """Return the examples that the client is given (n, ...); only open-set noise changes them."""
+        return features
+
+
+NOISES: Registry[LabelNoise] = Registry("noise")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ``NoiseError`` unless ``value`` is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 <= value <= 1.0:
+        raise NoiseError(f"{name} must be a number between 0 and 1, not {value!r}")
+
+
+def check_classes(num_classes: int) -> None:
+    """Raise ``NoiseError`` unless there are at least two classes to confuse."""
+    if num_classes < 2:
+        raise NoiseError(f"label noise needs at least 2 classes, not {num_classes}")
+
+
+def check_labels(labels: npt.NDArray[Any], num_classes: int, ndim: int = 1) -> Labels:
+    """Return ``labels`` as int64.
+
+    Raises
+    ------
+    NoiseError
+        If they are not whole numbers in [0, num_classes), or do not have ``ndim`` dimensions.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise NoiseError(f"labels must be whole numbers, not {labels.dtype}")
+    if labels.ndim != ndim:
+        expected = "one label per example, shape (n,)" if ndim == 1 else "one mask per example, shape (n, H, W)"
+        other = "for masks choose the noise 'masks'" if ndim == 1 else "for class labels choose e.g. 'symmetric'"
+        raise NoiseError(f"expected {expected}, not shape {labels.shape}; {other}")
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        raise NoiseError(f"labels must lie in 0..{num_classes - 1}, but run from {labels.min()} to {labels.max()}")
+    return labels.astype(np.int64)
+
+
+def exact_count(rate: float, size: int) -> int:
+    """Return the whole number nearest to ``rate * size``, halves up."""
+    return int(rate * size + 0.5)
+
+
+def draw_from_rows(probabilities: Matrix, uniforms: npt.NDArray[np.float64]) -> Labels:
+    """Draw one column of each row (n, K) with the row's probabilities, by inverting its distribution function.
+
+    ``uniforms`` (n,) are draws from [0, 1).
+    """
+    cumulative = probabilities.cumsum(axis=1)
+    cumulative /= cumulative[:, -1:]
+    columns: Labels = (cumulative <= uniforms[:, None]).sum(axis=1, dtype=np.int64)
+    return columns
+
+
+def realised_rate(clean: npt.NDArray[Any], noisy: npt.NDArray[Any]) -> float:
+    """Return the share of labels that differ, in [0, 1]; 0 where there are none.
+
+    >>> realised_rate(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0]))
+    0.25
+
+    Raises
+    ------
+    NoiseError
+        If the two have different shapes.
+    """
+    if clean.shape != noisy.shape:
+        raise NoiseError(f"cannot compare labels of shape {clean.shape} and {noisy.shape}")
+    return float(np.mean(clean != noisy)) if clean.size else 0.0
+
+
+def dominant(matrix: Matrix) -> bool:
+    """Tell whether each true class is given more often than any other one, T[i, i] > T[i, j].
+
+    >>> dominant(np.array([[0.6, 0.4], [0.1, 0.9]])), dominant(np.array([[0.5, 0.5], [0.1, 0.9]]))
+    (True, False)
+    """
+    others = np.where(np.eye(len(matrix), dtype=bool), -np.inf, matrix)
+    return bool((np.diag(matrix) > others.max(axis=1)).all())
+
+
+def warn_unless_dominant(matrix: Matrix, noise: str) -> None:
+    """Warn with :class:`NoiseWarning` if some true class is not the most likely given one."""
+    if dominant(matrix):
+        return
+    others = np.where(np.eye(len(matrix), dtype=bool), -np.inf, matrix)
+    true = int((np.diag(matrix) - others.max(axis=1)).argmin())
+    given = int(others[true].argmax())
+    warnings.warn(
+        f"{noise}: of the examples of class {true}, {matrix[true, given]:.0%} are labelled {given} and only "
+        f"{matrix[true, true]:.0%} correctly; this client's labels alone cannot tell the two apart",
+        NoiseWarning,
+        stacklevel=2,
+    )

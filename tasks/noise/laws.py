@@ -1,0 +1,181 @@
+"""Noise laws: which client gets which noise rate."""
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.noise.base import NoiseError, check_share
+from tasks.noise.groups import read_groups
+from tasks.plugin import Registry
+
+Rates = npt.NDArray[np.float64]
+
+
+class NoiseLaw(ABC):
+    """A rule that gives each client its noise rate."""
+
+    @abstractmethod
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return the noise rates (num_clients,), each in [0, 1], in the order of the clients' numbers."""
+
+
+LAWS: Registry[NoiseLaw] = Registry("noise law")
+
+
+@LAWS.register("constant")
+@dataclass(frozen=True)
+class Constant(NoiseLaw):
+    """Give every client the same rate."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_share("rate", self.rate)
+
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return ``rate`` for each client."""
+        return np.full(num_clients, float(self.rate))
+
+
+@dataclass(frozen=True)
+class _Range(NoiseLaw):
+    max: float
+    min: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share("min", self.min)
+        check_share("max", self.max)
+        if self.min > self.max:
+            raise NoiseError(f"min = {self.min:g} must not be above max = {self.max:g}")
+
+
+@LAWS.register("linear", "Jiang et al. (FNBench), 2025")
+@dataclass(frozen=True)
+class Linear(_Range):
+    """Spread the rates evenly: min for the first client up to max for the last.
+
+    ``official`` divides by the number of clients n instead of n - 1, as published codes do, so that no client
+    reaches ``max``. A single client gets ``max`` (``min`` if official).
+    """
+
+    official: bool = False
+
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return ``min + k (max - min) / (n - 1)`` for client k."""
+        if num_clients == 1 and not self.official:
+            return np.array([float(self.max)])
+        return np.linspace(self.min, self.max, num_clients, endpoint=not self.official)
+
+
+@LAWS.register("uniform", "Liang et al. (FedNoisy), 2023")
+@dataclass(frozen=True)
+class Uniform(_Range):
+    """Draw each client's rate uniformly between min and max."""
+
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return independent draws from U(min, max)."""
+        return rng.uniform(self.min, self.max, num_clients)
+
+
+@LAWS.register("bernoulli", "Xu et al. (FedCorr), CVPR 2022")
+@dataclass(frozen=True)
+class Bernoulli(NoiseLaw):
+    """Make a client noisy with probability rho; a noisy one has a rate between tau and 1."""
+
+    rho: float
+    tau: float
+
+    def __post_init__(self) -> None:
+        check_share("rho", self.rho)
+        check_share("tau", self.tau)
+
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return 0, or a draw from U(tau, 1) with probability rho."""
+        noisy = rng.random(num_clients) < self.rho
+        return np.where(noisy, rng.uniform(self.tau, 1.0, num_clients), 0.0)
+
+
+@LAWS.register("groups")
+@dataclass(frozen=True)
+class Groups(NoiseLaw):
+    """Give each group of consecutive clients a law of its own.
+
+    ``groups = [{clients = 15, rate = 0.0}, {clients = 5, law = "linear", min = 0.4, max = 0.8}]``; without a
+    ``law`` the group's ``rate`` is constant.
+    """
+
+    groups: Sequence[Mapping[str, Any]]
+    data_root: Path = Path()
+
+    def __post_init__(self) -> None:
+        self._laws()
+
+    def _laws(self) -> list[tuple[int, NoiseLaw]]:
+        read = read_groups(self.groups, "law", default="constant")
+        return [(group.clients, LAWS.build(group.choice, group.args, data_root=self.data_root)) for group in read]
+
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return the groups' rates one after the other.
+
+        Raises
+        ------
+        NoiseError
+            If the groups do not add up to ``num_clients``.
+        """
+        laws = self._laws()
+        total = sum(clients for clients, _ in laws)
+        if total != num_clients:
+            raise NoiseError(f"the groups of the noise law hold {total} clients, but there are {num_clients}")
+        return np.concatenate([law(clients, rng) for clients, law in laws])
+
+
+@LAWS.register("table")
+@dataclass(frozen=True)
+class Table(NoiseLaw):
+    """Read each client's rate from a CSV file with the columns client,rate, clients counted from 0."""
+
+    path: str
+    data_root: Path = Path()
+
+    def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
+        """Return the rates in the file.
+
+        Raises
+        ------
+        NoiseError
+            If the file cannot be read, or does not name every client exactly once.
+        """
+        file = self.data_root / self.path
+        rates: dict[int, float] = {}
+        for line, (client, rate) in enumerate(self._rows(file), start=2):
+            try:
+                number, value = int(client), float(rate)
+            except ValueError:
+                raise NoiseError(
+                    f"{file}, line {line}: expected client,rate such as 3,0.4, not {client},{rate}"
+                ) from None
+            check_share(f"{file}, line {line}: the rate", value)
+            if number in rates or not 0 <= number < num_clients:
+                raise NoiseError(f"{file}, line {line}: expected each client 0..{num_clients - 1} once, not {number}")
+            rates[number] = value
+        if len(rates) < num_clients:
+            missing = [client for client in range(num_clients) if client not in rates]
+            raise NoiseError(f"{file} has no rate for the clients {missing[:10]}")
+        return np.array([rates[client] for client in range(num_clients)])
+
+    @staticmethod
+    def _rows(file: Path) -> list[tuple[str, str]]:
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise NoiseError(f"cannot read the noise rates in {file}: {error}") from error
+        rows = list(csv.DictReader(text.splitlines()))
+        if any(row.get("client") is None or row.get("rate") is None for row in rows):
+            raise NoiseError(f"{file} must have the columns client,rate")
+        return [(row["client"], row["rate"]) for row in rows]

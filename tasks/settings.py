@@ -1,0 +1,157 @@
+"""Every setting of a run: its default, its allowed values and one line about it.
+
+``pyproject.toml`` repeats these keys and defaults, because Flower reads them there; a test keeps both equal.
+The attribute ``learning_rate`` of section ``train`` is the key ``train.learning-rate``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+AUTO = "auto"
+
+
+def key(default: Any, about: str, **limits: Any) -> Any:
+    """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers) or ``choices`` (strings)."""
+    return field(default=default, metadata={"about": about, **limits})
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a run is recorded and when it ends early."""
+
+    output_dir: str = key("", "folder for run directories; empty = runs/ in the working directory")
+    resume: str = key("", "run directory to continue; its settings must be the same")
+    checkpoint_every: int = key(1, "rounds between checkpoints; best and last are kept", low=1)
+    early_stopping: int = key(0, "stop after so many evaluations without a better `run.monitor`; 0 = never", low=0)
+    monitor: str = key("accuracy", "measure that decides which model is best", choices=("accuracy", "macro-f1", "loss"))
+    tracker: str = key("none", "also send metrics to (needs the extra `tracking`)", choices=("none", "tensorboard"))
+
+
+@dataclass(frozen=True)
+class FederationSettings:
+    """Who takes part, and what happens when replies are missing."""
+
+    num_clients: int = key(20, "number of clients; in a simulation also Flower's num-supernodes", low=1)
+    fraction_train: float = key(1.0, "share of the clients that train in a round", above=0.0, high=1.0)
+    fraction_evaluate: float = key(
+        0.0, "share of the clients that evaluate on their own data; 0 = none", low=0.0, high=1.0
+    )
+    min_replies: int = key(2, "usable replies that a round needs; with fewer it is skipped", low=1)
+    max_skipped_rounds: int = key(3, "consecutive skipped rounds after which the run fails", low=0)
+    round_timeout: float = key(600.0, "seconds to wait for the replies of a round", above=0.0)
+    wait_for_clients: float = key(120.0, "seconds to wait until `num-clients` clients are connected", above=0.0)
+    client_cpus: int = key(0, "simulation: CPUs of one client (winnow run); 0 = one", low=0)
+    client_gpus: float = key(0.0, "simulation: share of a GPU of one client (winnow run)", low=0.0)
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What is learned."""
+
+    name: str = key("digits", "task, or package.module:Name")
+    args: str = key("", "its arguments as inline TOML")
+    data_path: str = key("", "folder with the data; empty = $WINNOW_DATA, else data/")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network."""
+
+    name: str = key(AUTO, "model, or package.module:Name; auto = the task's default")
+    args: str = key("", "its arguments as inline TOML")
+
+
+@dataclass(frozen=True)
+class PartitionSettings:
+    """How a simulation divides the training examples among the clients."""
+
+    name: str = key("dirichlet", "partition, or package.module:Name")
+    args: str = key("alpha = 0.5, min_size = 20", "its arguments as inline TOML")
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """Which labels a simulation makes wrong, and how many at which client."""
+
+    name: str = key("symmetric", "label noise, or package.module:Name; none = keep the labels")
+    args: str = key("", "its arguments as inline TOML")
+    law: str = key("linear", "which client gets which noise rate")
+    law_args: str = key("max = 0.8", "the law's arguments as inline TOML")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What local training minimises."""
+
+    name: str = key("nce+rce", "loss, or package.module:Name")
+    args: str = key("", "its arguments as inline TOML")
+    preset: str = key("", "published parameters for a data set, e.g. cifar-100")
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What a client does in a round."""
+
+    name: str = key("sgd", "client method, or package.module:Name")
+    args: str = key("", "its arguments as inline TOML")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Local optimisation."""
+
+    optimizer: str = key("sgd", "local optimizer", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = key(0.1, "learning rate at round 1", above=0.0)
+    momentum: float = key(0.9, "momentum of SGD", low=0.0, high=1.0)
+    weight_decay: float = key(0.0, "weight decay", low=0.0)
+    schedule: str = key("constant", "learning rate over rounds", choices=("constant", "cosine", "step"))
+    schedule_rounds: int = key(0, "rounds until the end of the schedule; 0 = num-server-rounds", low=0)
+    step_rounds: int = key(10, "rounds between two steps of the step schedule", low=1)
+    step_factor: float = key(0.1, "factor of each step of the step schedule", above=0.0, high=1.0)
+    clip_norm: float = key(0.0, "largest 2-norm of a gradient; 0 = no clipping", low=0.0)
+    epochs: int = key(2, "passes over the client's data in a round", low=1)
+    batch_size: int = key(16, "examples in a batch", low=1)
+    drop_last: bool = key(False, "leave out a last batch that is not full")
+    augment: bool = key(True, "use the task's augmentation")
+    precision: str = key("float32", "number format of the forward pass", choices=("float32", "bfloat16"))
+    device: str = key(AUTO, "device of the clients; auto = cuda, mps or cpu", choices=(AUTO, "cuda", "mps", "cpu"))
+    threads: int = key(0, "torch threads of one client; 0 = its share of the machine", low=0)
+
+
+@dataclass(frozen=True)
+class StrategySettings:
+    """How the updates become one model."""
+
+    name: str = key("robust", "strategy, or package.module:Name of any Flower strategy")
+    args: str = key("", "its arguments as inline TOML")
+    aggregator: str = key("geometric-median", "aggregation rule of the robust strategy, or package.module:Name")
+    aggregator_args: str = key("", "the rule's arguments as inline TOML")
+    weighting: str = key("examples", "prior weight of an update", choices=("examples", "uniform"))
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Evaluation on clean test data at the server."""
+
+    every: int = key(1, "rounds between evaluations; the last round is always evaluated", low=1)
+    batch_size: int = key(512, "examples in a batch", low=1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one run."""
+
+    seed: int = key(1, "every random draw follows from it", low=0)
+    num_server_rounds: int = key(30, "number of rounds", low=1)
+    arms: str = key("", "variants to run one after the other: one `name = { key = value }` a line (TOML)")
+    run: RunSettings = field(default_factory=RunSettings)
+    federation: FederationSettings = field(default_factory=FederationSettings)
+    task: TaskSettings = field(default_factory=TaskSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    partition: PartitionSettings = field(default_factory=PartitionSettings)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    strategy: StrategySettings = field(default_factory=StrategySettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)

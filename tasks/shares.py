@@ -1,0 +1,92 @@
+"""The share of one client in a simulation: its part of the training examples, with the labels it was given.
+
+Everything here is a function of the settings alone, so any process can compute any client's share.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tasks.base import ClientData, Labels, Task
+from tasks.noise import FederatedNoise, realised_rate
+from tasks.partition import PARTITIONS
+from tasks.registry import TASKS
+from tasks.seeds import rng
+from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
+
+
+@dataclass(frozen=True)
+class Share:
+    """One client's data, and the truth about it, which only measurement may see."""
+
+    data: ClientData
+    true_labels: Labels
+
+    @property
+    def noise_rate(self) -> float:
+        """Share of the given labels that are wrong."""
+        return realised_rate(self.true_labels, self.data.labels)
+
+
+def data_root(path: str) -> Path:
+    """Return the data folder: the configured one, else ``$WINNOW_DATA``, else ``data/``."""
+    return Path(path or os.environ.get("WINNOW_DATA", "data"))
+
+
+@lru_cache(maxsize=4)
+def load_task(settings: TaskSettings) -> Task:
+    """Build the task; its data is loaded when first asked for and kept for the life of the process."""
+    return TASKS.build(settings.name, settings.args, data_path=data_root(settings.data_path))
+
+
+@lru_cache(maxsize=4)
+def divide(
+    task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int
+) -> tuple[npt.NDArray[np.int64], ...]:
+    """Return each client's example indices."""
+    labels = load_task(task).train_examples().labels
+    rule = PARTITIONS.build(partition.name, partition.args)
+    return tuple(rule(labels, num_clients, rng(seed, "partition")))
+
+
+def federated_noise(settings: Settings) -> FederatedNoise:
+    """Return which noise the clients of a run have, and how much of it."""
+    task, noise = load_task(settings.task), settings.noise
+    return FederatedNoise(
+        seed=settings.seed,
+        num_clients=settings.federation.num_clients,
+        num_classes=task.num_classes,
+        noise=noise.name,
+        noise_args=noise.args,
+        law=noise.law,
+        law_args=noise.law_args,
+        class_names=task.class_names,
+        data_root=data_root(settings.task.data_path),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _share(data: Settings, client: int) -> Share:
+    task = load_task(data.task)
+    indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
+    examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
+    noise = federated_noise(data)
+    labels, features = noise.apply(client, examples.labels, examples.features.numpy(), ids)
+    return Share(ClientData(client, torch.from_numpy(features), labels, ids, task.num_classes), examples.labels)
+
+
+def client_share(settings: Settings, client: int) -> Share:
+    """Return the share of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
+    data = Settings(
+        seed=settings.seed,
+        federation=FederationSettings(num_clients=settings.federation.num_clients),
+        task=settings.task,
+        partition=settings.partition,
+        noise=settings.noise,
+    )  # all other settings at their defaults, so that two arms with the same data share one entry
+    return _share(data, client)

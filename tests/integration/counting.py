@@ -1,0 +1,32 @@
+"""Plug-ins of the integration tests: a method with state, and a task that is small enough for a deep network."""
+
+import numpy as np
+from torch import nn
+
+from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.sgd import train
+from tasks.base import ClientData, Examples
+from tasks.image import Digits
+
+
+class Counting(ClientMethod):
+    """Trains at a rate that falls with the number of the client's own earlier rounds, so the state matters."""
+
+    def init_state(self, data: ClientData) -> State:
+        return {"rounds": np.zeros(1, np.int64)}
+
+    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+        played = int(state["rounds"].item())
+        slower = Plan(plan.server_round, plan.learning_rate / (1 + played), plan.stream, plan.role, plan.config)
+        result = train(model, kit, slower, kit.objective)
+        return FitResult({**result.metrics, "rounds": float(played)}, {"rounds": state["rounds"] + 1})
+
+
+class FewDigits(Digits):
+    """160 digits."""
+
+    def train_examples(self) -> Examples:
+        return super().train_examples().take(np.arange(160))
+
+    def test_examples(self) -> Examples:
+        return super().test_examples().take(np.arange(40))

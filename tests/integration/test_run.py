@@ -1,0 +1,204 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from safetensors.numpy import load_file
+
+from server_app.roster import FederationError
+from tasks.config import ConfigError
+from tests.integration.conftest import Play
+
+
+def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
+    run = play(num_server_rounds=8, loss__name="ce", noise__name="none", train__epochs=2)
+    assert run.metrics[0]["accuracy"] < 0.35
+    assert run.metrics[-1]["accuracy"] > 0.75
+    assert [line["round"] for line in run.metrics] == list(range(9))
+    assert run.status["status"] == "completed"
+    expected = {"config.toml", "versions.json", "status.json", "metrics.jsonl", "clients.jsonl", "report.html"}
+    assert expected <= {path.name for path in run.path.iterdir()}
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"last.safetensors", "best.safetensors"}
+    roster = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
+    assert [line["client"] for line in roster] == [0, 1, 2, 3]
+    assert sum(line["examples"] for line in roster) == 1437
+    assert {line["noise_rate"] for line in roster} == {0.0}
+    later = [line for line in run.lines("clients.jsonl") if line["round"] == 3]
+    assert sum(line["weight"] for line in later) == pytest.approx(1.0)
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another_one(play: Play):
+    first, second, other = play(), play(), play(seed=2)
+    assert first.metrics == second.metrics
+    assert first.weights() == second.weights()
+    assert first.metrics != other.metrics
+
+    def roster(run: Any) -> list[Any]:
+        return [(line["examples"], line["noise_rate"]) for line in run.lines("clients.jsonl") if line["round"] == 0]
+
+    assert roster(first) == roster(second) != roster(other)
+
+
+def test_another_seed_changes_who_is_sampled(play: Play):
+    def sampled(seed: int) -> list[tuple[int, int]]:
+        run = play(seed=seed, federation__fraction_train=0.5, num_server_rounds=5, federation__min_replies=1)
+        return [(line["round"], line["client"]) for line in run.lines("clients.jsonl") if line["round"]]
+
+    assert sampled(1) == sampled(1) != sampled(2)
+    assert len(sampled(1)) == 5 * 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"strategy__name": "flower-fedadam", "strategy__args": "eta = 0.05"},
+        {"strategy__name": "flower-fedavgm", "strategy__args": "server_momentum = 0.9"},
+        {"method__name": "fedprox", "federation__fraction_train": 0.5},
+        {"method__name": "tests.integration.counting:Counting"},
+        {
+            "model__name": "resnet18",
+            "partition__args": "alpha = 100.0",
+            "task__name": "tests.integration.counting:FewDigits",
+        },
+    ],
+    ids=["robust", "fedadam", "fedavgm", "fedprox", "stateful method", "batchnorm"],
+)
+def test_three_rounds_and_three_more_equal_six(play: Play, settings: dict[str, Any]):
+    settings = {"run__early_stopping": 100, **settings}
+    whole = play(num_server_rounds=6, **settings)
+    half = play(num_server_rounds=3, **settings)
+    resumed = play(num_server_rounds=6, run__resume=str(half.path), **settings)
+    assert resumed.path == half.path
+    assert resumed.metrics == whole.metrics
+    assert resumed.lines("clients.jsonl") == whole.lines("clients.jsonl")
+    assert resumed.weights() == whole.weights()
+
+
+def test_a_resumed_run_keeps_its_settings(play: Play):
+    half = play()
+    with pytest.raises(ConfigError, match=r"train.epochs = 2, but the run was started with 1"):
+        play(num_server_rounds=6, run__resume=str(half.path), train__epochs=2)
+
+
+def test_a_run_can_be_resumed_after_a_crash_between_two_checkpoints(play: Play):
+    whole = play(num_server_rounds=5, run__checkpoint_every=2)
+
+    def crash(client: int, message: Message, reply: Message) -> Message:
+        if message.metadata.group_id == "4" and message.metadata.message_type == "train":
+            raise KeyboardInterrupt
+        return reply
+
+    runs = Path(whole.path).parent
+    with pytest.raises(KeyboardInterrupt):
+        play(crash, num_server_rounds=5, run__checkpoint_every=2)
+    (broken,) = [path for path in runs.iterdir() if path != whole.path]
+    assert len((broken / "metrics.jsonl").read_text().splitlines()) == 4
+    resumed = play(num_server_rounds=5, run__checkpoint_every=2, run__resume=str(broken))
+    assert resumed.metrics == whole.metrics
+    assert resumed.weights() == whole.weights()
+
+
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedmedian", "krum", "fedadam", "fedyogi", "fedtrimmedavg", "multikrum", "qfedavg"]
+)
+def test_stock_strategies_of_flower_run_unmodified(play: Play, name: str):
+    args = {"fedadam": "eta = 0.05", "fedyogi": "eta = 0.05", "qfedavg": "client_learning_rate = 0.1"}
+    loss = {"qfedavg": ', train_loss_key = "train-loss"'}
+    run = play(strategy__name=f"flower-{name}", strategy__args=args.get(name, "") + loss.get(name, ""), loss__name="ce")
+    assert run.status["status"] == "completed"
+    assert run.metrics[-1]["accuracy"] > run.metrics[0]["accuracy"]
+    assert np.isfinite(run.metrics[-1]["loss"])
+
+
+def test_a_strategy_by_import_path_runs_behind_the_guard(play: Play):
+    def poison(client: int, message: Message, reply: Message) -> Message:
+        if client == 2 and reply.has_content() and "arrays" in reply.content:
+            reply.content["metrics"]["num-examples"] = -1  # type: ignore[index]
+        return reply
+
+    run = play(
+        poison, strategy__name="examples.norm_clipping:NormClipping", strategy__args="factor = 1.0", loss__name="ce"
+    )
+    assert run.metrics[-1]["accuracy"] > run.metrics[0]["accuracy"]
+    assert [line["quarantined"] for line in run.metrics] == [0, 1, 1, 1]
+    reasons = {line["quarantine"] for line in run.lines("clients.jsonl") if line.get("client") == 2 and line["round"]}
+    assert reasons == {"num-examples must be a positive whole number, got -1"}
+
+
+def test_silent_and_failing_clients_cost_their_reply_not_the_run(play: Play):
+    def fail(client: int, message: Message, reply: Message) -> Message | None:
+        if message.metadata.message_type != "train" or client < 2:
+            return reply
+        return None if client == 2 else reply_with_error(message)
+
+    def reply_with_error(message: Message) -> Message:
+        from flwr.app import Error
+
+        return Message(Error(0, "The actor died unexpectedly"), reply_to=message)
+
+    run = play(fail, federation__min_replies=2)
+    assert run.status["status"] == "completed"
+    assert [line["replies"] for line in run.metrics[1:]] == [2, 2, 2]
+    assert (run.path / "report.html").read_text().count("The actor died unexpectedly") >= 1
+
+
+def test_too_few_replies_end_the_run_with_an_error_and_a_report(play: Play, tmp_path: Path):
+    def silence(client: int, message: Message, reply: Message) -> Message | None:
+        return None if message.metadata.message_type == "train" else reply
+
+    with pytest.raises(FederationError, match="rounds in a row were skipped"):
+        play(silence, num_server_rounds=9, federation__max_skipped_rounds=1)
+    (path,) = tmp_path.iterdir()
+    status = json.loads((path / "status.json").read_text())
+    assert status["status"] == "failed"
+    assert "no reply in time" in status["reason"]
+    assert "no reply in time" in (path / "report.html").read_text()
+
+
+def test_a_skipped_round_leaves_the_model_as_it_is(play: Play):
+    def silent_once(client: int, message: Message, reply: Message) -> Message | None:
+        return None if message.metadata.group_id == "2" and message.metadata.message_type == "train" else reply
+
+    run = play(silent_once)
+    assert [line.get("skipped") for line in run.metrics] == [None, False, True, False]
+    assert run.metrics[1]["accuracy"] == run.metrics[2]["accuracy"] != run.metrics[3]["accuracy"]
+
+
+def test_early_stopping_and_the_best_model(play: Play):
+    run = play(num_server_rounds=30, run__early_stopping=2, train__learning_rate=1e-12, train__momentum=0.0)
+    assert run.status["status"] == "completed"
+    assert "has not improved for 2 evaluations" in run.status["reason"]
+    assert [line["round"] for line in run.metrics] == [0, 1, 2]
+    assert load_file(run.path / "checkpoints" / "best.safetensors").keys()
+
+
+def test_clients_evaluate_when_asked(play: Play):
+    run = play(federation__fraction_evaluate=1.0, noise__name="none", loss__name="ce")
+    assert 0.0 < run.metrics[-1]["clients_accuracy"] <= 1.0
+
+
+def test_integer_buffers_stay_integers(play: Play):
+    run = play(
+        model__name="resnet18",
+        partition__args="alpha = 100.0",
+        task__name="tests.integration.counting:FewDigits",
+        num_server_rounds=1,
+    )
+    arrays = load_file(run.path / "checkpoints" / "last.safetensors")
+    counters = [array for name, array in arrays.items() if name.endswith("num_batches_tracked")]
+    assert counters
+    assert all(array.dtype == np.int64 and array > 0 for array in counters)
+    assert all((array >= 0).all() for name, array in arrays.items() if name.endswith("running_var"))
+
+
+def test_two_nodes_with_the_same_identity_are_refused(play: Play):
+    def same(client: int, message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == "query.identity":
+            reply.content["metrics"]["client"] = 0  # type: ignore[index]
+        return reply
+
+    with pytest.raises(FederationError, match="both say that they are client 0"):
+        play(same)

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import FedAdam, FedAvgM
+from safetensors.numpy import load_file
+
+from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state
+from server_app.run_directory import CLIENTS, METRICS, RunDirectory
+from tasks.settings import Settings
+from tests.messages import MODEL, record
+
+
+def test_a_checkpoint_comes_back_and_loads_as_a_state_dict(tmp_path: Path):
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    Checkpoint(MODEL, {"m_t/weight": np.ones(3)}, {"server_round": 4, "best_value": None}).write(path)
+    back = Checkpoint.read(path)
+    assert back.progress == {"server_round": 4, "best_value": None}
+    assert back.model.keys() == MODEL.keys()
+    assert all(np.array_equal(back.model[name], MODEL[name]) for name in MODEL)
+    assert back.model["count"].dtype == np.int64
+    assert np.array_equal(back.strategy["m_t/weight"], np.ones(3))
+    assert np.array_equal(load_file(path)["weight"], MODEL["weight"])
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        Checkpoint.read(tmp_path / "last.safetensors")
+    (tmp_path / "last.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Checkpoint.read(tmp_path / "last.safetensors")
+    with pytest.raises(CheckpointError, match="another model"):
+        Checkpoint(MODEL).check_model({"weight": MODEL["weight"]})
+
+
+def test_the_state_of_stock_strategies_survives():
+    adam = FedAdam(fraction_evaluate=0.0)
+    adam.current_arrays = {"weight": MODEL["weight"]}
+    adam.m_t, adam.v_t = {"weight": MODEL["weight"] * 2}, {"weight": MODEL["weight"] * 3}
+    momentum = FedAvgM(fraction_evaluate=0.0, server_momentum=0.9)
+    momentum.current_arrays, momentum.momentum_vector = record(MODEL), [np.ones(2), np.zeros((2, 2))]
+    for strategy in (adam, momentum):
+        arrays, shapes = strategy_state(strategy)
+        fresh = type(strategy)(fraction_evaluate=0.0)
+        restore_strategy(fresh, arrays, shapes)
+        for name in ("current_arrays", "m_t", "v_t", "momentum_vector", "server_momentum"):
+            assert _plain(getattr(fresh, name, None)) == _plain(getattr(strategy, name, None))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, ArrayRecord):
+        return {key: array.numpy().tolist() for key, array in value.items()}
+    if isinstance(value, dict):
+        return {key: item.tolist() for key, item in value.items()}
+    return [item.tolist() for item in value] if isinstance(value, list) else value
+
+
+def test_a_run_directory_is_new_and_forgets_rounds_after_a_checkpoint(tmp_path: Path):
+    first = RunDirectory.create(tmp_path, "a", Settings())
+    second = RunDirectory.create(tmp_path, "a", Settings())
+    assert first.path != second.path
+    first.append(METRICS, [{"round": r, "loss": float("nan")} for r in range(4)])
+    first.append(CLIENTS, [{"round": r, "client": 0} for r in range(4)])
+    with (first.path / METRICS).open("a") as file:
+        file.write('{"round": 4, "lo')  # a crash in the middle of a line
+    first.forget_after(2)
+    assert (first.path / METRICS).read_text().splitlines() == [f'{{"round": {r}, "loss": null}}' for r in range(3)]
+    assert len((first.path / CLIENTS).read_text().splitlines()) == 3
+
+
+def test_status_changes_keep_the_other_fields(tmp_path: Path):
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.update_status(label="x", started="now")
+    directory.finish("failed", "because")
+    status = directory.status()
+    assert (status["label"], status["started"], status["status"], status["reason"]) == ("x", "now", "failed", "because")

@@ -1,0 +1,105 @@
+"""Confusion matrix and scores in cases small enough to work out by hand."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tasks.base import Examples, Task
+from tasks.metrics import MacroScores, accuracy, classification_metrics, confusion_matrix, macro_scores
+
+
+def test_rows_are_true_classes_and_columns_predictions() -> None:
+    confusion = confusion_matrix(torch.tensor([2, 2, 1, 0]), torch.tensor([0, 0, 1, 2]), 3)
+    assert confusion.tolist() == [[0, 0, 2], [0, 1, 0], [1, 0, 0]]
+    assert confusion.dtype == torch.int64
+
+
+def test_scores_by_hand() -> None:
+    # class 0: 3 of 4 found, 3 of 5 predictions right; class 1: 4 of 6 found, 4 of 5 right
+    confusion = torch.tensor([[3, 1], [2, 4]])
+    precision, recall = (3 / 5 + 4 / 5) / 2, (3 / 4 + 4 / 6) / 2
+    f1 = (2 * 3 / (4 + 5) + 2 * 4 / (6 + 5)) / 2
+    assert macro_scores(confusion) == pytest.approx(MacroScores(precision, recall, f1), rel=1e-15)
+    assert accuracy(confusion) == 7 / 10
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_limits(wrong: bool) -> None:
+    labels = torch.arange(5)
+    confusion = confusion_matrix((labels + int(wrong)) % 5, labels, 5)
+    expected = 0.0 if wrong else 1.0
+    assert accuracy(confusion) == expected
+    assert macro_scores(confusion) == MacroScores(expected, expected, expected)
+
+
+def test_unseen_class_does_not_count_but_a_missed_or_invented_one_does() -> None:
+    only_first = confusion_matrix(torch.tensor([0, 0]), torch.tensor([0, 0]), 4)
+    assert macro_scores(only_first) == MacroScores(1.0, 1.0, 1.0)
+    invented = confusion_matrix(torch.tensor([0, 3]), torch.tensor([0, 0]), 4)
+    assert macro_scores(invented) == pytest.approx(MacroScores(1 / 2, 1 / 4, 1 / 3))
+
+
+def test_one_frequent_class_does_not_hide_the_rare_one() -> None:
+    labels = torch.tensor([0] * 99 + [1])
+    confusion = confusion_matrix(torch.zeros(100, dtype=torch.int64), labels, 2)
+    assert accuracy(confusion) == 0.99
+    assert macro_scores(confusion).recall == 0.5
+
+
+def test_small_integer_types_do_not_overflow() -> None:
+    masks = torch.full((2, 30, 30), 20, dtype=torch.uint8)
+    confusion = confusion_matrix(masks, masks, 21)
+    assert confusion[20, 20].item() == 1800
+    assert confusion.sum().item() == 1800
+
+
+def test_pixels_and_examples_are_counted_alike() -> None:
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    flat = classification_metrics(logits.movedim(1, -1).reshape(-1, 3), labels.flatten())
+    assert classification_metrics(logits, labels) == flat
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels", "message"),
+    [
+        (torch.tensor([0, 1]), torch.tensor([0]), r"\(2,\) predictions but \(1,\) labels"),
+        (torch.tensor([], dtype=torch.int64), torch.tensor([], dtype=torch.int64), "no examples to measure"),
+        (torch.tensor([0]), torch.tensor([3]), "labels from 3 to 3: classes from 0 to 2 expected"),
+        (torch.tensor([0]), torch.tensor([-100]), "labels from -100"),
+        (torch.tensor([5]), torch.tensor([0]), "predictions from 5"),
+        (torch.tensor([0.5]), torch.tensor([0]), "predictions are torch.float32: class numbers"),
+    ],
+)
+def test_refuses_what_it_cannot_count(predictions: Tensor, labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(predictions, labels, 3)
+
+
+class TwoPoints(Task):
+    """A task that keeps the default measures."""
+
+    class_names: tuple[str, ...] = ("a", "b")
+    default_model: str = "mlp"
+    input_shape: tuple[int, ...] = (1,)
+    points: ClassVar[Examples] = Examples(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]).numpy())
+
+    def train_examples(self) -> Examples:
+        return self.points
+
+    def test_examples(self) -> Examples:
+        return self.points
+
+    def prepare(self, features: Tensor) -> Tensor:
+        return features
+
+    def build_model(self, name: str, args: str) -> nn.Module:
+        return nn.Identity()
+
+
+def test_a_task_reports_accuracy_and_macro_f1() -> None:
+    logits = torch.tensor([[2.0, 1.0], [3.0, 0.0], [0.0, 1.0], [5.0, 1.0]])
+    measures = TwoPoints().metrics(logits, torch.tensor([0, 0, 1, 1]))
+    assert measures == pytest.approx({"accuracy": 3 / 4, "macro-f1": (4 / 5 + 2 / 3) / 2})
