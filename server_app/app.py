@@ -8,10 +8,10 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from server_app.checks import check_arms
+from server_app.checks import check_arms, remarks
 from server_app.report import comparison_table
 from server_app.run import play_run
-from tasks.config import arms, without_effect
+from tasks.config import arms
 
 app = ServerApp()
 
@@ -27,9 +27,8 @@ def main(grid: Grid, context: Context) -> None:
     """
     flat = dict(context.run_config)
     checked = check_arms(flat)
-    for name, settings in checked.items():
-        for warning in without_effect(settings):
-            log(WARNING, "%s", f"{name}: {warning}" if name else warning)
+    for line in remarks(checked):
+        log(WARNING, "%s", line)
     runs = [
         play_run(grid, settings, name, json.dumps({"arms": "", **arms(flat)[name]}))
         for name, settings in checked.items()

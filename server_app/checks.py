@@ -1,5 +1,6 @@
 """The whole configuration, checked before any client starts; all errors at once."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from client_app.methods import METHODS
 from client_app.trainer import pick_device
 from server_app.strategy import build_strategy
 from tasks.base import DataError
-from tasks.config import ConfigError, Flat, Value, arms, read
+from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
+from tasks.noise import NoiseWarning
 from tasks.partition import PARTITIONS
 from tasks.settings import Settings
 from tasks.shares import divide, federated_noise, load_task
@@ -23,7 +25,9 @@ def check(flat: Mapping[str, Value]) -> Settings:
         With every error found: keys, types, ranges, names, arguments, missing data, impossible partitions.
     """
     settings, errors = read(flat)
-    errors += _plugin_errors(settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoiseWarning)  # said once, by remarks()
+        errors += _plugin_errors(settings)
     if settings.federation.min_replies > settings.federation.num_clients:
         errors.append(
             f"federation.min-replies = {settings.federation.min_replies}: at most the number of clients "
@@ -34,6 +38,21 @@ def check(flat: Mapping[str, Value]) -> Settings:
     if errors:
         raise ConfigError(list(dict.fromkeys(errors)))
     return settings
+
+
+def remarks(checked: Mapping[str, Settings]) -> list[str]:
+    """Return what is odd but allowed about checked arms: keys without effect, noise that hides the true labels."""
+    lines = [
+        f"arm {name!r}: {line}" if name else line
+        for name, settings in checked.items()
+        for line in without_effect(settings)
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NoiseWarning)
+        for noise in {federated_noise(settings) for settings in checked.values()}:
+            for client in range(noise.num_clients):
+                noise.of(client)
+    return lines + list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
 def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:
@@ -79,7 +98,7 @@ def _plugin_errors(settings: Settings) -> list[str]:
     attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
     attempt("strategy", lambda: build_strategy(settings))
     partition = attempt("partition", lambda: PARTITIONS.build(settings.partition.name, settings.partition.args))
-    if attempt("task", lambda: load_task(settings.task).check()):
+    if attempt("task", lambda: load_task(settings.task)):
         task = load_task(settings.task)
         choice = settings.loss
         attempt("model", lambda: task.build_model(settings.model.name, settings.model.args))
@@ -87,6 +106,6 @@ def _plugin_errors(settings: Settings) -> list[str]:
         noise = federated_noise(settings)
         if attempt("noise.law", noise.rates):
             attempt("noise", lambda: [noise.of(client) for client in range(clients)])
-        if partition:
+        if attempt("task", task.check) and partition:
             attempt("partition", lambda: divide(settings.task, settings.partition, clients, settings.seed))
     return errors

@@ -7,26 +7,46 @@ between updates that share a large common part, and it can do no harm: as it is 
 ``norm(x_i - reference) <= 2 * norm(x_i)`` for every i. The mean would carry a single update of 1e12 into all others.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Vector = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 
 BLOCK = 2**18  # numbers in a block: 2 MiB of float64
+PARTS = 16  # of the blocks, one core each
 RESOLUTION = 1e-13  # squared distances below this share of the squared norms are rounding
 
 
-def blocks(updates: Sequence[Vector]) -> Iterator[tuple[slice, Doubles]]:
-    """Yield ``(columns, block)``: every update's values in these columns, (N, B) float64, free to be overwritten."""
+def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles], Doubles]) -> Doubles:
+    """Call ``visit(columns, block)`` for all columns, on several cores, and return the sum of what it returns.
+
+    A block holds every update's values in these columns, (N, B) float64, and may be overwritten. The order of the sums
+    does not depend on the number of cores. Each core multiplies on its own: a BLAS that splits each small product
+    among all cores takes twenty times as long when another process wants one of them.
+    """
     size = len(updates[0])
     width = max(1, BLOCK // len(updates))
-    for start in range(0, size, width):
+    starts = range(0, max(size, 1), width)
+
+    def visit_block(start: int) -> Doubles:
         columns = slice(start, min(start + width, size))
-        yield columns, np.stack([update[columns] for update in updates], dtype=np.float64)
+        return visit(columns, np.stack([update[columns] for update in updates], dtype=np.float64))
+
+    def visit_part(part: int) -> Doubles:
+        with np.errstate(over="ignore", invalid="ignore"):  # a thread has its own; callers look for inf and nan
+            return reduce(np.add, map(visit_block, starts[part::PARTS]))
+
+    workers = min(PARTS, os.cpu_count() or 1)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+        return reduce(np.add, pool.map(visit_part, range(min(PARTS, len(starts)))))
 
 
 def gram_matrix(updates: Sequence[Vector]) -> Doubles:
@@ -35,19 +55,20 @@ def gram_matrix(updates: Sequence[Vector]) -> Doubles:
     The reference drops out of everything that depends on differences only: squared distances, and the norm of any
     combination of updates whose coefficients sum to zero.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        reference = updates[int(np.argmin([_squared_norm(update) for update in updates]))]
-        gram = np.zeros((len(updates), len(updates)))
-        for columns, block in blocks(updates):
-            np.subtract(block, reference[columns], out=block)
-            gram += block @ block.T
-    return gram
+    reference = updates[int(np.argmin([_squared_norm(update) for update in updates]))]
+
+    def products(columns: slice, block: Doubles) -> Doubles:
+        np.subtract(block, reference[columns], out=block)
+        return np.asarray(block @ block.T, np.float64)
+
+    return sum_over_blocks(updates, products)
 
 
 def _squared_norm(update: Vector) -> float:
-    squared = float(np.dot(update, update))
-    in_range = 1e-30 < squared < 1e30  # of float32; summing float32 in float64 takes six times as long
-    return squared if in_range else float(np.einsum("p,p->", update, update, dtype=np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = float(np.dot(update, update))
+        in_range = 1e-30 < squared < 1e30  # of float32; summing float32 in float64 takes six times as long
+        return squared if in_range else float(np.einsum("p,p->", update, update, dtype=np.float64))
 
 
 def squared_distances(gram: Doubles) -> Doubles:

@@ -76,12 +76,15 @@ class Registry(Generic[T]):
         if offered.keys() & given.keys():
             taken = ", ".join(sorted(offered.keys() & given.keys()))
             raise PluginError(f"{self.kind} {name!r}: {taken} is set by the run itself, not by arguments")
+        own = ", ".join(key for key in accepted if key not in context) or "none"
         try:
             inspect.signature(factory).bind(**offered, **given)
+        except TypeError as error:
+            raise PluginError(f"{self.kind} {name!r}: {error} (its arguments: {own})") from error
+        try:
             return factory(**offered, **given)
         except (TypeError, ValueError) as error:
-            own = [key for key in accepted if key not in context]
-            raise PluginError(f"{self.kind} {name!r}: {error} (its arguments: {', '.join(own) or 'none'})") from error
+            raise PluginError(f"{self.kind} {name!r}: {error}") from error
 
 
 def accepted_names(factory: Callable[..., Any]) -> list[str]:

@@ -76,14 +76,14 @@ class NoiseSettings:
     name: str = key("symmetric", "label noise, or package.module:Name; none = keep the labels")
     args: str = key("", "its arguments as inline TOML")
     law: str = key("linear", "which client gets which noise rate")
-    law_args: str = key("max = 0.8", "the law's arguments as inline TOML")
+    law_args: str = key("max = 0.85", "the law's arguments as inline TOML")
 
 
 @dataclass(frozen=True)
 class LossSettings:
     """What local training minimises."""
 
-    name: str = key("nce+rce", "loss, or package.module:Name")
+    name: str = key("fsanl", "loss, or package.module:Name")
     args: str = key("", "its arguments as inline TOML")
     preset: str = key("", "published parameters for a data set, e.g. cifar-100")
 
@@ -109,7 +109,7 @@ class TrainSettings:
     step_rounds: int = key(10, "rounds between two steps of the step schedule", low=1)
     step_factor: float = key(0.1, "factor of each step of the step schedule", above=0.0, high=1.0)
     clip_norm: float = key(0.0, "largest 2-norm of a gradient; 0 = no clipping", low=0.0)
-    epochs: int = key(2, "passes over the client's data in a round", low=1)
+    epochs: int = key(5, "passes over the client's data in a round", low=1)
     batch_size: int = key(16, "examples in a batch", low=1)
     drop_last: bool = key(False, "leave out a last batch that is not full")
     augment: bool = key(True, "use the task's augmentation")
@@ -142,7 +142,7 @@ class Settings:
     """All settings of one run."""
 
     seed: int = key(1, "every random draw follows from it", low=0)
-    num_server_rounds: int = key(30, "number of rounds", low=1)
+    num_server_rounds: int = key(20, "number of rounds", low=1)
     arms: str = key("", "variants to run one after the other: one `name = { key = value }` a line (TOML)")
     run: RunSettings = field(default_factory=RunSettings)
     federation: FederationSettings = field(default_factory=FederationSettings)

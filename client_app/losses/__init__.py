@@ -21,7 +21,7 @@ from client_app.losses.label_losses import (
     TaylorCrossEntropy,
 )
 from client_app.losses.objective import Objective, weighted_mean
-from client_app.losses.penalties import L1, L2, L1ToGlobal, L2ToGlobal, Penalty
+from client_app.losses.penalties import L1, L2, Anchor, L1ToGlobal, L2ToGlobal, Penalty
 from client_app.losses.presets import PRESETS
 from client_app.losses.tloss import TLoss
 
@@ -31,6 +31,7 @@ __all__ = [
     "L2",
     "LOSSES",
     "PRESETS",
+    "Anchor",
     "AsymmetricExponential",
     "AsymmetricGeneralizedCrossEntropy",
     "AsymmetricUnhinged",

@@ -106,5 +106,5 @@ def student_t_official(residual: Tensor, size: Tensor, log_nu: Tensor) -> Tensor
 
 
 def complement(log_p: Tensor) -> Tensor:
-    """Return 1-p without cancellation when p is near 1."""
+    """Return 1-p with all the digits that ``log_p`` has when p is near 1."""
     return -torch.expm1(log_p)

@@ -1,7 +1,6 @@
 """What a client minimises: one loss per element, penalties on the weights, terms of the batch."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from client_app.losses.base import IGNORE_INDEX, Loss, at_least_float32, expect
 from client_app.losses.batch_terms import BatchTerm, InputTerm
-from client_app.losses.penalties import Penalty
+from client_app.losses.penalties import Anchor, Penalty
 
 T = TypeVar("T")
 
@@ -32,7 +31,7 @@ class Objective:
         logits: Tensor,
         target: Tensor,
         model: nn.Module,
-        anchor: Mapping[str, Tensor],
+        anchor: Anchor,
         weights: Tensor | None = None,
         inputs: Tensor | None = None,
     ) -> Tensor:

@@ -16,8 +16,9 @@ class TLoss(Loss):
     """T-Loss for binary masks (Gonzalez-Jimenez et al., MICCAI 2023): the negative log-likelihood of the error image.
 
     The error image is the foreground probability minus the mask; class 1 is the foreground. Every pixel carries its
-    image's loss, so that a mean over pixels is the mean over images. The loss grows with the number of pixels:
-    compare it only between images of one size. Ignored pixels are left out of the image.
+    image's loss, so that a mean over pixels is the mean over images (weighted by their labelled pixels, if some are
+    ignored: those are left out of the image). The loss grows with the number of pixels: compare it only between
+    images of one size.
 
     ``log_nu`` is the logarithm of the degrees of freedom. To learn it as the authors do (start 1, Adam, learning rate
     1e-3), pass an ``nn.Parameter`` of one element and give it to the optimizer too. ``form`` is "official" (the

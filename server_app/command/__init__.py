@@ -1,6 +1,8 @@
 """The command ``winnow``: a careful way to run the app, and a look at what is there and what came out."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, ConfigError, PluginError, SuperLinkError) as error:
         print(f"winnow {args.command}: {error}", file=sys.stderr)
         return 1 if isinstance(error, SuperLinkError) else 2
+    except BrokenPipeError:  # the reader of our output (such as head) has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def build_parser() -> argparse.ArgumentParser:

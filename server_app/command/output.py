@@ -59,10 +59,9 @@ def tidy(line: str) -> str | None:
     'WARNING: noise.args has no effect'
     """
     match = LEVEL.match(line)
-    text = match["text"] if match else line
-    if ROUTINE.match(text):
-        return None
     if match is None:
-        return line
-    level = "" if match["level"] == "INFO" else f"{match['level']}: "
-    return f"{match['source'] or ''}{level}{text}"
+        return None if ROUTINE.match(line) else line
+    source, level, text = match["source"] or "", match["level"], match["text"]
+    if not text or ROUTINE.match(text):
+        return None
+    return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"

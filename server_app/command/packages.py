@@ -22,7 +22,7 @@ MISMATCH = "torchvision::nms does not exist"
 
 def python() -> Iterator[Finding]:
     """Compare the running Python with the versions that the project supports."""
-    wanted, found = metadata.metadata(DISTRIBUTION).get("Requires-Python", ""), platform.python_version()
+    wanted, found = metadata.metadata(DISTRIBUTION)["Requires-Python"], platform.python_version()
     if SpecifierSet(wanted).contains(found, prereleases=True):
         yield Finding(OK, "python", found)
     else:

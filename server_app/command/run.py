@@ -9,19 +9,17 @@ import threading
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from subprocess import Popen
-from typing import Any
 
 import tomli_w
 
 from server_app.command.configuration import CommandError, Plan, make_plan
 from server_app.command.output import RunLog
 from server_app.command.processes import StopRequested, stop_requests
-from server_app.command.superlink import CONNECTION, Connection, local_superlink
-from tasks.config import ConfigError, without_effect
+from server_app.command.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
+from tasks.config import ConfigError
 from tasks.settings import FederationSettings, Settings
 
-COMPLETED = "finished:completed"
-FAILED = 1
+COMPLETED, FAILED = "finished:completed", "finished:failed"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
 
 
@@ -42,8 +40,19 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(plan, check_parts(plan)))
         return 0
-    with stop_requests():
-        return simulate(plan, RunLog(args.verbose))
+    log = RunLog(args.verbose)
+    try:
+        with stop_requests():
+            status, details = simulate(plan, log)
+    except StopRequested as stop:
+        close_record(log, "stopped", f"by {signal.Signals(stop.signum).name}")
+        return 128 + stop.signum
+    except SuperLinkError as error:
+        status, details = FAILED, str(error)
+    if status == COMPLETED:
+        return 0
+    close_record(log, "failed", details)
+    return 1
 
 
 def check_parts(plan: Plan) -> dict[str, Settings]:
@@ -54,7 +63,8 @@ def check_parts(plan: Plan) -> dict[str, Settings]:
     ConfigError
         With every error found.
     """
-    sys.path.insert(0, str(plan.app))  # the user's plug-ins lie beside pyproject.toml
+    if str(plan.app) not in sys.path:
+        sys.path.insert(0, str(plan.app))  # the user's plug-ins lie beside pyproject.toml
     from server_app.checks import check_arms
 
     checked = check_arms(plan.flat)
@@ -79,9 +89,11 @@ def beyond_machine(federation: FederationSettings) -> list[str]:
 
 def describe(plan: Plan, checked: dict[str, Settings]) -> str:
     """Return what would run, as text."""
+    from server_app.checks import remarks
+
     lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(checked.values())))}"]
     lines += [f"arms: {', '.join(checked)}"] if len(checked) > 1 else []
-    lines += dict.fromkeys(f"warning: {text}" for settings in checked.values() for text in without_effect(settings))
+    lines += [f"warning: {text}" for text in remarks(checked)]
     changes = tomli_w.dumps(plan.overrides()).strip()
     return "\n".join([*lines, "settings that differ from the app's defaults:", changes or "(none)"])
 
@@ -96,24 +108,20 @@ def federation_config(settings: Settings) -> str:
     )
 
 
-def simulate(plan: Plan, log: RunLog) -> int:
-    """Play the run on a SuperLink of its own and return the exit code."""
+def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
+    """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    try:
-        with local_superlink(data_environment(Path.cwd())) as link:
-            settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
-            clients = settings.federation.num_clients
-            print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
-            link.wait_until_ready()
-            outcome = play(link, plan, settings, log)
-    except StopRequested as stop:
-        close_record(log, "stopped", f"stopped by {signal.Signals(stop.signum).name}")
-        return 128 + stop.signum
-    if outcome["status"] == COMPLETED:
-        return 0
-    close_record(log, "failed", outcome["status-details"])
-    return FAILED
+    with local_superlink(data_environment(Path.cwd())) as link:
+        settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
+        clients = settings.federation.num_clients
+        print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
+        link.wait_until_ready()
+        try:
+            return play(link, plan, settings, log)
+        except StopRequested:
+            print("\nStopping the run ...", flush=True)
+            raise
 
 
 def data_environment(cwd: Path) -> dict[str, str]:
@@ -121,22 +129,18 @@ def data_environment(cwd: Path) -> dict[str, str]:
     return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
 
 
-def play(link: Connection, plan: Plan, settings: Settings, log: RunLog) -> dict[str, Any]:
-    """Submit the run, follow its log to the end and return Flower's record of it."""
+def play(link: Connection, plan: Plan, settings: Settings, log: RunLog) -> tuple[str, str]:
+    """Submit the run, follow its log to the end and return its status with details."""
     overrides = link.home / "overrides.toml"
     overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
     options = ("-c", str(overrides), "--federation-config", federation_config(settings))
-    try:
-        run_id = str(link.ask("run", str(plan.app), CONNECTION, *options)["run-id"])
-        shown = 0
-        while True:
-            shown = follow(link, run_id, log, shown)
-            record: dict[str, Any] = link.ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
-            if record["status"].startswith("finished"):
-                return record
-    except StopRequested:
-        print("\nStopping the run ...", flush=True)
-        raise
+    run_id = link.ask("run", str(plan.app), CONNECTION, *options)["run-id"]
+    shown = 0
+    while True:
+        shown = follow(link, run_id, log, shown)
+        record = link.ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
+        if record["status"].startswith("finished"):
+            return record["status"], record["status-details"]
 
 
 def follow(link: Connection, run_id: str, log: RunLog, skip: int) -> int:
@@ -173,7 +177,7 @@ def _pump(program: "Popen[str]", lines: "SimpleQueue[str | None]") -> None:
 
 def close_record(log: RunLog, status: str, reason: str) -> None:
     """Say how the run ended and where its record is; complete the record where the app could not."""
-    print(f"The run {'was ' if status == 'stopped' else ''}{status}: {reason}", file=sys.stderr)
+    print(f"The run {'was stopped' if status == 'stopped' else 'failed:'} {reason}", file=sys.stderr)
     if log.run_directory is None:
         print("It ended before it had a run directory.", file=sys.stderr)
         return
@@ -183,7 +187,7 @@ def close_record(log: RunLog, status: str, reason: str) -> None:
     directory = RunDirectory(log.run_directory)
     unfinished = ("running", "failed") if status == "stopped" else ("running",)
     if directory.status().get("status") in unfinished:
-        directory.finish(status, reason)
+        directory.finish(status, f"{status} {reason}" if status == "stopped" else reason)
         write_report(directory.path)
     print(f"Run directory: {directory.path}", file=sys.stderr)
     if any(directory.path.glob("checkpoints/*")):

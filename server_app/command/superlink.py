@@ -22,12 +22,13 @@ from typing import Any
 
 import tomli_w
 
-from server_app.command.processes import POLL_SECONDS, ProcessGroup
+from server_app.command.processes import POLL_SECONDS, ProcessGroup, signals_deferred
 
 CONNECTION = "winnow"
 START_SECONDS = 60.0
 LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
-QUIET = {
+SETTINGS = {
+    "PYTHONUNBUFFERED": "1",  # log lines as they come
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -124,8 +125,9 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
         _start(connection)
         yield connection
     finally:
-        survivors = processes.stop()
-        shutil.rmtree(home, ignore_errors=True)
+        with signals_deferred():
+            survivors = processes.stop()
+            shutil.rmtree(home, ignore_errors=True)
         if survivors:
             raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
 
@@ -163,7 +165,7 @@ def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
     own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path, "NO_PROXY": direct, "no_proxy": direct}
-    return {**os.environ, **QUIET, **own, **extra}
+    return {**os.environ, **SETTINGS, **own, **extra}
 
 
 def _start(connection: Connection) -> None:

@@ -111,6 +111,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
     if not any((path / name).is_file() for name in FILES):
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
     status = read_json(path / STATUS)
+    simulation = status.get("simulation")
     rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
     clients = read_lines(path / CLIENTS, "round", "client")
     roster = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
@@ -125,7 +126,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
         rounds_done=max([as_count(status.get("rounds_done")) or 0, *rounds]),
         best_round=as_count(status.get("best_round")),
         command=as_text(status.get("command")),
-        simulation={True: True, False: False}.get(status.get("simulation")),
+        simulation=simulation if isinstance(simulation, bool) else None,
         config=flatten(read_toml(path / CONFIG)),
         versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
         rounds=tuple(rounds[number] for number in sorted(rounds)),

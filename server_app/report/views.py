@@ -125,18 +125,23 @@ def round_section(record: RunRecord) -> View:
 def settings(config: Mapping[str, Any]) -> list[View]:
     """Return every setting as it stands in a configuration file, and whether it differs from its default."""
     return [
-        {"key": key, "text": json.dumps(setting, ensure_ascii=False), "changed": DEFAULTS.get(key) != setting}
+        {
+            "key": key,
+            "text": json.dumps(setting, ensure_ascii=False, default=str),
+            "changed": DEFAULTS.get(key) != setting,
+        }
         for key, setting in config.items()
     ]
 
 
 def facts(record: RunRecord) -> list[tuple[str, str]]:
     """Return where and when the run took place, and the versions it used."""
+    places = {True: "simulated on one machine", False: "separate processes or machines", None: ""}
     known = {
         "Run directory": str(record.path),
         "Started": moment(record.started),
         "Finished": moment(record.finished),
-        "Clients": "simulated on one machine" if record.simulation else "separate processes or machines",
+        "Clients": places[record.simulation],
         **record.versions,
     }
     return [(name, text) for name, text in known.items() if text]

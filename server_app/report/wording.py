@@ -7,7 +7,7 @@ from server_app.report.record import RunRecord
 
 NONE = "-"
 
-# Everything that the loop records besides the measures of the model on test data.
+# The usual measures in the order in which they are shown; a task may record others.
 TITLES = {
     "accuracy": "Accuracy",
     "macro-f1": "Macro-F1",
@@ -19,7 +19,6 @@ TITLES = {
     "learning_rate": "Learning rate",
     "seconds": "Time (s)",
 }
-COUNTS = ("selected", "replies", "quarantined")
 SHARES = ("accuracy", "macro-f1")
 
 

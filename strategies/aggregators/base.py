@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from strategies.gram import Doubles, Vector, blocks, gram_matrix
+from strategies.gram import Doubles, Vector, gram_matrix, sum_over_blocks
 
 LARGEST = 1e150  # sums of squares of larger values overflow float64
 Combine = Callable[[slice, Doubles], Doubles]
@@ -85,7 +85,7 @@ class CoordinateWise(Rule):
 
     @abstractmethod
     def combine(self, block: Doubles, prior: Doubles) -> Doubles:
-        """Return the combined values of some coordinates.
+        """Return the combined values of some coordinates; called from several threads at once.
 
         Parameters
         ----------
@@ -125,9 +125,8 @@ def aggregate(rule: Rule, updates: Sequence[Vector], prior: npt.ArrayLike) -> Ag
     """
     _check_updates(updates)
     shares = _normalized(prior, len(updates))
-    with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported with the client's number
-        combine, weights = rule.prepare(updates, shares)
-        value, distances = _sweep(updates, combine, type(rule).__name__)
+    combine, weights = rule.prepare(updates, shares)
+    value, distances = _sweep(updates, combine, type(rule).__name__)
     if not np.isfinite(distances).all():
         raise _not_finite(updates, type(rule).__name__)
     return Aggregate(value, weights, distances)
@@ -136,8 +135,8 @@ def aggregate(rule: Rule, updates: Sequence[Vector], prior: npt.ArrayLike) -> Ag
 def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vector, Doubles]:
     """Combine block by block, and measure each update's distance to the result in the same pass."""
     value = np.empty(len(updates[0]), np.result_type(*updates))
-    squared = np.zeros(len(updates))
-    for columns, block in blocks(updates):
+
+    def visit(columns: slice, block: Doubles) -> Doubles:
         block.flags.writeable = False  # a rule that sorts in place would spoil the distances
         combined = np.asarray(combine(columns, block))
         block.flags.writeable = True
@@ -145,7 +144,9 @@ def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vect
             raise ValueError(f"{name} must return {block.shape[1:]} values for {block.shape}, got {combined.shape}")
         value[columns] = combined
         np.subtract(block, value[columns], out=block)
-        squared += np.einsum("nb,nb->n", block, block)
+        return np.asarray(np.einsum("nb,nb->n", block, block), np.float64)
+
+    squared = sum_over_blocks(updates, visit)
     return value, np.sqrt(squared)
 
 
@@ -171,7 +172,7 @@ def _normalized(prior: npt.ArrayLike, num_clients: int) -> Doubles:
 
 
 def _not_finite(updates: Sequence[Vector], name: str) -> ValueError:
-    broken = [i for i, update in enumerate(updates) if not np.abs(update).max(initial=0) < LARGEST]
+    broken = [i for i, update in enumerate(updates) if not float(np.abs(update).max(initial=0)) < LARGEST]
     if not broken:
         return ValueError(f"{name} returned values that are not finite")
     return ValueError(

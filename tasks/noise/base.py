@@ -143,15 +143,14 @@ def dominant(matrix: Matrix) -> bool:
     >>> dominant(np.array([[0.6, 0.4], [0.1, 0.9]])), dominant(np.array([[0.5, 0.5], [0.1, 0.9]]))
     (True, False)
     """
-    others = np.where(np.eye(len(matrix), dtype=bool), -np.inf, matrix)
-    return bool((np.diag(matrix) > others.max(axis=1)).all())
+    return bool((np.diag(matrix) > _off_diagonal(matrix).max(axis=1)).all())
 
 
 def warn_unless_dominant(matrix: Matrix, noise: str) -> None:
     """Warn with :class:`NoiseWarning` if some true class is not the most likely given one."""
     if dominant(matrix):
         return
-    others = np.where(np.eye(len(matrix), dtype=bool), -np.inf, matrix)
+    others = _off_diagonal(matrix)
     true = int((np.diag(matrix) - others.max(axis=1)).argmin())
     given = int(others[true].argmax())
     warnings.warn(
@@ -160,3 +159,7 @@ def warn_unless_dominant(matrix: Matrix, noise: str) -> None:
         NoiseWarning,
         stacklevel=2,
     )
+
+
+def _off_diagonal(matrix: Matrix) -> Matrix:
+    return np.where(np.eye(len(matrix), dtype=bool), -np.inf, matrix)

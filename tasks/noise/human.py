@@ -59,8 +59,9 @@ class HumanNoise(LabelNoise):
         clean, given = self._column(self.clean_column), self._column(self.column)
         if ids is None or len(ids) != len(labels):
             raise NoiseError("human labels are looked up by each example's place in the data set; pass one id a label")
-        if ids.size and not 0 <= ids.min() <= ids.max() < len(given):
-            raise NoiseError(f"{self.path} has labels for {len(given)} examples, but id {ids.max()} was asked for")
+        unknown = ids[(ids < 0) | (ids >= len(given))]
+        if len(unknown):
+            raise NoiseError(f"{self.path} has labels for {len(given)} examples, but id {unknown[0]} was asked for")
         _check_order(clean[ids], labels, self.path)
         noisy = given[ids]
         absent = noisy == MISSING

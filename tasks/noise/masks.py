@@ -57,7 +57,7 @@ def displace(mask: Mask, strength: float, angle: float, direction: tuple[int, in
 
     The share is the number of pixels that differ from ``mask``, divided by its area. The shift is a whole number of
     pixels along ``direction`` (rows, columns), the last one that the published bisection of [0, 100] tries; it
-    may miss the best one by a few pixels. An empty mask stays empty.
+    may miss the best one by two pixels, which matters for small images. An empty mask stays empty.
     """
     if not mask.any():
         return mask

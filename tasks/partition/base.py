@@ -114,7 +114,9 @@ def by_class(labels: npt.NDArray[Any], rng: np.random.Generator) -> list[Indices
             f"a partition by class needs one class number per example, not {labels.dtype} of shape {labels.shape}; "
             "for masks and others choose 'iid', 'quantity-skew' or 'natural'"
         )
-    return [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    counts = np.unique(labels, return_counts=True)[1]
+    classes = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    return [rng.permutation(examples) for examples in classes]
 
 
 def deal(owners: Indices, examples: Indices, clients: Indices, shares: npt.NDArray[np.float64]) -> None:

@@ -16,12 +16,12 @@ def updates_of(num_clients: int, size: int, seed: int = 0, dtype: type = np.floa
 
 def clipped_mean(updates: Vector, prior: Doubles, norm: float = 1.0) -> Doubles:
     lengths = np.linalg.norm(updates, axis=1)
-    return np.asarray(prior * np.minimum(1, norm / lengths) @ updates, np.float64)
+    return np.asarray((prior * np.minimum(1, norm / lengths)) @ updates, np.float64)
 
 
 class FirstOnly(Reweighting):
     def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
-        return np.eye(len(prior))[0]
+        return np.eye(1, len(prior)).ravel()
 
 
 class Constant(Reweighting):

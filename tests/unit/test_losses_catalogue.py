@@ -132,6 +132,7 @@ def test_absent_class_is_impossible_and_tau_0_is_cross_entropy() -> None:
     spread = torch.full((6, K), 1 / 3, dtype=torch.float64)
     spread[:, 2] = 0
     assert loss(logits, spread).isfinite().all()
+    assert (loss(logits, torch.full_like(spread, 1 / K)) == torch.inf).all()
     plain = build("la-ce", K, "tau = 0", class_counts=COUNTS).loss
     assert torch.allclose(plain(logits, labels), build("ce", K).loss(logits, labels), rtol=1e-12)
 

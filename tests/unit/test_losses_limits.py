@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from client_app.losses import CrossEntropy, MeanAbsoluteError, Normalized, NormalizedNegative, WeightedSum, build
+from client_app.losses.formulas import complement
 from tests.loss_members import K, batch, gradient
 
 
@@ -76,6 +77,11 @@ def test_reverse_cross_entropy_is_a_multiple_of_mae() -> None:
     logits, labels = batch((40,), K)
     multiple = -torch.log(torch.tensor(1e-4, dtype=torch.float64))
     assert torch.allclose(loss("rce")(logits, labels), multiple * loss("mae")(logits, labels), rtol=1e-6)
+
+
+def test_missing_probability_keeps_its_digits_near_certainty() -> None:
+    log_p = torch.tensor([-1e-3, -1e-8, -1e-30, 0.0])  # float32: 1 - exp(-1e-8) would be 0
+    assert torch.allclose(complement(log_p), torch.tensor([9.995002e-4, 1e-8, 1e-30, 0.0]), rtol=1e-6, atol=0)
 
 
 def test_huberised_loss_is_linear_below_its_threshold_and_smooth_there() -> None:

@@ -77,7 +77,7 @@ def test_ids_are_needed_and_checked(tmp_path: Path) -> None:
             noise(CLEAN, rng(1), ids=ids)
     for wrong in (5, -1):
         with pytest.raises(NoiseError, match=f"labels for 5 examples, but id {wrong} was asked for"):
-            noise(np.array([1]), rng(1), ids=np.array([wrong]))
+            noise(np.array([1, 0]), rng(1), ids=np.array([wrong, 3]))
 
 
 def test_wrong_files_and_columns_are_explained(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_few_outsiders_are_used_more_than_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "outside", [OUTSIDE.astype(np.float32), np.zeros((3, 2), dtype=np.uint8), OUTSIDE[:0], np.uint8([1, 2])]
+    "outside",
+    [OUTSIDE.astype(np.float32), np.zeros((3, 2), dtype=np.uint8), OUTSIDE[:0], np.array([1, 2], dtype=np.uint8)],
 )
 def test_other_kinds_of_examples_are_refused(outside: Any) -> None:
     with pytest.raises(NoiseError, match="must be like the task's, uint8 of shape"):

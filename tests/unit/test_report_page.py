@@ -191,6 +191,16 @@ def test_changed_settings_stand_out(tmp_path: Path) -> None:
     assert "&lt;i&gt;" in page
 
 
+def test_without_status_nothing_is_claimed(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "some-run", accuracies(0.1, 0.2))
+    (path / "status.json").unlink()
+    text = Outline(page_of(path)).text
+    assert "some-run" in text
+    assert "it is still running, or it was interrupted" in text
+    assert "simulated on one machine" not in text
+    assert "separate processes" not in text
+
+
 def test_same_run_same_page(tmp_path: Path) -> None:
     path = write_run(tmp_path, rounds(10), four_clients())
     assert page_of(path) == page_of(path)

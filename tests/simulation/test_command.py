@@ -1,0 +1,125 @@
+"""``winnow run`` with real Flower and Ray processes: truthful exit status, a record, and nothing left running."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server_app.command.superlink import local_superlink, program_path
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "num-server-rounds=1",
+    "federation.num-clients=2",
+    "train.epochs=1",
+    "noise.name=none",
+    "noise.law-args=max = 0.0",
+)
+PATIENCE = 180.0
+
+
+@pytest.fixture
+def marked() -> Iterator[dict[str, str]]:
+    """An environment whose mark every descendant inherits; at the end no process may carry it."""
+    mark = uuid.uuid4().hex
+    yield {**os.environ, "WINNOW_TEST_MARK": mark}
+    assert processes_with(mark) == []
+
+
+def processes_with(mark: str) -> list[str]:
+    """Return the command lines of living processes that have inherited ``mark``."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("this system does not show the environment of processes")
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # no process, or ended meanwhile
+    return found
+
+
+def start(folder: Path, environment: dict[str, str], *words: str) -> "subprocess.Popen[str]":
+    command = [program_path("winnow"), "run", "--app", str(ROOT), *SMALL, *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(program: "subprocess.Popen[str]") -> str:
+    try:
+        return program.communicate(timeout=PATIENCE)[0]
+    finally:
+        program.kill()
+
+
+def status(folder: Path) -> dict[str, Any]:
+    [path] = folder.glob("runs/*/status.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_a_run_completes_with_a_record_and_can_be_continued(tmp_path: Path, marked: dict[str, str]) -> None:
+    program = start(tmp_path, marked)
+    output = finish(program)
+    assert program.returncode == 0, output
+    assert status(tmp_path)["status"] == "completed"
+    assert status(tmp_path)["rounds_done"] == 1
+    [run_dir] = tmp_path.glob("runs/*")
+    assert output.count(f"Run directory: {run_dir}") == 2
+    assert re.findall(r"^round (\d)/1 ", output, re.MULTILINE) == ["0", "1"]
+    assert "flwr" not in output.lower().replace(str(ROOT).lower(), "")
+    assert "ClientAppActor" not in output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+    program = start(tmp_path, marked, f"run.resume={run_dir.relative_to(tmp_path)}", "num-server-rounds=2")
+    output = finish(program)
+    assert program.returncode == 0, output
+    assert re.findall(r"^round (\d)/2 ", output, re.MULTILINE) == ["2"]
+    assert status(tmp_path)["rounds_done"] == 2
+
+
+def test_a_run_that_fails_says_why_and_exits_with_1(tmp_path: Path, marked: dict[str, str]) -> None:
+    program = start(tmp_path, marked, "federation.round-timeout=0.001")
+    output = finish(program)
+    assert program.returncode == 1, output
+    assert re.search(r"^The run failed: .*0 of 2 clients are ready", output, re.MULTILINE)
+    assert status(tmp_path)["status"] == "failed"
+
+
+def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, marked: dict[str, str]) -> None:
+    program = start(tmp_path, marked, "num-server-rounds=100000", "evaluate.every=1000")
+    assert program.stdout is not None
+    seen = [next(line for line in program.stdout if line.startswith("round 1/"))]
+    assert len(processes_with(marked["WINNOW_TEST_MARK"])) > 5
+    program.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    seen.append(finish(program))
+    assert program.returncode == 130, seen
+    assert time.monotonic() - began < 20
+    assert "The run was stopped by SIGINT" in seen[-1]
+    [run_dir] = tmp_path.glob("runs/*")
+    assert f"Run directory: {run_dir}" in seen[-1]
+    assert f"winnow run run.resume={run_dir}" in seen[-1]
+    assert (status(tmp_path)["status"], status(tmp_path)["reason"]) == ("stopped", "stopped by SIGINT")
+
+
+def test_a_superlink_serves_flower_s_own_commands(marked: dict[str, str]) -> None:
+    with local_superlink({"WINNOW_TEST_MARK": marked["WINNOW_TEST_MARK"]}) as link:
+        link.wait_until_ready()
+        assert link.ask("ls") == {"success": True, "runs": []}
+        assert len(processes_with(marked["WINNOW_TEST_MARK"])) == 2
+        link.processes.programs[1].terminate()
+        link.processes.programs[1].wait(20)
+        with pytest.raises(RuntimeError, match="flower-superexec ended with exit code"):
+            link.check()
+    assert not link.home.exists()

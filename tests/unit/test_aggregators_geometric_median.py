@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+
+from strategies.aggregators import Aggregate, GeometricMedian, aggregate
+from strategies.gram import Doubles, Vector
+
+
+def points(*rows: tuple[float, ...]) -> list[Vector]:
+    return [np.array(row, np.float64) for row in rows]
+
+
+def weights_of(result: Aggregate) -> Doubles:
+    assert result.weights is not None
+    return result.weights
+
+
+def gradient(updates: list[Vector], prior: Doubles, value: Vector) -> Doubles:
+    """Gradient of the sum of weighted distances, straight from the vectors."""
+    shares = prior / prior.sum()
+    offsets = value.astype(np.float64) - np.asarray(updates, np.float64)
+    return np.asarray(shares @ (offsets / np.linalg.norm(offsets, axis=1, keepdims=True)), np.float64)
+
+
+def objective(updates: list[Vector], value: Vector) -> float:
+    return float(np.linalg.norm(np.asarray(updates, np.float64) - value, axis=1).mean())
+
+
+def test_two_equal_clients_meet_half_way() -> None:
+    result = aggregate(GeometricMedian(), points((0, 0), (2, 4)), [1, 1])
+    np.testing.assert_allclose(result.value, [1, 2], rtol=1e-15)
+    np.testing.assert_allclose(weights_of(result), [0.5, 0.5])
+
+
+def test_the_larger_of_two_clients_wins() -> None:
+    result = aggregate(GeometricMedian(), points((0, 0), (2, 4)), [1, 1.001])
+    np.testing.assert_array_equal(result.value, [2, 4])
+    np.testing.assert_array_equal(result.weights, [0, 1])
+
+
+def test_equilateral_triangle_has_its_centre() -> None:
+    result = aggregate(GeometricMedian(), points((0, 0), (1, 0), (0.5, np.sqrt(0.75))), np.ones(3))
+    np.testing.assert_allclose(result.value, [0.5, np.sqrt(0.75) / 3], rtol=1e-8)
+
+
+def test_convex_quadrilateral_has_the_crossing_of_its_diagonals() -> None:
+    result = aggregate(GeometricMedian(), points((0, 0), (3, 1), (4, 4), (0, 2)), np.ones(4))
+    # diagonals (0,0)-(4,4) and (3,1)-(0,2): t = 3 - 3 s = 1 + s  =>  s = 1/2, t = 3/2
+    np.testing.assert_allclose(result.value, [1.5, 1.5], rtol=1e-8)
+
+
+@pytest.mark.parametrize(("height", "at_vertex"), [(0.57, True), (0.58, False)])  # 120 degrees: 1/sqrt(3) = 0.5774
+def test_triangle_with_an_angle_of_120_degrees_has_its_vertex(height: float, at_vertex: bool) -> None:
+    result = aggregate(GeometricMedian(), points((-1, 0), (1, 0), (0, height)), np.ones(3))
+    assert np.array_equal(result.value, [0, height]) == at_vertex
+    np.testing.assert_allclose(result.value, [0, min(height, 1 / np.sqrt(3))], atol=1e-8)
+
+
+def test_client_with_half_of_the_prior_decides() -> None:
+    updates = [np.random.default_rng(i).standard_normal(6) for i in range(5)]
+    result = aggregate(GeometricMedian(), updates, [1, 1, 5, 1, 1])
+    np.testing.assert_array_equal(result.value, updates[2])
+    np.testing.assert_array_equal(result.weights, [0, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("copies", [3, 4])
+def test_duplicates_count_together(copies: int) -> None:
+    update = np.random.default_rng(0).standard_normal(9)
+    others = [np.random.default_rng(i).standard_normal(9) for i in range(1, 4)]
+    result = aggregate(GeometricMedian(), [*others, *[update.copy() for _ in range(copies)]], np.ones(3 + copies))
+    np.testing.assert_allclose(result.value, update, rtol=1e-15)
+    np.testing.assert_allclose(weights_of(result), [0, 0, 0, *[1 / copies] * copies])
+
+
+@pytest.mark.parametrize(("values", "expected"), [((5, 1, 2), 2), ((5, 1, 2, 4), 3), ((1, 1, 2, 2), 1.5)])
+def test_points_on_a_line_have_their_median(values: tuple[float, ...], expected: float) -> None:
+    direction = np.array([3.0, -1.0, 2.0])
+    result = aggregate(GeometricMedian(), [value * direction + 7 for value in values], np.ones(len(values)))
+    np.testing.assert_allclose(result.value, expected * direction + 7, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("num_clients", "size"), [(3, 40), (10, 2), (10, 500), (100, 3), (100, 500)])
+def test_gradient_vanishes_and_weights_are_prior_over_distance(num_clients: int, size: int, dtype: type) -> None:
+    rng = np.random.default_rng(num_clients * size)
+    updates: list[Vector] = [rng.standard_normal(size).astype(dtype) for _ in range(num_clients)]
+    prior = rng.uniform(1, 3, num_clients)
+    result = aggregate(GeometricMedian(), updates, prior)
+    value: Vector = weights_of(result) @ np.asarray(updates, np.float64)
+    assert np.linalg.norm(gradient(updates, prior, value)) < 1e-8
+    expected = prior / result.distances
+    np.testing.assert_allclose(
+        weights_of(result), expected / expected.sum(), rtol=1e-5 if dtype == np.float32 else 1e-7
+    )
+
+
+def test_median_close_to_a_client_converges() -> None:
+    """Client 0 pulls with 0.3, the others with 1e-4 more: Weiszfeld's steps alone would need thousands."""
+    updates = points((0, 0), (1, 0.3), (-1, 0.3), (1, -0.3), (-1, -0.3), (0.2, 5), (0, 5))
+    prior = np.array([0.3, 0.1, 0.1, 0.1, 0.1, 0.1501, 0.15])
+    result = aggregate(GeometricMedian(), updates, prior)
+    assert 1e-5 < result.distances[0] < 1e-2
+    assert np.linalg.norm(gradient(updates, prior, result.value)) < 1e-8
+
+
+@pytest.mark.parametrize("max_iterations", [1, 2, 3])
+def test_stopping_early_gives_a_better_point_than_any_client(max_iterations: int) -> None:
+    rng = np.random.default_rng(3)
+    updates: list[Vector] = [rng.standard_normal(4) * 10**i for i in range(-2, 6)]
+    early = aggregate(GeometricMedian(tolerance=1e-15, max_iterations=max_iterations), updates, np.ones(8))
+    full = aggregate(GeometricMedian(), updates, np.ones(8))
+    assert objective(updates, full.value) <= objective(updates, early.value)
+    assert objective(updates, early.value) < min(objective(updates, update) for update in updates)
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-6])
+def test_tolerance_bounds_the_sum_of_distances(tolerance: float) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        updates: list[Vector] = [rng.standard_normal(3) * rng.lognormal(0, 2) for _ in range(7)]
+        rough = aggregate(GeometricMedian(tolerance=tolerance), updates, np.ones(7))
+        full = aggregate(GeometricMedian(tolerance=1e-12), updates, np.ones(7))
+        assert objective(updates, rough.value) <= objective(updates, full.value) / (1 - 2 * tolerance) * (1 + 1e-12)
+
+
+def test_outliers_of_any_size_leave_the_rest_its_precision() -> None:
+    """An outlier counts as a unit pull: 1e12 and 1e100 away give the same median of the rest, to 1e-9 of its spread."""
+    rng = np.random.default_rng(5)
+    honest: list[Vector] = [rng.standard_normal(200) for _ in range(7)]
+    direction = rng.standard_normal(200)
+    far, further = (
+        aggregate(GeometricMedian(), [*honest, *[scale * direction] * 3], np.ones(10)) for scale in (1e12, 1e100)
+    )
+    assert np.linalg.norm(far.value - further.value) < 1e-9 * np.linalg.norm(direction)
+    offsets = far.value - np.asarray(honest)
+    pull = np.sum(offsets / np.linalg.norm(offsets, axis=1, keepdims=True), axis=0)
+    np.testing.assert_allclose(pull, 3 * direction / np.linalg.norm(direction), atol=1e-8)
+
+
+def test_the_spread_of_honest_updates_survives_a_large_common_part() -> None:
+    """Updates that agree to 1e-5 of their size, as float32: the median of the rest is found in their differences."""
+    rng = np.random.default_rng(6)
+    common = rng.standard_normal(3000)
+    updates: list[Vector] = [(common + 1e-5 * rng.standard_normal(3000)).astype(np.float32) for _ in range(8)]
+    shifted: list[Vector] = [update.astype(np.float64) - updates[0] for update in updates]
+    result, alone = (aggregate(GeometricMedian(), group, np.ones(8)) for group in (updates, shifted))
+    np.testing.assert_allclose(weights_of(result), weights_of(alone), rtol=1e-9)
+    value: Vector = weights_of(result) @ np.asarray(shifted)
+    assert np.linalg.norm(gradient(shifted, np.ones(8), value)) < 1e-8
