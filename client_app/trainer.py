@@ -1,18 +1,16 @@
 """Local training in plain PyTorch: the reference path, on any device."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from client_app.losses import Objective
+from client_app.losses import Anchor, Objective
 from tasks.base import ClientData, Task
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
-
-Anchor = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Trainer:
 
     def _split(self, shuffled: Tensor, batch_norm: bool) -> list[Tensor]:
         size = self.options.batch_size
-        parts = list(shuffled.split(size))
+        parts = list(torch.split(shuffled, size))
         short = len(parts) > 1 and len(parts[-1]) < size
         if short and (self.options.drop_last or (batch_norm and len(parts[-1]) == 1)):
             parts.pop()  # BatchNorm cannot normalise a single example

@@ -5,6 +5,7 @@ prefixed, and the rest is JSON in the file's metadata. No pickle. Written to a p
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def restore_strategy(strategy: Strategy, arrays: Arrays, shapes: dict[str, Any])
             setattr(strategy, name, shape["value"])
             continue
         values = {key: arrays[f"{name}/{key}"] for key in shape["keys"]}
-        kinds = {
+        kinds: dict[str, Callable[[Arrays], Any]] = {
             "record": lambda found: ArrayRecord({key: Array(array) for key, array in found.items()}),
             "dict": dict,
             "list": lambda found: list(found.values()),

@@ -7,6 +7,7 @@ from pathlib import Path
 from client_app import losses
 from client_app.methods import METHODS
 from client_app.trainer import pick_device
+from server_app.callbacks.tracking import tracker_problem
 from server_app.strategy import build_strategy
 from tasks.base import DataError
 from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
@@ -33,6 +34,7 @@ def check(flat: Mapping[str, Value]) -> Settings:
             f"federation.min-replies = {settings.federation.min_replies}: at most the number of clients "
             f"that train in a round, federation.num-clients = {settings.federation.num_clients}"
         )
+    errors += [problem for problem in [tracker_problem(settings.run.tracker)] if problem]
     if settings.run.resume and not Path(settings.run.resume).is_dir():
         errors.append(f"run.resume = {settings.run.resume!r}: no such run directory")
     if errors:
@@ -100,9 +102,9 @@ def _plugin_errors(settings: Settings) -> list[str]:
     partition = attempt("partition", lambda: PARTITIONS.build(settings.partition.name, settings.partition.args))
     if attempt("task", lambda: load_task(settings.task)):
         task = load_task(settings.task)
-        choice = settings.loss
+        choice, counts = settings.loss, [1] * task.num_classes
         attempt("model", lambda: task.build_model(settings.model.name, settings.model.args))
-        attempt("loss", lambda: losses.build(choice.name, task.num_classes, choice.args, preset=choice.preset))
+        attempt("loss", lambda: losses.build(choice.name, task.num_classes, choice.args, choice.preset, counts))
         noise = federated_noise(settings)
         if attempt("noise.law", noise.rates):
             attempt("noise", lambda: [noise.of(client) for client in range(clients)])

@@ -5,15 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from server_app.grid import POLL_SECONDS
+from server_app.grid import is_simulation, poll_seconds
 from tasks.envelope import RECORD, Envelope
 from tasks.settings import FederationSettings
-
-SIMULATION_GRID = "InMemoryGrid"
 
 
 class FederationError(RuntimeError):
@@ -44,11 +42,6 @@ class Roster:
     def examples(self) -> dict[int, int]:
         """Return the example count of each client id."""
         return {entry.client: entry.examples for entry in self.clients}
-
-
-def is_simulation(grid: Grid) -> bool:
-    """Tell whether the clients are simulated on this machine."""
-    return type(grid).__name__ == SIMULATION_GRID
 
 
 def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope) -> Roster:
@@ -96,7 +89,7 @@ def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
     simulated = is_simulation(grid)
     deadline = time.monotonic() + (5.0 if simulated else options.wait_for_clients)
     while len(nodes := sorted(grid.get_node_ids())) < options.num_clients and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS if simulated else 1.0)
+        time.sleep(poll_seconds(grid))
     if len(nodes) != options.num_clients:
         remedy = (
             f'start it with --federation-config "num-supernodes={options.num_clients}", or use winnow run'
@@ -117,7 +110,7 @@ def _ask(grid: Grid, messages: list[Message], timeout: float) -> dict[int, Messa
     deadline = time.monotonic() + timeout
     while waiting and time.monotonic() < deadline:
         _collect(grid.pull_messages(list(waiting)), waiting, replies)
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds(grid) if waiting else 0)
     return replies
 
 
@@ -131,7 +124,7 @@ def _collect(incoming: Iterable[Message], waiting: dict[str, int], replies: dict
 def _read(node: int, reply: Message, num_clients: int) -> Client:
     if reply.has_error():
         raise ValueError(reply.error.reason)
-    metrics = reply.content.metric_records.get("metrics", {})
+    metrics = reply.content.metric_records.get("metrics", MetricRecord())
     client, examples = metrics.get("client"), metrics.get("num-examples")
     if not isinstance(client, int) or not 0 <= client < num_clients:
         raise ValueError(f"its partition-id must be 0 to {num_clients - 1}, got {client!r}")

@@ -33,7 +33,9 @@ for _name, _paper in _PAPERS.items():
     STRATEGIES.register(f"flower-{_name.lower()}", _paper)(_factory)
 
 
-def build_strategy(settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = ()) -> Strategy:
+def build_strategy(
+    settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = ()
+) -> GuardedStrategy | RobustStrategy:
     """Build the configured strategy; any but the robust one is put behind the guard against bad replies.
 
     Raises

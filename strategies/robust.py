@@ -7,6 +7,7 @@ rounded, so they stay integers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +144,7 @@ class RobustStrategy(Strategy):
             return None, None
         combined = self._combine(updates)
         examples = np.array([update.examples for update in updates], np.float64)
-        metrics = {
+        metrics: dict[str, Any] = {
             key: float(np.average([update.metrics[key] for update in updates], weights=examples))
             for key in updates[0].metrics
         }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 RECORD = "winnow"
 ARRAYS = "flat"
@@ -25,7 +26,7 @@ class Envelope:
     run_dir: str = ""
     checkpoint_round: int = 0
 
-    def record(self) -> dict[str, str | int]:
+    def record(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return asdict(self)
 

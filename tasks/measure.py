@@ -11,7 +11,9 @@ from tasks.base import Examples, Task
 def predict(model: nn.Module, task: Task, features: Tensor, batch_size: int, device: torch.device) -> Tensor:
     """Return the logits (N, K) of raw ``features`` (N, ...) on the CPU; evaluation mode, no augmentation."""
     model.to(device).eval()
-    return torch.cat([model(task.prepare(batch.to(device))).float().cpu() for batch in features.split(batch_size)])
+    return torch.cat(
+        [model(task.prepare(batch.to(device))).float().cpu() for batch in torch.split(features, batch_size)]
+    )
 
 
 def evaluate(

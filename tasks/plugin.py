@@ -58,7 +58,10 @@ class Registry(Generic[T]):
         if name in self._entries:
             return self._entries[name].factory
         if ":" in name:
-            return cast(Callable[..., T], load_object(name, self.kind))
+            found = load_object(name, self.kind)
+            if not callable(found):
+                raise PluginError(f"{self.kind} {name!r}: expected a class or a function, got {found!r}")
+            return cast(Callable[..., T], found)
         raise PluginError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
 
     def build(self, name: str, args: str | Mapping[str, Any] = "", **context: Any) -> T:
@@ -88,7 +91,7 @@ class Registry(Generic[T]):
 
 
 def accepted_names(factory: Callable[..., Any]) -> list[str]:
-    """Return the names of the arguments that a factory takes; a class with ``**kwargs`` takes those of its bases too."""
+    """Return the names of a factory's arguments; a class with ``**kwargs`` takes those of its bases too."""
     bases = factory.__mro__[:-1] if inspect.isclass(factory) else ()
     layers: list[Any] = [vars(base)["__init__"] for base in bases if "__init__" in vars(base)]
     names: list[str] = []

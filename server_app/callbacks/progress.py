@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections import deque
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from server_app.callbacks.base import Callback
@@ -16,12 +17,7 @@ class Progress(Callback):
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._started = 0.0
-        self._first_round = 0
-
-    def on_run_start(self, state: RunState) -> None:
-        """Start the clock."""
-        self._started, self._first_round = time.monotonic(), state.server_round
+        self._recent: deque[float] = deque(maxlen=5)  # the first round is slow: processes start, modules load
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Print the line."""
@@ -30,6 +26,7 @@ class Progress(Callback):
         parts += [f"loss {metrics['loss']:.4f}"] if "loss" in metrics else []
         parts += [f"accuracy {100 * metrics['accuracy']:5.1f} %"] if "accuracy" in metrics else []
         if state.server_round:
+            self._recent.append(metrics["seconds"])
             parts += [f"quarantined {metrics['quarantined']}", f"{metrics['seconds']:.1f} s", f"ETA {self._eta(state)}"]
         if state.report.skipped:
             parts.append(f"skipped: {state.report.skipped}")
@@ -39,6 +36,5 @@ class Progress(Callback):
         return ""
 
     def _eta(self, state: RunState) -> str:
-        played = state.server_round - self._first_round
-        left = (time.monotonic() - self._started) / played * (state.settings.num_server_rounds - state.server_round)
+        left = median(self._recent) * (state.settings.num_server_rounds - state.server_round)
         return f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from server_app.command import doctor, listing, reports, run
 from server_app.command.configuration import CommandError
-from server_app.command.superlink import SuperLinkError
+from server_app.command.environment import SuperLinkError
 from tasks.config import ConfigError
 from tasks.plugin import PluginError
 

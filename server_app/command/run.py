@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import os
 import signal
 import sys
 import threading
@@ -13,11 +12,12 @@ from subprocess import Popen
 import tomli_w
 
 from server_app.command.configuration import CommandError, Plan, make_plan
+from server_app.command.environment import SuperLinkError
 from server_app.command.output import RunLog
+from server_app.command.preparation import check_parts, data_environment, describe, federation_config
 from server_app.command.processes import StopRequested, stop_requests
-from server_app.command.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
-from tasks.config import ConfigError
-from tasks.settings import FederationSettings, Settings
+from server_app.command.superlink import CONNECTION, Connection, local_superlink
+from tasks.settings import Settings
 
 COMPLETED, FAILED = "finished:completed", "finished:failed"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
@@ -55,59 +55,6 @@ def main(args: argparse.Namespace) -> int:
     return 1
 
 
-def check_parts(plan: Plan) -> dict[str, Settings]:
-    """Build every part of every arm once, and check that the machine can hold one client; return the settings by arm.
-
-    Raises
-    ------
-    ConfigError
-        With every error found.
-    """
-    if str(plan.app) not in sys.path:
-        sys.path.insert(0, str(plan.app))  # the user's plug-ins lie beside pyproject.toml
-    from server_app.checks import check_arms
-
-    checked = check_arms(plan.flat)
-    problems = beyond_machine(next(iter(checked.values())).federation)
-    if problems:
-        raise ConfigError(problems)
-    return checked
-
-
-def beyond_machine(federation: FederationSettings) -> list[str]:
-    """Return what one client asks for and this machine does not have: Ray would wait for it, or fail obscurely."""
-    import torch
-
-    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    problems = []
-    if federation.client_cpus > cpus:
-        problems.append(f"federation.client-cpus = {federation.client_cpus}: this machine has {cpus}")
-    if federation.client_gpus > gpus:
-        problems.append(f"federation.client-gpus = {federation.client_gpus:g}: this machine has {gpus}")
-    return problems
-
-
-def describe(plan: Plan, checked: dict[str, Settings]) -> str:
-    """Return what would run, as text."""
-    from server_app.checks import remarks
-
-    lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(checked.values())))}"]
-    lines += [f"arms: {', '.join(checked)}"] if len(checked) > 1 else []
-    lines += [f"warning: {text}" for text in remarks(checked)]
-    changes = tomli_w.dumps(plan.overrides()).strip()
-    return "\n".join([*lines, "settings that differ from the app's defaults:", changes or "(none)"])
-
-
-def federation_config(settings: Settings) -> str:
-    """Return Flower's simulation settings: as many nodes as clients, and the share of the machine for each."""
-    federation = settings.federation
-    return (
-        f"num-supernodes={federation.num_clients} "
-        f"client-resources-num-cpus={federation.client_cpus or 1} "
-        f"client-resources-num-gpus={float(federation.client_gpus)}"
-    )
-
-
 def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
     """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
@@ -122,11 +69,6 @@ def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
         except StopRequested:
             print("\nStopping the run ...", flush=True)
             raise
-
-
-def data_environment(cwd: Path) -> dict[str, str]:
-    """Return the data root as an absolute path: Flower's processes work in another folder."""
-    return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
 
 
 def play(link: Connection, plan: Plan, settings: Settings, log: RunLog) -> tuple[str, str]:

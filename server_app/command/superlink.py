@@ -7,10 +7,7 @@ Here SuperLink and SuperExec are children of this process; the SuperExec watches
 import json
 import os
 import shutil
-import socket
 import subprocess
-import sysconfig
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,25 +19,11 @@ from typing import Any
 
 import tomli_w
 
+from server_app.command.environment import SuperLinkError, environment, free_port, program_path, short_temporary_folder
 from server_app.command.processes import POLL_SECONDS, ProcessGroup, signals_deferred
 
 CONNECTION = "winnow"
 START_SECONDS = 60.0
-LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
-SETTINGS = {
-    "PYTHONUNBUFFERED": "1",  # log lines as they come
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
-}
-
-
-class SuperLinkError(RuntimeError):
-    """Flower's own processes do not work; the message holds what they wrote."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +101,10 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
     SuperLinkError
         If Flower is not installed, or a process cannot be ended.
     """
-    home = _short_temporary_folder()
+    home = short_temporary_folder()
     processes = ProcessGroup()
     try:
-        connection = Connection(home, f"127.0.0.1:{free_port()}", _environment(home, extra or {}), processes)
+        connection = Connection(home, f"127.0.0.1:{free_port()}", environment(home, extra or {}), processes)
         _start(connection)
         yield connection
     finally:
@@ -130,42 +113,6 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
             shutil.rmtree(home, ignore_errors=True)
         if survivors:
             raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
-
-
-def program_path(name: str) -> str:
-    """Return the path of a Flower program of this installation.
-
-    Raises
-    ------
-    SuperLinkError
-        If it is not there.
-    """
-    path = Path(sysconfig.get_path("scripts")) / name
-    if not path.exists():
-        raise SuperLinkError(f"{path} is missing: reinstall with  pip install -e '.[simulation]'")
-    return str(path)
-
-
-def free_port() -> int:
-    """Return a loopback port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _short_temporary_folder() -> Path:
-    home = Path(tempfile.mkdtemp(prefix="winnow-"))
-    if len(str(home)) > LONGEST_HOME:
-        home.rmdir()
-        home = Path(tempfile.mkdtemp(prefix="winnow-", dir="/tmp"))
-    return home
-
-
-def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path, "NO_PROXY": direct, "no_proxy": direct}
-    return {**os.environ, **SETTINGS, **own, **extra}
 
 
 def _start(connection: Connection) -> None:

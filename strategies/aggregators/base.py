@@ -134,7 +134,8 @@ def aggregate(rule: Rule, updates: Sequence[Vector], prior: npt.ArrayLike) -> Ag
 
 def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vector, Doubles]:
     """Combine block by block, and measure each update's distance to the result in the same pass."""
-    value = np.empty(len(updates[0]), np.result_type(*updates))
+    double = any(update.dtype == np.float64 for update in updates)
+    value: Vector = np.empty(len(updates[0]), np.float64 if double else np.float32)
 
     def visit(columns: slice, block: Doubles) -> Doubles:
         block.flags.writeable = False  # a rule that sorts in place would spoil the distances

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from server_app.command import run
+from server_app.command import preparation, run
 from server_app.command.configuration import Plan
+from server_app.command.environment import SuperLinkError
 from server_app.command.output import RunLog
 from server_app.command.processes import ProcessGroup, StopRequested
-from server_app.command.superlink import Connection, SuperLinkError
+from server_app.command.superlink import Connection
 from server_app.run_directory import RunDirectory
 from tasks.config import parse
 from tasks.settings import Settings
@@ -174,17 +175,17 @@ def test_the_app_knows_best_why_it_failed(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_data_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WINNOW_DATA", raising=False)
-    assert run.data_environment(tmp_path) == {"WINNOW_DATA": str(tmp_path / "data")}
+    assert preparation.data_environment(tmp_path) == {"WINNOW_DATA": str(tmp_path / "data")}
     monkeypatch.setenv("WINNOW_DATA", "../shared")
-    assert run.data_environment(tmp_path) == {"WINNOW_DATA": str(tmp_path / "../shared")}
+    assert preparation.data_environment(tmp_path) == {"WINNOW_DATA": str(tmp_path / "../shared")}
     monkeypatch.setenv("WINNOW_DATA", "/data")
-    assert run.data_environment(tmp_path) == {"WINNOW_DATA": "/data"}
+    assert preparation.data_environment(tmp_path) == {"WINNOW_DATA": "/data"}
 
 
 def test_what_the_machine_does_not_have_is_refused() -> None:
     cpus = os.cpu_count() or 1
-    assert run.beyond_machine(parse({"federation.client-cpus": cpus}).federation) == []
-    problems = run.beyond_machine(
+    assert preparation.beyond_machine(parse({"federation.client-cpus": cpus}).federation) == []
+    problems = preparation.beyond_machine(
         parse({"federation.client-cpus": cpus + 1, "federation.client-gpus": 99.0}).federation
     )
     assert len(problems) == 2

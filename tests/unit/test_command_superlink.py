@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command import superlink
+from server_app.command import environment, superlink
+from server_app.command.environment import SuperLinkError, free_port, program_path
 from server_app.command.processes import ProcessGroup
-from server_app.command.superlink import Connection, SuperLinkError, free_port, local_superlink, program_path
+from server_app.command.superlink import Connection, local_superlink
 
 
 @pytest.fixture
@@ -99,25 +100,26 @@ def test_everything_ends_and_is_removed_whatever_happens(monkeypatch: pytest.Mon
 def test_the_environment_is_neutral_and_ours_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "example.org")
     monkeypatch.setenv("FLWR_HOME", "/somewhere")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setattr(superlink, "_start", lambda link: link.folder.mkdir())
     with local_superlink({"WINNOW_DATA": "/data"}) as link:
-        environment = link.environment
+        found = link.environment
         assert list(link.folder.iterdir()) == []
-    assert environment["FLWR_HOME"] == environment["RAY_TMPDIR"] == str(link.home)
-    assert environment["WINNOW_DATA"] == "/data"
-    assert environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
-    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
-    found = shutil.which("flwr", path=environment["PATH"])
-    assert found == program_path("flwr")
+    assert found["FLWR_HOME"] == found["RAY_TMPDIR"] == str(link.home)
+    assert found["WINNOW_DATA"] == "/data"
+    assert found["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert found["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert "RAY_ADDRESS" not in found
+    assert shutil.which("flwr", path=found["PATH"]) == program_path("flwr")
 
 
 def test_the_folder_is_short_enough_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("long" * 10)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    home = superlink._short_temporary_folder()
+    home = environment.short_temporary_folder()
     try:
-        assert len(str(home)) <= superlink.LONGEST_HOME
+        assert len(str(home)) <= environment.LONGEST_HOME
         assert list(long.iterdir()) == []
     finally:
         home.rmdir()
@@ -126,4 +128,4 @@ def test_the_folder_is_short_enough_for_sockets(tmp_path: Path, monkeypatch: pyt
 def test_the_log_of_a_program_that_prints_nothing_is_empty(connection: Connection) -> None:
     script(connection, "flwr", "exit 0")
     program = connection.start("flwr", "log", errors=subprocess.STDOUT)
-    assert program.communicate() == ("", None)
+    assert program.communicate()[0] == ""

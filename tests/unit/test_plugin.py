@@ -5,6 +5,8 @@ import pytest
 
 from tasks.plugin import PluginError, Registry, parse_args
 
+NUMBER = 3
+
 
 @dataclass
 class Power:
@@ -58,6 +60,7 @@ def test_a_subclass_with_keywords_takes_the_arguments_of_its_base(registry: Regi
         ("power", "power 3", "not inline TOML"),
         ("power", "width = 9", "width is set by the run itself"),
         ("no_such_module:Thing", "", "cannot import no_such_module: ModuleNotFoundError"),
+        ("tests.unit.test_plugin:NUMBER", "", "expected a class or a function, got 3"),
         ("tests.unit.test_plugin:Powr", "", r"has no 'Powr'; did you mean 'Power'\?"),
     ],
 )

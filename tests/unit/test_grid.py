@@ -1,0 +1,131 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from server_app.grid import MALFORMED, ClientGrid
+from tasks import wire
+from tasks.envelope import ARRAYS, RECORD, Envelope
+from tests.messages import MODEL, record
+
+NODES = {0: 900, 1: 17, 2: 523}
+
+
+class Post:
+    """A SuperLink that keeps what is sent and returns what it is told."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.replies: list[Message] = []
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        for number, message in enumerate(messages, len(self.sent)):
+            message.metadata.__dict__["_message_id"] = f"m{number}"
+        self.sent += messages
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        found = [reply for reply in self.replies if reply.metadata.reply_to_message_id in message_ids]
+        self.replies = [reply for reply in self.replies if reply not in found]
+        return found
+
+
+@pytest.fixture
+def post() -> Post:
+    return Post()
+
+
+@pytest.fixture
+def grid(post: Post) -> ClientGrid:
+    return ClientGrid(post, NODES, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+
+
+def instructions(clients: list[int]) -> list[Message]:
+    content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 3, "role": "noisy"})})
+    return [Message(content, dst_node_id=client, message_type="train") for client in clients]
+
+
+def reply_to(message: Message, arrays: dict[str, np.ndarray] | None = None) -> Message:
+    flat, header = wire.pack(MODEL if arrays is None else arrays)
+    content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), "metrics": MetricRecord({"num-examples": 1})})
+    content[RECORD] = ConfigRecord({"layout": header})
+    return Message(content, reply_to=message)
+
+
+def test_clients_are_seen_in_order_whatever_their_nodes(grid: ClientGrid):
+    assert list(grid.get_node_ids()) == [0, 1, 2]
+
+
+def test_the_model_travels_as_one_array_with_an_envelope(grid: ClientGrid, post: Post):
+    grid.begin_round(3, 2)
+    grid.push_messages(instructions([2, 0]))
+    assert [message.metadata.dst_node_id for message in post.sent] == [523, 900]
+    for client, message in zip([2, 0], post.sent, strict=True):
+        assert list(message.content["arrays"]) == [ARRAYS]
+        envelope = Envelope.of(message.content.config_records[RECORD])
+        assert replace(envelope, layout="") == Envelope(client, 3, 9, role="noisy", checkpoint_round=2)
+        back = wire.unpack(message.content.array_records["arrays"][ARRAYS].numpy(), envelope.layout)
+        assert all(np.array_equal(back[name], array) for name, array in MODEL.items())
+
+
+def test_replies_come_back_as_named_arrays_of_clients_in_order(grid: ClientGrid, post: Post):
+    class Answering(Post):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            names = super().push_messages(messages)
+            self.replies = [reply_to(message) for message in reversed(messages)]
+            return names
+
+    grid = ClientGrid(Answering(), NODES, Envelope(-1))  # type: ignore[arg-type]
+    replies = list(grid.send_and_receive(instructions([2, 0, 1]), timeout=1.0))
+    assert [reply.metadata.src_node_id for reply in replies] == [0, 1, 2]
+    assert list(replies[0].content["arrays"]) == list(MODEL)
+    assert set(replies[0].content) == {"arrays", "metrics"}
+
+
+def test_an_error_of_the_superlink_is_charged_to_the_client_of_the_message(grid: ClientGrid, post: Post):
+    names = list(grid.push_messages(instructions([1])))
+    lost = Message(Error(5, "node unavailable"), reply_to=post.sent[0])
+    lost.metadata.__dict__["_src_node_id"] = 1  # the SuperLink itself
+    post.replies = [lost]
+    (reply,) = grid.pull_messages(names)
+    assert reply.metadata.src_node_id == 1
+    assert reply.has_error()
+    grid.push_messages(instructions([2]))
+    lost = Message(Error(5, "node unavailable"), reply_to=post.sent[1])
+    lost.metadata.__dict__["_src_node_id"] = 1
+    post.replies = [lost]
+    (reply,) = grid.pull_messages(["m1"])
+    assert reply.metadata.src_node_id == 2
+
+
+def test_a_reply_to_an_earlier_round_is_never_taken_for_a_new_one(grid: ClientGrid, post: Post):
+    grid.push_messages(instructions([0]))
+    late = reply_to(post.sent[0])
+    new = list(grid.push_messages(instructions([0])))
+    post.replies = [late]
+    assert list(grid.pull_messages([*new, "m0"])) == []
+
+
+def test_a_silent_client_is_left_out_after_the_timeout_and_messages_expire_with_it(grid: ClientGrid, post: Post):
+    assert list(grid.send_and_receive(instructions([0, 1]), timeout=0.1)) == []
+    assert [message.metadata.ttl for message in post.sent] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("kind", ["header", "no header", "bytes", "not a number array"])
+def test_a_malformed_reply_becomes_an_error(grid: ClientGrid, post: Post, kind: str):
+    names = list(grid.push_messages(instructions([2])))
+    reply = reply_to(post.sent[0])
+    if kind == "header":
+        reply.content[RECORD] = ConfigRecord({"layout": "[]"})
+    elif kind == "no header":
+        del reply.content[RECORD]
+    elif kind == "bytes":
+        reply.content["arrays"] = ArrayRecord({ARRAYS: Array(np.zeros(3, np.uint8))})
+    else:
+        reply.content["arrays"] = ArrayRecord({ARRAYS: Array("uint8", (3,), "numpy.ndarray", b"junk")})
+    post.replies = [reply]
+    (seen,) = grid.pull_messages(names)
+    assert seen.error.code == MALFORMED
+    assert seen.error.reason.startswith("malformed reply: ")
+    assert seen.metadata.src_node_id == 2
