@@ -2,9 +2,11 @@
 
 import tomllib
 from collections.abc import Mapping
+from logging import ERROR
 from pathlib import Path
 from typing import Any
 
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.callbacks.base import Callback
@@ -16,7 +18,7 @@ from server_app.callbacks.tracking import TensorBoard
 from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid, is_simulation
 from server_app.loop import RunLoop, RunState
-from server_app.report import write_report
+from server_app.report import ReportError, write_report
 from server_app.roster import call_roll
 from server_app.run_directory import CONFIG, RunDirectory, timestamp
 from server_app.strategy import build_strategy
@@ -61,8 +63,16 @@ def play_run(grid: Grid, settings: Settings, label: str = "", overrides: str = "
         directory.finish("failed", f"{type(error).__name__}: {error}")
         raise
     finally:
-        print(f"Report: {write_report(directory.path)}", flush=True)
+        publish(directory)
     return directory.path
+
+
+def publish(directory: RunDirectory) -> None:
+    """Write the report; if that fails the run still ends the way it ended, and the reason is logged."""
+    try:
+        print(f"Report: {write_report(directory.path)}", flush=True)
+    except (OSError, ReportError) as error:
+        log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, directory.path)
 
 
 def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, overrides: str) -> str:

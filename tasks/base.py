@@ -83,6 +83,13 @@ class Task(ABC):
         """Return the id of each training example, (n,): its place in the published order unless a task says else."""
         return np.arange(len(self.train_examples()))
 
+    def groups(self) -> npt.NDArray[np.str_] | npt.NDArray[np.int64] | None:
+        """Return where each training example comes from (hospital, author, folder), (n,), or None if that is unknown.
+
+        The partition ``natural`` makes each group one client.
+        """
+        return None
+
     @abstractmethod
     def test_examples(self) -> Examples:
         """Load the clean examples that only the server's evaluation sees.

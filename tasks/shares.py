@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tasks.base import ClientData, Labels, Task
-from tasks.noise import FederatedNoise, realised_rate
+from tasks.noise import FederatedNoise
 from tasks.partition import PARTITIONS
 from tasks.registry import TASKS
 from tasks.seeds import rng
@@ -22,15 +22,26 @@ from tasks.settings import FederationSettings, PartitionSettings, Settings, Task
 
 @dataclass(frozen=True)
 class Share:
-    """One client's data, and the truth about it, which only measurement may see."""
+    """One client's data, and the truth about it, which only measurement may see.
+
+    ``true_labels`` are shaped like the given ones; ``replaced`` (m,) are the places of examples that come from outside
+    the task, for which no label is right.
+    """
 
     data: ClientData
     true_labels: Labels
+    replaced: npt.NDArray[np.int64]
+
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Tell which of the given labels are wrong, shaped like them."""
+        wrong = self.true_labels != self.data.labels
+        wrong[self.replaced] = True
+        return np.asarray(wrong)
 
     @property
     def noise_rate(self) -> float:
-        """Share of the given labels that are wrong."""
-        return realised_rate(self.true_labels, self.data.labels)
+        """Share of the given labels that are wrong; 0 where there are none."""
+        return float(self.wrong().mean()) if len(self.data) else 0.0
 
 
 def data_root(path: str) -> Path:
@@ -49,9 +60,9 @@ def divide(
     task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int
 ) -> tuple[npt.NDArray[np.int64], ...]:
     """Return each client's example indices."""
-    labels = load_task(task).train_examples().labels
-    rule = PARTITIONS.build(partition.name, partition.args)
-    return tuple(rule(labels, num_clients, rng(seed, "partition")))
+    loaded = load_task(task)
+    rule = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
+    return tuple(rule(loaded.train_examples().labels, num_clients, rng(seed, "partition")))
 
 
 def federated_noise(settings: Settings) -> FederatedNoise:
@@ -75,18 +86,25 @@ def _share(data: Settings, client: int) -> Share:
     task = load_task(data.task)
     indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
     examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
-    noise = federated_noise(data)
-    labels, features = noise.apply(client, examples.labels, examples.features.numpy(), ids)
-    return Share(ClientData(client, torch.from_numpy(features), labels, ids, task.num_classes), examples.labels)
+    given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
+    shown = ClientData(client, torch.from_numpy(given.features), given.labels, ids, task.num_classes)
+    return Share(shown, examples.labels, given.replaced)
 
 
 def client_share(settings: Settings, client: int) -> Share:
     """Return the share of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
-    data = Settings(
+    return _share(data_settings(settings), client)
+
+
+def data_settings(settings: Settings) -> Settings:
+    """Return the settings that decide what each client's data is, all others at their defaults.
+
+    Two arms with equal data settings have the same data.
+    """
+    return Settings(
         seed=settings.seed,
         federation=FederationSettings(num_clients=settings.federation.num_clients),
         task=settings.task,
         partition=settings.partition,
         noise=settings.noise,
-    )  # all other settings at their defaults, so that two arms with the same data share one entry
-    return _share(data, client)
+    )

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from tasks.plugin import Entry, Registry
 
@@ -46,7 +46,7 @@ def choices(kind: str) -> list[tuple[str, str]]:
     table = getattr(importlib.import_module(module), attribute)
     if isinstance(table, Registry):
         return [(entry.name, _about(entry)) for entry in table.entries()]
-    return [(name, f"parameters of {len(losses)} losses") for name, losses in _sorted(table)]
+    return [(name, f"parameters of {len(losses)} losses") for name, losses in sorted(table.items())]
 
 
 def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
@@ -64,7 +64,3 @@ def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
 
 def _about(entry: Entry[object]) -> str:
     return f"{entry.summary} ({entry.paper})" if entry.paper else entry.summary
-
-
-def _sorted(table: Mapping[str, Mapping[str, object]]) -> list[tuple[str, Mapping[str, object]]]:
-    return sorted(table.items())

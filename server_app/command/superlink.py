@@ -1,11 +1,10 @@
 """A Flower SuperLink for one run: started in a neutral folder on a free port, and ended with all that it started.
 
 ``flwr run`` alone leaves a daemon behind, found again by its port only, whatever its code, folder or environment.
-Here SuperLink and SuperExec are children of this process; the SuperExec watches us, so it ends even if we are killed.
+Here SuperLink and SuperExec are children of this process, each leading a session that holds all that it starts.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -117,14 +116,11 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
 
 def _start(connection: Connection) -> None:
     connection.folder.mkdir()
-    settings = {
-        "default": CONNECTION,
-        CONNECTION: {"address": connection.address, "insecure": True},
-    }
+    settings = {"default": CONNECTION, CONNECTION: {"address": connection.address, "insecure": True}}
     (connection.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
     host, port = connection.address.split(":")
     serve = ("--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port)
-    execute = ("--insecure", "--runtime-api-address", connection.address, "--parent-pid", str(os.getpid()))
+    execute = ("--insecure", "--runtime-api-address", connection.address)
     for name, arguments in (("flower-superlink", serve), ("flower-superexec", execute)):
         with (connection.home / f"{name}.log").open("w") as output:
             command = [program_path(name), *arguments]

@@ -65,9 +65,12 @@ class LabelNoise(ABC):
         """Return T (K, K), T[i, j] = P(given j | true i), or None if it depends on more than the class."""
         return None
 
-    def replace_features(self, features: Features, rng: np.random.Generator) -> Features:
-        """Return the examples that the client is given (n, ...); only open-set noise changes them."""
-        return features
+    def replace_features(self, features: Features, rng: np.random.Generator) -> tuple[Features, Labels]:
+        """Return the examples that the client is given (n, ...), and which of them (m,) were replaced.
+
+        Only open-set noise replaces any.
+        """
+        return features, np.empty(0, dtype=np.int64)
 
 
 NOISES: Registry[LabelNoise] = Registry("noise")
@@ -77,6 +80,12 @@ def check_share(name: str, value: float) -> None:
     """Raise ``NoiseError`` unless ``value`` is a number in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 <= value <= 1.0:
         raise NoiseError(f"{name} must be a number between 0 and 1, not {value!r}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raise ``NoiseError`` unless ``value`` is true or false; the text "false" is neither."""
+    if not isinstance(value, bool):
+        raise NoiseError(f"{name} must be true or false (without quotes), not {value!r}")
 
 
 def check_classes(num_classes: int) -> None:

@@ -15,6 +15,7 @@ from tasks.noise.base import (
     Matrix,
     NoiseError,
     check_classes,
+    check_flag,
     check_labels,
     check_share,
     draw_from_rows,
@@ -56,6 +57,7 @@ class ClassConditional(LabelNoise):
     def __post_init__(self) -> None:
         check_classes(self.num_classes)
         check_share("the noise rate", self.rate)
+        check_flag("exact", self.exact)
         warn_unless_dominant(self.transition_matrix(), f"{type(self).__name__} noise at rate {self.rate:g}")
 
     @abstractmethod
@@ -124,8 +126,10 @@ class PairFlip(ClassConditional):
         Raises
         ------
         NoiseError
-            If the shift leads every class to itself.
+            If the shift is not whole, or leads every class to itself.
         """
+        if type(self.step) is not int:
+            raise NoiseError(f"step must be a whole number, not {self.step!r}")
         if self.step % self.num_classes == 0:
             raise NoiseError(f"step = {self.step} leads each of the {self.num_classes} classes to itself; choose 1")
         return np.roll(np.eye(self.num_classes), self.step, axis=1)

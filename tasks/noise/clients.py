@@ -4,10 +4,19 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels
 from tasks.noise.laws import LAWS, Rates
 from tasks.seeds import rng
+
+
+class GivenData(NamedTuple):
+    """What a client is given: labels (n,), examples (n, ...), and which examples (m,) come from outside the task."""
+
+    labels: Labels
+    features: Features
+    replaced: Labels
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,8 @@ class FederatedNoise:
             data_root=self.data_root,
         )
 
-    def apply(self, client: int, labels: Labels, features: Features, ids: Labels) -> tuple[Labels, Features]:
-        """Return the labels (n,) and examples (n, ...) that a client is given instead of its true ones.
+    def apply(self, client: int, labels: Labels, features: Features, ids: Labels) -> GivenData:
+        """Return what a client is given instead of its true labels and examples.
 
         Parameters
         ----------
@@ -68,7 +77,7 @@ class FederatedNoise:
         """
         noise = self.of(client)
         given = noise(labels, rng(self.seed, "noise", client), features=features, ids=ids)
-        return given, noise.replace_features(features, rng(self.seed, "noise-features", client))
+        return GivenData(given, *noise.replace_features(features, rng(self.seed, "noise-features", client)))
 
 
 def obeys_law(noise: str) -> bool:

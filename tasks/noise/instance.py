@@ -99,8 +99,10 @@ class InstanceNoise(LabelNoise):
     def __post_init__(self) -> None:
         check_classes(self.num_classes)
         check_share("the noise rate", self.rate)
-        if not self.std > 0:
-            raise NoiseError(f"std, the spread of the examples' noise rates, must be above 0, not {self.std!r}")
+        if isinstance(self.std, bool) or not isinstance(self.std, int | float) or not 0 < self.std < float("inf"):
+            raise NoiseError(f"std, the spread of the noise rates, must be a number above 0, not {self.std!r}")
+        if self.shared_seed is not None and (type(self.shared_seed) is not int or self.shared_seed < 0):
+            raise NoiseError(f"shared_seed must be a whole number of at least 0, not {self.shared_seed!r}")
 
     def __call__(
         self, labels: Labels, rng: np.random.Generator, *, features: Features | None = None, ids: Labels | None = None

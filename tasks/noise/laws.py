@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.noise.base import NoiseError, check_share
+from tasks.noise.base import NoiseError, check_flag, check_share
 from tasks.noise.groups import read_groups
 from tasks.plugin import Registry
 
@@ -65,6 +65,10 @@ class Linear(_Range):
     """
 
     official: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("official", self.official)
 
     def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
         """Return ``min + k (max - min) / (n - 1)`` for client k."""

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, check_share, exact_count
 from tasks.plugin import did_you_mean
@@ -16,7 +15,7 @@ from tasks.plugin import did_you_mean
 
 def replace_examples(
     features: Features, outside: Features, rate: float, rng: np.random.Generator
-) -> tuple[Features, npt.NDArray[np.int64]]:
+) -> tuple[Features, Labels]:
     """Replace a share of the examples (n, ...) by ones from ``outside`` (m, ...), no one twice while they last.
 
     Returns
@@ -65,9 +64,9 @@ class OpenSetNoise(LabelNoise):
         """Return a copy of the labels."""
         return np.array(labels, dtype=np.int64)
 
-    def replace_features(self, features: Features, rng: np.random.Generator) -> Features:
-        """Return the examples (n, ...) with a share from outside."""
-        return replace_examples(features, read_array(self.data_root / self.path, self.array), self.rate, rng)[0]
+    def replace_features(self, features: Features, rng: np.random.Generator) -> tuple[Features, Labels]:
+        """Return the examples (n, ...) with a share from outside, and which ones are from there."""
+        return replace_examples(features, read_array(self.data_root / self.path, self.array), self.rate, rng)
 
 
 @lru_cache(maxsize=2)

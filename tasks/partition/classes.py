@@ -13,6 +13,7 @@ from tasks.partition.base import (
     PartitionError,
     by_class,
     check_alpha,
+    check_flag,
     deal,
 )
 
@@ -32,6 +33,7 @@ class Dirichlet(Partitioner):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_alpha(self.alpha)
+        check_flag("capped", self.capped)
 
     def owners(self, labels: Indices, num_clients: int, rng: np.random.Generator) -> Indices:
         """Deal class after class.

@@ -47,10 +47,11 @@ class QuantitySkew(Partitioner):
 class Natural(Partitioner):
     """Give each group of examples (hospital, author, folder) to one client.
 
-    ``groups`` (n,) names the group of each example; the names in sorted order become clients 0, 1, ...
+    ``groups`` (n,) names the group of each example, by default the task's own; the names in sorted order become
+    clients 0, 1, ...
     """
 
-    groups: Sequence[str] | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.str_]
+    groups: Sequence[str] | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.str_] | None = None
 
     @property
     def is_random(self) -> bool:
@@ -63,8 +64,13 @@ class Natural(Partitioner):
         Raises
         ------
         PartitionError
-            If there is not one group name per example and one client per group.
+            If no groups are known, or there is not one group name per example and one client per group.
         """
+        if self.groups is None:
+            raise PartitionError(
+                "the partition 'natural' needs a task that says which group each example belongs to (its method "
+                "groups), and this one does not; choose another partition"
+            )
         names, owners = np.unique(np.asarray(self.groups), return_inverse=True)
         if len(owners) != len(labels):
             raise PartitionError(f"expected one group name per example, {len(labels)}, not {len(owners)}")

@@ -43,7 +43,8 @@ class TooShort(CoordinateWise):
         return np.asarray(block[0, :-1])
 
 
-NOT_A_RULE = 3
+def only_updates(updates: Vector) -> Doubles:
+    return np.asarray(updates[0], np.float64)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -238,7 +239,11 @@ def test_function_by_import_path(args: str, norm: float) -> None:
     ("name", "args", "message"),
     [
         (f"{__name__}:clipped_mean", "nrom = 1", "its arguments: norm"),
-        (f"{__name__}:NOT_A_RULE", "", r"subclass of Reweighting or CoordinateWise, or a function \(updates, prior\)"),
+        (
+            f"{__name__}:only_updates",
+            "",
+            r"subclass of Reweighting or CoordinateWise, or a function \(updates, prior\)",
+        ),
         ("collections:OrderedDict", "", "got <class 'collections.OrderedDict'>"),
         ("geometric-medain", "", "did you mean 'geometric-median'"),
         ("geometric-median", "tolerance = 0", "tolerance must lie between 0 and 1, got 0"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from strategies.aggregators import Aggregate, GeometricMedian, aggregate
+from strategies.aggregators.geometric_median import _newton
 from strategies.gram import Doubles, Vector
 
 
@@ -146,3 +147,22 @@ def test_the_spread_of_honest_updates_survives_a_large_common_part() -> None:
     np.testing.assert_allclose(weights_of(result), weights_of(alone), rtol=1e-9)
     value: Vector = weights_of(result) @ np.asarray(shifted)
     assert np.linalg.norm(gradient(shifted, np.ones(8), value)) < 1e-8
+
+
+def test_newton_stands_still_where_the_hessian_is_singular() -> None:
+    """Between two points of equal weight the sum of distances is constant along the line."""
+    gram = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    half = np.array([0.5, 0.5])
+    np.testing.assert_array_equal(_newton(gram, half, np.ones(2), half), np.zeros(2))
+
+
+def test_newton_step_solves_the_newton_equation() -> None:
+    rng = np.random.default_rng(8)
+    points = rng.standard_normal((5, 3))
+    weights = rng.dirichlet(np.ones(5))
+    offsets = weights @ points - points
+    distances = np.linalg.norm(offsets, axis=1)
+    pulls = 0.2 / distances
+    hessian = pulls.sum() * np.eye(3) - (offsets.T * pulls / distances**2) @ offsets
+    step = _newton(points @ points.T, weights, distances, pulls) @ points
+    np.testing.assert_allclose(hessian @ step, -pulls @ offsets, rtol=1e-9, atol=1e-12)

@@ -60,9 +60,10 @@ def test_wrong_groups_are_explained(args: str, message: str) -> None:
 
 
 def test_closed_set_noise_leaves_the_examples_alone() -> None:
-    labels, features = federation().apply(2, LABELS, FEATURES, IDS)
-    assert features is FEATURES
-    assert (labels != LABELS).any()
+    given = federation().apply(2, LABELS, FEATURES, IDS)
+    assert given.features is FEATURES
+    assert given.replaced.size == 0
+    assert (given.labels != LABELS).any()
 
 
 def test_only_noises_with_a_rate_obey_the_law() -> None:

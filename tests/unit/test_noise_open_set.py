@@ -48,10 +48,11 @@ def test_a_client_keeps_its_labels_and_gets_outsiders(tmp_path: Path) -> None:
     noise = federation("other.npz", "x", tmp_path)
     labels = np.arange(20) % 10
     for client, expected in ((0, 0), (1, 10)):
-        given, features = noise.apply(client, labels, INSIDE, np.arange(20))
-        np.testing.assert_array_equal(given, labels)
-        assert (features >= 100).sum() == expected
-        np.testing.assert_array_equal(features, noise.apply(client, labels, INSIDE, np.arange(20))[1])
+        given = noise.apply(client, labels, INSIDE, np.arange(20))
+        np.testing.assert_array_equal(given.labels, labels)
+        assert len(given.replaced) == expected
+        np.testing.assert_array_equal(np.flatnonzero(given.features[:, 0] >= 100), given.replaced)
+        np.testing.assert_array_equal(given.features, noise.apply(client, labels, INSIDE, np.arange(20)).features)
 
 
 def test_a_missing_file_or_array_is_explained(tmp_path: Path) -> None:

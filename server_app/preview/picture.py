@@ -1,0 +1,135 @@
+"""The picture of a survey: classes, sizes and wrong labels of all clients, and the transition matrix, as one PNG."""
+
+import io
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from server_app.preview.survey import Survey
+from server_app.preview.words import choices, findings, title
+from server_app.report.charts import FAINT, FIRST, INK, RC, SECOND
+from server_app.report.wording import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.gridspec import GridSpec
+
+DOTS_PER_INCH = 160
+CELL_INCHES = 0.36
+SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
+CHARACTERS_PER_INCH = 13
+MOST_TICKS = 40
+"""Clients or classes beyond which only some are named."""
+DARK = 0.8
+"""Shade from which a text on it is white."""
+Grid = npt.NDArray[np.float64]
+Box = tuple[float, float]
+
+
+def draw_picture(survey: Survey) -> tuple[bytes, float]:
+    """Return the picture as PNG, and its width in inches; equal surveys give equal pictures.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed (extra ``report``).
+    """
+    import matplotlib  # itself, not only its parts: this is where a missing installation shows
+    from matplotlib.figure import Figure
+
+    clients, classes = survey.counts.shape
+    widths = _inches(clients, 6.0, 20.0), _inches(classes, 3.6, 14.0)
+    heights = _inches(len(survey.transitions), 2.6, 14.0), 1.7, 1.9
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(sum(widths) + 1.8, sum(heights) + 1.6), layout="constrained")
+        grid = figure.add_gridspec(3, 2, width_ratios=widths, height_ratios=heights)
+        _draw_clients(survey, figure, grid, (widths[0], heights[0]))
+        _draw_transitions(survey, figure.add_subplot(grid[0, 1]), (widths[1], heights[0]))
+        _write_summary(survey, figure.add_subplot(grid[1:, 1]), columns=int(CHARACTERS_PER_INCH * widths[1]))
+        figure.suptitle(title(survey), x=0.01, ha="left", fontsize=13, fontweight="bold")
+        target = io.BytesIO()
+        figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return target.getvalue(), float(figure.get_figwidth())
+
+
+def shades(counts: npt.NDArray[np.int64]) -> Grid:
+    """Return how dark the cell of each count is, in [0, 1]: its square root, so that small counts can be seen."""
+    return np.asarray(np.sqrt(counts / max(counts.max(), 1)))
+
+
+def _inches(cells: int, least: float, most: float) -> float:
+    return min(max(CELL_INCHES * cells, least), most)
+
+
+def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) -> None:
+    """Draw counts, sizes and wrong labels in one column, with the clients on the common axis."""
+    counts = figure.add_subplot(grid[0, 0])
+    sizes, rates = figure.add_subplot(grid[1, 0], sharex=counts), figure.add_subplot(grid[2, 0], sharex=counts)
+    texts = [str(count) if count else "" for count in survey.counts.T.flat]
+    _heat_map(counts, shades(survey.counts.T), FIRST, texts, box)
+    _name_ticks(counts.yaxis, survey.class_names)
+    most = survey.counts.max()
+    counts.set(title=f"Labels of each true class, before the noise (darkest: {most})", ylabel="true class")
+    clients = np.arange(len(survey.examples))
+    sizes.bar(clients, survey.examples, color=FIRST, width=0.8)
+    sizes.set(title="Examples of each client", ylabel="examples")
+    rates.bar(clients, 100 * survey.realised, color=SECOND, width=0.8, label="realised")
+    if survey.wanted is not None:
+        steps = np.arange(len(clients) + 1) - 0.5
+        rates.stairs(100 * survey.wanted, steps, baseline=None, color=INK, linewidth=1.3, label="wanted by the law")
+    rates.set(title=f"Wrong labels of each client (overall {percent(survey.overall)})", ylabel="%", ylim=(0, 100))
+    rates.set_xlabel("client")
+    rates.legend(loc="upper left", ncols=2, fontsize=9)
+    for axes in (sizes, rates):
+        axes.title.set(ha="left", x=0, fontsize=11)
+        axes.grid(visible=False, axis="x")
+    _name_ticks(rates.xaxis, [str(client) for client in clients])
+
+
+def _draw_transitions(survey: Survey, axes: "Axes", box: Box) -> None:
+    matrix = survey.transition_matrix
+    texts = [f"{100 * share:.0f}" if share >= 0.005 else "" for share in matrix.flat]
+    _heat_map(axes, matrix, SECOND, texts, box)
+    _name_ticks(axes.yaxis, survey.row_names)
+    _name_ticks(axes.xaxis, survey.class_names)
+    long = max(map(len, survey.class_names)) > 2
+    axes.tick_params(axis="x", labelrotation=90 if long else 0)
+    axes.set(title="Given labels of each true class (%)", xlabel="given label", ylabel="true class")
+
+
+def _write_summary(survey: Survey, axes: "Axes", columns: int) -> None:
+    lines = [
+        textwrap.fill(f"{name}: {text}", columns) for name, text in {**choices(survey), **findings(survey)}.items()
+    ]
+    axes.set_axis_off()
+    axes.text(0, 1, "\n\n".join(lines), ha="left", va="top", fontsize=9.5, transform=axes.transAxes)
+
+
+def _heat_map(axes: "Axes", shades: Grid, colour: str, texts: list[str], box: Box) -> None:
+    """Colour cells by ``shades`` (R, C) in [0, 1]; write a text in each if they are legible in the box (inches)."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    rows, columns = shades.shape
+    palette = LinearSegmentedColormap.from_list("shades", ["#ffffff", colour])
+    axes.imshow(shades, cmap=palette, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    axes.spines[:].set(visible=True, color=FAINT)
+    axes.title.set(ha="left", x=0, fontsize=11)
+    axes.grid(visible=False)
+    longest = max(1, *map(len, texts))
+    size = min(LARGEST_POINTS, 72 * 0.6 * box[1] / rows, 72 * 1.4 * box[0] / columns / longest)
+    if size < SMALLEST_POINTS:
+        return
+    for place, text in enumerate(texts):
+        row, column = divmod(place, columns)
+        ink = "#ffffff" if shades[row, column] > DARK else INK
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
+
+
+def _name_ticks(axis: Any, names: tuple[str, ...] | list[str]) -> None:
+    """Name every row or column, or some at even distances where they are many."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(names)) if len(names) / step <= MOST_TICKS)
+    places = range(0, len(names), step)
+    axis.set_ticks(places, [names[place] for place in places], fontsize=8 if len(names) > 20 else 9)
