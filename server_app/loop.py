@@ -2,48 +2,20 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import ConfigRecord, MetricRecord
-from flwr.serverapp.strategy import Strategy
 
 from client_app.trainer import learning_rate
 from server_app.callbacks.base import Callback
 from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid
-from server_app.roster import FederationError, Roster
-from server_app.run_directory import RunDirectory
-from strategies.robust import GuardedStrategy, RobustStrategy
-from strategies.updates import RoundReport, to_numpy, to_record
+from server_app.roster import FederationError
+from server_app.state import RunState
+from strategies.updates import to_numpy, to_record
 from tasks.seeds import seed_everything
-from tasks.settings import Settings
-from tasks.wire import Arrays
 
 Metrics = dict[str, Any]
-
-
-@dataclass
-class RunState:
-    """Where a run stands; callbacks read it."""
-
-    settings: Settings
-    directory: RunDirectory
-    roster: Roster
-    strategy: GuardedStrategy | RobustStrategy
-    arrays: Arrays
-    server_round: int = 0
-    skipped_in_a_row: int = 0
-    best_value: float | None = None
-    best_round: int | None = None
-    evaluations_since_best: int = 0
-    checkpoint_round: int = 0
-    report: RoundReport = field(default_factory=RoundReport)
-
-    @property
-    def inner_strategy(self) -> Strategy:
-        """The strategy that aggregates, without the guard around it."""
-        return self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
 
 
 class RunLoop:

@@ -17,10 +17,11 @@ from server_app.callbacks.records import Records
 from server_app.callbacks.tracking import TensorBoard
 from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid, is_simulation
-from server_app.loop import RunLoop, RunState
+from server_app.loop import RunLoop
 from server_app.report import ReportError, write_report
 from server_app.roster import call_roll
 from server_app.run_directory import CONFIG, RunDirectory, timestamp
+from server_app.state import RunState
 from server_app.strategy import build_strategy
 from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, to_flat
 from tasks.envelope import Envelope

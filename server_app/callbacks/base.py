@@ -1,11 +1,8 @@
 """Callbacks: what happens around rounds without being part of one."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from server_app.loop import RunState
+from server_app.state import RunState
 
 
 class Callback:

@@ -1,14 +1,10 @@
 """Which round's model is best, and early stopping when none gets better."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from server_app.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from server_app.loop import RunState
+from server_app.state import RunState
 
 
 class BestModel(Callback):

@@ -1,14 +1,10 @@
 """Saves the last and the best model, and everything that an exact resume needs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from server_app.callbacks.base import Callback
 from server_app.checkpoint import BEST, LAST, Checkpoint, restore_strategy, strategy_state
-
-if TYPE_CHECKING:
-    from server_app.loop import RunState
+from server_app.state import RunState
 
 PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 

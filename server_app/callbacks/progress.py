@@ -1,15 +1,11 @@
 """One live line per round."""
 
-from __future__ import annotations
-
 from collections import deque
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from server_app.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from server_app.loop import RunState
+from server_app.state import RunState
 
 
 class Progress(Callback):

@@ -1,14 +1,10 @@
 """metrics.jsonl and clients.jsonl: one line per round, and one per client and round."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from server_app.callbacks.base import Callback
 from server_app.run_directory import CLIENTS, METRICS
-
-if TYPE_CHECKING:
-    from server_app.loop import RunState
+from server_app.state import RunState
 
 
 class Records(Callback):

@@ -1,14 +1,10 @@
 """Sends the metrics of every round to an experiment tracker (extra ``tracking``)."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from server_app.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from server_app.loop import RunState
+from server_app.state import RunState
 
 
 class TensorBoard(Callback):

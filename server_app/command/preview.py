@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from server_app.command.configuration import CommandError, make_plan
 from server_app.command.preparation import check_parts
+from tasks.config import without_effect
 from tasks.settings import Settings
 
 EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.law-args='max = 0.4'"
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     for arm, settings in chosen.items():
         name = f"preview-{quote(arm, safe='')}" if len(chosen) > 1 else "preview"
         if len(chosen) > 1:
-            print(f"arm {arm}")
+            print(f"\narm {arm}")
         show(settings, Path(args.output), name)
     return 0
 
@@ -57,18 +58,18 @@ def show(settings: Settings, folder: Path, name: str) -> None:
     CommandError
         If the data does not fit partition or noise, or the files cannot be written.
     """
-    from server_app.checks import remarks
     from server_app.preview import take_survey, write_preview
     from server_app.preview.words import summary
     from tasks.base import DataError
     from tasks.noise import NoiseError
     from tasks.partition import PartitionError
+    from tasks.shares import federated_noise
 
     try:
         survey = take_survey(settings)
     except (DataError, NoiseError, PartitionError) as error:
         raise CommandError(str(error)) from error
-    notes = remarks({"": settings})
+    notes = without_effect(settings) + federated_noise(settings).remarks()
     try:
         paths = write_preview(survey, folder, name, notes)
     except OSError as error:

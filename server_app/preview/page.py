@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
-from server_app.preview.picture import DARK, draw_picture, shades
+from server_app.preview.picture import draw_picture, shades
 from server_app.preview.survey import Survey
 from server_app.preview.template import STYLE, TEMPLATE
 from server_app.preview.words import choices, span, title
@@ -91,8 +91,8 @@ def client_section(survey: Survey) -> View:
     ]
     note = "The coloured cells count the labels of each true class, before the noise; empty: none."
     law = (
-        " Wanted is the rate that the law gives to a client. The noise can make fewer labels wrong than that: it may "
-        "leave some classes alone, or draw the true label again."
+        " Wanted is the rate that the law gives to a client. How many labels that makes wrong is up to the noise: it "
+        "may draw by chance, leave some classes alone, or draw the true label again."
     )
     return {"clients": clients, "has_wanted": wanted is not None, "clients_note": note + law * (wanted is not None)}
 
@@ -114,6 +114,4 @@ def transition_section(survey: Survey) -> View:
 
 
 def _cells(texts: Sequence[str], dark: npt.NDArray[np.float64]) -> list[View]:
-    return [
-        {"text": text, "shade": f"{shade:.3g}", "dark": shade > DARK} for text, shade in zip(texts, dark, strict=True)
-    ]
+    return [{"text": text, "shade": f"{shade:.3g}"} for text, shade in zip(texts, dark, strict=True)]

@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 from server_app.preview.survey import Survey
 from server_app.preview.words import choices, findings, title
 from server_app.report.charts import FAINT, FIRST, INK, RC, SECOND
-from server_app.report.wording import percent
+from server_app.report.views import unbroken
+from server_app.report.wording import percent, single_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +22,19 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 160
 CELL_INCHES = 0.36
 SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
-CHARACTERS_PER_INCH = 13
+CHARACTER_INCHES = 0.08
+LONGEST_NAME, LONGEST_LINE = 16, 200
 MOST_TICKS = 40
 """Clients or classes beyond which only some are named."""
-DARK = 0.8
-"""Shade from which a text on it is white."""
+COUNT_COLOUR, SHARE_COLOUR = "#5fae8f", "#d98f63"
+"""Colours of the darkest cells, light enough for dark numbers on them."""
+LOOK: dict[Any, Any] = {
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "text.parse_math": False,  # a name may hold dollar signs
+}
 Grid = npt.NDArray[np.float64]
 Box = tuple[float, float]
 
@@ -41,14 +51,15 @@ def draw_picture(survey: Survey) -> tuple[bytes, float]:
     from matplotlib.figure import Figure
 
     clients, classes = survey.counts.shape
-    widths = _inches(clients, 6.0, 20.0), _inches(classes, 3.6, 14.0)
-    heights = _inches(len(survey.transitions), 2.6, 14.0), 1.7, 1.9
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(sum(widths) + 1.8, sum(heights) + 1.6), layout="constrained")
+    names = CHARACTER_INCHES * max(map(len, _short(survey.row_names)))
+    widths = _inches(clients, 6.0, 14.0), _inches(classes, 3.6, 8.0)
+    heights = _inches(len(survey.transitions), 2.6, 8.0), 1.7, 1.9
+    with matplotlib.rc_context({**RC, **LOOK}):
+        figure = Figure(figsize=(sum(widths) + 2 * names + 1.6, sum(heights) + names + 1.5), layout="constrained")
         grid = figure.add_gridspec(3, 2, width_ratios=widths, height_ratios=heights)
         _draw_clients(survey, figure, grid, (widths[0], heights[0]))
         _draw_transitions(survey, figure.add_subplot(grid[0, 1]), (widths[1], heights[0]))
-        _write_summary(survey, figure.add_subplot(grid[1:, 1]), columns=int(CHARACTERS_PER_INCH * widths[1]))
+        _write_summary(survey, figure.add_subplot(grid[1:, 1]), columns=int(widths[1] / CHARACTER_INCHES))
         figure.suptitle(title(survey), x=0.01, ha="left", fontsize=13, fontweight="bold")
         target = io.BytesIO()
         figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -69,8 +80,8 @@ def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) 
     counts = figure.add_subplot(grid[0, 0])
     sizes, rates = figure.add_subplot(grid[1, 0], sharex=counts), figure.add_subplot(grid[2, 0], sharex=counts)
     texts = [str(count) if count else "" for count in survey.counts.T.flat]
-    _heat_map(counts, shades(survey.counts.T), FIRST, texts, box)
-    _name_ticks(counts.yaxis, survey.class_names)
+    _heat_map(counts, shades(survey.counts.T), COUNT_COLOUR, texts, box)
+    _name_ticks(counts.yaxis, _short(survey.class_names))
     most = survey.counts.max()
     counts.set(title=f"Labels of each true class, before the noise (darkest: {most})", ylabel="true class")
     clients = np.arange(len(survey.examples))
@@ -78,13 +89,12 @@ def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) 
     sizes.set(title="Examples of each client", ylabel="examples")
     rates.bar(clients, 100 * survey.realised, color=SECOND, width=0.8, label="realised")
     if survey.wanted is not None:
-        steps = np.arange(len(clients) + 1) - 0.5
-        rates.stairs(100 * survey.wanted, steps, baseline=None, color=INK, linewidth=1.3, label="wanted by the law")
+        left, right = clients - 0.5, clients + 0.5
+        rates.hlines(100 * survey.wanted, left, right, color=INK, linewidth=1.4, label="wanted by the law")
     rates.set(title=f"Wrong labels of each client (overall {percent(survey.overall)})", ylabel="%", ylim=(0, 100))
     rates.set_xlabel("client")
-    rates.legend(loc="upper left", ncols=2, fontsize=9)
+    rates.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, fontsize=9)
     for axes in (sizes, rates):
-        axes.title.set(ha="left", x=0, fontsize=11)
         axes.grid(visible=False, axis="x")
     _name_ticks(rates.xaxis, [str(client) for client in clients])
 
@@ -92,20 +102,19 @@ def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) 
 def _draw_transitions(survey: Survey, axes: "Axes", box: Box) -> None:
     matrix = survey.transition_matrix
     texts = [f"{100 * share:.0f}" if share >= 0.005 else "" for share in matrix.flat]
-    _heat_map(axes, matrix, SECOND, texts, box)
-    _name_ticks(axes.yaxis, survey.row_names)
-    _name_ticks(axes.xaxis, survey.class_names)
-    long = max(map(len, survey.class_names)) > 2
-    axes.tick_params(axis="x", labelrotation=90 if long else 0)
+    _heat_map(axes, matrix, SHARE_COLOUR, texts, box)
+    _name_ticks(axes.yaxis, _short(survey.row_names))
+    _name_ticks(axes.xaxis, _short(survey.class_names))
+    axes.tick_params(axis="x", labelrotation=90 if max(map(len, survey.class_names)) > 2 else 0)
     axes.set(title="Given labels of each true class (%)", xlabel="given label", ylabel="true class")
 
 
 def _write_summary(survey: Survey, axes: "Axes", columns: int) -> None:
-    lines = [
-        textwrap.fill(f"{name}: {text}", columns) for name, text in {**choices(survey), **findings(survey)}.items()
-    ]
+    told = {**choices(survey), **findings(survey)}
+    lines = [single_line(f"{name}: {text}", LONGEST_LINE) for name, text in told.items()]
+    text = "\n\n".join(textwrap.fill(unbroken(line), columns) for line in lines)
     axes.set_axis_off()
-    axes.text(0, 1, "\n\n".join(lines), ha="left", va="top", fontsize=9.5, transform=axes.transAxes)
+    axes.text(0, 1, text, ha="left", va="top", fontsize=9.5, transform=axes.transAxes, in_layout=False)
 
 
 def _heat_map(axes: "Axes", shades: Grid, colour: str, texts: list[str], box: Box) -> None:
@@ -116,7 +125,6 @@ def _heat_map(axes: "Axes", shades: Grid, colour: str, texts: list[str], box: Bo
     palette = LinearSegmentedColormap.from_list("shades", ["#ffffff", colour])
     axes.imshow(shades, cmap=palette, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.spines[:].set(visible=True, color=FAINT)
-    axes.title.set(ha="left", x=0, fontsize=11)
     axes.grid(visible=False)
     longest = max(1, *map(len, texts))
     size = min(LARGEST_POINTS, 72 * 0.6 * box[1] / rows, 72 * 1.4 * box[0] / columns / longest)
@@ -124,12 +132,15 @@ def _heat_map(axes: "Axes", shades: Grid, colour: str, texts: list[str], box: Bo
         return
     for place, text in enumerate(texts):
         row, column = divmod(place, columns)
-        ink = "#ffffff" if shades[row, column] > DARK else INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
+        axes.text(column, row, text, ha="center", va="center", fontsize=size)
 
 
-def _name_ticks(axis: Any, names: tuple[str, ...] | list[str]) -> None:
+def _short(names: Sequence[str]) -> list[str]:
+    return [single_line(name, LONGEST_NAME) for name in names]
+
+
+def _name_ticks(axis: Any, names: list[str]) -> None:
     """Name every row or column, or some at even distances where they are many."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(names)) if len(names) / step <= MOST_TICKS)
     places = range(0, len(names), step)
-    axis.set_ticks(places, [names[place] for place in places], fontsize=8 if len(names) > 20 else 9)
+    axis.set_ticks(places, [names[place] for place in places])

@@ -9,14 +9,14 @@ from server_app.report.template import TEMPLATE as REPORT_TEMPLATE
 MACROS = REPORT_TEMPLATE[: REPORT_TEMPLATE.index("<!doctype html>")]
 
 STYLE = """
-.picture img { display: block; }
+.picture { max-height: none; } .picture img { display: block; }
 .scroll:has(.heat) { width: fit-content; max-width: 100%; }
 .heat { width: auto; } .heat td, .heat th { padding: .2rem .5rem; border-bottom: 0; }
 .heat td.wide { padding-right: 1rem; }
 .heat tbody th { position: sticky; left: 0; background: #fff; }
 .cell { min-width: 2.2rem; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-.count { background: rgb(11 110 79 / var(--shade)); } .share { background: rgb(180 88 42 / var(--shade)); }
-.dark { color: #fff; }
+.count { background: rgb(95 174 143 / var(--shade)); } .share { background: rgb(217 143 99 / var(--shade)); }
+@media (max-width: 40rem) { .heat .bar { display: none; } }
 """
 
 TEMPLATE = (
@@ -24,7 +24,7 @@ TEMPLATE = (
     + """\
 {% macro cells(row, kind) %}
 {% for cell in row %}
-<td class="num cell {{ kind }}{{ ' dark' if cell.dark }}" style="--shade:{{ cell.shade }}">{{ cell.text }}</td>
+<td class="num cell {{ kind }}" style="--shade:{{ cell.shade }}">{{ cell.text }}</td>
 {%- endfor %}
 {% endmacro -%}
 <!doctype html>
@@ -42,7 +42,7 @@ TEMPLATE = (
 <p class="eyebrow">Winnow preview: what the clients hold before training</p>
 <h1>{{ title }}</h1>
 {% for remark in remarks %}
-<p class="lead stopped">{{ remark }}</p>
+<p class="lead stopped">Warning: {{ remark }}.</p>
 {% endfor %}
 </header>
 <dl class="figures">

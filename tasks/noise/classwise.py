@@ -58,7 +58,7 @@ class ClassConditional(LabelNoise):
         check_classes(self.num_classes)
         check_share("the noise rate", self.rate)
         check_flag("exact", self.exact)
-        warn_unless_dominant(self.transition_matrix(), f"{type(self).__name__} noise at rate {self.rate:g}")
+        warn_unless_dominant(self.transition_matrix(), f"{type(self).__name__} noise at rate {self.rate:.3g}")
 
     @abstractmethod
     def redraw_matrix(self) -> Matrix:

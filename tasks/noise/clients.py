@@ -1,12 +1,13 @@
 """The noise of one client: its rate from the law, its labels from its own random stream."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.noise.base import NOISES, Features, LabelNoise, Labels
+from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseWarning
 from tasks.noise.laws import LAWS, Rates
 from tasks.seeds import rng
 
@@ -59,6 +60,21 @@ class FederatedNoise:
             class_names=self.class_names,
             data_root=self.data_root,
         )
+
+    def remarks(self) -> list[str]:
+        """Say in one line at how many clients no method can see the true labels, if at any (:class:`NoiseWarning`)."""
+        found = {client: reasons[0] for client in range(self.num_clients) if (reasons := self._warnings(client))}
+        if not found:
+            return []
+        first, reason = next(iter(found.items()))
+        count = f"{len(found)} of {self.num_clients} clients"
+        return [f"{count} have labels that hide the true ones. Client {first}: {reason}"]
+
+    def _warnings(self, client: int) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NoiseWarning)
+            self.of(client)
+        return [str(warning.message) for warning in caught if issubclass(warning.category, NoiseWarning)]
 
     def apply(self, client: int, labels: Labels, features: Features, ids: Labels) -> GivenData:
         """Return what a client is given instead of its true labels and examples.

@@ -170,7 +170,11 @@ def test_what_the_user_can_correct_is_a_message_and_exit_code_2(
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
-    [(["rum"], "'run', 'list', 'doctor'"), (["list", "losses"], "'loss'"), (["run", "seed=1", "--fast"], "--fast")],
+    [
+        (["rum"], "'run', 'preview', 'list', 'doctor'"),
+        (["list", "losses"], "'loss'"),
+        (["run", "seed=1", "--fast"], "--fast"),
+    ],
 )
 def test_a_command_line_that_does_not_parse_says_what_would(
     argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]

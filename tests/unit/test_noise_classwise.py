@@ -120,6 +120,8 @@ def test_no_labels_stay_no_labels() -> None:
         ("symmetric", "", {"rate": float("nan")}, "between 0 and 1, not nan"),
         ("symmetric", "", {"num_classes": 1}, "at least 2 classes"),
         ("pair-flip", "step = 10", {}, "to itself"),
+        ("pair-flip", "step = 0.5", {}, "step must be a whole number, not 0.5"),
+        ("symmetric", 'exact = "false"', {}, "exact must be true or false .without quotes., not 'false'"),
         ("matrix", "matrix = [[0.5, 0.5]]", {"num_classes": 2}, "2 rows of 2, not 1 rows"),
         ("matrix", "matrix = [[1.5, -0.5], [0, 1]]", {"num_classes": 2}, "no negative"),
         ("matrix", "matrix = [[0.5, 0.4], [0, 1]]", {"num_classes": 2}, "row 0 adds up to 0.9"),

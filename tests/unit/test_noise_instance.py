@@ -75,5 +75,10 @@ def test_wrong_use_is_explained() -> None:
         noise(LABELS[:2], rng(1), features=np.array(["a", "b"]))
     with pytest.raises(NoiseError, match="run from 0 to 4"):
         part_dependent_labels(LABELS, FEATURES, 3, 0.4, 1)
-    with pytest.raises(PluginError, match="std, the spread"):
-        NOISES.build("instance", "std = 0.0", num_classes=5, rate=0.4)
+    for args, message in (
+        ("std = 0.0", "std, the spread"),
+        ('std = "0.1"', "std, the spread"),
+        ("shared_seed = -1", "shared_seed must be a whole number of at least 0"),
+    ):
+        with pytest.raises(PluginError, match=message):
+            NOISES.build("instance", args, num_classes=5, rate=0.4)

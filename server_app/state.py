@@ -1,0 +1,35 @@
+"""Where a run stands between two rounds."""
+
+from dataclasses import dataclass, field
+
+from flwr.serverapp.strategy import Strategy
+
+from server_app.roster import Roster
+from server_app.run_directory import RunDirectory
+from strategies.robust import GuardedStrategy, RobustStrategy
+from strategies.updates import RoundReport
+from tasks.settings import Settings
+from tasks.wire import Arrays
+
+
+@dataclass
+class RunState:
+    """Where a run stands; callbacks read it."""
+
+    settings: Settings
+    directory: RunDirectory
+    roster: Roster
+    strategy: GuardedStrategy | RobustStrategy
+    arrays: Arrays
+    server_round: int = 0
+    skipped_in_a_row: int = 0
+    best_value: float | None = None
+    best_round: int | None = None
+    evaluations_since_best: int = 0
+    checkpoint_round: int = 0
+    report: RoundReport = field(default_factory=RoundReport)
+
+    @property
+    def inner_strategy(self) -> Strategy:
+        """The strategy that aggregates, without the guard around it."""
+        return self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
