@@ -11,7 +11,7 @@ from server_app.callbacks.tracking import tracker_problem
 from server_app.strategy import build_strategy
 from tasks.base import DataError
 from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
-from tasks.noise import NoiseWarning
+from tasks.noise import NoiseWarning, obeys_law
 from tasks.partition import PARTITIONS
 from tasks.settings import Settings
 from tasks.shares import divide, federated_noise, load_task
@@ -29,10 +29,11 @@ def check(flat: Mapping[str, Value]) -> Settings:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # said once, by remarks()
         errors += _plugin_errors(settings)
-    if settings.federation.min_replies > settings.federation.num_clients:
+    training = max(1, round(settings.federation.fraction_train * settings.federation.num_clients))
+    if settings.federation.min_replies > training:
         errors.append(
             f"federation.min-replies = {settings.federation.min_replies}: at most the number of clients "
-            f"that train in a round, federation.num-clients = {settings.federation.num_clients}"
+            f"that train in a round, {training}"
         )
     errors += [problem for problem in [tracker_problem(settings.run.tracker)] if problem]
     if settings.run.resume and not Path(settings.run.resume).is_dir():
@@ -47,7 +48,7 @@ def remarks(checked: Mapping[str, Settings]) -> list[str]:
     lines = [
         f"arm {name!r}: {line}" if name else line
         for name, settings in checked.items()
-        for line in without_effect(settings)
+        for line in without_effect(settings) + _idle_law(settings)
     ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NoiseWarning)
@@ -55,6 +56,14 @@ def remarks(checked: Mapping[str, Settings]) -> list[str]:
             for client in range(noise.num_clients):
                 noise.of(client)
     return lines + list(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _idle_law(settings: Settings) -> list[str]:
+    noise, default = settings.noise, Settings().noise
+    changed = (noise.law, noise.law_args) != (default.law, default.law_args)
+    if noise.name == "none" or obeys_law(noise.name) or not changed:
+        return []
+    return [f"noise.law has no effect: {noise.name} noise has a rate of its own"]
 
 
 def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:

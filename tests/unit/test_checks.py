@@ -1,0 +1,71 @@
+import pytest
+
+from server_app.checks import check, check_arms, remarks
+from tasks.config import ConfigError
+
+
+def errors(**changes: object) -> str:
+    flat = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+    with pytest.raises(ConfigError) as caught:
+        check_arms(flat)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_every_kind_of_mistake_is_reported_at_once():
+    text = errors(
+        federation__num_clients=0,
+        federation__fraction_train=1.5,
+        task__name="cifar-10",
+        task__data_path="/nowhere",
+        model__name="resnet19",
+        loss__name="ance",
+        loss__args="",
+        noise__law_args="max = 1.5",
+        partition__args="alpha = 0.0",
+        method__args="mu = 1.0",
+        strategy__aggregator="krumm",
+        strategi__name="x",
+    )
+    for part in (
+        "10 errors in the configuration",
+        "federation.num-clients = 0: must be at least 1",
+        "federation.fraction-train = 1.5: must be above 0.0 and at most 1.0",
+        "unknown key 'strategi.name'; did you mean 'strategy.name'?",
+        "/nowhere/cifar-10-batches-py",
+        "unknown model 'resnet19'; did you mean 'resnet18'?",
+        "unknown loss 'ance'",
+        "noise.law: noise law 'linear'",
+        "alpha must be a number above 0",
+        "client method 'sgd': got an unexpected keyword argument 'mu' (its arguments: none)",
+        "unknown aggregator 'krumm'",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"federation__num_clients": 2000}, "1437 examples are not enough for 2000 clients"),
+        ({"federation__min_replies": 21}, "federation.min-replies = 21: at most the number of clients that train"),
+        ({"federation__min_replies": 5, "federation__fraction_train": 0.1}, "that train in a round, 2"),
+        ({"run__resume": "/no/such/run"}, "no such run directory"),
+        ({"run__tracker": "mlflow"}, "unknown"),
+        ({"strategy__name": "no_such_package:Thing"}, "cannot import no_such_package"),
+        ({"task__args": "train_samples = 5"}, "task 'digits'"),
+        ({"arms": "a = { loss.name = 'x' }\nb = { seed = -1 }"}, "arm 'b': seed = -1: must be at least 0"),
+    ],
+)
+def test_a_mistake_says_what_is_wrong(changes: dict[str, object], message: str):
+    assert message in errors(**changes)
+
+
+def test_losses_that_need_class_counts_pass_the_check():
+    assert check({"loss.name": "la-ce"}).loss.name == "la-ce"
+
+
+def test_remarks_tell_what_is_odd_but_allowed():
+    flat = {"train.optimizer": "adam", "train.momentum": 0.5, "noise.law-args": "max = 0.95"}
+    lines = remarks(check_arms(flat))
+    assert lines[0] == "train.momentum has no effect: only SGD has momentum"
+    assert any("rate 0.95" in line for line in lines[1:])
+    assert remarks(check_arms({})) == []
