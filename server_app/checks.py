@@ -14,7 +14,7 @@ from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
 from tasks.noise import NoiseWarning, obeys_law
 from tasks.partition import PARTITIONS
 from tasks.settings import Settings
-from tasks.shares import divide, federated_noise, load_task
+from tasks.shares import client_share, divide, federated_noise, load_task
 
 
 def check(flat: Mapping[str, Value]) -> Settings:
@@ -50,12 +50,8 @@ def remarks(checked: Mapping[str, Settings]) -> list[str]:
         for name, settings in checked.items()
         for line in without_effect(settings) + _idle_law(settings)
     ]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", NoiseWarning)
-        for noise in {federated_noise(settings) for settings in checked.values()}:
-            for client in range(noise.num_clients):
-                noise.of(client)
-    return lines + list(dict.fromkeys(str(warning.message) for warning in caught))
+    noises = dict.fromkeys(federated_noise(settings) for settings in checked.values())
+    return lines + [line for noise in noises for line in noise.remarks()]
 
 
 def _idle_law(settings: Settings) -> list[str]:
@@ -75,13 +71,18 @@ def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:
         With the errors of all arms.
     """
     checked: dict[str, Settings] = {}
-    errors: list[str] = []
-    for name, changes in arms(flat).items():
+    overrides = arms(flat)
+    found: dict[str, list[str]] = {}  # by error, the arms that have it
+    for name, changes in overrides.items():
         try:
             checked[name] = check(arm_config(flat, changes))
         except ConfigError as error:
-            errors += [f"arm {name!r}: {line}" if name else line for line in error.errors]
-    if checked and len(arms(flat)) > 1 and flat.get("run.resume"):
+            for line in error.errors:
+                found.setdefault(line, []).append(name)
+    errors = [
+        line if len(names) == len(overrides) else f"arm {', '.join(names)}: {line}" for line, names in found.items()
+    ]
+    if checked and len(overrides) > 1 and flat.get("run.resume"):
         errors.append("run.resume continues one run: leave out arms")
     if errors:
         raise ConfigError(errors)
@@ -117,6 +118,7 @@ def _plugin_errors(settings: Settings) -> list[str]:
         noise = federated_noise(settings)
         if attempt("noise.law", noise.rates):
             attempt("noise", lambda: [noise.of(client) for client in range(clients)])
-        if attempt("task", task.check) and partition:
-            attempt("partition", lambda: divide(settings.task, settings.partition, clients, settings.seed))
+        ready = attempt("task", task.check) and partition
+        if ready and attempt("partition", lambda: divide(settings.task, settings.partition, clients, settings.seed)):
+            attempt("noise", lambda: client_share(settings, 0))
     return errors

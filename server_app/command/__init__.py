@@ -36,6 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="winnow", description="Federated learning that survives bad labels.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (run, listing, doctor, preview, reports):
+    for module in (run, preview, listing, doctor, reports):
         module.add_parser(commands)
     return parser

@@ -1,5 +1,6 @@
 """What ``winnow run`` runs: the app's folder, and its settings merged from files and words, with absolute paths."""
 
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, Flat, Value, arms, flatten, parse
+from tasks.config import DEFAULTS, ConfigError, Flat, Value, arms, flatten, parse
 from tasks.plugin import did_you_mean
 
 PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path")
@@ -46,6 +47,7 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> Plan:
     declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
     chosen = (flatten(read_toml(find_recipe(recipe, folder, cwd))) if recipe else {}) | changes
     flat = absolute_paths({**declared, **_resumed(chosen, cwd), **chosen}, cwd)
+    make_importable(folder)
     check_keys(flat)
     return Plan(folder, declared, flat)
 
@@ -162,8 +164,20 @@ def check_keys(flat: Mapping[str, Value]) -> None:
     ConfigError
         With every error found.
     """
-    parse({**flat, "arms": ""})
-    arms(flat)
+    try:
+        parse({**flat, "arms": ""})
+        arms(flat)
+    except ConfigError:
+        from server_app.checks import check_arms  # slow to import, but it finds all other errors too
+
+        check_arms(flat)
+        raise
+
+
+def make_importable(folder: Path) -> None:
+    """Let plug-ins that lie beside the app's pyproject.toml be imported, as Flower does in a run."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:

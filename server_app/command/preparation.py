@@ -1,7 +1,6 @@
 """What ``winnow run`` checks and works out before it starts anything."""
 
 import os
-import sys
 from pathlib import Path
 
 import tomli_w
@@ -19,8 +18,6 @@ def check_parts(plan: Plan) -> dict[str, Settings]:
     ConfigError
         With every error found.
     """
-    if str(plan.app) not in sys.path:
-        sys.path.insert(0, str(plan.app))  # the user's plug-ins lie beside pyproject.toml
     from server_app.checks import check_arms
 
     checked = check_arms(plan.flat)

@@ -4,9 +4,7 @@ Autoescape is on: every value is escaped except the style sheets. The policy in 
 the picture is part of it.
 """
 
-from server_app.report.template import TEMPLATE as REPORT_TEMPLATE
-
-MACROS = REPORT_TEMPLATE[: REPORT_TEMPLATE.index("<!doctype html>")]
+from server_app.report.template import MACROS
 
 STYLE = """
 .picture { max-height: none; } .picture img { display: block; }

@@ -4,7 +4,7 @@ Autoescape is on: every value is escaped except the style sheet and the charts, 
 The policy in the head keeps the page from loading or running anything, whatever a text in it contains.
 """
 
-TEMPLATE = """\
+MACROS = """\
 {% macro bar(share, kind) %}
 {% if share is not none %}
 <span class="bar {{ kind }}"><i style="width:{{ '%.1f' % (100 * share) }}%"></i></span>
@@ -17,6 +17,11 @@ TEMPLATE = """\
 <figcaption class="note">{{ chart.note }}</figcaption>
 </figure>
 {% endmacro -%}
+"""
+
+TEMPLATE = (
+    MACROS
+    + """\
 <!doctype html>
 <html lang="en">
 <head>
@@ -149,3 +154,4 @@ TEMPLATE = """\
 </body>
 </html>
 """
+)

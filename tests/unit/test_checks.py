@@ -52,7 +52,7 @@ def test_every_kind_of_mistake_is_reported_at_once():
         ({"run__tracker": "mlflow"}, "unknown"),
         ({"strategy__name": "no_such_package:Thing"}, "cannot import no_such_package"),
         ({"task__args": "train_samples = 5"}, "task 'digits'"),
-        ({"arms": "a = { loss.name = 'x' }\nb = { seed = -1 }"}, "arm 'b': seed = -1: must be at least 0"),
+        ({"arms": "a = { loss.name = 'x' }\nb = { seed = -1 }"}, "arm b: seed = -1: must be at least 0"),
     ],
 )
 def test_a_mistake_says_what_is_wrong(changes: dict[str, object], message: str):
