@@ -14,6 +14,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from server_app.actors import Survivors
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
 
@@ -38,6 +39,7 @@ class ClientGrid(Grid):
         self._inner = inner
         self._nodes = nodes
         self._open: dict[str, Message] = {}
+        self._survivors = Survivors(self._exchange, sorted(nodes))
         self.envelope = envelope
         self.time_to_live: float | None = None
 
@@ -61,8 +63,8 @@ class ClientGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the client ids in ascending order."""
-        return sorted(self._nodes)
+        """Return the client ids in ascending order, without those whose simulated process died."""
+        return sorted(self._nodes.keys() - self._survivors.lost)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to clients; returns the ids by which replies are pulled."""
@@ -76,7 +78,8 @@ class ClientGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have come in, as replies of clients."""
         replies = []
-        for reply in self._inner.pull_messages([name for name in message_ids if name in self._open]):
+        incoming = self._inner.pull_messages([name for name in message_ids if name in self._open])
+        for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
             original = self._open.pop(reply.metadata.reply_to_message_id, None)
             if original is not None:
                 replies.append(_incoming(reply, original))
@@ -86,6 +89,12 @@ class ClientGrid(Grid):
         """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client."""
         self.time_to_live = timeout
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        asked = list(messages)
+        replies = self._survivors.recover(asked, self._exchange(asked, deadline), deadline)
+        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+    def _exchange(self, messages: list[Message], deadline: float) -> list[Message]:
+        """Send messages and return the replies that come before the deadline, in the order of their making."""
         waiting = set(self.push_messages(messages))
         replies: list[Message] = []
         while waiting:
@@ -94,7 +103,7 @@ class ClientGrid(Grid):
             if not waiting or time.monotonic() > deadline:
                 break
             time.sleep(poll_seconds(self._inner))
-        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+        return replies
 
     def _outgoing(self, message: Message, packed: dict[int, tuple[ArrayRecord, str]]) -> Message:
         client = message.metadata.dst_node_id

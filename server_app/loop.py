@@ -80,6 +80,8 @@ class RunLoop:
     def _train(self) -> tuple[int, Metrics]:
         """Let the strategy train one round; return how many clients were asked and the aggregated metrics."""
         state = self.state
+        if not list(self.grid.get_node_ids()):
+            raise FederationError("no client is left: the processes of all of them died")
         record = to_record(state.arrays)
         timeout = state.settings.federation.round_timeout
         messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), self.grid))

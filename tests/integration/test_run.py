@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message
 from safetensors.numpy import load_file
 
 from server_app.roster import FederationError
@@ -135,7 +135,6 @@ def test_silent_and_failing_clients_cost_their_reply_not_the_run(play: Play):
         return None if client == 2 else reply_with_error(message)
 
     def reply_with_error(message: Message) -> Message:
-        from flwr.app import Error
 
         return Message(Error(0, "The actor died unexpectedly"), reply_to=message)
 
@@ -202,3 +201,23 @@ def test_two_nodes_with_the_same_identity_are_refused(play: Play):
 
     with pytest.raises(FederationError, match="both say that they are client 0"):
         play(same)
+
+
+def test_metrics_reach_tensorboard(play: Play):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = play(run__tracker="tensorboard", num_server_rounds=2)
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    expected = [(line["round"], pytest.approx(line["accuracy"])) for line in run.metrics]
+    assert [(event.step, event.value) for event in events.Scalars("accuracy")] == expected
+
+
+def test_a_run_whose_clients_all_die_fails(play: Play):
+    def all_die(client: int, message: Message, reply: Message) -> Message:
+        if message.metadata.message_type != "train":
+            return reply
+        return Message(Error(0, "<class 'ray.exceptions.ActorDiedError'>"), reply_to=message)
+
+    with pytest.raises(FederationError, match=r"no client is left|rounds in a row were skipped"):
+        play(all_die, federation__num_clients=2, federation__min_replies=1, partition__args="alpha = 100.0")
