@@ -38,7 +38,7 @@ class RunLoop:
         Raises
         ------
         FederationError
-            If too many rounds in a row had too few usable replies.
+            If too many rounds in a row had too few usable replies, or all of them.
         """
         state = self.state
         for callback in self.callbacks:
@@ -70,7 +70,8 @@ class RunLoop:
             **self._evaluate_at_clients(),
         }
         reason = self._finish_round(line, started)
-        if state.skipped_in_a_row > settings.federation.max_skipped_rounds:
+        never_trained = state.skipped_in_a_row == settings.num_server_rounds
+        if state.skipped_in_a_row > settings.federation.max_skipped_rounds or never_trained:
             raise FederationError(
                 f"{state.skipped_in_a_row} rounds in a row were skipped, the last one with {state.report.skipped}; "
                 f"reasons: {'; '.join(sorted(set(state.report.quarantined.values()))[:3]) or 'none given'}"
