@@ -1,10 +1,12 @@
 """The ClientApp: one message in, one reply out. Flower's types end here."""
 
 import os
+import re
 import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -20,6 +22,7 @@ from tasks.base import Examples
 from tasks.config import parse
 from tasks.envelope import ARRAYS, RECORD, Envelope
 from tasks.measure import evaluate
+from tasks.seeds import seed_everything
 from tasks.settings import ModelSettings, Settings, TaskSettings
 from tasks.shares import Share, client_share, load_task
 
@@ -41,8 +44,8 @@ class Session:
     def open(cls, message: Message, context: Context) -> "Session":
         """Read a message."""
         envelope = Envelope.of(message.content.config_records[RECORD])
-        envelope = replace(envelope, client=own_id(context, envelope))
         settings = parse({**context.run_config, **envelope.changes()})
+        envelope = replace(envelope, client=own_id(context, envelope, settings.federation.num_clients))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(
             message,
@@ -62,7 +65,7 @@ class Session:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
         return model
 
-    def reply(self, metrics: dict[str, float], model: nn.Module | None = None) -> Message:
+    def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
         """Return the reply: metrics with the example count, and the model's weights where they were trained."""
         content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.share.data), **metrics})})
         if model is not None:
@@ -73,11 +76,13 @@ class Session:
 
     def store(self) -> StateStore:
         """Return where this client's state is kept: the node's own folder, the run directory, or the context."""
-        own = self.context.node_config.get("state-dir")
-        root = str(own) if own else self.envelope.run_dir if is_simulated() else ""
-        if not root:
+        own, client = self.context.node_config.get("state-dir"), str(self.envelope.client)
+        if own:
+            folder = Path(str(own)) / run_key(self.envelope.run_name) / client
+        elif self.envelope.run_dir and is_simulated():
+            folder = Path(self.envelope.run_dir) / "clients" / client
+        else:
             return ContextStore(self.context)
-        folder = Path(root) / "clients" / str(int(self.envelope.client))
         return FolderStore(folder, self.envelope.checkpoint_round)
 
 
@@ -85,13 +90,11 @@ class Session:
 def identity(message: Message, context: Context) -> Message:
     """Say how many examples this client has; in a simulation also how many of its labels are wrong."""
     session = Session.open(message, context)
-    return session.reply(
-        {
-            "client": session.envelope.client,
-            "noise-rate": session.share.noise_rate,
-            "class-counts": session.share.data.class_counts().tolist(),
-        }
-    )
+    facts: dict[str, Any] = {"client": session.envelope.client}
+    if is_simulated():  # what a real site knows about its labels stays there
+        facts["noise-rate"] = session.share.noise_rate
+        facts["class-counts"] = session.share.data.class_counts().tolist()
+    return session.reply(facts)
 
 
 @app.train()
@@ -99,6 +102,7 @@ def train(message: Message, context: Context) -> Message:
     """Train the received model for one round."""
     session = Session.open(message, context)
     settings, envelope, data = session.settings, session.envelope, session.share.data
+    seed_everything(settings.seed, "client", envelope.client, envelope.server_round)  # dropout, and what plug-ins draw
     model = session.model()
     method = METHODS.build(settings.method.name, settings.method.args)
     objective = losses.build(
@@ -145,18 +149,25 @@ def cached_model(task: TaskSettings, model: ModelSettings) -> nn.Module:
     return load_task(task).build_model(model.name, model.args)
 
 
-def own_id(context: Context, envelope: Envelope) -> int:
+def own_id(context: Context, envelope: Envelope, num_clients: int) -> int:
     """Return this client's id: its node's partition-id, which the operator or the simulation set.
 
     Raises
     ------
     ValueError
-        If neither the node nor the message says which client this is.
+        If neither the node nor the message says which client this is, or there is no such client.
     """
     client = int(context.node_config.get("partition-id", envelope.client))
-    if client < 0:
-        raise ValueError("start this node with --node-config 'partition-id=K', a number of its own from 0")
+    if not 0 <= client < num_clients:
+        raise ValueError(f"start this node with --node-config 'partition-id=K', its own number, 0 to {num_clients - 1}")
     return client
+
+
+def run_key(name: str) -> str:
+    """Return a run's name as a folder name; what the server sends must not lead anywhere else."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"the name of a run must be letters, digits, '.', '_' and '-', got {name!r}")
+    return name
 
 
 def thread_share() -> int:

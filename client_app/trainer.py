@@ -99,7 +99,6 @@ class Trainer:
         """
         model.to(self.device).train()
         seed, *names = stream
-        torch.manual_seed(torch_seed(seed, "dropout", *names))
         optimizer = make_optimizer(model, self.options, rate)
         total = torch.zeros((), device=self.device)
         seen = steps = 0
@@ -112,7 +111,7 @@ class Trainer:
     def batches(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (indices, augmented raw features) of every batch of every epoch, reshuffled each epoch."""
         order = torch.Generator().manual_seed(seed)
-        changes = torch.Generator(self.device).manual_seed(seed)
+        changes = torch.Generator(self.device).manual_seed(seed ^ 1)  # another stream than the order's
         for _ in range(self.options.epochs):
             shuffled = torch.randperm(len(data), generator=order).to(self.device)
             for batch in self._split(shuffled, has_batch_norm(model)):

@@ -2,8 +2,8 @@
 
 Flower never replaces a dead Ray actor: it goes back into the pool and is handed out first, so every message that meets
 it fails at once, whoever it is for. The client whose message was being worked on when the actor died is charged with
-it and takes no further part; the others are asked again until a living actor has answered. This survives as many
-deaths as there are actors but one.
+it and takes no further part; the others are asked again until a living actor has answered. One such client is survived
+where there are two actors or more; who caused a further death cannot be told, so that ends in too few replies.
 """
 
 import time

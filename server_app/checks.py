@@ -2,14 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from client_app import losses
 from client_app.methods import METHODS
 from client_app.trainer import pick_device
 from server_app.callbacks.tracking import tracker_problem
+from server_app.resume import resume_problems
 from server_app.strategy import build_strategy
-from tasks.base import DataError
 from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
 from tasks.noise import NoiseWarning, obeys_law
 from tasks.partition import PARTITIONS
@@ -36,8 +35,7 @@ def check(flat: Mapping[str, Value]) -> Settings:
             f"that train in a round, {training}"
         )
     errors += [problem for problem in [tracker_problem(settings.run.tracker)] if problem]
-    if settings.run.resume and not Path(settings.run.resume).is_dir():
-        errors.append(f"run.resume = {settings.run.resume!r}: no such run directory")
+    errors += resume_problems(settings)
     if errors:
         raise ConfigError(list(dict.fromkeys(errors)))
     return settings
@@ -94,14 +92,22 @@ def arm_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
     return {**flat, "arms": "", **changes}
 
 
+def _stale_args(settings: Settings) -> str:
+    """Return a hint if the partition was changed but not its arguments, which still belong to the default one."""
+    chosen, default = settings.partition, Settings().partition
+    stale = chosen.name != default.name and chosen.args == default.args
+    return f" (partition.args still holds the arguments of {default.name}: set it too, '' for none)" if stale else ""
+
+
 def _plugin_errors(settings: Settings) -> list[str]:
     errors: list[str] = []
 
     def attempt(part: str, build: Callable[[], object]) -> bool:
         try:
             build()
-        except (ValueError, DataError) as error:
-            errors.append(f"{part}: {error}")
+        except Exception as error:  # a plug-in may raise anything; it must not hide the other errors
+            own = isinstance(error, ValueError)
+            errors.append(f"{part}: {error}" if own else f"{part}: {type(error).__name__}: {error}")
             return False
         return True
 
@@ -109,12 +115,13 @@ def _plugin_errors(settings: Settings) -> list[str]:
     attempt("train.device", lambda: pick_device(settings.train.device))
     attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
     attempt("strategy", lambda: build_strategy(settings))
-    partition = attempt("partition", lambda: PARTITIONS.build(settings.partition.name, settings.partition.args))
+    part, choice = f"partition{_stale_args(settings)}", settings.partition
+    partition = attempt(part, lambda: PARTITIONS.build(choice.name, choice.args))
     if attempt("task", lambda: load_task(settings.task)):
         task = load_task(settings.task)
-        choice, counts = settings.loss, [1] * task.num_classes
+        loss, counts = settings.loss, [1] * task.num_classes
         attempt("model", lambda: task.build_model(settings.model.name, settings.model.args))
-        attempt("loss", lambda: losses.build(choice.name, task.num_classes, choice.args, choice.preset, counts))
+        attempt("loss", lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts))
         noise = federated_noise(settings)
         if attempt("noise.law", noise.rates):
             attempt("noise", lambda: [noise.of(client) for client in range(clients)])

@@ -43,7 +43,7 @@ class RunLoop:
         state = self.state
         for callback in self.callbacks:
             callback.on_run_start(state)
-        if state.server_round == 0:
+        if not state.resumed:
             self._finish_round({"selected": 0, "replies": 0, "quarantined": 0}, time.monotonic())
         reason = ""
         while not reason and state.server_round < state.settings.num_server_rounds:
@@ -51,7 +51,9 @@ class RunLoop:
             reason = self._play_round()
         for callback in self.callbacks:
             callback.on_run_end(state)
-        return reason or f"all {state.settings.num_server_rounds} rounds played"
+        skipped = f"; the last {state.skipped_in_a_row} were skipped: {state.report.skipped}"
+        ending = reason or f"all {state.settings.num_server_rounds} rounds played"
+        return ending + (skipped if state.skipped_in_a_row else "")
 
     def _play_round(self) -> str:
         state, settings = self.state, self.state.settings
@@ -66,7 +68,7 @@ class RunLoop:
             "quarantined": len(state.report.quarantined),
             "skipped": bool(state.report.skipped),
             "learning_rate": rate,
-            **{key.replace("-", "_"): value for key, value in trained.items()},
+            **trained,
             **self._evaluate_at_clients(),
         }
         reason = self._finish_round(line, started)
@@ -81,8 +83,9 @@ class RunLoop:
     def _train(self) -> tuple[int, Metrics]:
         """Let the strategy train one round; return how many clients were asked and the aggregated metrics."""
         state = self.state
-        if not list(self.grid.get_node_ids()):
-            raise FederationError("no client is left: the processes of all of them died")
+        left, needed = len(list(self.grid.get_node_ids())), state.settings.federation.min_replies
+        if left < needed:
+            raise FederationError(f"{left} clients are left, federation.min-replies = {needed} are needed")
         record = to_record(state.arrays)
         timeout = state.settings.federation.round_timeout
         messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), self.grid))
@@ -92,18 +95,18 @@ class RunLoop:
         if arrays is not None:
             state.arrays = to_numpy(arrays)
         state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
-        return len(messages), _scalars(metrics)
+        return len(messages), _scalars(metrics, "train_")
 
     def _evaluate_at_clients(self) -> Metrics:
         state = self.state
         if not state.settings.federation.fraction_evaluate:
             return {}
+        seed_everything(state.settings.seed, "evaluate", state.server_round)
         record = to_record(state.arrays)
         messages = list(state.strategy.configure_evaluate(state.server_round, record, ConfigRecord(), self.grid))
         timeout = state.settings.federation.round_timeout
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
-        metrics = _scalars(state.strategy.aggregate_evaluate(state.server_round, replies))
-        return {f"clients_{key.replace('-', '_')}": value for key, value in metrics.items()}
+        return _scalars(state.strategy.aggregate_evaluate(state.server_round, replies), "clients_")
 
     def _finish_round(self, line: Metrics, started: float) -> str:
         """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
@@ -115,5 +118,7 @@ class RunLoop:
         return next((reason for reason in reasons if reason), "")
 
 
-def _scalars(metrics: MetricRecord | None) -> Metrics:
-    return {key: value for key, value in (metrics or {}).items() if isinstance(value, int | float)}
+def _scalars(metrics: MetricRecord | None, prefix: str) -> Metrics:
+    """Return scalar metrics under names that cannot be mistaken for the server's own."""
+    scalars = {key.replace("-", "_"): v for key, v in (metrics or {}).items() if isinstance(v, int | float)}
+    return {prefix + key.removeprefix(prefix): value for key, value in scalars.items()}

@@ -10,6 +10,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.grid import is_simulation, poll_seconds
+from strategies.updates import MOST_EXAMPLES, one_line
 from tasks.envelope import RECORD, Envelope
 from tasks.settings import FederationSettings
 
@@ -61,8 +62,8 @@ def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope) -> Ro
     for node, reply in replies.items():
         try:
             entry = _read(node, reply, options.num_clients)
-        except ValueError as problem:
-            problems.append(f"node {node}: {problem}")
+        except (ValueError, OverflowError) as problem:
+            problems.append(f"node {node}: {one_line(str(problem))}")
             continue
         if entry.client in found:
             raise FederationError(
@@ -88,7 +89,7 @@ def _check(found: dict[int, Client], problems: list[str], options: FederationSet
 def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
     simulated = is_simulation(grid)
     deadline = time.monotonic() + (5.0 if simulated else options.wait_for_clients)
-    while len(nodes := sorted(grid.get_node_ids())) < options.num_clients and time.monotonic() < deadline:
+    while len(nodes := sorted(grid.get_node_ids())) != options.num_clients and time.monotonic() < deadline:
         time.sleep(poll_seconds(grid))
     if len(nodes) != options.num_clients:
         remedy = (
@@ -128,13 +129,12 @@ def _read(node: int, reply: Message, num_clients: int) -> Client:
     client, examples = metrics.get("client"), metrics.get("num-examples")
     if not isinstance(client, int) or not 0 <= client < num_clients:
         raise ValueError(f"its partition-id must be 0 to {num_clients - 1}, got {client!r}")
-    if not isinstance(examples, int) or examples < 1:
+    if not isinstance(examples, int) or not 1 <= examples <= MOST_EXAMPLES:
         raise ValueError(f"its example count must be a positive whole number, got {examples!r}")
     rate, classes = metrics.get("noise-rate"), metrics.get("class-counts")
-    return Client(
-        client,
-        node,
-        examples,
-        float(rate) if isinstance(rate, float) else None,
-        tuple(int(count) for count in classes) if isinstance(classes, list) else None,
-    )
+    if rate is not None and not (isinstance(rate, float) and 0 <= rate <= 1):
+        raise ValueError(f"its noise rate must be a number from 0 to 1, got {rate!r}")
+    if classes is not None and not (isinstance(classes, list) and min(classes) >= 0 and sum(classes) == examples):
+        raise ValueError("its class counts must be whole numbers that add up to its example count")
+    counts = None if classes is None else tuple(int(count) for count in classes)
+    return Client(client, node, examples, None if rate is None else float(rate), counts)

@@ -1,7 +1,5 @@
 """One run from its settings to its report: roster, rounds, record. Resuming continues in the same directory."""
 
-import tomllib
-from collections.abc import Mapping
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -20,25 +18,13 @@ from server_app.grid import ClientGrid, is_simulation
 from server_app.loop import RunLoop
 from server_app.report import ReportError, write_report
 from server_app.roster import call_roll
-from server_app.run_directory import CONFIG, RunDirectory, timestamp
+from server_app.run_directory import RunDirectory, timestamp
 from server_app.state import RunState
 from server_app.strategy import build_strategy
-from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, to_flat
+from tasks.config import DEFAULTS, to_flat
 from tasks.envelope import Envelope
 from tasks.settings import Settings
 
-# A resumed run may change these and still be the same run.
-FREE_ON_RESUME = (
-    "num-server-rounds",
-    "arms",
-    "run.",
-    "federation.round-timeout",
-    "federation.wait-for-clients",
-    "federation.client-",
-    "task.data-path",
-    "train.device",
-    "train.threads",
-)
 NOT_REPEATED = ("arms", "run.output-dir", "run.resume")
 
 
@@ -80,7 +66,11 @@ def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, o
     evaluation = CentralEvaluation(settings)
     directory.write_versions(str(evaluation.device))
     envelope = Envelope(
-        client=-1, num_rounds=settings.num_server_rounds, overrides=overrides, run_dir=str(directory.path)
+        client=-1,
+        num_rounds=settings.num_server_rounds,
+        overrides=overrides,
+        run_name=directory.path.name,
+        run_dir=str(directory.path) if is_simulation(grid) else "",  # a real node need not know the server's folders
     )
     roster = call_roll(grid, settings.federation, envelope)
     strategy = build_strategy(settings, roster, evaluation.buffers())
@@ -96,40 +86,22 @@ def callbacks(settings: Settings, label: str) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
     chosen: list[Callback] = [
         BestModel(settings.run.monitor, settings.run.early_stopping),
-        Checkpoints(settings.run.checkpoint_every),
         Records(),
+        Checkpoints(settings.run.checkpoint_every),  # after the records: a resumed run drops lines without a checkpoint
         Progress(label),
     ]
     return [*chosen, TensorBoard()] if settings.run.tracker == "tensorboard" else chosen
 
 
 def open_directory(settings: Settings, label: str) -> RunDirectory:
-    """Return a new run directory, or the one to resume.
-
-    Raises
-    ------
-    ConfigError
-        If the run to resume had other settings.
-    """
+    """Return a new run directory, or the one to resume, which the check of the settings has accepted."""
     if not settings.run.resume:
         directory = RunDirectory.create(Path(settings.run.output_dir or "runs"), label, settings)
         directory.update_status(started=timestamp(), rounds_done=0, best_round=None)
         return directory
     directory = RunDirectory(Path(settings.run.resume))
-    saved = flatten(tomllib.loads((directory.path / CONFIG).read_text()))
-    differences = changed_settings(saved, to_flat(settings))
-    if differences:
-        raise ConfigError([f"{line}; a resumed run keeps its settings" for line in differences])
+    directory.write_config(settings)
     return directory
-
-
-def changed_settings(saved: Mapping[str, Value], now: Flat) -> list[str]:
-    """Return one line for each setting that a resumed run must not change."""
-    return [
-        f"{key} = {now[key]!r}, but the run was started with {saved.get(key)!r}"
-        for key in now
-        if not key.startswith(FREE_ON_RESUME) and now[key] != saved.get(key)
-    ]
 
 
 def command_line(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""The files of one run; every write leaves either the old or the new content, never a half."""
+"""The files of one run. A crash leaves the old or the new content; in a .jsonl file, at worst a torn last line."""
 
 import json
 import math
@@ -44,9 +44,14 @@ class RunDirectory:
             except FileExistsError:
                 continue
             directory = cls(path)
-            replace_file(path / CONFIG, tomli_w.dumps(nest(to_flat(settings))).encode())
+            directory.write_config(settings)
             return directory
         raise FileExistsError(f"{parent} already holds 99 runs called {stem}")
+
+    def write_config(self, settings: Settings) -> None:
+        """Record the settings; the directory itself is not among them."""
+        flat = {**to_flat(settings), "run.resume": ""}
+        replace_file(self.path / CONFIG, tomli_w.dumps(nest(flat)).encode())
 
     def write_versions(self, device: str) -> None:
         """Record what runs: versions of Python and packages, platform, device, git commit of the checkout."""

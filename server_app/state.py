@@ -27,6 +27,7 @@ class RunState:
     best_round: int | None = None
     evaluations_since_best: int = 0
     checkpoint_round: int = 0
+    resumed: bool = False
     report: RoundReport = field(default_factory=RoundReport)
 
     @property

@@ -12,7 +12,7 @@ from strategies.robust import GuardedStrategy, RobustStrategy
 from tasks.plugin import Registry
 from tasks.settings import Settings
 
-STRATEGIES: Registry[Strategy] = Registry("strategy")
+STRATEGIES = Registry("strategy", Strategy)
 STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")(RobustStrategy)
 _PAPERS = {
     "FedAvg": "McMahan et al., AISTATS 2017",

@@ -1,9 +1,12 @@
 """Strategies that survive bad replies: :class:`RobustStrategy` with an aggregation rule, and a guard for any other.
 
-BatchNorm: running means and variances are buffers, not parameters. They do not enter the distances between updates
-(a variance can be a thousand times larger than a weight) and are averaged with the weights that the rule gave the
-clients, so a distrusted client's statistics count as little as its parameters. Integer buffers are averaged too and
-rounded, so they stay integers.
+BatchNorm: running means and variances are buffers, not parameters. They do not enter the distances between updates:
+a variance can be a thousand times larger than a weight. So the rule's weights say nothing about them, and a robust rule
+comes with the coordinate-wise median of the buffers, the mean with their weighted mean. Integer buffers are rounded and
+stay integers.
+
+Example counts are what clients claim. Behind a robust rule no client's prior weight exceeds twice the median one, or
+a claim of a billion examples would outvote everybody.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,6 +24,7 @@ from tasks.seeds import rng
 from tasks.wire import Arrays
 
 Vector = npt.NDArray[np.floating]
+MOST_WEIGHT = 2.0  # largest prior weight of a client behind a robust rule, in medians
 
 
 class GuardedStrategy(Strategy):
@@ -66,7 +70,10 @@ class GuardedStrategy(Strategy):
                 }
             )
         arrays, metrics = self.inner.aggregate_train(server_round, [update.message for update in updates])
-        return None if arrays is None else to_record(_as_sent(to_numpy(arrays), self._guard.reference)), metrics
+        if arrays is None:
+            self.report.skipped = "the strategy returned no model"
+            return None, metrics
+        return to_record(_as_sent(to_numpy(arrays), self._guard.reference)), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -75,8 +82,12 @@ class GuardedStrategy(Strategy):
         return self.inner.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Let the strategy combine the replies that carry metrics."""
-        return self.inner.aggregate_evaluate(server_round, [reply for reply in replies if reply.has_content()])
+        """Hand the usable replies to the strategy."""
+        updates = self._guard.screen_metrics(replies)
+        for update in updates:
+            metrics = MetricRecord({"num-examples": update.examples, **update.metrics})
+            update.message.content = RecordDict({"metrics": metrics})
+        return self.inner.aggregate_evaluate(server_round, [u.message for u in updates]) if updates else None
 
     def summary(self) -> None:
         """Log the strategy's own summary."""
@@ -97,7 +108,7 @@ class RobustStrategy(Strategy):
     min_replies
         With fewer usable replies the round is skipped: the model stays as it is.
     weighting
-        Prior weight of an update: ``examples`` (its example count) or ``uniform``.
+        Prior weight of an update: ``examples`` (its example count, limited behind a robust rule) or ``uniform``.
     buffers
         Names of the arrays that are not parameters (BatchNorm statistics).
     examples
@@ -154,17 +165,27 @@ class RobustStrategy(Strategy):
         reference = self._guard.reference
         names = [name for name, array in reference.items() if name not in self.buffers and array.dtype.kind == "f"]
         base = _vector(reference, names)
-        counts = np.array([update.examples for update in updates], np.float64)
-        prior = counts / counts.sum() if self.weighting == "examples" else np.full(len(counts), 1 / len(counts))
+        prior = self._prior(updates)
         result = aggregate(self.aggregator, [_vector(update.arrays, names) - base for update in updates], prior)
         self._note(updates, result)
         combined = _arrays(base + result.value, reference, names)
         weights = prior if result.weights is None else result.weights
         for name in reference.keys() - set(names):
-            combined[name] = sum(
-                w * update.arrays[name].astype(np.float64) for w, update in zip(weights, updates, strict=True)
-            )
+            combined[name] = self._buffer([update.arrays[name] for update in updates], weights)
         return _as_sent(combined, reference)
+
+    def _prior(self, updates: list[Update]) -> npt.NDArray[np.float64]:
+        counts = np.array([update.examples for update in updates], np.float64)
+        if self.weighting == "uniform":
+            counts = np.ones_like(counts)
+        elif self.aggregator.robust:
+            counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
+        shares: npt.NDArray[np.float64] = counts / counts.sum()
+        return shares
+
+    def _buffer(self, values: list[npt.NDArray[Any]], weights: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        stacked = np.stack(values).astype(np.float64)
+        return np.median(stacked, axis=0) if self.aggregator.robust else np.tensordot(weights, stacked, axes=1)
 
     def _note(self, updates: list[Update], result: Aggregate) -> None:
         for i, update in enumerate(updates):
@@ -183,13 +204,11 @@ class RobustStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return the median of each finite metric over the clients: one liar cannot move it far."""
-        values: dict[str, list[float]] = {}
-        for reply in (reply for reply in replies if reply.has_content()):
-            for record in reply.content.metric_records.values():
-                for key, value in record.items():
-                    if key != "num-examples" and isinstance(value, int | float) and np.isfinite(value):
-                        values.setdefault(key, []).append(float(value))
-        return MetricRecord({key: float(np.median(found)) for key, found in values.items()}) if values else None
+        updates = self._guard.screen_metrics(replies)
+        if not updates:
+            return None
+        keys = updates[0].metrics
+        return MetricRecord({key: float(np.median([update.metrics[key] for update in updates])) for key in keys})
 
     def summary(self) -> None:
         """Nothing to log: the run directory records every setting."""

@@ -79,7 +79,7 @@ class Guard:
                     raise ReplyError("replied twice in one round; the first reply counts")
                 updates[client] = self._read(reply)
             except ReplyError as reason:
-                report.quarantined[client] = str(reason)
+                report.quarantined[client] = one_line(str(reason))
         for client in self._asked:
             if client not in updates and client not in report.quarantined:
                 report.quarantined[client] = "no reply in time"
@@ -88,12 +88,27 @@ class Guard:
         report.metrics = {update.client: update.metrics for update in usable}
         return usable, report
 
+    def screen_metrics(self, replies: Iterable[Message]) -> list[Update]:
+        """Return the usable replies to an evaluation, in client order; they carry metrics and no arrays."""
+        found: dict[int, Update] = {}
+        for reply in replies:
+            client = reply.metadata.src_node_id
+            records = [*reply.content.metric_records.values()] if reply.has_content() else []
+            if client in found or len(records) != 1:
+                continue
+            try:
+                count = self._read_count(client, records[0])
+            except ReplyError:
+                continue
+            found[client] = Update(client, {}, count, _read_metrics(records[0]), reply)
+        return self._agree_on_metrics([found[client] for client in sorted(found)], RoundReport())
+
     def _read(self, reply: Message) -> Update:
         client = reply.metadata.src_node_id
         if client not in self._asked:
             raise ReplyError("was not asked in this round")
         if reply.has_error():
-            raise ReplyError(f"error {reply.error.code}: {reply.error.reason}"[:500])
+            raise ReplyError(f"error {reply.error.code}: {reply.error.reason}")
         arrays = [*reply.content.array_records.values()]
         metrics = [*reply.content.metric_records.values()]
         if len(arrays) != 1 or len(metrics) != 1:
@@ -107,7 +122,7 @@ class Guard:
             raise ReplyError(f"arrays missing: {_names(missing)}; not expected: {_names(extra)}")
         try:
             values = to_numpy(record)
-        except (ValueError, TypeError, EOFError, OSError) as error:
+        except Exception as error:  # the bytes are the client's: whatever they break is its fault
             raise ReplyError(f"arrays cannot be read: {error}") from error
         for name, expected in self._reference.items():
             got = values[name]
@@ -122,7 +137,7 @@ class Guard:
     def _read_count(self, client: int, record: MetricRecord) -> int:
         count = record.get("num-examples")
         if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= MOST_EXAMPLES:
-            raise ReplyError(f"num-examples must be a positive whole number, got {count!r}"[:200])
+            raise ReplyError(f"num-examples must be a positive whole number, got {count!r}")
         registered = None if self._examples is None else self._examples.get(client)
         if registered is not None and count != registered:
             raise ReplyError(f"num-examples is {count}, but the client registered with {registered}")
@@ -136,11 +151,16 @@ class Guard:
         for update in updates:
             lacking = [key for key in common if key not in update.metrics]
             if lacking:
-                report.quarantined[update.client] = f"metrics missing or not finite: {_names(lacking)}"
+                report.quarantined[update.client] = one_line(f"metrics missing or not finite: {_names(lacking)}")
                 continue
             metrics = {key: update.metrics[key] for key in sorted(common)}
             usable.append(Update(update.client, update.arrays, update.examples, metrics, update.message))
         return usable
+
+
+def one_line(text: str) -> str:
+    """Return a client's text so that it is safe to print: one line, printable, about 300 characters at most."""
+    return "".join(c if c.isprintable() else "?" for c in text[:300]) + ("..." if len(text) > 300 else "")
 
 
 def to_numpy(record: ArrayRecord) -> Arrays:

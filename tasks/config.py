@@ -1,5 +1,6 @@
 """Run configuration as users write it (flat keys, plain values) to :class:`Settings`, and back; all errors at once."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
@@ -73,7 +74,7 @@ def parse(flat: Mapping[str, Value]) -> Settings:
 
 def read(flat: Mapping[str, Value]) -> tuple[Settings, list[str]]:
     """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
-    errors = [f"unknown key {name!r}{did_you_mean(name, FIELDS)}" for name in flat if name not in FIELDS]
+    errors = [f"unknown key {name!r}{_known_keys(name)}" for name in flat if name not in FIELDS]
     values = dict(DEFAULTS)
     for name, item in FIELDS.items():
         given = flat.get(name, DEFAULTS[name])
@@ -85,6 +86,16 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[str]]:
         else:
             values[name] = given
     return _assemble(Settings, nest(values)), errors
+
+
+def _known_keys(name: str) -> str:
+    """Return the closest key, or the keys of the same section, or where all keys are."""
+    section = name.rpartition(".")[0] + "."
+    same = [key for key in FIELDS if key.startswith(section)]
+    hint = did_you_mean(name, FIELDS)
+    if "did you mean" in hint:
+        return hint
+    return f"; keys of this section: {', '.join(same)}" if same else "; all keys are in pyproject.toml"
 
 
 def _problem(value: Value, item: Field[Any]) -> str:
@@ -150,6 +161,9 @@ def arms(flat: Mapping[str, Value]) -> dict[str, Flat]:
         raise ConfigError(["arms: every line must be  name = { key = value, ... }"])
     shared = ("arms", "run.output-dir", "run.resume", "federation.num-clients")
     overrides = {name: flatten(table) for name, table in tables.items()}
+    odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)]
+    if odd:
+        raise ConfigError([f"arm {name!r}: a name is letters, digits, '.', '_' and '-'" for name in odd])
     errors = [
         f"arm {name!r}: {key} must be the same for all arms"
         for name in overrides

@@ -14,7 +14,8 @@ class Envelope:
     """Addressee, round and settings of one message.
 
     ``overrides`` are the settings in which this arm of the run differs from the run configuration (JSON);
-    ``layout`` is the header of the flat model (empty when none travels); ``run_dir`` is used in simulation only.
+    ``layout`` is the header of the flat model (empty when none travels); ``run_name`` keeps the
+    states of different runs apart; ``run_dir`` is sent in a simulation only.
     """
 
     client: int
@@ -23,6 +24,7 @@ class Envelope:
     role: str = "unknown"
     overrides: str = "{}"
     layout: str = ""
+    run_name: str = ""
     run_dir: str = ""
     checkpoint_round: int = 0
 

@@ -28,8 +28,9 @@ class Entry(Generic[T]):
 class Registry(Generic[T]):
     """The choices of one kind (loss, aggregator, ...): built-ins by name, anything else by import path."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, base: type[T] | None = None) -> None:
         self.kind = kind
+        self._base = base
         self._entries: dict[str, Entry[T]] = {}
 
     def register(self, name: str, paper: str = "") -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -70,7 +71,7 @@ class Registry(Generic[T]):
         Raises
         ------
         PluginError
-            If an argument is missing, unknown or refused by the factory.
+            If an argument is missing, unknown or refused by the factory, or what it builds is something else.
         """
         factory = self.find(name)
         given = parse_args(args) if isinstance(args, str) else dict(args)
@@ -85,9 +86,12 @@ class Registry(Generic[T]):
         except TypeError as error:
             raise PluginError(f"{self.kind} {name!r}: {error} (its arguments: {own})") from error
         try:
-            return factory(**offered, **given)
+            built = factory(**offered, **given)
         except (TypeError, ValueError) as error:
             raise PluginError(f"{self.kind} {name!r}: {error}") from error
+        if self._base is not None and not isinstance(built, self._base):
+            raise PluginError(f"{self.kind} {name!r}: expected a {self._base.__name__}, got a {type(built).__name__}")
+        return built
 
 
 def accepted_names(factory: Callable[..., Any]) -> list[str]:

@@ -5,7 +5,7 @@ from tasks.cifar import Cifar10, Cifar100
 from tasks.image import Digits
 from tasks.plugin import Registry
 
-TASKS: Registry[Task] = Registry("task")
+TASKS = Registry("task", Task)
 
 TASKS.register("digits", "Alpaydin and Kaynak, Kybernetika 1998")(Digits)
 TASKS.register("cifar-10", "Krizhevsky, technical report, University of Toronto 2009")(Cifar10)

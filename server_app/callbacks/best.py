@@ -20,7 +20,7 @@ class BestModel(Callback):
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Compare this round with the best so far."""
         value = metrics.get(self._monitor)
-        if value is None or math.isnan(value):  # not evaluated, or diverged
+        if value is None or math.isnan(value) or metrics.get("skipped"):  # not evaluated, diverged, or the same model
             return ""
         if state.best_value is None or self._better(value, state.best_value):
             state.best_value, state.best_round, state.evaluations_since_best = value, state.server_round, 0

@@ -18,12 +18,12 @@ class Checkpoints(Callback):
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Save what is due."""
         folder = state.directory.path / "checkpoints"
+        if state.best_round == state.server_round:
+            Checkpoint(state.arrays, {}, {"server_round": state.server_round, "metrics": metrics}).write(folder / BEST)
         last_round = state.server_round == state.settings.num_server_rounds
         if state.server_round % self._every == 0 or last_round:
             _snapshot(state).write(folder / LAST)
             state.checkpoint_round = state.server_round
-        if state.best_round == state.server_round:
-            Checkpoint(state.arrays, {}, {"server_round": state.server_round, "metrics": metrics}).write(folder / BEST)
         return ""
 
     def on_run_end(self, state: RunState) -> None:
@@ -50,6 +50,6 @@ def restore(state: RunState) -> None:
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
     for name in PROGRESS:
         setattr(state, name, checkpoint.progress[name])
-    state.checkpoint_round = state.server_round
+    state.checkpoint_round, state.resumed = state.server_round, True
     restore_strategy(state.inner_strategy, checkpoint.strategy, checkpoint.progress["strategy"])
     state.directory.forget_after(state.server_round)

@@ -14,7 +14,9 @@ class TensorBoard(Callback):
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(state.directory.path / "tensorboard"))
+        self._writer = SummaryWriter(
+            str(state.directory.path / "tensorboard"), purge_step=state.server_round + 1 if state.resumed else None
+        )
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Write every number of the round."""

@@ -12,6 +12,7 @@ Shapes: N clients, P coordinates, B coordinates of one block.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,12 @@ class Aggregate:
 
 
 class Rule(ABC):
-    """Any aggregation rule. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`."""
+    """Any aggregation rule. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`.
+
+    ``robust`` tells whether a minority of hostile updates cannot decide the result; the plain mean is not.
+    """
+
+    robust: ClassVar[bool] = True
 
     @abstractmethod
     def prepare(self, updates: Sequence[Vector], prior: Doubles) -> tuple[Combine, Doubles | None]:

@@ -12,6 +12,8 @@ class Mean(Reweighting):
     Breakdown: none tolerated; a single client can move the result anywhere.
     """
 
+    robust = False
+
     def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
         """Return the prior."""
         return prior

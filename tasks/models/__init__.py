@@ -7,7 +7,7 @@ from tasks.models.mlp import mlp
 from tasks.models.resnet import resnet18, resnet34
 from tasks.plugin import Registry
 
-MODELS: Registry[nn.Module] = Registry("model")
+MODELS = Registry("model", nn.Module)
 
 MODELS.register("mlp")(mlp)
 MODELS.register("digits-cnn")(digits_cnn)

@@ -77,9 +77,31 @@ def test_three_rounds_and_three_more_equal_six(play: Play, settings: dict[str, A
     assert resumed.weights() == whole.weights()
 
 
+def test_a_run_that_ended_in_its_first_round_is_resumed_from_the_initial_model(play: Play, tmp_path: Path):
+    def crash(client: int, message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == "train":
+            raise KeyboardInterrupt
+        return reply
+
+    with pytest.raises(KeyboardInterrupt):
+        play(crash)
+    (broken,) = tmp_path.iterdir()
+    resumed = play(run__resume=str(broken))
+    whole = play()
+    assert resumed.metrics == whole.metrics
+    assert resumed.lines("clients.jsonl") == whole.lines("clients.jsonl")
+    assert resumed.weights() == whole.weights()
+
+
+def test_a_cosine_schedule_without_an_end_of_its_own_cannot_be_lengthened(play: Play):
+    half = play(train__schedule="cosine")
+    with pytest.raises(ConfigError, match=r"start with train\.schedule-rounds set"):
+        play(train__schedule="cosine", num_server_rounds=6, run__resume=str(half.path))
+
+
 def test_a_resumed_run_keeps_its_settings(play: Play):
     half = play()
-    with pytest.raises(ConfigError, match=r"train.epochs = 2, but the run was started with 1"):
+    with pytest.raises(ConfigError, match=r"train.epochs = 2, but the run to resume was started with 1"):
         play(num_server_rounds=6, run__resume=str(half.path), train__epochs=2)
 
 

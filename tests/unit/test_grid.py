@@ -112,12 +112,28 @@ def test_a_silent_client_is_left_out_after_the_timeout_and_messages_expire_with_
     assert [message.metadata.ttl for message in post.sent] == [0.1, 0.1]
 
 
-@pytest.mark.parametrize("kind", ["header", "no header", "bytes", "not a number array"])
+ODD_HEADERS = {
+    "infinite": '[["a",[Infinity],"float32"]]',
+    "deep": "[" * 100_000,
+    "huge": '[["a",[100000000000000000000000000],"float32"]]',
+}
+NUMPY_HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000,), }\n"
+ODD_BYTES = {
+    "zip": b"PK\x03\x04" + b"x" * 50,
+    "stated size": b"\x93NUMPY\x01\x00" + len(NUMPY_HEADER).to_bytes(2, "little") + NUMPY_HEADER,
+}
+
+
+@pytest.mark.parametrize("kind", ["header", "no header", "bytes", "not a number array", *ODD_HEADERS, *ODD_BYTES])
 def test_a_malformed_reply_becomes_an_error(grid: ClientGrid, post: Post, kind: str):
     names = list(grid.push_messages(instructions([2])))
     reply = reply_to(post.sent[0])
     if kind == "header":
         reply.content[RECORD] = ConfigRecord({"layout": "[]"})
+    elif kind in ODD_HEADERS:
+        reply.content[RECORD] = ConfigRecord({"layout": ODD_HEADERS[kind]})
+    elif kind in ODD_BYTES:
+        reply.content["arrays"] = ArrayRecord({ARRAYS: Array("uint8", (3,), "numpy.ndarray", ODD_BYTES[kind])})
     elif kind == "no header":
         del reply.content[RECORD]
     elif kind == "bytes":

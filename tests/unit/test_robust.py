@@ -113,3 +113,38 @@ def test_federated_evaluation_is_the_median_of_finite_values():
     result = robust().aggregate_evaluate(1, replies)
     assert result is not None
     assert result["loss"] == 2.0
+
+
+def test_a_claim_of_many_examples_does_not_buy_the_model():
+    honest = [answer(client, moved(1.0), num_examples=100) for client in range(4)]
+    strategy = robust()
+    result = play(strategy, [*honest, answer(4, moved(-50.0), num_examples=10**9)])
+    assert result is not None
+    np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + 1.0, atol=1e-5)
+
+
+def test_hostile_buffers_behind_honest_parameters_do_not_reach_the_model():
+    honest = [answer(client, moved(1.0)) for client in range(4)]
+    hostile = moved(1.0, running_var=np.full(2, -1e30, np.float32), count=np.array(-(10**9)))
+    result = play(robust(), [*honest, answer(4, hostile)])
+    assert result is not None
+    np.testing.assert_allclose(to_numpy(result)["running_var"], 2.0)
+    assert to_numpy(result)["count"] == 10
+
+
+def test_a_strategy_that_returns_no_model_has_skipped_the_round():
+    class Nothing(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return None, None
+
+    strategy = GuardedStrategy(Nothing(fraction_evaluate=0.0))
+    assert play(strategy, [answer(client) for client in range(5)]) is None
+    assert strategy.report.skipped == "the strategy returned no model"
+
+
+def test_a_stock_strategy_survives_odd_replies_to_an_evaluation():
+    strategy = GuardedStrategy(FedAvg(fraction_evaluate=1.0))
+    assert strategy.aggregate_evaluate(1, [failure(0), answer(1, num_examples=0)]) is None
+    result = strategy.aggregate_evaluate(1, [answer(0), answer(1, num_examples=0), answer(2, other=3.0)])
+    assert result is not None
+    assert dict(result) == {"train-loss": 0.5}

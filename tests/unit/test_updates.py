@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+from flwr.app import MetricRecord
 
 from strategies.updates import Guard
 from tests.messages import MODEL, answer, failure, instruction, moved, record
@@ -68,3 +69,21 @@ def test_without_a_registered_count_any_sane_count_will_do():
     guard.expect(record(MODEL), [instruction(0)])
     updates, _ = guard.screen([answer(0, num_examples=123)])
     assert updates[0].examples == 123
+
+
+def test_a_reason_is_one_printable_line_whatever_the_client_sends(guard: Guard):
+    name = "\x1b[2J\nround 20/20 accuracy 99 %" + "x" * 100_000
+    _, report = guard.screen([answer(1, {name: MODEL["weight"]}), failure(0, "a\nb\x07")])
+    assert all(reason.isprintable() and len(reason) < 310 for reason in report.quarantined.values())
+    assert report.quarantined[0] == "error 2: a?b?"
+
+
+def test_replies_to_an_evaluation_are_screened_too(guard: Guard):
+    two_records = answer(1)
+    two_records.content["more"] = MetricRecord({"num-examples": 10, "train-loss": 999.0})
+    replies = [answer(2, extra=7.0), two_records, answer(0, num_examples=-30), answer(0), failure(1)]
+    updates = guard.screen_metrics(replies)
+    assert [(update.client, update.metrics) for update in updates] == [
+        (0, {"train-loss": 0.5}),
+        (2, {"train-loss": 0.5}),
+    ]

@@ -1,0 +1,50 @@
+"""Which run may be resumed under which settings: those that would make it another run must be the same."""
+
+import tomllib
+from pathlib import Path
+
+from server_app.run_directory import CONFIG
+from tasks.config import flatten, to_flat
+from tasks.settings import Settings
+
+# A resumed run may change these and still be the same run.
+FREE = (
+    "num-server-rounds",
+    "arms",
+    "run.output-dir",
+    "run.resume",
+    "run.checkpoint-every",
+    "run.early-stopping",
+    "run.tracker",
+    "federation.round-timeout",
+    "federation.wait-for-clients",
+    "federation.client-cpus",
+    "federation.client-gpus",
+    "task.data-path",
+    "train.device",
+    "train.threads",
+)
+
+
+def resume_problems(settings: Settings) -> list[str]:
+    """Return why ``run.resume`` cannot be continued under these settings; empty if it can, or is not asked for."""
+    if not settings.run.resume:
+        return []
+    path = Path(settings.run.resume) / CONFIG
+    try:
+        saved = flatten(tomllib.loads(path.read_text()))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        return [f"run.resume = {settings.run.resume!r}: expected a run directory, but {path}: {error}"]
+    now = to_flat(settings)
+    problems = [
+        f"{key} = {now[key]!r}, but the run to resume was started with {saved.get(key)!r}; a resumed run keeps it"
+        for key in now
+        if key not in FREE and now[key] != saved.get(key)
+    ]
+    horizon_moves = settings.train.schedule == "cosine" and not settings.train.schedule_rounds
+    if horizon_moves and saved.get("num-server-rounds") != settings.num_server_rounds:
+        problems.append(
+            "num-server-rounds: the cosine schedule ends with the last round, so another number of rounds is another "
+            "run; start with train.schedule-rounds set to be able to go on"
+        )
+    return problems
