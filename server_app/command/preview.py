@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 from server_app.command.configuration import CommandError, make_plan
 from server_app.command.preparation import check_parts
@@ -35,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     if len(checked) > len(chosen):
         print(f"All arms have the same data ({', '.join(checked)}); one preview shows it.\n")
     for arm, settings in chosen.items():
-        name = f"preview-{quote(arm, safe='')}" if len(chosen) > 1 else "preview"
+        name = f"preview-{arm}" if len(chosen) > 1 else "preview"
         if len(chosen) > 1:
             print(f"\narm {arm}")
         show(settings, Path(args.output), name)

@@ -103,11 +103,11 @@ def test_arms_with_the_same_data_share_one_preview(here: Path, capsys: pytest.Ca
 
 def test_arms_with_other_data_have_a_page_each(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    assert main(["preview", *SMALL, """arms=clean = { noise.name = "none" }\n"a/b" = {}"""]) == 0
+    assert main(["preview", *SMALL, """arms=clean = { noise.name = "none" }\nnoisy = {}"""]) == 0
     out = capsys.readouterr().out
-    names = ["preview-a%2Fb.html", "preview-a%2Fb.png", "preview-clean.html", "preview-clean.png"]
+    names = ["preview-clean.html", "preview-clean.png", "preview-noisy.html", "preview-noisy.png"]
     assert sorted(path.name for path in (here / "preview").iterdir()) == names
-    assert out.index("arm clean") < out.index("wrong labels: none") < out.index("arm a/b")
+    assert out.index("arm clean") < out.index("wrong labels: none") < out.index("arm noisy")
 
 
 def test_a_noise_that_hides_the_labels_is_warned_of_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
