@@ -1,5 +1,6 @@
 """One run from its settings to its report: roster, rounds, record. Resuming continues in the same directory."""
 
+import shlex
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,5 @@ def command_line(settings: Settings) -> str:
 
 
 def _argument(key: str, value: Any) -> str:
-    import shlex
-
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return shlex.quote(f"{key}={text}")

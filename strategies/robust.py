@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from strategies.aggregators import Aggregate, Rule, aggregate
-from strategies.updates import Guard, RoundReport, Update, to_numpy, to_record
+from strategies.updates import Guard, RoundReport, Update, to_numpy, to_record, too_few
 from tasks.seeds import rng
 from tasks.wire import Arrays
 
@@ -60,7 +60,7 @@ class GuardedStrategy(Strategy):
         """Hand the usable replies to the strategy; every array comes back in the dtype it had."""
         updates, self.report = self._guard.screen(replies)
         if len(updates) < self.min_replies:
-            self.report.skipped = f"{len(updates)} usable replies, at least {self.min_replies} are needed"
+            self.report.skipped = too_few(len(updates), self.min_replies)
             return None, None
         for update in updates:
             update.message.content = RecordDict(
@@ -151,7 +151,7 @@ class RobustStrategy(Strategy):
         """Combine the usable replies; returns (None, None) when there are too few of them."""
         updates, self.report = self._guard.screen(replies)
         if len(updates) < self.min_replies:
-            self.report.skipped = f"{len(updates)} usable replies, at least {self.min_replies} are needed"
+            self.report.skipped = too_few(len(updates), self.min_replies)
             return None, None
         combined = self._combine(updates)
         examples = np.array([update.examples for update in updates], np.float64)

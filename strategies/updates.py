@@ -158,6 +158,11 @@ class Guard:
         return usable
 
 
+def too_few(usable: int, needed: int) -> str:
+    """Return why a round with too few usable replies is skipped."""
+    return f"{usable} usable replies, at least {needed} are needed"
+
+
 def one_line(text: str) -> str:
     """Return a client's text so that it is safe to print: one line, printable, about 300 characters at most."""
     return "".join(c if c.isprintable() else "?" for c in text[:300]) + ("..." if len(text) > 300 else "")
