@@ -22,6 +22,7 @@ Doubles = npt.NDArray[np.float64]
 
 BLOCK = 2**18  # numbers in a block: 2 MiB of float64
 PARTS = 16  # of the blocks, one core each
+TINY = float(np.finfo(np.float64).tiny)
 RESOLUTION = 1e-13  # squared distances below this share of the squared norms are rounding
 
 
@@ -50,16 +51,19 @@ def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles],
 
 
 def gram_matrix(updates: Sequence[Vector]) -> Doubles:
-    """Return all inner products ``<x_i - r, x_j - r>``, (N, N), relative to the update r with the smallest norm.
+    """Return all inner products ``<x_i - r, x_j - r>`` relative to the update r with the smallest norm.
 
-    The reference drops out of everything that depends on differences only: squared distances, and the norm of any
-    combination of updates whose coefficients sum to zero.
+    The matrix is (N + 1, N + 1): the last point is the zero update, which is the global model. The reference drops out
+    of everything that depends on differences only: squared distances, and the norm of any combination of points whose
+    coefficients sum to zero.
     """
     reference = updates[int(np.argmin([_squared_norm(update) for update in updates]))]
 
     def products(columns: slice, block: Doubles) -> Doubles:
-        np.subtract(block, reference[columns], out=block)
-        return np.asarray(block @ block.T, np.float64)
+        start = np.asarray(reference[columns], np.float64)
+        np.subtract(block, start, out=block)
+        to_zero = -(block @ start)
+        return np.block([[block @ block.T, to_zero[:, None]], [to_zero, start @ start]])
 
     return sum_over_blocks(updates, products)
 
@@ -81,3 +85,12 @@ def squared_distances(gram: Doubles) -> Doubles:
     scale = norms[:, None] + norms
     squared = scale - 2 * gram
     return np.where(squared > RESOLUTION * scale, squared, 0.0)
+
+
+def mixture_distances(gram: Doubles, weights: Doubles) -> Doubles:
+    """Return the distances of the mixture ``sum_i w_i x_i`` to the updates, (N,); none is below the resolution."""
+    norms, products = gram.diagonal(), gram @ weights
+    squared_norm = weights @ products
+    scale = norms + squared_norm
+    squared = np.maximum(scale - 2 * products, RESOLUTION * scale)
+    return np.asarray(np.sqrt(np.maximum(squared, TINY)), np.float64)

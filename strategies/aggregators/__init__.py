@@ -1,26 +1,46 @@
-"""Aggregation rules: N client updates to one."""
+"""Aggregation rules: N client updates to one; and steps before them."""
 
-from strategies.aggregators.base import Aggregate, CoordinateWise, Reweighting, Rule, aggregate
+from strategies.aggregators.base import Aggregate, CoordinateWise, Reweighting, Rule, Tolerant, aggregate
+from strategies.aggregators.bulyan import Bulyan
+from strategies.aggregators.centered_clipping import CenteredClipping
+from strategies.aggregators.distance_aware import DistanceAware
 from strategies.aggregators.geometric_median import GeometricMedian
+from strategies.aggregators.krum import Krum, MultiKrum
+from strategies.aggregators.mea_med import MeaMed
 from strategies.aggregators.mean import Mean
 from strategies.aggregators.median import Median
-from strategies.aggregators.registry import AggregatorRegistry, Plain
-
-AGGREGATORS = AggregatorRegistry("aggregator")
-
-AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")(Mean)
-AGGREGATORS.register("geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022")(GeometricMedian)
-AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")(Median)
+from strategies.aggregators.mixing import Bucketing, NearestNeighbourMixing, NormClipping
+from strategies.aggregators.per_tensor import PerTensorGeometricMedian
+from strategies.aggregators.plain import Plain
+from strategies.aggregators.pre_steps import Chain, PreStep
+from strategies.aggregators.registry import AGGREGATORS, PRE_STEPS, build_rule
+from strategies.aggregators.trimmed_mean import TrimmedMean
 
 __all__ = [
     "AGGREGATORS",
+    "PRE_STEPS",
     "Aggregate",
+    "Bucketing",
+    "Bulyan",
+    "CenteredClipping",
+    "Chain",
     "CoordinateWise",
+    "DistanceAware",
     "GeometricMedian",
+    "Krum",
+    "MeaMed",
     "Mean",
     "Median",
+    "MultiKrum",
+    "NearestNeighbourMixing",
+    "NormClipping",
+    "PerTensorGeometricMedian",
     "Plain",
+    "PreStep",
     "Reweighting",
     "Rule",
+    "Tolerant",
+    "TrimmedMean",
     "aggregate",
+    "build_rule",
 ]

@@ -9,6 +9,7 @@ of two families, and sees only what that family needs:
 Shapes: N clients, P coordinates, B coordinates of one block.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
-from strategies.gram import Doubles, Vector, gram_matrix, sum_over_blocks
+from strategies.gram import Doubles, Vector, sum_over_blocks
+from strategies.points import Points, not_finite
 
-LARGEST = 1e150  # sums of squares of larger values overflow float64
 Combine = Callable[[slice, Doubles], Doubles]
 
 
@@ -27,8 +29,8 @@ Combine = Callable[[slice, Doubles], Doubles]
 class Aggregate:
     """The combined update ``value`` (P,), in the precision of the updates, and how it relates to each client.
 
-    ``weights`` (N,) are nonnegative and sum to 1, or None where a client has no single weight; ``distances`` (N,) are
-    the Euclidean distances of the updates to ``value``.
+    ``weights`` (N,) are nonnegative and sum to 1, or to less where the rest lies on the global model; None where a
+    client has no single weight. ``distances`` (N,) are the Euclidean distances of the updates to ``value``.
     """
 
     value: Vector
@@ -36,21 +38,78 @@ class Aggregate:
     distances: Doubles
 
 
-class Rule(ABC):
+class Counted:
+    """Something that needs a least number of updates: a rule, or a step before it."""
+
+    @property
+    def minimum(self) -> int:
+        """Fewest updates that can be combined."""
+        return 1
+
+    def problem(self, num_updates: int, fact: str = "there are {}") -> str:
+        """Return why so many updates are too few, or an empty string; ``fact`` says where the number comes from."""
+        if num_updates >= self.minimum:
+            return ""
+        return f"{self} needs the updates of at least {self.minimum} clients, {fact.format(num_updates)}"
+
+    def __str__(self) -> str:
+        """Return the name as users write it, with the number of hostile updates if there is one."""
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
+        hostile = getattr(self, "f", None)
+        return name if hostile is None else f"{name} with f = {hostile}"
+
+
+class Rule(Counted, ABC):
     """Any aggregation rule. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`.
 
     ``robust`` tells whether a minority of hostile updates cannot decide the result; the plain mean is not.
+    ``needs_clients`` tells whether every point must be one client's update, so that no step may mix them before.
     """
 
-    robust: ClassVar[bool] = True
+    robust: bool = True
+    needs_clients: ClassVar[bool] = False
 
     @abstractmethod
-    def prepare(self, updates: Sequence[Vector], prior: Doubles) -> tuple[Combine, Doubles | None]:
-        """Return how to combine one block, ``(columns, block (N, B)) -> (B,)``, and the clients' weights if any."""
+    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+        """Return how to combine one block, ``(columns, block (N, B)) -> (B,)``, and the points' weights if any."""
+
+
+@dataclass(frozen=True)
+class Tolerant(Counted):
+    """Part of a rule or step that has to know how many of the updates may be hostile.
+
+    Parameters
+    ----------
+    f
+        Number of hostile updates to withstand. Left out, it is the largest number that the round's updates allow.
+    """
+
+    f: int | None = None
+    per_hostile: ClassVar[int] = 2
+    beside: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.f is not None and self.f < 0:
+            raise ValueError(f"f = {self.f}: the number of hostile updates must be at least 0")
+
+    @property
+    def minimum(self) -> int:
+        """Fewest updates among which ``f`` hostile ones can be withstood."""
+        return self.per_hostile * (self.f or 0) + self.beside
+
+    def hostile(self, num_updates: int) -> int:
+        """Return the number of hostile updates to withstand among so many."""
+        return (num_updates - self.beside) // self.per_hostile if self.f is None else self.f
 
 
 class Reweighting(Rule):
-    """A rule that is a weighted mean, with weights that depend on how the updates lie to each other."""
+    """A rule that is a weighted mean, with weights that depend on how the updates lie to each other.
+
+    ``shrinks`` tells that the global model itself is one of the points: the matrix is then (N + 1, N + 1) and there
+    are N + 1 weights, the last one for the global model.
+    """
+
+    shrinks: ClassVar[bool] = False
 
     @abstractmethod
     def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
@@ -69,21 +128,20 @@ class Reweighting(Rule):
             (N,), nonnegative, sum 1.
         """
 
-    def weigh(self, updates: Sequence[Vector], prior: Doubles) -> Doubles:
-        """Return every client's weight, (N,), from the updates themselves."""
-        gram = gram_matrix(updates)
-        if not np.isfinite(gram).all():
-            raise _not_finite(updates, type(self).__name__)
-        return self.weights(gram, prior)
+    def weigh(self, points: Points, prior: Doubles) -> Doubles:
+        """Return every point's weight from the points themselves; :meth:`weights` is all that most rules need."""
+        return self.weights(points.gram if self.shrinks else points.gram[:-1, :-1], prior)
 
-    def prepare(self, updates: Sequence[Vector], prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sum of a block, and the weights."""
-        weights = np.asarray(self.weigh(updates, prior), np.float64)
-        if weights.shape != prior.shape or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
+        weights = np.asarray(self.weigh(points, prior), np.float64)
+        expected = len(prior) + self.shrinks
+        if weights.shape != (expected,) or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
             raise ValueError(
-                f"{type(self).__name__}.weights must return {len(prior)} nonnegative weights with sum 1, got {weights}"
+                f"{type(self).__name__}.weights must return {expected} nonnegative weights with sum 1, got {weights}"
             )
-        return lambda _, block: weights @ block, weights
+        used = weights[: len(prior)]
+        return lambda _, block: used @ block, used
 
 
 class CoordinateWise(Rule):
@@ -106,12 +164,20 @@ class CoordinateWise(Rule):
             (B,)
         """
 
-    def prepare(self, updates: Sequence[Vector], prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
         """Return :meth:`combine`; no client has one weight for all coordinates."""
         return lambda _, block: self.combine(block, prior), None
 
 
-def aggregate(rule: Rule, updates: Sequence[Vector], prior: npt.ArrayLike) -> Aggregate:
+def aggregate(
+    rule: Rule,
+    updates: Sequence[Vector],
+    prior: npt.ArrayLike,
+    *,
+    sizes: Sequence[int] = (),
+    roles: Sequence[str] = (),
+    seed: int = 0,
+) -> Aggregate:
     """Combine client updates into one.
 
     Parameters
@@ -121,21 +187,39 @@ def aggregate(rule: Rule, updates: Sequence[Vector], prior: npt.ArrayLike) -> Ag
     updates
         N vectors (P,), float32 or float64: client model minus global model, in a fixed order of the clients.
     prior
-        N nonnegative weights, for instance example counts; they are divided by their sum.
+        N nonnegative weights, for instance example counts; they are divided by their sum. An update with a prior of 0
+        does not count: the result is what it would be without it.
+    sizes
+        Lengths of the tensors in each update, for rules that treat each on its own; empty = one tensor.
+    roles
+        What each client is known to be: clean, noisy or unknown; empty = all unknown.
+    seed
+        Decides what a rule or step draws.
 
     Raises
     ------
     ValueError
-        If there is no update, if updates or prior do not fit together, are not finite or above 1e150, or if a rule of
-        your own returns something that does not fit.
+        If there are too few updates for the rule, if updates and prior do not fit together, are not finite or above
+        1e150, or if a rule of your own returns something that does not fit.
     """
-    _check_updates(updates)
+    _check_updates(updates, sizes)
     shares = _normalized(prior, len(updates))
-    combine, weights = rule.prepare(updates, shares)
-    value, distances = _sweep(updates, combine, type(rule).__name__)
+    counted = np.flatnonzero(shares)
+    if problem := rule.problem(len(counted)):
+        raise ValueError(problem)
+    known = tuple(roles) or ("unknown",) * len(updates)
+    points = Points([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
+    with threadpool_limits(1, "blas"):  # N x N matrices: waiting for other threads costs more than they save
+        combine, chosen = rule.prepare(points, shares[counted])
+    everybody = len(counted) == len(updates)
+    value, distances = _sweep(
+        updates, combine if everybody else lambda columns, block: combine(columns, block[counted]), str(rule)
+    )
     if not np.isfinite(distances).all():
-        raise _not_finite(updates, type(rule).__name__)
-    return Aggregate(value, weights, distances)
+        raise not_finite(updates, str(rule))
+    weights = np.zeros(len(updates))
+    weights[counted] = 0 if chosen is None else chosen
+    return Aggregate(value, None if chosen is None else weights, distances)
 
 
 def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vector, Doubles]:
@@ -157,7 +241,7 @@ def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vect
     return value, np.sqrt(squared)
 
 
-def _check_updates(updates: Sequence[Vector]) -> None:
+def _check_updates(updates: Sequence[Vector], sizes: Sequence[int]) -> None:
     if not len(updates):
         raise ValueError("expected at least one update, got none")
     for i, update in enumerate(updates):
@@ -167,6 +251,8 @@ def _check_updates(updates: Sequence[Vector]) -> None:
             )
         if len(update) != len(updates[0]):
             raise ValueError(f"update {i} has {len(update)} values, but update 0 has {len(updates[0])}")
+    if sizes and sum(sizes) != len(updates[0]):
+        raise ValueError(f"the tensors have {sum(sizes)} values, but the updates {len(updates[0])}")
 
 
 def _normalized(prior: npt.ArrayLike, num_clients: int) -> Doubles:
@@ -176,12 +262,3 @@ def _normalized(prior: npt.ArrayLike, num_clients: int) -> Doubles:
     if not np.isfinite(shares).all() or (shares < 0).any() or not 0 < shares.sum() < np.inf:
         raise ValueError(f"prior weights must be finite, nonnegative and not all 0, got {shares}")
     return np.asarray(shares / shares.sum(), np.float64)
-
-
-def _not_finite(updates: Sequence[Vector], name: str) -> ValueError:
-    broken = [i for i, update in enumerate(updates) if not float(np.abs(update).max(initial=0)) < LARGEST]
-    if not broken:
-        return ValueError(f"{name} returned values that are not finite")
-    return ValueError(
-        f"updates {broken} have values that are not finite, or above {LARGEST:g}; set them aside before aggregating"
-    )

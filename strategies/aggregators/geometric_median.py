@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.base import Reweighting
-from strategies.gram import RESOLUTION, Doubles, squared_distances
+from strategies.gram import TINY, Doubles, mixture_distances, squared_distances
 
 HALVINGS = 0.5 ** np.arange(40)[:, None]
-TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class GeometricMedian(Reweighting):
     def _descend(self, gram: Doubles, prior: Doubles, weights: Doubles) -> Doubles:
         target = weights
         for _ in range(self.max_iterations):
-            distances = _distances(gram, weights)
+            distances = mixture_distances(gram, weights)
             pulls = prior / distances
             target = pulls / pulls.sum()
             weiszfeld = target - weights
@@ -88,15 +87,6 @@ def _pull_lengths(gram: Doubles, pulls: Doubles) -> Doubles:
 def _length(gram: Doubles, coefficients: Doubles) -> float:
     """Return the length of ``sum_i c_i x_i`` for coefficients with sum 0."""
     return float(np.sqrt(max(float(coefficients @ gram @ coefficients), 0.0)))
-
-
-def _distances(gram: Doubles, weights: Doubles) -> Doubles:
-    """Return the distances of v to the updates, (N,); none is below the resolution."""
-    norms, products = gram.diagonal(), gram @ weights
-    squared_norm = weights @ products
-    scale = norms + squared_norm
-    squared = np.maximum(scale - 2 * products, RESOLUTION * scale)
-    return np.asarray(np.sqrt(np.maximum(squared, TINY)), np.float64)
 
 
 def _newton(gram: Doubles, weights: Doubles, distances: Doubles, pulls: Doubles) -> Doubles:

@@ -1,9 +1,8 @@
 """Weighted mean: FedAvg (McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017)."""
 
-from collections.abc import Sequence
-
 from strategies.aggregators.base import Reweighting
-from strategies.gram import Doubles, Vector
+from strategies.gram import Doubles
+from strategies.points import Points
 
 
 class Mean(Reweighting):
@@ -18,6 +17,6 @@ class Mean(Reweighting):
         """Return the prior."""
         return prior
 
-    def weigh(self, updates: Sequence[Vector], prior: Doubles) -> Doubles:
+    def weigh(self, points: Points, prior: Doubles) -> Doubles:
         """Return the prior, without the cost of a Gram matrix."""
         return prior

@@ -12,8 +12,8 @@ from strategies.gram import Doubles
 class Median(CoordinateWise):
     """Median of each coordinate; for an even number of clients the mean of the two middle values.
 
-    Clients with a prior of 0 do not count. Breakdown: each coordinate stays within the range of the honest clients as
-    long as these are more than half, of the clients or, with ``weighted``, of the prior.
+    Breakdown: each coordinate stays within the range of the honest clients as long as these are more than half, of the
+    clients or, with ``weighted``, of the prior.
 
     Parameters
     ----------
@@ -26,11 +26,12 @@ class Median(CoordinateWise):
 
     def combine(self, block: Doubles, prior: Doubles) -> Doubles:
         """Return the medians, (B,), of a block (N, B)."""
-        counted = prior > 0
-        if self.weighted:
-            return _weighted_median(block[counted], prior[counted])
-        ordered = np.sort(block[counted], axis=0)
-        return _midpoint(ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2])
+        return _weighted_median(block, prior) if self.weighted else middle(np.sort(block, axis=0))
+
+
+def middle(ordered: Doubles) -> Doubles:
+    """Return the medians, (B,), of values (N, B) that ascend along the first axis."""
+    return _midpoint(ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2])
 
 
 def _weighted_median(block: Doubles, prior: Doubles) -> Doubles:

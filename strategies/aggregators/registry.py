@@ -1,33 +1,24 @@
-"""Aggregation rules by name, and rules of your own by import path: a class of one family, or a plain function."""
+"""Aggregation rules and steps by name or import path: a class of one family, or a plain function."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from strategies.aggregators.base import Combine, Rule
-from strategies.gram import Doubles, Vector
-from tasks.plugin import PluginError, Registry
-
-
-class Plain(Rule):
-    """A function ``(updates (N, P), prior (N,), **arguments) -> (P,)`` as a rule.
-
-    It is the shortest way to a rule of your own; unlike the two families it gets one more copy of all updates.
-    """
-
-    def __init__(self, function: Callable[..., Any], **arguments: Any) -> None:
-        self.function = function
-        self.arguments = arguments
-
-    def prepare(self, updates: Sequence[Vector], prior: Doubles) -> tuple[Combine, Doubles | None]:
-        """Call the function once, on everything."""
-        value = np.asarray(self.function(np.stack(updates), prior, **self.arguments), np.float64)
-        if value.shape != updates[0].shape:
-            name = getattr(self.function, "__qualname__", repr(self.function))
-            raise ValueError(f"{name} must return {updates[0].shape} values, got {value.shape}")
-        return lambda columns, _: value[columns], None
+from strategies.aggregators.base import Rule
+from strategies.aggregators.bulyan import Bulyan
+from strategies.aggregators.centered_clipping import CenteredClipping
+from strategies.aggregators.distance_aware import DistanceAware
+from strategies.aggregators.geometric_median import GeometricMedian
+from strategies.aggregators.krum import Krum, MultiKrum
+from strategies.aggregators.mea_med import MeaMed
+from strategies.aggregators.mean import Mean
+from strategies.aggregators.median import Median
+from strategies.aggregators.mixing import Bucketing, NearestNeighbourMixing, NormClipping
+from strategies.aggregators.per_tensor import PerTensorGeometricMedian
+from strategies.aggregators.plain import Plain
+from strategies.aggregators.pre_steps import Chain, PreStep
+from strategies.aggregators.trimmed_mean import TrimmedMean
+from tasks.plugin import PluginError, Registry, parse_args
 
 
 class AggregatorRegistry(Registry[Rule]):
@@ -61,3 +52,42 @@ def _factory(function: Callable[..., Any]) -> Callable[..., Rule]:
 
     build.__signature__ = signature.replace(parameters=[*signature.parameters.values()][2:])  # type: ignore[attr-defined]
     return build
+
+
+AGGREGATORS = AggregatorRegistry("aggregator")
+AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")(Mean)
+AGGREGATORS.register("geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022")(GeometricMedian)
+AGGREGATORS.register("per-tensor-geometric-median", "as in the code of Jiang et al., 2025")(PerTensorGeometricMedian)
+AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")(Median)
+AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017")(Krum)
+AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")(MultiKrum)
+AGGREGATORS.register("bulyan", "El Mhamdi, Guerraoui, Rouault, ICML 2018")(Bulyan)
+AGGREGATORS.register("trimmed-mean", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")(TrimmedMean)
+AGGREGATORS.register("mea-med", "Xie, Koyejo, Gupta, 2018")(MeaMed)
+AGGREGATORS.register("centered-clipping", "Karimireddy, He, Jaggi, ICML 2021")(CenteredClipping)
+AGGREGATORS.register("distance-aware", "FedNoRo; Wu et al., IJCAI 2023")(DistanceAware)
+
+PRE_STEPS = Registry("pre-step", PreStep)
+PRE_STEPS.register("nnm", "Allouah et al., AISTATS 2023")(NearestNeighbourMixing)
+PRE_STEPS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")(Bucketing)
+PRE_STEPS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019")(NormClipping)
+
+
+def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
+    """Build a rule and the steps before it; these are inline TOML such as ``nnm = { f = 4 }, bucketing = {}``.
+
+    Raises
+    ------
+    PluginError
+        If a name is unknown, an argument does not fit, or rule and steps do not go together.
+    """
+    rule = AGGREGATORS.build(name, args)
+    steps = []
+    for step, arguments in parse_args(pre_steps).items():
+        if not isinstance(arguments, dict):
+            raise PluginError(f"pre-step {step!r}: write its arguments as {step} = {{ ... }}, got {arguments!r}")
+        steps.append(PRE_STEPS.build(step, arguments))
+    try:
+        return Chain(steps, rule) if steps else rule
+    except ValueError as error:
+        raise PluginError(str(error)) from error

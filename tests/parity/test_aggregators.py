@@ -1,14 +1,11 @@
 """Aggregation rules against NumPy, SciPy, the package geom-median and Flower, each an independent implementation."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg, FedMedian, Strategy
 from geom_median.numpy import compute_geometric_median
 from scipy.optimize import minimize
 
-from benchmarks.aggregation import measure, table, write_csv
 from strategies.aggregators import GeometricMedian, Mean, Median, aggregate
 from strategies.gram import Doubles, Vector
 from tests.messages import answer
@@ -88,11 +85,3 @@ def test_mean_and_median_match_flower() -> None:
     np.testing.assert_allclose(aggregate(Mean(), updates, examples).value, mean, rtol=1e-5, atol=1e-6)
     median = flower(FedMedian(), updates, examples)
     np.testing.assert_allclose(aggregate(Median(), updates, examples).value, median, rtol=1e-6)
-
-
-def test_benchmark_measures_every_way(tmp_path: Path) -> None:
-    rows = measure(clients=3, parameters=1000, repetitions=1)
-    assert [row.ratio for row in rows if row.way == "winnow"] == [1, 1, 1]
-    assert all(row.milliseconds > 0 for row in rows)
-    write_csv(tmp_path / "times.csv", rows)
-    assert len((tmp_path / "times.csv").read_text().splitlines()) == len(table(rows).splitlines()) == len(rows) + 1

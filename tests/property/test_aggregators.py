@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.aggregators import AGGREGATORS, GeometricMedian, Median, aggregate
+from strategies.aggregators import AGGREGATORS, GeometricMedian, Median, aggregate, build_rule
 from strategies.gram import Doubles, Vector
 
-RULES = [("mean", ""), ("geometric-median", ""), ("median", ""), ("median", "weighted = true")]
+RULES = [("mean", ""), ("geometric-median", ""), ("median", ""), ("median", "weighted = true"), ("mea-med", "f = 0")]
+CHOOSING = ["krum", "multi-krum", "bulyan", "trimmed-mean", "mea-med"]
 
 
 @dataclass(frozen=True)
@@ -152,3 +153,23 @@ def test_minority_cannot_drag_the_median_out_of_the_honest_range(
     value = aggregate(Median(weighted), [*bad, *good], np.ones(honest + hostile)).value
     assert (value >= good.min(axis=0)).all()
     assert (value <= good.max(axis=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [*((name, "") for name in CHOOSING), ("trimmed-mean", "nnm = {}"), ("median", "nnm = {}")]
+)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), num_clients=st.integers(5, 15), exponent=st.integers(-8, 8))
+def test_choosing_rules_follow_order_shift_and_scale(
+    name: str, steps: str, seed: int, num_clients: int, exponent: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix, rule = rng.standard_normal((num_clients, 20)), build_rule(name, "", steps)
+    order, shift, factor = rng.permutation(num_clients), rng.standard_normal(20), 10.0**exponent
+    if name == "bulyan":
+        order.sort()  # among few updates scores are equal, and the first client's counts
+    plain = aggregate(rule, list(matrix), np.ones(num_clients)).value
+    moved = aggregate(rule, list(factor * (matrix[order] + shift)), np.ones(num_clients)).value
+    np.testing.assert_allclose(moved / factor - shift, plain, atol=1e-9)
+    assert (plain >= matrix.min(axis=0) - 1e-12).all()
+    assert (plain <= matrix.max(axis=0) + 1e-12).all()

@@ -48,7 +48,7 @@ def test_error_in_a_block_reaches_the_caller() -> None:
 
 def test_gram_matrix_is_relative_to_the_smallest_update() -> None:
     updates: list[Vector] = [np.array([3.0, 4.0]), np.array([1.0, 0.0]), np.array([0.0, 2.0])]
-    centred = np.asarray(updates) - updates[1]
+    centred = np.vstack([*updates, np.zeros(2)]) - updates[1]
     np.testing.assert_array_equal(gram_matrix(updates), centred @ centred.T)
 
 
@@ -70,7 +70,8 @@ def test_squared_distances_match_extended_precision(kind: str) -> None:
         "outliers": noise * np.array([1, 1, 1e12, 1, 1, -1e12, 1, 1])[:, None],
     }[kind]
     updates: list[Vector] = list(rows.astype(np.float32))
-    np.testing.assert_allclose(squared_distances(gram_matrix(updates)), exact_squared_distances(updates), rtol=1e-12)
+    with_zero = [*updates, np.zeros_like(updates[0])]  # the global model
+    np.testing.assert_allclose(squared_distances(gram_matrix(updates)), exact_squared_distances(with_zero), rtol=1e-12)
 
 
 def test_copies_are_at_distance_zero() -> None:
