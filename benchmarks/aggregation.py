@@ -1,9 +1,10 @@
-"""Speed of the aggregation rules against NumPy, geom-median and Flower's FedAvg, in one run on this machine.
+"""Speed of every aggregation rule against NumPy, SciPy, geom-median and Flower, in one run on this machine.
 
     python -m benchmarks.aggregation --clients 10 100 --parameters 1000000 --output aggregation.csv
 
-A time is the fastest of some repetitions. ``ratio`` is the time over that of our rule in the same group, so it can be
-compared between machines. Our rules also return the distance of every client to the result; the others do not.
+A time is the fastest of some repetitions, in each of which every way gets its turn. ``ratio`` is the time over that of
+our rule in the same group, ``grams`` the time over that of the Gram matrix alone: both can be compared between
+machines. Our rules also return the distance of every client to the result, and use all cores; the others mostly do not.
 """
 
 import argparse
@@ -11,26 +12,27 @@ import csv
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg
-from geom_median.numpy import compute_geometric_median
 
-from strategies.aggregators import GeometricMedian, Mean, Median, Rule, aggregate
+from benchmarks.aggregation_peers import Call, Case, Way, peers
+from strategies.aggregators import AGGREGATORS, Rule, aggregate
 from strategies.gram import Vector, gram_matrix
 
-Call = Callable[[], Any]
+OURS = "winnow"
+GRAM = "Gram matrix alone"
+TENSORS = 50  # that rules which treat each tensor on its own get to see
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured way to aggregate: ``ratio`` is its time over that of our rule in the same ``group``."""
+    """One measured way to aggregate.
+
+    ``ratio`` is its time over that of our rule in the same ``group``, ``grams`` over that of the Gram matrix alone.
+    """
 
     clients: int
     parameters: int
@@ -38,6 +40,7 @@ class Row:
     way: str
     milliseconds: float
     ratio: float
+    grams: float
 
 
 def random_updates(clients: int, parameters: int) -> list[Vector]:
@@ -48,73 +51,65 @@ def random_updates(clients: int, parameters: int) -> list[Vector]:
     return [np.float32(1e-3) * (common + 2 * one) for one in noise]
 
 
-def flower_fedavg(updates: list[Vector]) -> Call:
-    """Return a call of Flower's own FedAvg on replies that hold one array each."""
-    replies: Any = [
-        SimpleNamespace(
-            content=RecordDict(
-                {"arrays": ArrayRecord({"w": Array(update)}), "metrics": MetricRecord({"num-examples": 500})}
-            ),
-            has_error=lambda: False,
-        )
-        for update in updates
-    ]
-    return lambda: FedAvg().aggregate_train(1, replies)
+def rules(case: Case) -> dict[str, Rule]:
+    """Return every built-in rule, told to withstand as many hostile clients as its peers."""
+    hostile = dict.fromkeys(["krum", "multi-krum", "trimmed-mean", "mea-med"], f"f = {case.f}")
+    args = {**hostile, "bulyan": f"f = {case.f_bulyan}"}
+    return {entry.name: AGGREGATORS.build(entry.name, args.get(entry.name, "")) for entry in AGGREGATORS.entries()}
 
 
-def ways(updates: list[Vector]) -> dict[str, dict[str, Call]]:
-    """Return what is measured, by group; the first of a group is our rule."""
-    prior = np.full(len(updates), 1 / len(updates))
+def ours(case: Case, rule: Rule) -> Call:
+    """Return a call of our rule; half of the clients are known to be clean."""
+    sizes = [len(part) for part in np.array_split(case.updates[0], TENSORS)]
+    roles = ["clean" if i % 2 else "noisy" for i in range(len(case.updates))]
+    return lambda: aggregate(rule, case.updates, case.prior, sizes=sizes, roles=roles)
 
-    def ours(rule: Rule) -> Call:
-        return lambda: aggregate(rule, updates, prior)
 
+def ways(case: Case) -> dict[str, dict[str, Way]]:
+    """Return what is measured, by group; the first of a group is ours."""
+    others = peers(case)
+    groups = {name: {OURS: _same(ours(case, rule)), **others.pop(name, {})} for name, rule in rules(case).items()}
+    assert not others, f"peers of no rule: {[*others]}"
     return {
-        "mean": {
-            "winnow": ours(Mean()),
-            "numpy mean": lambda: np.mean(updates, axis=0),
-            "flower FedAvg": flower_fedavg(updates),
-        },
-        "geometric median": {
-            "winnow": ours(GeometricMedian()),
-            "Gram matrix alone": lambda: gram_matrix(updates),
-            "geom-median, 10 iterations": lambda: compute_geometric_median(updates, prior, maxiter=10),
-        },
-        "median": {
-            "winnow": ours(Median()),
-            "numpy median": lambda: np.median(updates, axis=0),
-        },
-    }
+        "geometric-median": groups.pop("geometric-median") | {GRAM: _same(lambda: gram_matrix(case.updates))}
+    } | groups
 
 
-def milliseconds(call: Call, repetitions: int) -> float:
-    """Return the fastest of some calls."""
-    times = []
+def _same(call: Call) -> Way:
+    """Return the way to a call that can be repeated as it is."""
+    return lambda: call
+
+
+def fastest(groups: Mapping[str, Mapping[str, Way]], repetitions: int) -> dict[tuple[str, str], float]:
+    """Return the fewest milliseconds that each way took; a slow moment of the machine hits all of them alike."""
+    best: dict[tuple[str, str], float] = {}
     for _ in range(repetitions):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1e3 * min(times)
+        for group, members in groups.items():
+            for way, prepare in members.items():
+                call = prepare()
+                start = time.perf_counter()
+                call()
+                taken = 1e3 * (time.perf_counter() - start)
+                best[group, way] = min(taken, best.get((group, way), taken))
+    return best
 
 
 def measure(clients: int, parameters: int, repetitions: int) -> list[Row]:
     """Measure every way once the data is in memory."""
-    rows = []
-    for group, calls in ways(random_updates(clients, parameters)).items():
-        times = {way: milliseconds(call, repetitions) for way, call in calls.items()}
-        own = next(iter(times.values()))
-        rows += [Row(clients, parameters, group, way, taken, taken / own) for way, taken in times.items()]
-    return rows
+    best = fastest(ways(Case(random_updates(clients, parameters))), repetitions)
+    gram = best["geometric-median", GRAM]
+    return [
+        Row(clients, parameters, group, way, taken, taken / best[group, OURS], taken / gram)
+        for (group, way), taken in best.items()
+    ]
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Return the rows as text."""
-    lines = [f"{'clients':>7} {'parameters':>10}  {'group':<17} {'way':<27} {'ms':>9} {'ratio':>7}"]
+    """Return the rows as a Markdown table."""
+    lines = ["| clients | parameters | rule | way | ms | ratio | grams |", "|--:|--:|---|---|--:|--:|--:|"]
     for row in rows:
-        lines.append(
-            f"{row.clients:>7} {row.parameters:>10}  {row.group:<17} {row.way:<27} "
-            f"{row.milliseconds:>9.1f} {row.ratio:>7.2f}"
-        )
+        numbers = f"{row.milliseconds:.1f} | {row.ratio:.2f} | {row.grams:.2f}"
+        lines.append(f"| {row.clients} | {row.parameters} | {row.group} | {row.way} | {numbers} |")
     return "\n".join(lines)
 
 
@@ -132,14 +127,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="CSV file to write")
+    parser.add_argument("--output", type=Path, help="CSV file to write; the printed table goes beside it, as .md")
     args = parser.parse_args()
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    print(f"numpy {np.__version__}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    if min(args.clients) < 3:
+        parser.error(f"argument --clients: Bulyan needs at least 3 clients, got {min(args.clients)}")
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    about = f"numpy {np.__version__}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     rows = [row for clients in args.clients for row in measure(clients, args.parameters, args.repetitions)]
-    print(table(rows))
+    print(f"{about}\n\n{table(rows)}")
     if args.output:
         write_csv(args.output, rows)
+        args.output.with_suffix(".md").write_text(f"{about}\n\n{table(rows)}\n")
 
 
 if __name__ == "__main__":
