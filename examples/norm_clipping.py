@@ -41,7 +41,7 @@ class NormClipping(FedAvg):
         for reply, update, norm in zip(replies, updates, norms, strict=True):
             scale = min(1.0, limit / norm) if norm else 1.0
             clipped = {
-                name: Array((self._start[name] + scale * part).astype(part.dtype)) for name, part in update.items()
+                name: Array(np.asarray(self._start[name] + scale * part, part.dtype)) for name, part in update.items()
             }
             reply.content["arrays"] = ArrayRecord(clipped)
         return super().aggregate_train(server_round, replies)

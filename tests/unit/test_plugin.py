@@ -59,7 +59,7 @@ def test_a_subclass_with_keywords_takes_the_arguments_of_its_base(registry: Regi
         ("power", "power = -1.0", "must be at least 0"),
         ("power", "power 3", "not inline TOML"),
         ("power", "width = 9", "width is set by the run itself"),
-        ("no_such_module:Thing", "", "cannot import no_such_module: ModuleNotFoundError"),
+        ("no_such_module:Thing", "", "there is no module 'no_such_module'"),
         ("tests.unit.test_plugin:NUMBER", "", "expected a class or a function, got 3"),
         ("tests.unit.test_plugin:Powr", "", r"has no 'Powr'; did you mean 'Power'\?"),
     ],

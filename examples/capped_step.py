@@ -1,0 +1,30 @@
+"""A server step of your own: the global model never moves further than a typical client did.
+
+A server step sees the combined update after the aggregation rule. Run from the repository root:
+
+    winnow run strategy.server-step=examples.capped_step:CappedStep strategy.server-step-args='factor = 0.5'
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from strategies.gram import Doubles, Vector
+from strategies.server_steps import ServerStep
+
+
+@dataclass(frozen=True)
+class CappedStep(ServerStep):
+    """Shorten the combined update to at most ``factor`` times the median length of the clients' updates."""
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.factor <= 0:
+            raise ValueError(f"factor = {self.factor}: must be above 0")
+
+    def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
+        """Return what is added to the global model, (P,)."""
+        limit = self.factor * float(np.sqrt(np.median(squared_norms)))
+        length = float(np.linalg.norm(update))
+        return update if length <= limit else (limit / length * update).astype(update.dtype)

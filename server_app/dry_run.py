@@ -1,0 +1,137 @@
+"""One tiny round with the parts that the user brought along, before any client starts: what they return must fit.
+
+Built-in parts have tests of their own and are not tried. Everything runs on the CPU, on eight examples.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from client_app import losses
+from client_app.local import train_locally
+from client_app.losses import IGNORE_INDEX
+from client_app.methods import FitResult, Plan
+from server_app.task_check import expect
+from strategies.aggregators import aggregate, build_rule
+from strategies.server_steps import SERVER_STEPS
+from tasks.base import ClientData, Task
+from tasks.plugin import explain, is_own
+from tasks.settings import Settings
+from tasks.shares import load_task
+
+EXAMPLES = 8
+
+
+def dry_run_errors(settings: Settings) -> list[str]:
+    """Return what the user's own parts do wrong, one line each, with the import path; all parts can be built.
+
+    Model, loss and method build on one another: after the first error of these the others are not tried.
+    """
+    task, chosen = load_task(settings.task), settings.strategy
+    errors: list[str] = []
+    if is_own(chosen.aggregator) or is_own(chosen.pre_steps):
+        label = f"aggregator {chosen.aggregator!r}" if is_own(chosen.aggregator) else "strategy.pre-steps"
+        errors += _attempt(label, try_rule, settings)
+    if is_own(chosen.server_step):
+        errors += _attempt(f"server step {chosen.server_step!r}", try_server_step, settings)
+    names = {kind: getattr(settings, kind).name for kind in ("task", "model", "loss", "method")}
+    own = {kind: f"{kind} {name!r}" for kind, name in names.items() if is_own(name)}
+    trials = [(own[kind], try_model) for kind in ("task", "model") if kind in own]
+    trials += [(own["loss"], try_loss)] if "loss" in own else []
+    trials += [(", ".join(own.values()), try_training)] if own else []
+    for label, trial in trials:
+        if found := _attempt(label, trial, task, settings):
+            return errors + found
+    return errors
+
+
+def _attempt(label: str, trial: Callable[..., None], *parts: Task | Settings) -> list[str]:
+    try:
+        trial(*parts)
+    except Exception as error:  # the parts are the user's: whatever they raise belongs in the message
+        return [f"{label}: {explain(error)}"]
+    return []
+
+
+def _first(task: Task) -> ClientData:
+    """Return the first examples as if they were a client's."""
+    ids = np.arange(min(EXAMPLES, len(task.train_examples())))
+    examples = task.train_examples().take(ids)
+    return ClientData(0, examples.features, examples.labels, ids, task.num_classes)
+
+
+def try_model(task: Task, settings: Settings) -> None:
+    """Raise ``ValueError`` unless the model returns one score per class."""
+    data = _first(task)
+    model = task.build_model(settings.model.name, settings.model.args).eval()
+    with torch.no_grad():
+        logits = model(task.prepare(data.features))
+    expect(isinstance(logits, Tensor), f"the model must return a tensor, got {type(logits).__name__}")
+    expected, got = (len(data), task.num_classes, *data.labels.shape[1:]), tuple(logits.shape)
+    expect(got == expected, f"the model must return one score per class, {expected}, got {got}")
+
+
+def try_loss(task: Task, settings: Settings) -> None:
+    """Raise ``ValueError`` unless the loss returns one finite value per label, 0 without a label, and a gradient."""
+    loss, size = settings.loss, (EXAMPLES, *task.train_examples().labels.shape[1:])
+    counts = [1] * task.num_classes
+    objective = losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
+    logits = torch.randn(size[0], task.num_classes, *size[1:], generator=torch.Generator().manual_seed(0))
+    target = (torch.arange(EXAMPLES) % task.num_classes).view(-1, *[1] * (len(size) - 1)).repeat(1, *size[1:])
+    target[-1] = IGNORE_INDEX
+    value = objective.loss(logits.requires_grad_(), target)
+    expect(isinstance(value, Tensor), f"the loss must return a tensor, got {type(value).__name__}")
+    hint = ": do not reduce it, the trainer takes the mean" if value.dim() == 0 else ""
+    expect(value.shape == size, f"expected one value per label, {tuple(size)}, got {tuple(value.shape)}{hint}")
+    expect(bool(value.isfinite().all()), "the loss of ordinary logits is not finite")
+    expect(not value[-1].any(), f"an element with the label {IGNORE_INDEX} (no label) must have the loss 0")
+    expect(value.requires_grad, "the loss has no gradient: compute it from the logits, without detach() or numpy()")
+
+
+def try_training(task: Task, settings: Settings) -> None:
+    """Raise ``ValueError`` unless two rounds of one client return results that can be sent and kept."""
+    quick = replace(settings, train=replace(settings.train, epochs=1, batch_size=EXAMPLES // 2, precision="float32"))
+    model = task.build_model(settings.model.name, settings.model.args)
+    before, state = _layout(model), None
+    for server_round in (1, 2):
+        plan = Plan(server_round, settings.train.learning_rate, (settings.seed, 0, server_round))
+        result = train_locally(model, _first(task), quick, plan, state, torch.device("cpu"))
+        _check_result(result)
+        state = result.state
+    expect(_layout(model) == before, "the method must train the model in place: its weights now have other shapes")
+
+
+def _layout(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _check_result(result: Any) -> None:
+    expect(isinstance(result, FitResult), f"fit must return a FitResult, got {type(result).__name__}")
+    for name, value in result.metrics.items():
+        plain = isinstance(value, int | float) and np.isfinite(value)
+        expect(plain, f"the metric {name!r} must be a finite number, got {value!r}")
+    for name, value in result.state.items():
+        kind = type(value).__name__
+        expect(isinstance(value, np.ndarray), f"the state {name!r} must be a NumPy array, got {kind}")
+
+
+def try_rule(settings: Settings) -> None:
+    """Raise ``ValueError`` unless the rule combines as many updates as there are in a round."""
+    chosen, federation = settings.strategy, settings.federation
+    rule = build_rule(chosen.aggregator, chosen.aggregator_args, chosen.pre_steps)
+    clients = max(1, round(federation.fraction_train * federation.num_clients))
+    updates = np.random.default_rng(0).standard_normal((clients, 7)).astype(np.float32)
+    aggregate(rule, list(updates), np.ones(clients))
+
+
+def try_server_step(settings: Settings) -> None:
+    """Raise ``ValueError`` unless the server step returns a finite update of the same shape."""
+    step = SERVER_STEPS.build(settings.strategy.server_step, settings.strategy.server_step_args)
+    update = np.linspace(-1, 1, 7, dtype=np.float32)
+    value = np.asarray(step.apply(update, np.ones(3), None, True))
+    expect(value.shape == update.shape, f"apply must return an array of shape {update.shape}, got {value.shape}")
+    expect(bool(np.isfinite(value).all()), "apply returned values that are not finite")

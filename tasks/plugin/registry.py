@@ -1,0 +1,121 @@
+"""The choices of one kind: built-ins by short name, anything else by import path."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from tasks.plugin.arguments import bind, parse_args
+from tasks.plugin.errors import PluginError, did_you_mean, explain
+from tasks.plugin.importing import load_object, looks_like_path
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One built-in choice: its short name, the factory, one line about it and its paper."""
+
+    name: str
+    factory: Callable[..., T]
+    summary: str
+    paper: str = ""
+
+
+class Registry(Generic[T]):
+    """The choices of one kind (loss, aggregator, ...): built-ins by name, anything else by import path.
+
+    Parameters
+    ----------
+    kind
+        What the choices are, in one or two words, for messages.
+    base
+        What every choice must be an instance of; None leaves that to the caller.
+    others
+        Further types that the caller can turn into a ``base``.
+    """
+
+    def __init__(self, kind: str, base: type[T] | None = None, *others: type) -> None:
+        self.kind = kind
+        self._bases = (base, *others) if base else others
+        self._entries: dict[str, Entry[T]] = {}
+
+    def register(self, name: str, paper: str = "") -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Register a factory under ``name``; its docstring's first line becomes the summary."""
+
+        def add(factory: Callable[..., T]) -> Callable[..., T]:
+            assert name not in self._entries, f"{self.kind} {name} is registered twice"
+            summary = (inspect.getdoc(factory) or "").split("\n")[0].rstrip(".")
+            self._entries[name] = Entry(name, factory, summary, paper)
+            return factory
+
+        return add
+
+    def entries(self) -> list[Entry[T]]:
+        """Return all built-ins, sorted by name."""
+        return [self._entries[name] for name in sorted(self._entries)]
+
+    def find(self, name: str) -> Callable[..., T]:
+        """Return the factory behind a short name or a ``package.module:Name`` path.
+
+        Raises
+        ------
+        PluginError
+            If the name is unknown, the path cannot be imported, or what it names cannot build such a choice.
+        """
+        if name in self._entries:
+            return self._entries[name].factory
+        if not looks_like_path(name):
+            raise PluginError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}")
+        try:
+            found = load_object(name)
+            self._check_factory(found)
+        except PluginError as error:
+            raise PluginError(f"{self.kind} {name!r}: {error}") from error
+        return cast(Callable[..., T], found)
+
+    def build(self, name: str, args: str | Mapping[str, Any] = "", **context: Any) -> T:
+        """Build a choice from its arguments, plus those ``context`` values that its signature asks for.
+
+        Raises
+        ------
+        PluginError
+            If an argument is missing, unknown or refused by the factory, or what it builds is something else.
+        """
+        factory = self.find(name)
+        try:
+            given = parse_args(args) if isinstance(args, str) else args
+            built = factory(**bind(factory, given, context))
+        except Exception as error:  # the factory may be the user's: whatever it raises belongs in the message
+            raise PluginError(f"{self.kind} {name!r}: {explain(error)}") from error
+        if self._bases and not isinstance(built, self._bases):
+            raise PluginError(f"{self.kind} {name!r}: expected {self._wanted()}, got {_article(type(built).__name__)}")
+        return built
+
+    def _check_factory(self, found: object) -> None:
+        """Raise ``PluginError`` unless ``found`` can be called to build a choice."""
+        if not callable(found) or (self._bases and isinstance(found, self._bases)):
+            raise PluginError(f"expected a class or a function, got {found!r}")
+        if not inspect.isclass(found):
+            return
+        if self._bases and not issubclass(found, self._bases):
+            wanted = " or ".join(f"{base.__module__}.{base.__name__}" for base in self._bases)
+            raise PluginError(f"expected a subclass of {wanted}, got the class {found.__name__}")
+        if missing := sorted(getattr(found, "__abstractmethods__", ())):
+            raise PluginError(f"the class {found.__name__} lacks {', '.join(_stub(found, name) for name in missing)}")
+
+    def _wanted(self) -> str:
+        return " or ".join(_article(base.__name__) for base in self._bases)
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
+def _stub(found: type, name: str) -> str:
+    """Return a method that is to be written as it is called: ``fit(model, kit, plan, state)``."""
+    method = inspect.getattr_static(found, name)
+    if not inspect.isfunction(method):
+        return name
+    names = [p.name for p in inspect.signature(method).parameters.values() if p.name != "self"]
+    return f"{name}({', '.join(names)})"

@@ -1,0 +1,29 @@
+"""A plug-in that Flower would leave out of the bundle is refused before anything starts."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server_app.command.travel import left_behind
+from tasks.settings import MethodSettings, Settings
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [("mine/methods.py", ""), ("tests/methods.py", "tests/**"), ("test_methods.py", "test_*.py"), ("../far.py", "")],
+)
+def test_a_file_that_is_not_sent_is_named_with_the_rule(
+    path: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = tmp_path / "app"
+    file = (app / path).resolve()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    app.mkdir(exist_ok=True)
+    (app / "pyproject.toml").write_text('[tool.flwr.app]\nfab-exclude = ["tests/**"]')
+    monkeypatch.setitem(sys.modules, "a_plug_in", type(sys)("a_plug_in"))
+    sys.modules["a_plug_in"].__file__ = str(file)
+    run = replace(Settings(), method=MethodSettings(name="a_plug_in:Method"))
+    message = f"a_plug_in:Method: {path} is not sent with the app (excluded by {pattern!r}); move or rename it"
+    assert left_behind(app, [run, run]) == ([message] if pattern else [])
