@@ -1,0 +1,107 @@
+"""Differential privacy of a run: which settings keep the guarantee, and what has been spent.
+
+The privacy unit is a client with all of its data. Sampling clients adds nothing to the guarantee here: who is asked
+follows from the seed, which is no secret.
+"""
+
+import math
+
+from flwr.serverapp import (
+    GaussianPrivacyEvent,
+    NeighboringRelation,
+    PrivacyConfig,
+    RdpAccountant,
+    SamplingMethod,
+)
+from torch import nn
+
+from tasks.settings import PrivacySettings, Settings
+
+INSTALL = "pip install 'flwr[dp]'"
+
+
+def is_central(privacy: PrivacySettings) -> bool:
+    """Tell whether the server adds the noise."""
+    return privacy.mode not in ("none", "local")
+
+
+def privacy_problems(settings: Settings) -> list[str]:
+    """Return the settings under which the noise of central privacy would not fit what it is added to."""
+    privacy, strategy = settings.privacy, settings.strategy
+    if not is_central(privacy):
+        return []
+    mode = f"privacy.mode = {privacy.mode!r}"
+    mean = f"{mode}: the noise is made for a mean of equal weights, so set"
+    problems = {
+        f"{mean} strategy.name = 'robust'": strategy.name != "robust",
+        f"{mean} strategy.aggregator = 'mean'": strategy.aggregator != "mean",
+        f"{mean} strategy.weighting = 'uniform'": strategy.weighting != "uniform",
+        f"{mean} strategy.pre-steps = ''": bool(strategy.pre_steps.strip()),
+        f"{mode}: Flower adds the noise after the server step, which it does not fit any more, so set "
+        "strategy.server-step = 'none'": strategy.server_step != "none",
+        f"{mode}: a resumed run must know every model that was released, so set run.checkpoint-every = 1": (
+            settings.run.checkpoint_every != 1
+        ),
+    }
+    return [problem for problem, applies in problems.items() if applies]
+
+
+def privacy_remarks(settings: Settings) -> list[str]:
+    """Return what is odd but allowed."""
+    privacy = settings.privacy
+    if is_central(privacy) and privacy.noise_multiplier == 0:
+        return ["privacy.noise-multiplier = 0: updates are clipped, but nothing is private"]
+    if privacy.mode == "local" and privacy.epsilon > 1:
+        return [
+            f"privacy.epsilon = {privacy.epsilon:g}: Flower's formula for the noise holds up to 1; "
+            "the accounted epsilon is the one that counts"
+        ]
+    return []
+
+
+def accept_model(settings: Settings, model: nn.Module) -> None:
+    """Refuse a model of which Flower's clipping and noise would miss a part.
+
+    Raises
+    ------
+    ValueError
+        If the model's state has anything but floating-point parameters of at least one dimension.
+    """
+    parameters = dict(model.named_parameters())
+    missed = [
+        name
+        for name, tensor in model.state_dict().items()
+        if name not in parameters or not tensor.is_floating_point() or not tensor.ndim
+    ]
+    if settings.privacy.mode != "none" and missed:
+        shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
+        raise ValueError(
+            f"privacy.mode = {settings.privacy.mode!r}: clipping and noise cover parameters only, and would miss "
+            f"{shown}; use a model without running statistics (a ResNet: model.args = 'norm = \"group\"')"
+        )
+
+
+def noise_multiplier(privacy: PrivacySettings) -> float:
+    """Return the noise in sensitivities; local: sqrt(2 ln(1.25 / delta)) / epsilon (Dwork and Roth, 2014)."""
+    if privacy.mode == "local":
+        return math.sqrt(2 * math.log(1.25 / privacy.delta)) / privacy.epsilon
+    return privacy.noise_multiplier
+
+
+def spent_epsilon(privacy: PrivacySettings, releases: int) -> float | None:
+    """Return the epsilon at ``privacy.delta`` after so many releases; None without noise.
+
+    By Flower's accountant: Gaussian mechanisms composed by their Renyi divergences (Mironov, CSF 2017).
+
+    Raises
+    ------
+    ImportError
+        If the accountant is not installed.
+    """
+    config = PrivacyConfig(privacy.delta, 1, NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION)
+    accountant, noise = RdpAccountant(config), noise_multiplier(privacy)
+    if not noise:
+        return None
+    if releases:
+        accountant.compose(GaussianPrivacyEvent(noise, 1, 1), releases)
+    return accountant.get_privacy_spent().epsilon
