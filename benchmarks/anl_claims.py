@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from benchmarks.anl_runs import LOSSES, Case, Outcome, append_run, read_runs, table, title
+from client_app.goals import GivenLabels
 from client_app.losses import build
 from client_app.trainer import LocalData, Trainer, learning_rate, make_optimizer, pick_device
 from tasks.base import Labels
@@ -134,13 +135,13 @@ def train(model: nn.Module, case: Case, task: Cifar10, data: LocalData, device: 
     options = case.options()
     trainer = Trainer(task, options, device)
     optimizer = make_optimizer(model, options, case.learning_rate)
-    objective = build(case.loss, task.num_classes, preset="cifar-10")
+    goal = GivenLabels(build(case.loss, task.num_classes, preset="cifar-10"), {})
     for epoch in range(1, case.epochs + 1):
         model.train()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(options, epoch, case.epochs)
-        for batch, features in trainer.batches(model, data, torch_seed(case.seed, "train", 0, epoch)):
-            trainer.step(model, optimizer, objective, features, data.labels[batch], {})
+        for batch in trainer.batches(model, data, torch_seed(case.seed, "train", 0, epoch)):
+            trainer.step(model, optimizer, goal, batch)
         yield epoch
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from client_app.goals import Batch, GivenLabels
 from client_app.losses import L1, Objective, build
 from client_app.trainer import Trainer, make_optimizer, pick_device
 from tasks.base import Task
@@ -83,13 +84,15 @@ def step_ways(task: Task, model: nn.Module, batch_size: int, device: torch.devic
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(17, (batch_size, *task.input_shape), generator=generator).to(device, torch.uint8)
     labels = torch.randint(task.num_classes, (batch_size,), generator=generator).to(device)
+    batch = Batch(torch.arange(batch_size, device=device), images, labels)
     anchor = {name: 1.01 * parameter.detach() for name, parameter in model.named_parameters()}
     options = TrainSettings(learning_rate=1e-12)
     trainer = Trainer(task, options, device)
     optimizer = make_optimizer(model, options, options.learning_rate)
 
     def step(objective: Objective) -> Call:
-        return lambda: trainer.step(model, optimizer, objective, images, labels, anchor)
+        goal = GivenLabels(objective, anchor)
+        return lambda: trainer.step(model, optimizer, goal, batch)
 
     return {loss: step(build(loss, task.num_classes)) for loss in LOSSES}
 

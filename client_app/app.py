@@ -2,31 +2,37 @@
 
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.logger import log
 from torch import nn
 
-from client_app import losses
-from client_app.methods import METHODS, Kit, Plan
+from client_app.attacks import NO_ATTACK, play_client
+from client_app.audit import audit_client
+from client_app.audit_files import write_audit
+from client_app.local import answer_locally
+from client_app.methods import Plan
+from client_app.packing import named_arrays
+from client_app.privacy import private
+from client_app.profile import class_losses
+from client_app.simulation import is_simulated
 from client_app.state import ContextStore, FolderStore, StateStore
-from client_app.trainer import Trainer, learning_rate, pick_device, to_device
-from tasks import wire
+from client_app.trainer import learning_rate, pick_device
 from tasks.base import Examples
 from tasks.config import parse
-from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.envelope import RECORD, Envelope
 from tasks.measure import evaluate
-from tasks.seeds import seed_everything
 from tasks.settings import ModelSettings, Settings, TaskSettings
 from tasks.shares import Share, client_share, load_task
 
-app = ClientApp()
+app = ClientApp(mods=[named_arrays])
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Session:
         """Read a message."""
         envelope = Envelope.of(message.content.config_records[RECORD])
         settings = parse({**context.run_config, **envelope.changes()})
+        refuse_attack(settings)
         envelope = replace(envelope, client=own_id(context, envelope, settings.federation.num_clients))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(
@@ -56,34 +63,45 @@ class Session:
             pick_device(settings.train.device),
         )
 
+    def plan(self) -> Plan:
+        """Return what the server asks of this client in this round."""
+        settings, envelope = self.settings, self.envelope
+        return Plan(
+            envelope.server_round,
+            learning_rate(settings.train, envelope.server_round, envelope.num_rounds),
+            (settings.seed, envelope.client, envelope.server_round),
+            envelope.role,
+            dict(self.message.content.config_records.get("config", {})),
+        )
+
     def model(self) -> nn.Module:
         """Return this process's model with the received weights loaded."""
         model = cached_model(self.settings.task, self.settings.model).to(self.device)
-        arrays = wire.unpack(
-            next(iter(self.message.content.array_records.values()))[ARRAYS].numpy(), self.envelope.layout
-        )
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        received = next(iter(self.message.content.array_records.values()))
+        model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in received.items()})
         return model
 
     def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
         """Return the reply: metrics with the example count, and the model's weights where they were trained."""
         content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.share.data), **metrics})})
         if model is not None:
-            flat, header = wire.pack({name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()})
-            content["arrays"] = ArrayRecord({ARRAYS: Array(flat)})
-            content[RECORD] = ConfigRecord({"layout": header})
+            trained = {name: Array(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
+            content["arrays"] = ArrayRecord(trained)
         return Message(content, reply_to=self.message)
 
-    def store(self) -> StateStore:
-        """Return where this client's state is kept: the node's own folder, the run directory, or the context."""
+    def folder(self) -> Path | None:
+        """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""
         own, client = self.context.node_config.get("state-dir"), str(self.envelope.client)
         if own:
-            folder = Path(str(own)) / run_key(self.envelope.run_name) / client
-        elif self.envelope.run_dir and is_simulated():
-            folder = Path(self.envelope.run_dir) / "clients" / client
-        else:
-            return ContextStore(self.context)
-        return FolderStore(folder, self.envelope.checkpoint_round)
+            return Path(str(own)) / run_key(self.envelope.run_name) / client
+        if self.envelope.run_dir and is_simulated():
+            return Path(self.envelope.run_dir) / "clients" / client
+        return None
+
+    def store(self) -> StateStore:
+        """Return where this client's state is kept: its own folder if it has one, else the context."""
+        folder = self.folder()
+        return FolderStore(folder, self.envelope.checkpoint_round) if folder else ContextStore(self.context)
 
 
 @app.query("identity")
@@ -97,39 +115,61 @@ def identity(message: Message, context: Context) -> Message:
     return session.reply(facts)
 
 
-@app.train()
+@app.train(mods=[private])
 def train(message: Message, context: Context) -> Message:
     """Train the received model for one round."""
     session = Session.open(message, context)
-    settings, envelope, data = session.settings, session.envelope, session.share.data
-    seed_everything(settings.seed, "client", envelope.client, envelope.server_round)  # dropout, and what plug-ins draw
-    model = session.model()
-    method = METHODS.build(settings.method.name, settings.method.args)
-    objective = losses.build(
-        settings.loss.name,
-        data.num_classes,
-        settings.loss.args,
-        preset=settings.loss.preset,
-        class_counts=torch.from_numpy(data.class_counts()),
-    )
-    trainer = Trainer(load_task(settings.task), settings.train, session.device)
-    plan = Plan(
-        envelope.server_round,
-        learning_rate(settings.train, envelope.server_round, envelope.num_rounds),
-        (settings.seed, envelope.client, envelope.server_round),
-        envelope.role,
-        dict(message.content.config_records.get("config", {})),
-    )
-    store = session.store()
+    plan, model, store = session.plan(), session.model(), session.store()
     state = store.load(plan.server_round)
-    result = method.fit(
-        model,
-        Kit(trainer, objective, to_device(data, session.device)),
-        plan,
-        method.init_state(data) if state is None else state,
-    )
+    result = play_client(model, session.share.data, session.settings, plan, state, session.device)
     store.save(plan.server_round, result.state)
     return session.reply(result.metrics, model)
+
+
+@app.query("profile")
+def profile(message: Message, context: Context) -> Message:
+    """Say how large the received model's mean loss is on each class of this client's examples."""
+    session = Session.open(message, context)
+    task, batch_size = load_task(session.settings.task), session.settings.evaluate.batch_size
+    losses, counts = class_losses(session.model(), task, session.share.data, batch_size, session.device)
+    return session.reply({"class-losses": losses.tolist(), "class-counts": counts.tolist()})
+
+
+@app.query("method")
+def ask_method(message: Message, context: Context) -> Message:
+    """Let the client method answer a question of the strategy; it comes before the training of its round."""
+    session = Session.open(message, context)
+    plan, store = session.plan(), session.store()
+    state = store.load(plan.server_round)
+    result = answer_locally(session.model(), session.share.data, session.settings, plan, state, session.device)
+    store.save(plan.server_round - 1, result.state)
+    return session.reply(result.metrics)
+
+
+@app.query("audit")
+def audit(message: Message, context: Context) -> Message:
+    """Write this client's label audit into its own folder; the answer says nothing about its labels."""
+    session = Session.open(message, context)
+    settings, played, folder = session.settings, session.envelope.server_round, session.folder()
+    if folder is None:
+        log(
+            WARNING,
+            "No label audit: this node has no folder of its own. Start it with --node-config 'state-dir=/a/folder' to "
+            "get one after the next run.",
+        )
+        return session.reply({})
+    state = session.store().load(played + 1)
+    found = audit_client(session.model(), session.share.data, settings, state, session.device)
+    facts = {
+        "run": session.envelope.run_name,
+        "client": session.envelope.client,
+        "round": played,
+        "method": settings.method.name,
+    }
+    path = write_audit(folder, found, load_task(settings.task).class_names, settings.audit.format, facts)
+    if not is_simulated():  # there the server says it once for all clients
+        log(INFO, "Label audit: %s", path)
+    return session.reply({})
 
 
 @app.evaluate()
@@ -170,12 +210,21 @@ def run_key(name: str) -> str:
     return name
 
 
+def refuse_attack(settings: Settings) -> None:
+    """Refuse to be hostile on a real node: attacks are for experiments, in a simulation.
+
+    Raises
+    ------
+    ValueError
+        If an attack is configured and this client is not simulated.
+    """
+    if settings.attack.name != NO_ATTACK and not is_simulated():
+        raise ValueError(
+            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and this is a real node; "
+            "remove attack.* from the run configuration"
+        )
+
+
 def thread_share() -> int:
     """Return how many threads a client may use: Ray's share of the machine in a simulation, else all cores."""
     return int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
-
-
-def is_simulated() -> bool:
-    """Tell whether this process is a Ray worker, so that it shares the server's file system."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())

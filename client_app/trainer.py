@@ -3,14 +3,19 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from client_app.goals import Batch, GivenLabels, Goal
 from client_app.losses import Anchor, Objective
 from tasks.base import ClientData, Task
+from tasks.measure import predict
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
+
+PREDICTION_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -93,30 +98,43 @@ class Trainer:
         rate: float,
         stream: tuple[int, ...],
     ) -> Trained:
-        """Train ``model`` in place for the configured epochs at learning rate ``rate``.
+        """Train ``model`` in place on the given labels, for the configured epochs at learning rate ``rate``.
 
         ``anchor`` holds the received global parameters by name; ``stream`` is (seed, client, round).
         """
+        return self.run(model, data, GivenLabels(objective, anchor), rate, stream)
+
+    def run(self, model: nn.Module, data: LocalData, goal: Goal, rate: float, stream: tuple[int, ...]) -> Trained:
+        """Train ``model`` in place towards any goal; see :meth:`fit`."""
         model.to(self.device).train()
         seed, *names = stream
         optimizer = make_optimizer(model, self.options, rate)
         total = torch.zeros((), device=self.device)
         seen = steps = 0
-        for batch, features in self.batches(model, data, torch_seed(seed, "train", *names)):
-            loss = self.step(model, optimizer, objective, features, data.labels[batch], anchor)
-            total += loss.detach() * len(batch)
-            seen, steps = seen + len(batch), steps + 1
+        for epoch in self.epochs(model, data, torch_seed(seed, "train", *names)):
+            for batch in epoch:
+                loss = self.step(model, optimizer, goal, batch)
+                total += loss.detach() * len(batch)
+                seen, steps = seen + len(batch), steps + 1
+            goal.end_epoch()
         return Trained(total.item() / max(seen, 1), steps)
 
-    def batches(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (indices, augmented raw features) of every batch of every epoch, reshuffled each epoch."""
+    def batches(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[Batch]:
+        """Yield every batch of every epoch, augmented."""
+        return chain.from_iterable(self.epochs(model, data, seed))
+
+    def epochs(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[Iterator[Batch]]:
+        """Yield the augmented batches of each epoch, reshuffled each time; exhaust one epoch before the next."""
         order = torch.Generator().manual_seed(seed)
         changes = torch.Generator(self.device).manual_seed(seed ^ 1)  # another stream than the order's
         for _ in range(self.options.epochs):
             shuffled = torch.randperm(len(data), generator=order).to(self.device)
-            for batch in self._split(shuffled, has_batch_norm(model)):
-                features = data.features[batch]
-                yield batch, self.task.augment(features, changes) if self.options.augment else features
+            yield (self._batch(data, part, changes) for part in self._split(shuffled, has_batch_norm(model)))
+
+    def _batch(self, data: LocalData, indices: Tensor, changes: torch.Generator) -> Batch:
+        features = data.features[indices]
+        shown = self.task.augment(features, changes) if self.options.augment else features
+        return Batch(indices, shown, data.labels[indices])
 
     def _split(self, shuffled: Tensor, batch_norm: bool) -> list[Tensor]:
         size = self.options.batch_size
@@ -126,28 +144,25 @@ class Trainer:
             parts.pop()  # BatchNorm cannot normalise a single example
         return parts
 
-    def step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        objective: Objective,
-        features: Tensor,
-        labels: Tensor,
-        anchor: Anchor,
-    ) -> Tensor:
-        """Take one optimizer step and return the objective before it."""
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, goal: Goal, batch: Batch) -> Tensor:
+        """Take one optimizer step and return the loss before it."""
         optimizer.zero_grad(set_to_none=True)
-        inputs = self.task.prepare(features)
-        if objective.needs_inputs:
+        inputs = goal.shown(batch, self.task.prepare(batch.features))
+        if goal.needs_inputs:
             inputs.requires_grad_()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             logits = model(inputs)
-        value = objective(logits.float(), labels, model, anchor, inputs=inputs)
+        value = goal.loss(model, batch, inputs, logits.float())
         value.backward()  # type: ignore[no-untyped-call]
         if self.options.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), self.options.clip_norm)
         optimizer.step()
         return value
+
+    def probabilities(self, model: nn.Module, data: LocalData) -> Tensor:
+        """Return the class probabilities (n, K) of a client's examples: evaluation mode, no augmentation, float32."""
+        logits = predict(model, self.task, data.features, PREDICTION_BATCH, self.device)
+        return torch.softmax(logits, dim=1).to(self.device)
 
 
 def has_batch_norm(model: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from server_app.run_directory import replace_file
+from strategies.server_steps.base import ServerStep
 from tasks.wire import Arrays
 
 PREFIX = "strategy:"
@@ -71,10 +72,11 @@ class Checkpoint:
             raise CheckpointError("the checkpoint holds another model than the configuration asks for")
 
 
-def strategy_state(strategy: Strategy) -> tuple[Arrays, dict[str, Any]]:
+def strategy_state(strategy: Strategy | ServerStep) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays and plain values that a strategy keeps between rounds, such as FedAdam's moments.
 
-    Arrays are found in the strategy's attributes as arrays, lists or dictionaries of arrays, or ArrayRecords.
+    Arrays are found in the strategy's attributes as arrays, lists or dictionaries of arrays, or ArrayRecords; and in
+    those of its server step.
     """
     arrays: Arrays = {}
     shapes: dict[str, Any] = {}
@@ -91,16 +93,25 @@ def strategy_state(strategy: Strategy) -> tuple[Arrays, dict[str, Any]]:
         elif isinstance(value, np.ndarray):
             shapes[name] = {"kind": "array", "keys": [""]}
             arrays[f"{name}/"] = value
+        elif isinstance(value, ServerStep):
+            inner, inner_shapes = strategy_state(value)
+            shapes[name] = {"kind": "step", "shapes": inner_shapes}
+            arrays.update({f"{name}/{key}": array for key, array in inner.items()})
         elif isinstance(value, int | float | str):
             shapes[name] = {"kind": "plain", "value": value}
     return arrays, shapes
 
 
-def restore_strategy(strategy: Strategy, arrays: Arrays, shapes: dict[str, Any]) -> None:
+def restore_strategy(strategy: Strategy | ServerStep, arrays: Arrays, shapes: dict[str, Any]) -> None:
     """Put back what :func:`strategy_state` returned."""
     for name, shape in shapes.items():
         if shape["kind"] == "plain":
             setattr(strategy, name, shape["value"])
+            continue
+        if shape["kind"] == "step":
+            prefix = f"{name}/"
+            own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+            restore_strategy(getattr(strategy, name), own, shape["shapes"])
             continue
         values = {key: arrays[f"{name}/{key}"] for key in shape["keys"]}
         kinds: dict[str, Callable[[Arrays], Any]] = {

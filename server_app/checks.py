@@ -4,15 +4,24 @@ import warnings
 from collections.abc import Callable, Mapping
 
 from client_app import losses
-from client_app.methods import METHODS
+from client_app.attacks import NO_ATTACK, attackers, check_attack, configured_attack
+from client_app.audit_files import format_problem
+from client_app.methods import METHODS, ClientMethod
 from client_app.trainer import pick_device
 from server_app.callbacks.tracking import tracker_problem
+from server_app.dry_run import dry_run_errors
+from server_app.privacy import accept_model, privacy_problems, privacy_remarks
 from server_app.resume import resume_problems
 from server_app.strategy import build_strategy
+from server_app.task_check import check_data, check_declarations
+from strategies.fedcorr import FedCorr
+from strategies.noise_partition import NoisePartition
+from strategies.robust import RobustStrategy
 from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
 from tasks.noise import NoiseWarning, obeys_law
 from tasks.partition import PARTITIONS
-from tasks.settings import Settings
+from tasks.plugin import explain
+from tasks.settings import FederationSettings, Settings
 from tasks.shares import client_share, divide, federated_noise, load_task
 
 
@@ -28,17 +37,42 @@ def check(flat: Mapping[str, Value]) -> Settings:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # said once, by remarks()
         errors += _plugin_errors(settings)
-    training = max(1, round(settings.federation.fraction_train * settings.federation.num_clients))
+    training = sampled(settings.federation)
     if settings.federation.min_replies > training:
         errors.append(
             f"federation.min-replies = {settings.federation.min_replies}: at most the number of clients "
             f"that train in a round, {training}"
         )
-    errors += [problem for problem in [tracker_problem(settings.run.tracker)] if problem]
-    errors += resume_problems(settings)
+    missing = (tracker_problem(settings.run.tracker), format_problem(settings.audit.format))
+    errors += [problem for problem in missing if problem]
+    errors += privacy_problems(settings) + resume_problems(settings)
     if errors:
         raise ConfigError(list(dict.fromkeys(errors)))
     return settings
+
+
+def sampled(federation: FederationSettings) -> int:
+    """Return how many clients train in a round."""
+    return max(1, round(federation.fraction_train * federation.num_clients))
+
+
+def _too_few_clients(settings: Settings) -> str:
+    """Return why the rule cannot withstand what it should among the clients of a round, or an empty string."""
+    strategy = build_strategy(settings)
+    if not isinstance(strategy, RobustStrategy):  # it takes no rule, or only the mean
+        return ""
+    return strategy.aggregator.problem(sampled(settings.federation), "this run samples {}")
+
+
+def _no_answers(settings: Settings) -> list[str]:
+    """Return that the strategy asks questions and the client method answers none, if so."""
+    method = METHODS.build(settings.method.name, settings.method.args)
+    silent = type(method).answer is ClientMethod.answer
+    if not silent or not isinstance(build_strategy(settings), FedCorr):
+        return []
+    return [
+        f"strategy fedcorr asks what the method {settings.method.name} does not answer: set method.name = 'fedcorr'"
+    ]
 
 
 def remarks(checked: Mapping[str, Settings]) -> list[str]:
@@ -46,7 +80,13 @@ def remarks(checked: Mapping[str, Settings]) -> list[str]:
     lines = [
         f"arm {name!r}: {line}" if name else line
         for name, settings in checked.items()
-        for line in without_effect(settings) + _idle_law(settings)
+        for line in [
+            *without_effect(settings),
+            *_idle_law(settings),
+            *privacy_remarks(settings),
+            *_odd_attack(settings),
+            *_idle_roles(settings),
+        ]
     ]
     noises = dict.fromkeys(federated_noise(settings) for settings in checked.values())
     return lines + [line for noise in noises for line in noise.remarks()]
@@ -58,6 +98,28 @@ def _idle_law(settings: Settings) -> list[str]:
     if noise.name == "none" or obeys_law(noise.name) or not changed:
         return []
     return [f"noise.law has no effect: {noise.name} noise has a rate of its own"]
+
+
+def _idle_roles(settings: Settings) -> list[str]:
+    strategy = build_strategy(settings)
+    if not isinstance(strategy, NoisePartition | FedCorr):
+        return []
+    lines = strategy.remarks(settings.num_server_rounds, settings.federation.num_clients)
+    if settings.privacy.mode != "none":
+        told = "loss profiles" if isinstance(strategy, NoisePartition) else "scores and noise levels"
+        lines.append(f"privacy.mode = {settings.privacy.mode!r}: {told} are sent without noise")
+    return lines
+
+
+def _odd_attack(settings: Settings) -> list[str]:
+    attack, clients = settings.attack, settings.federation.num_clients
+    if attack.name == NO_ATTACK:
+        return []
+    lines = [f"attack.share = {attack.share}: all {clients} clients are hostile"] * (
+        len(attackers(settings)) == clients
+    )
+    late = attack.start_round > settings.num_server_rounds
+    return lines + [f"attack.start-round = {attack.start_round}: the run ends before the attack begins"] * late
 
 
 def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:
@@ -106,26 +168,31 @@ def _plugin_errors(settings: Settings) -> list[str]:
         try:
             build()
         except Exception as error:  # a plug-in may raise anything; it must not hide the other errors
-            own = isinstance(error, ValueError)
-            errors.append(f"{part}: {error}" if own else f"{part}: {type(error).__name__}: {error}")
+            errors.append(f"{part}: {explain(error)}")
             return False
         return True
 
     clients = settings.federation.num_clients
     attempt("train.device", lambda: pick_device(settings.train.device))
-    attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
-    attempt("strategy", lambda: build_strategy(settings))
+    method = attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
+    if attempt("strategy", lambda: build_strategy(settings)):
+        errors += [f"strategy: {problem}" for problem in [_too_few_clients(settings)] if problem]
+        errors += _no_answers(settings) if method else []
+    attack = attempt("attack", lambda: configured_attack(settings.attack))
     part, choice = f"partition{_stale_args(settings)}", settings.partition
     partition = attempt(part, lambda: PARTITIONS.build(choice.name, choice.args))
-    if attempt("task", lambda: load_task(settings.task)):
+    if attempt("task", lambda: check_declarations(settings.task)):
         task = load_task(settings.task)
+        if attack:
+            attempt("attack", lambda: check_attack(settings))
         loss, counts = settings.loss, [1] * task.num_classes
-        attempt("model", lambda: task.build_model(settings.model.name, settings.model.args))
+        attempt("model", lambda: accept_model(settings, task.build_model(settings.model.name, settings.model.args)))
         attempt("loss", lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts))
         noise = federated_noise(settings)
-        if attempt("noise.law", noise.rates):
+        if lawful := attempt("noise.law", noise.rates):
             attempt("noise", lambda: [noise.of(client) for client in range(clients)])
-        ready = attempt("task", task.check) and partition
-        if ready and attempt("partition", lambda: divide(settings.task, settings.partition, clients, settings.seed)):
+        ready = attempt("task", task.check) and attempt("task", lambda: check_data(settings.task)) and partition
+        divided = ready and attempt("partition", lambda: divide(settings.task, choice, clients, settings.seed))
+        if divided and lawful:
             attempt("noise", lambda: client_share(settings, 0))
-    return errors
+    return errors or dry_run_errors(settings)

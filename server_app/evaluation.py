@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from client_app.attacks import configured_attack, facts
 from client_app.trainer import pick_device
-from tasks.base import Task
-from tasks.measure import evaluate
+from tasks.base import Examples, Task
+from tasks.measure import evaluate, predict
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.shares import load_task
@@ -21,6 +22,8 @@ class CentralEvaluation:
         self.device = pick_device(settings.train.device)
         seed_everything(settings.seed, "init")
         self.model: nn.Module = self.task.build_model(settings.model.name, settings.model.args)
+        attack = configured_attack(settings.attack)
+        self._wanted = attack.probe(self.task.test_examples(), facts(settings)) if attack else None
 
     def initial_arrays(self) -> Arrays:
         """Return the weights and buffers before the first round; they follow from the seed alone."""
@@ -31,10 +34,16 @@ class CentralEvaluation:
         return tuple(self.model.state_dict().keys() - dict(self.model.named_parameters()).keys())
 
     def measure(self, arrays: Arrays) -> dict[str, float]:
-        """Return loss and task measures of a model on the clean test data."""
+        """Return loss and task measures of a model on the clean test data, and what a backdoor achieves."""
         self.model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
         batch_size = self._settings.evaluate.batch_size
-        return evaluate(self.model, self.task, self.task.test_examples(), batch_size, self.device)
+        measures = evaluate(self.model, self.task, self.task.test_examples(), batch_size, self.device)
+        return measures if self._wanted is None else {**measures, "backdoor_success": self._success(self._wanted)}
+
+    def _success(self, wanted: Examples) -> float:
+        """Return the share of the attackers' test examples that the model takes for what they want."""
+        logits = predict(self.model, self.task, wanted.features, self._settings.evaluate.batch_size, self.device)
+        return (logits.argmax(1) == torch.from_numpy(wanted.labels)).double().mean().item()
 
     def due(self, server_round: int) -> bool:
         """Tell whether this round is evaluated."""

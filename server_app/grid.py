@@ -4,16 +4,19 @@ Flower draws node ids at random for every run and moves every array as an object
 :class:`ClientGrid` the nodes are the clients 0, 1, 2, ... in stable order, and a model is one flat array on the wire
 while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
 lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
+
+Memory: replies stay as they came until the strategy reads them, one after the other; then their bytes are dropped.
 """
 
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from io import BytesIO
+from logging import WARNING
 
 import numpy as np
-import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.actors import Survivors
@@ -79,34 +82,46 @@ class ClientGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have come in, as replies of clients."""
-        replies = []
-        incoming = self._inner.pull_messages([name for name in message_ids if name in self._open])
-        for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
-            original = self._open.pop(reply.metadata.reply_to_message_id, None)
-            if original is not None:
-                replies.append(_incoming(reply, original))
-        return replies
+        return list(_read_one_by_one(self._pull(message_ids)))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client."""
+        """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client.
+
+        A reply is unpacked only when the iterator reaches it.
+        """
         self.time_to_live = timeout
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         asked = list(messages)
         replies = self._exchange(asked, deadline)
         if is_simulation(self._inner):
             replies = self._survivors.recover(asked, replies, deadline)
-        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+        return _read_one_by_one(sorted(replies, key=lambda reply: reply.metadata.src_node_id))
 
     def _exchange(self, messages: list[Message], deadline: float) -> list[Message]:
-        """Send messages and return the replies that come before the deadline, in the order of their making."""
+        """Send messages and return the packed replies that come before the deadline, in the order of their making."""
         waiting = set(self.push_messages(messages))
         replies: list[Message] = []
         while waiting:
-            replies.extend(self.pull_messages(waiting))
+            replies.extend(self._pull(waiting))
             waiting &= self._open.keys()
             if not waiting or time.monotonic() > deadline:
                 break
             time.sleep(poll_seconds(self._inner))
+        return replies
+
+    def _pull(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the packed replies that have come in, each as if the client had answered the original message."""
+        replies, answered = [], set()
+        incoming = self._inner.pull_messages([name for name in message_ids if name in self._open])
+        for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
+            name = reply.metadata.reply_to_message_id
+            if name not in self._open:
+                log(WARNING, "Node %d answered a message that is not open; ignored.", reply.metadata.src_node_id)
+                continue
+            replies.append(_incoming(reply, self._open[name]))
+            answered.add(name)
+        for name in answered:
+            del self._open[name]
         return replies
 
     def _outgoing(self, message: Message, packed: dict[int, tuple[ArrayRecord, str]]) -> Message:
@@ -136,24 +151,6 @@ class ClientGrid(Grid):
         )
 
 
-def flat_bytes(array: Array) -> npt.NDArray[np.uint8]:
-    """Return the bytes of a flat array without ``np.load``, which would open archives and trust the stated size.
-
-    Raises
-    ------
-    WireError
-        If it is not one flat uint8 array in NumPy's format.
-    """
-    stream = BytesIO(array.data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise wire.WireError("expected NumPy's array format 1.0")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    content = array.data[stream.tell() :]
-    if dtype != np.uint8 or shape != (len(content),):
-        raise wire.WireError(f"expected {len(content)} bytes, the header states {dtype} of shape {shape}")
-    return np.frombuffer(content, np.uint8)
-
-
 def is_simulation(grid: Grid) -> bool:
     """Tell whether the clients are simulated on this machine."""
     return type(grid).__name__ == SIMULATION_GRID
@@ -165,22 +162,38 @@ def poll_seconds(grid: Grid) -> float:
 
 
 def _incoming(reply: Message, original: Message) -> Message:
-    """Return the reply as if the client had answered the original message itself."""
+    """Return the reply, still packed, as if the client had answered the original message itself."""
     if reply.has_error():
         return Message(reply.error, reply_to=original)
     try:
-        return Message(_unpack(reply.content), reply_to=original)
+        _named_arrays(reply.content)
+        return Message(reply.content, reply_to=original)
     except Exception as error:  # the content is the client's: whatever it breaks is its fault, not the run's end
         return Message(Error(MALFORMED, f"malformed reply: {type(error).__name__}: {error}"), reply_to=original)
 
 
+def _named_arrays(content: RecordDict) -> dict[str, wire.Arrays]:
+    """Return the arrays of every record as views of the bytes that came."""
+    found = {}
+    for name, record in content.array_records.items():
+        flat = wire.read_npy(record[ARRAYS].data)
+        found[name] = wire.views(flat, str(content.config_records[RECORD]["layout"]))
+    return found
+
+
+def _read_one_by_one(replies: list[Message]) -> Iterator[Message]:
+    """Yield the replies with named arrays, and hold none of those already yielded."""
+    packed = deque(replies)
+    replies.clear()
+    while packed:
+        reply = packed.popleft()
+        if reply.has_content():
+            reply.content = _unpack(reply.content)
+        yield reply
+
+
 def _unpack(content: RecordDict) -> RecordDict:
-    named = RecordDict()
-    for name, record in content.items():
-        if isinstance(record, ArrayRecord):
-            header = str(content.config_records[RECORD]["layout"])
-            arrays = wire.unpack(flat_bytes(record[ARRAYS]), header)
-            named[name] = ArrayRecord({key: Array(np.asarray(array)) for key, array in arrays.items()})
-        elif name != RECORD:
-            named[name] = record
+    named = RecordDict({name: record for name, record in content.items() if name != RECORD})
+    for name, arrays in _named_arrays(content).items():
+        named[name] = ArrayRecord({key: Array(np.asarray(array)) for key, array in arrays.items()})
     return named

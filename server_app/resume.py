@@ -16,6 +16,8 @@ FREE = (
     "run.checkpoint-every",
     "run.early-stopping",
     "run.tracker",
+    "audit.enabled",
+    "audit.format",
     "federation.round-timeout",
     "federation.wait-for-clients",
     "federation.client-cpus",

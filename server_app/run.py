@@ -8,9 +8,12 @@ from typing import Any
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from client_app.attacks import NO_ATTACK
+from server_app.audit import audit_labels
 from server_app.callbacks.base import Callback
 from server_app.callbacks.best import BestModel
 from server_app.callbacks.checkpoints import Checkpoints, restore
+from server_app.callbacks.privacy import PrivacySpent
 from server_app.callbacks.progress import Progress
 from server_app.callbacks.records import Records
 from server_app.callbacks.tracking import TensorBoard
@@ -18,7 +21,7 @@ from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid, is_simulation
 from server_app.loop import RunLoop
 from server_app.report import ReportError, write_report
-from server_app.roster import call_roll
+from server_app.roster import FederationError, call_roll
 from server_app.run_directory import RunDirectory, timestamp
 from server_app.state import RunState
 from server_app.strategy import build_strategy
@@ -64,6 +67,7 @@ def publish(directory: RunDirectory) -> None:
 
 
 def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, overrides: str) -> str:
+    refuse_attack(grid, settings)
     evaluation = CentralEvaluation(settings)
     directory.write_versions(str(evaluation.device))
     envelope = Envelope(
@@ -74,18 +78,37 @@ def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, o
         run_dir=str(directory.path) if is_simulation(grid) else "",  # a real node need not know the server's folders
     )
     roster = call_roll(grid, settings.federation, envelope)
-    strategy = build_strategy(settings, roster, evaluation.buffers())
+    strategy = build_strategy(settings, roster, evaluation.buffers(), is_simulation(grid))
     state = RunState(settings, directory, roster, strategy, evaluation.initial_arrays())
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
     loop = RunLoop(state, ClientGrid(grid, roster.nodes(), envelope), evaluation, callbacks(settings, label))
-    return loop.play()
+    reason = loop.play()
+    audit_labels(state, loop.grid, is_simulation(grid))
+    return reason
+
+
+def refuse_attack(grid: Grid, settings: Settings) -> None:
+    """Refuse to let real nodes be hostile.
+
+    Raises
+    ------
+    FederationError
+        If an attack is configured and the clients are not simulated.
+    """
+    if settings.attack.name != NO_ATTACK and not is_simulation(grid):
+        raise FederationError(
+            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and these are real nodes; "
+            "remove attack.* from the run configuration"
+        )
 
 
 def callbacks(settings: Settings, label: str) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
+    private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
     chosen: list[Callback] = [
+        *private,
         BestModel(settings.run.monitor, settings.run.early_stopping),
         Records(),
         Checkpoints(settings.run.checkpoint_every),  # after the records: a resumed run drops lines without a checkpoint

@@ -6,7 +6,8 @@ from flwr.serverapp.strategy import Strategy
 
 from server_app.roster import Roster
 from server_app.run_directory import RunDirectory
-from strategies.robust import GuardedStrategy, RobustStrategy
+from strategies.guarded import GuardedStrategy
+from strategies.robust import RobustStrategy
 from strategies.updates import RoundReport
 from tasks.settings import Settings
 from tasks.wire import Arrays

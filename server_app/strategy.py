@@ -1,19 +1,29 @@
 """Strategies by name: Winnow's own, Flower's stock ones, and anything by import path."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flwr.serverapp import strategy as stock
 from flwr.serverapp.strategy import Strategy
 
+from server_app.privacy import is_central
 from server_app.roster import Roster
-from strategies.aggregators import AGGREGATORS
-from strategies.robust import GuardedStrategy, RobustStrategy
+from strategies.aggregators import build_rule
+from strategies.fedcorr import FedCorr
+from strategies.guarded import GuardedStrategy
+from strategies.noise_partition import NoisePartition
+from strategies.privacy import PrivateStrategy
+from strategies.robust import RobustStrategy
+from strategies.server_steps import build_server_step
 from tasks.plugin import Registry
+from tasks.seeds import seed_noise
 from tasks.settings import Settings
 
 STRATEGIES = Registry("strategy", Strategy)
 STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")(RobustStrategy)
+STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")(NoisePartition)
+STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022")(FedCorr)
 _PAPERS = {
     "FedAvg": "McMahan et al., AISTATS 2017",
     "FedAvgM": "Hsu, Qi, Brown, 2019",
@@ -34,9 +44,11 @@ for _name, _paper in _PAPERS.items():
 
 
 def build_strategy(
-    settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = ()
+    settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = (), simulated: bool = False
 ) -> GuardedStrategy | RobustStrategy:
     """Build the configured strategy; any but the robust one is put behind the guard against bad replies.
+
+    Privacy noise follows from the seed if the run is ``simulated``, and from the operating system if not.
 
     Raises
     ------
@@ -57,10 +69,15 @@ def build_strategy(
         "weighting": choice.weighting,
         "buffers": buffers,
         "examples": examples,
+        "aggregator": build_rule(choice.aggregator, choice.aggregator_args, choice.pre_steps),
+        "timeout": federation.round_timeout,
+        "server_step": build_server_step(choice.server_step, choice.server_step_args),
     }
-    if choice.name == "robust":
-        context["aggregator"] = AGGREGATORS.build(choice.aggregator, choice.aggregator_args)
     strategy = STRATEGIES.build(choice.name, choice.args, **context)
     if isinstance(strategy, RobustStrategy):
-        return strategy
+        if not is_central(settings.privacy):
+            return strategy
+        clients = max(1, round(federation.fraction_train * available))
+        noise = partial(seed_noise, simulated, settings.seed, "privacy")
+        return PrivateStrategy(strategy, settings.privacy, clients, noise, examples)
     return GuardedStrategy(strategy, federation.min_replies, examples)

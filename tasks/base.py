@@ -1,6 +1,7 @@
 """What is learned from what: a task's data, the share of one client, and the measures of success."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,13 @@ class Task(ABC):
     def train_ids(self) -> npt.NDArray[np.int64]:
         """Return the id of each training example, (n,): its place in the published order unless a task says else."""
         return np.arange(len(self.train_examples()))
+
+    def example_names(self, ids: npt.NDArray[np.int64]) -> Sequence[str]:
+        """Return what the owner of examples calls them, such as file names; the default is their ids.
+
+        No two examples of a client have the same name. Each client finds these names in its own label audit.
+        """
+        return [str(number) for number in ids]
 
     def groups(self) -> npt.NDArray[np.str_] | npt.NDArray[np.int64] | None:
         """Return where each training example comes from (hospital, author, folder), (n,), or None if that is unknown.

@@ -4,10 +4,10 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from tasks.plugin import did_you_mean
-from tasks.settings import Settings
+from tasks.settings import PrivacySettings, Settings
 
 Value = bool | int | float | str
 Flat = dict[str, Value]
@@ -185,9 +185,30 @@ def without_effect(settings: Settings) -> list[str]:
         "noise.args": settings.noise.name == "none" and "there is no noise",
         "noise.law": settings.noise.name == "none" and "there is no noise",
         "noise.law-args": settings.noise.name == "none" and "there is no noise",
-        "strategy.aggregator": settings.strategy.name != "robust" and "only the robust strategy takes a rule",
-        "strategy.aggregator-args": settings.strategy.name != "robust" and "only the robust strategy takes a rule",
-        "strategy.weighting": settings.strategy.name != "robust" and "only the robust strategy takes prior weights",
+        "attack.args": settings.attack.name == "none" and "there is no attack",
+        "attack.share": settings.attack.name == "none" and "there is no attack",
+        "attack.start-round": settings.attack.name == "none" and "there is no attack",
     }
+    idle["audit.format"] = not settings.audit.enabled and "there is no audit"
+    if settings.strategy.name.startswith("flower-"):
+        own = ("aggregator", "aggregator-args", "pre-steps", "server-step", "server-step-args", "weighting")
+        idle |= {f"strategy.{key}": "Flower's own strategies combine updates their own way" for key in own}
+    idle |= _idle_privacy(settings.privacy)
     flat = to_flat(settings)
     return [f"{key} has no effect: {why}" for key, why in idle.items() if why and flat[key] != DEFAULTS[key]]
+
+
+def _idle_privacy(settings: PrivacySettings) -> dict[str, Literal[False] | str]:
+    """Return for each key of privacy why it is without effect, or False."""
+    mode = settings.mode
+    none, local, adaptive = mode == "none", mode == "local", "adaptive" in mode
+    why = "there is no privacy" if none else f"privacy.mode is {mode}"
+    return {
+        "privacy.noise-multiplier": (none or local) and why,
+        "privacy.clipping-norm": none and why,
+        "privacy.quantile": not adaptive and why,
+        "privacy.clipping-rate": not adaptive and why,
+        "privacy.count-stddev": not adaptive and why,
+        "privacy.epsilon": not local and why,
+        "privacy.delta": none and why,
+    }

@@ -39,3 +39,12 @@ def seed_everything(seed: int, *names: Name) -> None:
     random.seed(entropy(seed, *names))
     np.random.seed(entropy(seed, *names) % 2**32)
     torch.manual_seed(torch_seed(seed, *names))
+
+
+def seed_noise(predictable: bool, seed: int, *names: Name) -> None:
+    """Seed NumPy's global generator, from which Flower draws privacy noise.
+
+    In a simulation (``predictable``) by one named stream, so that a run can be repeated; else by the operating
+    system: noise that anyone who knows the seed can subtract protects nobody.
+    """
+    np.random.seed(entropy(seed, *names) % 2**32 if predictable else None)

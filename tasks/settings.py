@@ -126,7 +126,40 @@ class StrategySettings:
     args: str = key("", "its arguments as inline TOML")
     aggregator: str = key("geometric-median", "aggregation rule of the robust strategy, or package.module:Name")
     aggregator_args: str = key("", "the rule's arguments as inline TOML")
+    pre_steps: str = key("", "steps before the rule, in order, as inline TOML, e.g. nnm = { f = 4 }, bucketing = {}")
+    server_step: str = key("none", "server optimizer after the rule, or package.module:Name; none = take the result")
+    server_step_args: str = key("", "its arguments as inline TOML")
     weighting: str = key("examples", "prior weight of an update", choices=("examples", "uniform"))
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """Hostile clients, to measure robustness; in a simulation only."""
+
+    name: str = key("none", "what hostile clients do, or package.module:Name; none = all clients are honest")
+    args: str = key("", "its arguments as inline TOML")
+    share: float = key(0.2, "share of the clients that are hostile", low=0.0, high=1.0)
+    start_round: int = key(1, "first round of the attack; before it hostile clients are honest", low=1)
+
+
+@dataclass(frozen=True)
+class PrivacySettings:
+    """Differential privacy of a client's whole data, by Flower's wrappers and mods; see docs/privacy.md."""
+
+    mode: str = key(
+        "none",
+        "who clips the updates, and how; all modes but local add the noise at the server",
+        choices=("none", "server-fixed", "server-adaptive", "client-fixed", "client-adaptive", "local"),
+    )
+    noise_multiplier: float = key(1.0, "central: noise of the sum of the updates, in clipping norms", low=0.0)
+    clipping_norm: float = key(0.1, "largest 2-norm of an update; the adaptive modes start from it", above=0.0)
+    quantile: float = key(0.5, "adaptive: quantile of the update norms at which to clip", low=0.0, high=1.0)
+    clipping_rate: float = key(0.2, "adaptive: learning rate of the clipping norm", above=0.0)
+    count_stddev: float = key(
+        0.0, "adaptive: noise of the number of clipped updates; 0 = a twentieth of the clients of a round", low=0.0
+    )
+    epsilon: float = key(1.0, "local: privacy budget of one reply", above=0.0)
+    delta: float = key(1e-5, "probability with which the guarantee may fail", above=0.0, high=0.1)
 
 
 @dataclass(frozen=True)
@@ -135,6 +168,14 @@ class EvaluateSettings:
 
     every: int = key(1, "rounds between evaluations; the last round is always evaluated", low=1)
     batch_size: int = key(512, "examples in a batch", low=1)
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """The list of suspicious labels that each client gets in its own folder after the last round."""
+
+    enabled: bool = key(True, "write each client's list; it never leaves the client")
+    format: str = key("csv", "of the list; parquet needs the extra `parquet`", choices=("csv", "parquet"))
 
 
 @dataclass(frozen=True)
@@ -154,4 +195,7 @@ class Settings:
     method: MethodSettings = field(default_factory=MethodSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     strategy: StrategySettings = field(default_factory=StrategySettings)
+    attack: AttackSettings = field(default_factory=AttackSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)

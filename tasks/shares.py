@@ -14,7 +14,7 @@ import torch
 
 from tasks.base import ClientData, Labels, Task
 from tasks.noise import FederatedNoise
-from tasks.partition import PARTITIONS
+from tasks.partition import PARTITIONS, PartitionError
 from tasks.registry import TASKS
 from tasks.seeds import rng
 from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
@@ -59,10 +59,25 @@ def load_task(settings: TaskSettings) -> Task:
 def divide(
     task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int
 ) -> tuple[npt.NDArray[np.int64], ...]:
-    """Return each client's example indices."""
+    """Return each client's example indices.
+
+    Raises
+    ------
+    PluginError
+        If the partition is unknown, or refuses its arguments.
+    PartitionError
+        If the examples cannot be divided like this, or a partition of the user's own loses or repeats examples.
+    """
     loaded = load_task(task)
     rule = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
-    return tuple(rule(loaded.train_examples().labels, num_clients, rng(seed, "partition")))
+    labels = loaded.train_examples().labels
+    parts = tuple(rule(labels, num_clients, rng(seed, "partition")))
+    if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels))):
+        raise PartitionError(
+            f"partition {partition.name!r} must return {num_clients} disjoint lists "
+            f"that cover all {len(labels)} examples"
+        )
+    return parts
 
 
 def federated_noise(settings: Settings) -> FederatedNoise:

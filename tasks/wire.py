@@ -8,10 +8,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 
+NPY = b"\x93NUMPY\x01\x00"
 Arrays = dict[str, npt.NDArray[np.generic]]
 DTYPES = (
     "float16",
@@ -79,6 +82,17 @@ def unpack(flat: npt.NDArray[np.uint8], header: str) -> Arrays:
     Raises
     ------
     WireError
+        As :func:`views` does.
+    """
+    return {name: view.copy() for name, view in views(flat, header).items()}  # a copy is aligned, a view need not be
+
+
+def views(flat: npt.NDArray[np.generic], header: str) -> Arrays:
+    """Return the named arrays behind ``flat`` (B,) without copying them.
+
+    Raises
+    ------
+    WireError
         If the header is malformed, names an array twice, or does not fit the number of bytes.
     """
     slots = _read_header(header)
@@ -88,10 +102,37 @@ def unpack(flat: npt.NDArray[np.uint8], header: str) -> Arrays:
     arrays: Arrays = {}
     start = 0
     for slot in slots:
-        part = flat[start : start + slot.size].copy()  # a copy is aligned, whatever the offset
-        arrays[slot.name] = part.view(slot.dtype).reshape(slot.shape)
+        arrays[slot.name] = flat[start : start + slot.size].view(slot.dtype).reshape(slot.shape)
         start += slot.size
     return arrays
+
+
+def read_npy(data: bytes) -> npt.NDArray[np.generic]:
+    """Return the array in ``data``, NumPy's file format 1.0, as a read-only view.
+
+    ``np.load`` would open archives, and reserve as much memory as the header states.
+
+    Raises
+    ------
+    WireError
+        If the bytes are not one array of numbers that fills them exactly.
+    """
+    if data[: len(NPY)] != NPY:
+        raise WireError(f"expected an array in NumPy's format 1.0, got bytes that start with {data[: len(NPY)]!r}")
+    start = len(NPY) + 2 + int.from_bytes(data[len(NPY) : len(NPY) + 2], "little")
+    shape, fortran_order, dtype = _npy_header(data[len(NPY) : start])
+    if dtype.name not in DTYPES or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise WireError(f"the header states {dtype} of shape {shape}, but {len(data) - start} bytes follow it")
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
+
+
+@lru_cache(maxsize=1024)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Parse a header, which takes longer than reading a small array; all clients send the same ones."""
+    try:
+        return np.lib.format.read_array_header_1_0(BytesIO(header))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WireError(f"expected the header of an array in NumPy's format 1.0: {error}") from error
 
 
 def _read_header(header: str) -> tuple[Slot, ...]:

@@ -14,7 +14,7 @@ from client_app.losses.objective import Objective
 from client_app.losses.presets import PRESETS
 from tasks.plugin import PluginError, Registry, did_you_mean, parse_args
 
-LOSSES: Registry[Objective] = Registry("loss")
+LOSSES = Registry("loss", Objective, Loss)
 
 GHOSH = "Ghosh, Kumar and Sastry, AAAI 2017"
 MA = "Ma et al., ICML 2020"

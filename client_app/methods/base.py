@@ -36,11 +36,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Kit:
-    """What a method works with: the trainer, the objective and the data on the device."""
+    """What a method works with: the trainer, the objective, the data on the device, the number of classes K."""
 
     trainer: Trainer
     objective: Objective
     local: LocalData
+    num_classes: int
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,24 @@ class ClientMethod(ABC):
     @abstractmethod
     def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
         """Train ``model``, which holds the received global weights, in place."""
+
+    def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
+        """Return what the method now believes of each example's label, (n, K) distributions; None if nothing.
+
+        The examples are in the order of the client's data. The client's own label audit asks this.
+        """
+        return None
+
+    def answer(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+        """Answer a question that the strategy asks outside of training, about the received ``model``.
+
+        The question is in ``plan.config``, the answer in the metrics. It comes before the training of its round, which
+        continues from the returned state. After a restart the same question may come again: asked twice
+        it must leave the state that it leaves asked once.
+
+        Raises
+        ------
+        ValueError
+            By default: most methods are only trained.
+        """
+        raise ValueError(f"the client method {type(self).__name__} answers no questions; choose the strategy's own")

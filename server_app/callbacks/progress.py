@@ -24,6 +24,7 @@ class Progress(Callback):
         if state.server_round:
             self._recent.append(metrics["seconds"])
             parts += [f"quarantined {metrics['quarantined']}", f"{metrics['seconds']:.1f} s", f"ETA {self._eta(state)}"]
+            parts += [f"epsilon {metrics['epsilon']:.3g}"] if "epsilon" in metrics else []
         if state.report.skipped:
             parts.append(f"skipped: {state.report.skipped}")
         print("  ".join([f"[{self._label}]", *parts] if self._label else parts), flush=True)

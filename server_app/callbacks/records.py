@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from client_app.attacks import NO_ATTACK, attackers
 from server_app.callbacks.base import Callback
 from server_app.run_directory import CLIENTS, METRICS
 from server_app.state import RunState
+from strategies.updates import RoundReport
 
 
 class Records(Callback):
@@ -20,6 +22,8 @@ class Records(Callback):
 
 
 def _roster_lines(state: RunState) -> list[dict[str, Any]]:
+    """Return the roster; what it says about labels is the truth before an attack."""
+    hostile, attacked = attackers(state.settings), state.settings.attack.name != NO_ATTACK
     return [
         {
             "round": 0,
@@ -27,6 +31,7 @@ def _roster_lines(state: RunState) -> list[dict[str, Any]]:
             "examples": entry.examples,
             "noise_rate": entry.noise_rate,
             "classes": entry.classes,
+            **({"attacker": entry.client in hostile} if attacked else {}),
         }
         for entry in state.roster.clients
     ]
@@ -44,6 +49,15 @@ def _client_lines(state: RunState) -> list[dict[str, Any]]:
             "distance": report.distances.get(client),
             "quarantine": report.quarantined.get(client),
             "train_loss": report.metrics.get(client, {}).get("train-loss"),
+            **_judgement(report, client),
         }
         for client in sorted(report.examples.keys() | report.quarantined.keys())
     ]
+
+
+def _judgement(report: RoundReport, client: int) -> dict[str, Any]:
+    """Return how the strategy judged a client, if it judges at all."""
+    if not report.roles:
+        return {}
+    levels = {"noise_level": report.noise_levels.get(client)} if report.noise_levels else {}
+    return {"role": report.roles.get(client, "unknown"), "posterior": report.posteriors.get(client), **levels}

@@ -17,9 +17,13 @@ KINDS: dict[str, str] = {
     "noise": "tasks.noise:NOISES",
     "noise-law": "tasks.noise:LAWS",
     "partition": "tasks.partition:PARTITIONS",
+    "attack": "client_app.attacks:ATTACKS",
     "method": "client_app.methods:METHODS",
     "aggregator": "strategies.aggregators:AGGREGATORS",
+    "pre-step": "strategies.aggregators:PRE_STEPS",
+    "server-step": "strategies.server_steps:SERVER_STEPS",
     "strategy": "server_app.strategy:STRATEGIES",
+    "detector": "strategies.detection:DETECTORS",
 }
 EXAMPLE = "example:  winnow list loss"
 

@@ -16,6 +16,7 @@ ROUTINE = re.compile(
     | Since\ flwr\ 1\.32 | Federation\ ` | To\ change\ federation\ size | \s*flwr\ federation\ simulation-config
     | Manually\ terminating | Started\ a\ local\ Ray\ instance | configure_(?:train|evaluate):\ Sampled
     | aggregate_(?:train|evaluate):\ Received\ \d+\ results\ and\ 0\ failures | Task\ stopped\ by\ user
+    | \w+:\ .+\ are\ clipped\ by\ value: | \w+:\ (?:local|central)\ DP\ noise\ with
     | Exit\ Code: | An\ unhandled\ exception\ occurred\ when\ running\ the\ simulation | For\ more\ information,\ visit:
     )""",
     re.VERBOSE,

@@ -6,12 +6,15 @@ from pathlib import Path
 import tomli_w
 
 from server_app.command.configuration import Plan
+from server_app.command.travel import left_behind
 from tasks.config import ConfigError
 from tasks.settings import FederationSettings, Settings
 
 
 def check_parts(plan: Plan) -> dict[str, Settings]:
-    """Build every part of every arm once, and check that the machine can hold one client; return the settings by arm.
+    """Return the settings by arm, after building every part of every arm once.
+
+    Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
 
     Raises
     ------
@@ -21,7 +24,7 @@ def check_parts(plan: Plan) -> dict[str, Settings]:
     from server_app.checks import check_arms
 
     checked = check_arms(plan.flat)
-    problems = beyond_machine(next(iter(checked.values())).federation)
+    problems = beyond_machine(next(iter(checked.values())).federation) + left_behind(plan.app, checked.values())
     if problems:
         raise ConfigError(problems)
     return checked

@@ -54,8 +54,8 @@ def accuracy_chart(record: RunRecord) -> Chart | None:
         return None
 
     def draw(axes: "Axes") -> None:
-        _line(axes, accuracy, "accuracy", color=FIRST)
-        _line(axes, f1, "macro-F1", color=SECOND, linestyle="--")
+        line(axes, accuracy, "accuracy", color=FIRST)
+        line(axes, f1, "macro-F1", color=SECOND, linestyle="--")
         if best:
             axes.plot(best[0], 100 * best[1], "o", color=FIRST, markersize=8, fillstyle="none", label="best accuracy")
         highest = max(share for _, share in [*accuracy, *f1])
@@ -63,7 +63,7 @@ def accuracy_chart(record: RunRecord) -> Chart | None:
         axes.set_ylabel("% of clean test data")
 
     note = "Higher is better. Measured on clean test data that no client has."
-    return Chart("Accuracy", _over_rounds("accuracy", draw), note)
+    return Chart("Accuracy", over_rounds("accuracy", draw), note)
 
 
 def loss_chart(record: RunRecord) -> Chart | None:
@@ -73,15 +73,15 @@ def loss_chart(record: RunRecord) -> Chart | None:
         return None
 
     def draw(axes: "Axes") -> None:
-        _line(axes, test, "test (clean labels)", color=FIRST)
-        _line(axes, train, "training (given labels)", color=SECOND, linestyle="--")
+        line(axes, test, "test (clean labels)", color=FIRST)
+        line(axes, train, "training (given labels)", color=SECOND, linestyle="--")
         axes.set_ylabel("mean loss per example")
 
     note = (
         "Lower is better. Test: cross-entropy on clean test data. Training: the clients' own loss function "
         f"({record.config.get('loss.name', 'not recorded')}) on the labels they were given, so its scale may differ."
     )
-    return Chart("Loss", _over_rounds("loss", draw), note)
+    return Chart("Loss", over_rounds("loss", draw), note)
 
 
 def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) -> Chart | None:
@@ -107,16 +107,18 @@ def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) ->
         axes.set_ylabel("mean weight (% of model)")
 
     note = "If the points fall towards the right, clients with more wrong labels had less influence on the model."
-    return Chart("Does the model trust clients with wrong labels less?", _svg("trust", draw), note)
+    return Chart("Does the model trust clients with wrong labels less?", svg("trust", draw), note)
 
 
-def _line(axes: "Axes", points: Sequence[tuple[float, float]], label: str, **look: Any) -> None:
+def line(axes: "Axes", points: Sequence[tuple[float, float]], label: str, **look: Any) -> None:
     """Draw a line through the points that there are, each with a marker unless they are many."""
     if points:
         axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) <= MOST_MARKERS else "", **look)
 
 
-def _over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
+def over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
+    """Return one drawing whose horizontal axis is the round; see :func:`svg`."""
+
     def with_rounds(axes: "Axes") -> None:
         from matplotlib.ticker import MaxNLocator
 
@@ -124,10 +126,10 @@ def _over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
         axes.set_xlabel("round (0 = before training)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
-    return _svg(name, with_rounds)
+    return svg(name, with_rounds)
 
 
-def _svg(name: str, draw: Callable[["Axes"], None]) -> str:
+def svg(name: str, draw: Callable[["Axes"], None]) -> str:
     """Return one drawing as an SVG element for an HTML page; equal drawings give equal text."""
     import matplotlib  # itself, not only its parts: this is where a missing installation shows
     from matplotlib.figure import Figure

@@ -23,6 +23,8 @@ class ClientSummary:
     ----------
     examples, noise_rate, class_counts
         From the roster: number of examples, share of wrong labels, examples per class; None where unknown.
+    attacker
+        Whether the client is hostile; None in a run without an attack.
     times_asked
         Number of rounds in which the client was asked to train, whether its reply was used or not.
     mean_weight
@@ -38,6 +40,7 @@ class ClientSummary:
     examples: int | None
     noise_rate: float | None
     class_counts: tuple[int, ...] | None
+    attacker: bool | None
     times_asked: int
     mean_weight: float | None
     last_weight: float | None
@@ -76,6 +79,7 @@ def _summary(
         examples=entry.examples if entry else next((played.examples for played in rounds), None),
         noise_rate=entry.noise_rate if entry else None,
         class_counts=entry.class_counts if entry else None,
+        attacker=entry.attacker if entry else None,
         times_asked=len(rounds),
         mean_weight=fmean(weights) if weights else None,
         last_weight=weights[-1] if weights else None,

@@ -1,7 +1,7 @@
-"""A run in two or three plain sentences."""
+"""A run in a few plain sentences."""
 
 from server_app.report.record import RunRecord
-from server_app.report.wording import counted, measure_value, percent, single_line
+from server_app.report.wording import counted, measure_value, number, percent, single_line
 
 SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
 
@@ -9,7 +9,7 @@ SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
 def headline(record: RunRecord) -> str:
     """Say what a run achieved, with whom, and why it ended if it did not play all its rounds."""
     told = [_ending(record), _progress(record)] if record.status == "failed" else [_progress(record), _ending(record)]
-    sentences = [sentence for sentence in (*told, _participants(record)) if sentence]
+    sentences = [sentence for sentence in (*told, _participants(record), _privacy(record)) if sentence]
     return " ".join(sentence if sentence[-1] in ".?!" else f"{sentence}." for sentence in sentences)
 
 
@@ -51,6 +51,9 @@ def _participants(record: RunRecord) -> str:
     if not record.roster:
         return ""
     parts = [counted(len(record.roster), "client")]
+    hostile = sum(entry.attacker is True for entry in record.roster)
+    if hostile:
+        parts.append(f"{hostile} of them hostile")
     rates = [entry.noise_rate for entry in record.roster if entry.noise_rate is not None]
     if rates:
         worst = max(rates)
@@ -62,3 +65,10 @@ def _participants(record: RunRecord) -> str:
         parts.append(f"{counted(quarantined, 'reply') if quarantined else 'no reply'} quarantined")
     skipped = sum(entry.skipped for entry in record.rounds)
     return ", ".join(parts + ([f"{counted(skipped, 'round')} skipped"] if skipped else []))
+
+
+def _privacy(record: RunRecord) -> str:
+    """Say what has been spent of the clients' privacy, if it was accounted."""
+    epsilon = record.final("epsilon")
+    spent = f"epsilon {number(epsilon)} at delta {record.config.get('privacy.delta')}"
+    return "" if epsilon is None else f"Privacy spent, per client: {spent}"

@@ -4,10 +4,13 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from server_app.report.charts import accuracy_chart, loss_chart, trust_chart
+from server_app.report.audit import audit_section
+from server_app.report.charts import Chart, accuracy_chart, loss_chart, trust_chart
 from server_app.report.clients import ClientSummary, equal_weight, summarize_clients
 from server_app.report.headline import headline
+from server_app.report.label_charts import group_chart, label_chart, posterior_chart
 from server_app.report.record import RunRecord, read_run
+from server_app.report.roles import group_losses, role_section, standings
 from server_app.report.style import STYLE
 from server_app.report.template import TEMPLATE
 from server_app.report.views import View, client_section, facts, key_figures, round_section, settings, unbroken
@@ -45,6 +48,8 @@ def render(record: RunRecord) -> str:
         facts=facts(record),
         **_charts(record, clients),
         **client_section(record, clients),
+        **role_section(record),
+        **audit_section(record),
         **round_section(record),
     )
 
@@ -52,7 +57,17 @@ def render(record: RunRecord) -> str:
 def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
     """Return the charts that there are values for; without matplotlib, what to install."""
     try:
-        progress = [chart for chart in (accuracy_chart(record), loss_chart(record)) if chart]
-        return {"progress": progress, "trust": trust_chart(clients, equal_weight(record)), "no_charts": ""}
+        return {
+            "progress": _drawn(accuracy_chart(record), loss_chart(record)),
+            "trust": trust_chart(clients, equal_weight(record)),
+            "role_charts": _drawn(posterior_chart(standings(record)), group_chart(group_losses(record))),
+            "audit_charts": _drawn(label_chart(record.audit)),
+            "no_charts": "",
+        }
     except ImportError as error:
-        return {"progress": [], "trust": None, "no_charts": f"Install winnow[report] for charts ({error})."}
+        missing = f"Install winnow[report] for charts ({error})."
+        return {"progress": [], "trust": None, "role_charts": [], "audit_charts": [], "no_charts": missing}
+
+
+def _drawn(*charts: Chart | None) -> list[Chart]:
+    return [chart for chart in charts if chart]

@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from server_app.audit_scores import Scores, read_scores
+
 
 class ReportError(ValueError):
     """A run directory that cannot be read; the message names the file and what is wrong with it."""
@@ -68,6 +70,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode()) if path.is_file() else {}
     except ValueError as error:  # not TOML, or not UTF-8
         raise ReportError(f"{path} is not TOML: {error}") from error
+
+
+def read_audit(path: Path) -> Scores:
+    """Read the scores of a run's label audits.
+
+    Raises
+    ------
+    ReportError
+        If the file holds something else.
+    """
+    content = read_json(path)
+    try:
+        return read_scores(content) if content else Scores(())
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{path} does not hold the scores of label audits: {error}; delete or restore it") from error
 
 
 def as_number(value: Any) -> float | None:

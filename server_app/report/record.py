@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server_app.report.parsing import ReportError, as_count, as_number, as_text, read_json, read_lines, read_toml
+from server_app.audit_scores import SCORES, Scores
+from server_app.report.parsing import (
+    ReportError,
+    as_count,
+    as_number,
+    as_text,
+    read_audit,
+    read_json,
+    read_lines,
+    read_toml,
+)
 from server_app.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
 from tasks.config import flatten
 
@@ -31,18 +41,23 @@ class Round:
 class RosterEntry:
     """One participant: its number of examples, the share of its labels that are wrong and its count per class.
 
-    Both of the latter are known in a simulation only.
+    Both of the latter are known in a simulation only. ``attacker`` tells whether it is hostile, None without an attack.
     """
 
     client: int
     examples: int | None
     noise_rate: float | None
     class_counts: tuple[int, ...] | None
+    attacker: bool | None = None
 
 
 @dataclass(frozen=True)
 class ClientRound:
-    """What became of one client in one round; ``quarantine`` is why its reply was set aside, empty if it was not."""
+    """What became of one client in one round; ``quarantine`` is why its reply was set aside, empty if it was not.
+
+    ``role`` is what the strategy took it for (clean, noisy or unknown), and ``posterior`` the probability that it is
+    noisy; empty and None under a strategy without roles.
+    """
 
     round: int
     client: int
@@ -51,6 +66,8 @@ class ClientRound:
     distance: float | None
     quarantine: str
     train_loss: float | None
+    role: str = ""
+    posterior: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ class RunRecord:
     rounds: tuple[Round, ...]
     roster: tuple[RosterEntry, ...]
     client_rounds: tuple[ClientRound, ...]
+    audit: Scores
 
     @property
     def planned_rounds(self) -> int | None:
@@ -132,6 +150,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         roster=tuple(roster[client] for client in sorted(roster)),
         client_rounds=tuple(played[key] for key in sorted(played)),
+        audit=read_audit(path / SCORES),
     )
 
 
@@ -144,7 +163,14 @@ def _round(line: dict[str, Any]) -> Round:
 def _roster_entry(line: dict[str, Any]) -> RosterEntry:
     counts = line.get("classes")
     class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
-    return RosterEntry(line["client"], as_count(line.get("examples")), as_number(line.get("noise_rate")), class_counts)
+    attacker = line.get("attacker")
+    return RosterEntry(
+        client=line["client"],
+        examples=as_count(line.get("examples")),
+        noise_rate=as_number(line.get("noise_rate")),
+        class_counts=class_counts,
+        attacker=attacker if isinstance(attacker, bool) else None,
+    )
 
 
 def _client_round(line: dict[str, Any]) -> ClientRound:
@@ -156,4 +182,6 @@ def _client_round(line: dict[str, Any]) -> ClientRound:
         distance=as_number(line.get("distance")),
         quarantine=as_text(line.get("quarantine")),
         train_loss=as_number(line.get("train_loss")),
+        role=as_text(line.get("role")),
+        posterior=as_number(line.get("posterior")),
     )

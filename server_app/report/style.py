@@ -47,6 +47,7 @@ thead .num { white-space: normal; }
 .reason div + div { margin-top: .3rem; }
 .mark { white-space: nowrap; font-size: .78rem; font-weight: 600; color: var(--good); margin-left: .4rem; }
 .mark.skip { color: var(--bad); }
+.taken { color: var(--warm); font-weight: 600; }
 details { border-top: 1px solid var(--rule); padding: .7rem 0; }
 details:last-of-type { border-bottom: 1px solid var(--rule); }
 summary { cursor: pointer; font-weight: 600; }

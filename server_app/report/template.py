@@ -4,6 +4,8 @@ Autoescape is on: every value is escaped except the style sheet and the charts, 
 The policy in the head keeps the page from loading or running anything, whatever a text in it contains.
 """
 
+from server_app.report.label_sections import AUDIT, ROLES
+
 MACROS = """\
 {% macro bar(share, kind) %}
 {% if share is not none %}
@@ -79,7 +81,8 @@ TEMPLATE = (
 <th scope="col" class="num">Rounds asked</th><th scope="col">Quarantined</th></tr></thead>
 <tbody>
 {% for client in clients %}
-<tr><th scope="row" class="num">{{ client.client }}</th><td class="num">{{ client.examples }}</td>
+<tr><th scope="row" class="num">{% if client.attacker %}<span class="mark skip">hostile</span> {% endif %}
+{{ client.client }}</th><td class="num">{{ client.examples }}</td>
 {%- if has_classes %}<td class="num">{{ client.classes }}</td>{% endif %}
 {%- if has_noise %}<td class="num">{{ client.noise }}{{ bar(client.noise_bar, "noise") }}</td>{% endif %}
 {% if has_weights %}<td class="num">{{ client.mean_weight }}{{ bar(client.weight_bar, "weight") }}</td>
@@ -96,6 +99,10 @@ TEMPLATE = (
 </div>
 </section>
 {% endif %}
+"""
+    + ROLES
+    + AUDIT
+    + """\
 
 <section>
 <h2>Details</h2>

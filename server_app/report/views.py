@@ -40,6 +40,9 @@ def key_figures(record: RunRecord) -> list[View]:
         figures.append(("Best accuracy", percent(best[1]), f"round {best[0]}"))
     if record.series("macro-f1"):
         figures.append(("Macro-F1", percent(record.final("macro-f1")), "all classes count the same"))
+    if record.series("backdoor_success"):
+        success = percent(record.final("backdoor_success"))
+        figures.append(("Backdoor success", success, "of other classes with the attackers' patch"))
     if record.rounds_done:
         asked = number(record.total("selected"))
         figures.append(("Rounds", str(record.rounds_done), f"of {record.planned_rounds or record.rounds_done}"))
@@ -56,7 +59,11 @@ def client_section(record: RunRecord, clients: list[ClientSummary]) -> View:
         "has_classes": any(client.class_counts for client in clients),
         "has_noise": any(client.noise_rate is not None for client in clients),
         "has_weights": any(client.mean_weight is not None for client in clients),
-        "notes": [unbroken(note) for note in (_trust(clients), _weights(record), QUARANTINE) if note],
+        "notes": [
+            unbroken(note)
+            for note in (_hostile(record, clients), _trust(clients), _weights(record), QUARANTINE)
+            if note
+        ],
     }
 
 
@@ -65,6 +72,7 @@ def _client(client: ClientSummary, highest_weight: float) -> View:
     bar = None if client.mean_weight is None or not highest_weight else client.mean_weight / highest_weight
     return {
         "client": client.client,
+        "attacker": client.attacker,
         "examples": number(client.examples),
         "classes": held or NONE,
         "noise_bar": client.noise_rate,
@@ -85,6 +93,20 @@ def _quarantine(quarantine: Quarantine) -> View:
         "reason": single_line(quarantine.reason, 200),
         "rounds": f"{noun} {enumeration(quarantine.rounds, MOST_ROUNDS)}",
     }
+
+
+def _hostile(record: RunRecord, clients: list[ClientSummary]) -> str:
+    """Say which attack was made by how many clients, from when on, and how much weight they received."""
+    hostile = [client for client in clients if client.attacker]
+    if not hostile:
+        return ""
+    name, start = record.config.get("attack.name", "unknown"), record.config.get("attack.start-round", 1)
+    weights = sum(client.mean_weight or 0.0 for client in clients)
+    received = percent(sum(client.mean_weight or 0.0 for client in hostile) / weights, 0) if weights else ""
+    return (
+        f"{len(hostile)} of {counted(len(clients), 'client')} {'is' if len(hostile) == 1 else 'are'} hostile "
+        f"(attack {name} from round {start})" + (f" and received {received} of the weight." if received else ".")
+    )
 
 
 def _trust(clients: list[ClientSummary]) -> str:

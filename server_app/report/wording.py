@@ -11,6 +11,7 @@ NONE = "-"
 TITLES = {
     "accuracy": "Accuracy",
     "macro-f1": "Macro-F1",
+    "backdoor_success": "Backdoor success",
     "loss": "Test loss",
     "train_loss": "Training loss",
     "selected": "Clients asked",
@@ -19,7 +20,7 @@ TITLES = {
     "learning_rate": "Learning rate",
     "seconds": "Time (s)",
 }
-SHARES = ("accuracy", "macro-f1")
+SHARES = ("accuracy", "macro-f1", "backdoor-success")
 
 
 def percent(share: float | None, digits: int = 1) -> str:

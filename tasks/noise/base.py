@@ -73,7 +73,7 @@ class LabelNoise(ABC):
         return features, np.empty(0, dtype=np.int64)
 
 
-NOISES: Registry[LabelNoise] = Registry("noise")
+NOISES = Registry("noise", LabelNoise)
 
 
 def check_share(name: str, value: float) -> None:

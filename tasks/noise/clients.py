@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseWarning
+import numpy as np
+
+from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, NoiseWarning
 from tasks.noise.laws import LAWS, Rates
 from tasks.seeds import rng
 
@@ -38,9 +40,23 @@ class FederatedNoise:
     data_root: Path = Path()
 
     def rates(self) -> Rates:
-        """Return the noise rate that the law gives to each client, (num_clients,)."""
+        """Return the noise rate that the law gives to each client, (num_clients,).
+
+        Raises
+        ------
+        PluginError
+            If the law is unknown, or refuses its arguments.
+        NoiseError
+            If a law of the user's own returns something else than rates.
+        """
         law = LAWS.build(self.law, self.law_args, data_root=self.data_root)
-        return law(self.num_clients, rng(self.seed, "noise-law"))
+        rates = np.asarray(law(self.num_clients, rng(self.seed, "noise-law")))
+        if rates.shape != (self.num_clients,) or not ((rates >= 0) & (rates <= 1)).all():
+            raise NoiseError(
+                f"noise law {self.law!r} must return {self.num_clients} rates between 0 and 1, "
+                f"got shape {rates.shape} with values from {rates.min():g} to {rates.max():g}"
+            )
+        return rates
 
     def of(self, client: int) -> LabelNoise:
         """Build the noise of client number ``client`` (0 to num_clients - 1).
@@ -89,11 +105,21 @@ class FederatedNoise:
         Raises
         ------
         NoiseError
-            If labels or examples do not fit the noise.
+            If labels or examples do not fit the noise, or a noise of the user's own returns something else than labels.
         """
         noise = self.of(client)
-        given = noise(labels, rng(self.seed, "noise", client), features=features, ids=ids)
+        given = noise(labels.copy(), rng(self.seed, "noise", client), features=features, ids=ids)
+        self._check_given(given, labels)
         return GivenData(given, *noise.replace_features(features, rng(self.seed, "noise-features", client)))
+
+    def _check_given(self, given: Labels, labels: Labels) -> None:
+        label = f"noise {self.noise!r} must return"
+        if not isinstance(given, np.ndarray) or given.dtype != np.int64 or given.shape != labels.shape:
+            found = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+            raise NoiseError(f"{label} int64 labels of shape {labels.shape}, got {found}")
+        outside = (given != labels) & ((given < 0) | (given >= self.num_classes))
+        if outside.any():
+            raise NoiseError(f"{label} labels in 0..{self.num_classes - 1}, got {given[outside][0]}")
 
 
 def obeys_law(noise: str) -> bool:

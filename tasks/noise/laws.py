@@ -25,7 +25,7 @@ class NoiseLaw(ABC):
         """Return the noise rates (num_clients,), each in [0, 1], in the order of the clients' numbers."""
 
 
-LAWS: Registry[NoiseLaw] = Registry("noise law")
+LAWS = Registry("noise law", NoiseLaw)
 
 
 @LAWS.register("constant")

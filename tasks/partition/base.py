@@ -63,7 +63,7 @@ class Partitioner(ABC):
         labels = np.asarray(labels)
         best = -1
         for _ in range(ATTEMPTS if self.is_random else 1):
-            owners = self.owners(labels, num_clients, rng)
+            owners = self._checked(self.owners(labels, num_clients, rng), len(labels), num_clients)
             left_over, *sizes = np.bincount(owners + 1, minlength=num_clients + 1).tolist()
             if left_over == 0 and min(sizes) >= self.min_size:
                 return np.split(np.argsort(owners, kind="stable"), np.cumsum(sizes)[:-1])
@@ -88,6 +88,17 @@ class Partitioner(ABC):
                 "take fewer clients, a smaller min_size, or more examples"
             )
 
+    def _checked(self, owners: Indices, num_examples: int, num_clients: int) -> Indices:
+        owners = np.asarray(owners)
+        fits = owners.dtype.kind in "iu" and owners.shape == (num_examples,)
+        if fits and owners.min() >= NOBODY and owners.max() < num_clients:
+            return owners
+        found = f"numbers from {owners.min()} to {owners.max()}" if fits else f"{owners.dtype} of shape {owners.shape}"
+        raise PartitionError(
+            f"{type(self).__name__}.owners must return one client number per example, whole numbers "
+            f"0..{num_clients - 1} of shape ({num_examples},), got {found}"
+        )
+
     def _failure(self, num_clients: int, best: int) -> str:
         draws = f" in {ATTEMPTS} draws" if self.is_random else ""
         if best < 0:
@@ -98,7 +109,7 @@ class Partitioner(ABC):
         )
 
 
-PARTITIONS: Registry[Partitioner] = Registry("partition")
+PARTITIONS = Registry("partition", Partitioner)
 
 
 def by_class(labels: npt.NDArray[Any], rng: np.random.Generator) -> list[Indices]:

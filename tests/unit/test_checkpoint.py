@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ from safetensors.numpy import load_file
 
 from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state
 from server_app.run_directory import CLIENTS, METRICS, RunDirectory
+from strategies.aggregators import AGGREGATORS
+from strategies.robust import RobustStrategy
+from strategies.server_steps import SERVER_STEPS
 from tasks.settings import Settings
 from tests.messages import MODEL, record
 
@@ -47,6 +51,25 @@ def test_the_state_of_stock_strategies_survives():
         restore_strategy(fresh, arrays, shapes)
         for name in ("current_arrays", "m_t", "v_t", "momentum_vector", "server_momentum"):
             assert _plain(getattr(fresh, name, None)) == _plain(getattr(strategy, name, None))
+
+
+def test_the_state_of_a_server_step_survives_beside_the_strategys_own():
+    def strategy() -> RobustStrategy:
+        return RobustStrategy(AGGREGATORS.build("mean"), server_step=SERVER_STEPS.build("fedadam"))
+
+    trained, fresh = strategy(), strategy()
+    empty, empty_shapes = strategy_state(trained)
+    assert not empty
+    for _ in range(2):
+        trained.server_step.apply(np.ones(3, np.float32), np.ones(2), None, False)  # type: ignore[union-attr]
+    arrays, shapes = strategy_state(trained)
+    assert arrays
+    restore_strategy(fresh, arrays, json.loads(json.dumps(shapes)))
+    steps = [one.server_step.apply(np.ones(3, np.float32), np.ones(2), None, False) for one in (trained, fresh)]  # type: ignore[union-attr]
+    assert steps[0].tobytes() == steps[1].tobytes()
+    again = strategy()
+    restore_strategy(again, empty, empty_shapes)
+    assert strategy_state(again)[1] == empty_shapes
 
 
 def _plain(value: object) -> object:

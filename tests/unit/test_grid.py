@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
+import server_app.grid
 from server_app.grid import MALFORMED, ClientGrid
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
@@ -105,6 +106,29 @@ def test_a_reply_to_an_earlier_round_is_never_taken_for_a_new_one(grid: ClientGr
     new = list(grid.push_messages(instructions([0])))
     post.replies = [late]
     assert list(grid.pull_messages([*new, "m0"])) == []
+
+
+def test_two_replies_to_one_message_are_both_passed_on(grid: ClientGrid, post: Post):
+    (name,) = grid.push_messages(instructions([1]))
+    post.replies = [reply_to(post.sent[0]), reply_to(post.sent[0])]
+    assert [reply.metadata.src_node_id for reply in grid.pull_messages([name])] == [1, 1]
+    assert list(grid.pull_messages([name])) == []
+
+
+def test_replies_are_unpacked_when_the_strategy_reaches_them(post: Post, monkeypatch: pytest.MonkeyPatch):
+    class Answering(Post):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            names = super().push_messages(messages)
+            self.replies = [reply_to(message) for message in messages]
+            return names
+
+    unpacked: list[int] = []
+    original = server_app.grid._unpack
+    monkeypatch.setattr(server_app.grid, "_unpack", lambda content: (unpacked.append(1), original(content))[1])
+    grid = ClientGrid(Answering(), NODES, Envelope(-1))  # type: ignore[arg-type]
+    for place, reply in enumerate(grid.send_and_receive(instructions([0, 1, 2])), 1):
+        assert list(reply.content["arrays"]) == list(MODEL)
+        assert len(unpacked) == place
 
 
 def test_a_silent_client_is_left_out_after_the_timeout_and_messages_expire_with_it(grid: ClientGrid, post: Post):

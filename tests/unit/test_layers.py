@@ -12,8 +12,16 @@ ALLOWED = {
 }
 FLOWER_RIM = {
     "client_app/app.py",
+    "client_app/packing.py",
+    "client_app/privacy.py",
     "client_app/state.py",
     "strategies/updates.py",
+    "strategies/fedcorr.py",
+    "strategies/guard.py",
+    "strategies/guarded.py",
+    "strategies/inquiry.py",
+    "strategies/mechanism.py",
+    "strategies/privacy.py",
     "strategies/robust.py",
     "strategies/noise_partition.py",
 }

@@ -186,7 +186,7 @@ def test_block_with_stride_halves_the_image(channels: int) -> None:
         ("resnet18", (5, 5), "", "shape .channels, height, width. expected"),
         ("resnet34", CIFAR, 'norm = "grup"', "did you mean 'group'"),
         ("mlp", (1, 8, 8), "hidden = 0", "positive number of units"),
-        ("mlp", (1, 8, 8), "hidden = 2.5", "positive number of units"),
+        ("mlp", (1, 8, 8), "hidden = 2.5", "hidden must be a whole number, not 2.5"),
         ("mlp", (1, 8, 8), "width = 3", "its arguments: hidden"),
         ("cnn9", CIFAR, "", "did you mean 'cnn8'"),
     ],

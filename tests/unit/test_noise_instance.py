@@ -77,7 +77,7 @@ def test_wrong_use_is_explained() -> None:
         part_dependent_labels(LABELS, FEATURES, 3, 0.4, 1)
     for args, message in (
         ("std = 0.0", "std, the spread"),
-        ('std = "0.1"', "std, the spread"),
+        ('std = "0.1"', "std must be a number, not '0.1'"),
         ("shared_seed = -1", "shared_seed must be a whole number of at least 0"),
     ):
         with pytest.raises(PluginError, match=message):

@@ -219,7 +219,7 @@ def test_groups_that_do_not_fit_are_explained(groups: list[str], labels: list[in
         ("dirichlet", "alpha = 0.0", "alpha must be a number above 0"),
         ("dirichlet", "alpha = nan", "alpha must be a number above 0"),
         ("dirichlet", "alpha = inf", "alpha must be a number above 0"),
-        ("dirichlet", "alpha = true", "alpha must be a number above 0"),
+        ("dirichlet", "alpha = true", "alpha must be a number, not True"),
         ("dirichlet", "alpha = 1, min_size = 0", "min_size must be a whole number of at least 1"),
         ("dirichlet", "alpha = 1, min_size = 2.5", "min_size must be a whole number"),
         ("dirichlet", "", "alpha"),

@@ -1,12 +1,19 @@
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, QFedAvg
 
-from strategies.aggregators import AGGREGATORS
-from strategies.robust import GuardedStrategy, RobustStrategy
+from strategies.aggregators import AGGREGATORS, Rule
+from strategies.aggregators.base import Combine
+from strategies.gram import Doubles, Vector
+from strategies.guarded import GuardedStrategy
+from strategies.points import Points
+from strategies.robust import RobustStrategy
+from strategies.server_steps import ServerStep
 from strategies.updates import to_numpy
 from tests.messages import MODEL, answer, failure, moved, record
 
@@ -32,8 +39,8 @@ def play(strategy: RobustStrategy | GuardedStrategy, replies: list[Message], cli
 
 
 def test_the_mean_is_weighted_by_examples_or_uniform():
-    replies = [answer(0, moved(1.0), num_examples=30), answer(1, moved(4.0), num_examples=10)]
     for weighting, step in (("examples", 1.75), ("uniform", 2.5)):
+        replies = [answer(0, moved(1.0), num_examples=30), answer(1, moved(4.0), num_examples=10)]
         strategy = robust("mean", weighting=weighting)
         result = play(strategy, replies)
         assert result is not None
@@ -42,9 +49,11 @@ def test_the_mean_is_weighted_by_examples_or_uniform():
 
 
 def test_the_default_agrees_with_flowers_fedavg():
-    replies = [answer(client, moved(float(client)), num_examples=10 + client) for client in range(4)]
-    ours = play(robust("mean"), replies)
-    stock = play(GuardedStrategy(FedAvg(fraction_evaluate=0.0)), [*replies])
+    def replies() -> list[Message]:
+        return [answer(client, moved(float(client)), num_examples=10 + client) for client in range(4)]
+
+    ours = play(robust("mean"), replies())
+    stock = play(GuardedStrategy(FedAvg(fraction_evaluate=0.0)), replies())
     assert ours is not None
     assert stock is not None
     for name, array in to_numpy(ours).items():
@@ -81,8 +90,10 @@ def test_integers_are_averaged_and_rounded():
 
 
 def test_the_order_of_arrival_does_not_matter():
-    replies = [answer(client, moved(0.1 * client), num_examples=client + 1) for client in range(5)]
-    forward, backward = play(robust(), replies), play(robust(), replies[::-1])
+    def replies() -> list[Message]:
+        return [answer(client, moved(0.1 * client), num_examples=client + 1) for client in range(5)]
+
+    forward, backward = play(robust(), replies()), play(robust(), replies()[::-1])
     assert forward is not None
     assert backward is not None
     assert all((array == to_numpy(backward)[name]).all() for name, array in to_numpy(forward).items())
@@ -125,7 +136,7 @@ def test_a_claim_of_many_examples_does_not_buy_the_model():
 
 def test_hostile_buffers_behind_honest_parameters_do_not_reach_the_model():
     honest = [answer(client, moved(1.0)) for client in range(4)]
-    hostile = moved(1.0, running_var=np.full(2, -1e30, np.float32), count=np.array(-(10**9)))
+    hostile = moved(1.0, running_var=np.full(2, -1e12, np.float32), count=np.array(-(10**9)))
     result = play(robust(), [*honest, answer(4, hostile)])
     assert result is not None
     np.testing.assert_allclose(to_numpy(result)["running_var"], 2.0)
@@ -140,6 +151,77 @@ def test_a_strategy_that_returns_no_model_has_skipped_the_round():
     strategy = GuardedStrategy(Nothing(fraction_evaluate=0.0))
     assert play(strategy, [answer(client) for client in range(5)]) is None
     assert strategy.report.skipped == "the strategy returned no model"
+
+
+def test_a_stock_model_that_is_not_finite_is_refused():
+    class Overflowing(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return record(moved(np.inf)), None
+
+    strategy = GuardedStrategy(Overflowing(fraction_evaluate=0.0))
+    assert play(strategy, [answer(client) for client in range(5)]) is None
+    assert strategy.report.skipped == "the strategy returned a model with values that are not finite"
+
+
+def test_a_stock_strategy_that_scales_in_place_can_work_on_integers():
+    strategy = GuardedStrategy(QFedAvg(client_learning_rate=1.0, q=0.0, train_loss_key="train-loss"))
+    counts = [answer(client, moved(1.0, count=np.array(11 + client))) for client in range(5)]
+    result = play(strategy, counts)
+    assert result is not None
+    assert to_numpy(result)["count"].dtype == np.int64
+    assert to_numpy(result)["count"] == 13  # q = 0 is the plain mean
+
+
+def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_reason():
+    strategy = RobustStrategy(AGGREGATORS.build("krum", "f = 2"))
+    assert play(strategy, [answer(client) for client in range(4)]) is None
+    assert strategy.report.skipped == strategy.aggregator.problem(4) != ""
+    assert play(strategy, [answer(client) for client in range(7)], clients=7) is not None
+    assert not strategy.report.skipped
+
+
+class Recording(Rule):
+    """The first update, and a note of what else the rule was given."""
+
+    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+        self.seen = points
+        return lambda columns, block: block[0], None
+
+
+def test_the_rule_is_told_tensor_sizes_roles_and_a_seed_of_the_round():
+    strategy = RobustStrategy(Recording(), seed=3)
+    strategy.roles = {0: "clean", 2: "noisy"}
+    seen = []
+    for server_round in (1, 2, 2):
+        strategy.configure_train(server_round, record(MODEL), ConfigRecord(), Clients(3))  # type: ignore[arg-type]
+        strategy.aggregate_train(server_round, [answer(client) for client in range(3)])
+        seen.append(strategy.aggregator.seen)  # type: ignore[attr-defined]
+    assert seen[0].sizes == (4, 2)
+    assert seen[0].roles == ("clean", "unknown", "noisy")
+    assert seen[0].seed != seen[1].seed == seen[2].seed
+
+
+@dataclass(eq=False)
+class Doubling(ServerStep):
+    """Twice the update, and a note of what came with it."""
+
+    seen: tuple[Any, ...] = ()
+
+    def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
+        self.seen = (squared_norms.tolist(), weights, robust)
+        return 2 * update
+
+
+@pytest.mark.parametrize(("rule", "robust_rule"), [("mean", False), ("median", True)])
+def test_a_server_step_replaces_the_rules_result_but_not_the_buffers(rule: str, robust_rule: bool):
+    strategy = robust(rule, server_step=Doubling())
+    result = play(strategy, [answer(0, moved(1.0)), answer(1, moved(3.0))])
+    assert result is not None
+    np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + 4.0)
+    np.testing.assert_allclose(to_numpy(result)["running_var"], MODEL["running_var"] + 2.0)
+    squared_norms, weights, hostile = strategy.server_step.seen  # type: ignore[union-attr]
+    assert squared_norms == [4.0, 36.0]
+    assert (weights is None, hostile) == (robust_rule, robust_rule)
 
 
 def test_a_stock_strategy_survives_odd_replies_to_an_evaluation():

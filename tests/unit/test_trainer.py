@@ -70,7 +70,7 @@ def test_a_round_repeats_and_rounds_and_clients_differ():
 
 def test_every_epoch_visits_every_example_in_another_order():
     trainer = Trainer(TASK, TrainSettings(epochs=2, batch_size=10), CPU)
-    batches = [batch for batch, _ in trainer.batches(network(), to_device(data(), CPU), seed=3)]
+    batches = [batch.indices for batch in trainer.batches(network(), to_device(data(), CPU), seed=3)]
     first, second = torch.cat(batches[:4]), torch.cat(batches[4:])
     assert [len(batch) for batch in batches] == [10, 10, 10, 7] * 2
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(37))
@@ -89,7 +89,7 @@ def test_every_epoch_visits_every_example_in_another_order():
 def test_last_batches(count: int, drop: bool, norm: bool, sizes: list[int]):
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64)) if norm else network()
     trainer = Trainer(TASK, TrainSettings(epochs=1, batch_size=10, drop_last=drop), CPU)
-    assert [len(batch) for batch, _ in trainer.batches(model, to_device(data(count), CPU), 1)] == sizes
+    assert [len(batch) for batch in trainer.batches(model, to_device(data(count), CPU), 1)] == sizes
 
 
 def test_clipping_limits_the_step():
@@ -135,7 +135,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 def run_method(name: str, args: str, config: dict[str, object] | None = None) -> torch.Tensor:
     model = network()
-    kit = Kit(Trainer(TASK, TrainSettings(epochs=3, batch_size=8), CPU), build("ce", 10), to_device(data(), CPU))
+    kit = Kit(Trainer(TASK, TrainSettings(epochs=3, batch_size=8), CPU), build("ce", 10), to_device(data(), CPU), 10)
     METHODS.build(name, args).fit(model, kit, Plan(1, 0.1, (1, 0, 1), config=config or {}), {})
     return nn.utils.parameters_to_vector(model.parameters()).detach()
 

@@ -1,10 +1,13 @@
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import MetricRecord
+from flwr.app import Array, Message, MetricRecord
 
-from strategies.updates import Guard
+from strategies.guard import Guard
+from strategies.updates import to_numpy
 from tests.messages import MODEL, answer, failure, instruction, moved, record
 
 
@@ -13,6 +16,14 @@ def guard() -> Guard:
     guard = Guard({0: 10, 1: 10, 2: 10})
     guard.expect(record(MODEL), [instruction(client) for client in (2, 0, 1)])
     return guard
+
+
+def forged(data: bytes) -> Message:
+    """A reply whose labels are right and whose bytes are not."""
+    reply = answer(1)
+    record: Any = reply.content["arrays"]
+    record["weight"] = Array("float32", (2, 2), "numpy.ndarray", data)
+    return reply
 
 
 WITHOUT_WEIGHT = {name: array for name, array in MODEL.items() if name != "weight"}
@@ -30,14 +41,22 @@ BAD = {
     "count huge": (answer(1, num_examples=10**12), "positive whole number"),
     "count other": (answer(1, num_examples=11), "registered with 10"),
     "metric nan": (answer(1, train_loss=float("nan")), "metrics missing or not finite: train-loss"),
+    "metric huge": (answer(1, train_loss=1e101), "metrics missing or not finite: train-loss"),
     "not asked": (answer(7), "was not asked"),
+    "too large": (answer(1, moved(0.0, weight=np.full((2, 2), 3e38, np.float32))), "not finite, or not below 1e"),
+    "large integer": (
+        answer(1, moved(0.0, count=np.array(-(2**63)))),
+        "'count' has values that are not finite, or not",
+    ),
+    "pickle": (forged(b"\x80\x04N."), "'weight' cannot be read: expected an array in NumPy's format"),
+    "count of many digits": (answer(1, num_examples=10**5000), "cannot be read: ValueError"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_reply_is_set_aside_with_its_reason(guard: Guard, kind: str):
     bad, reason = BAD[kind]
-    updates, report = guard.screen([answer(2), bad, answer(0)])
+    updates, report = guard.screen([answer(2), bad, answer(0)], to_numpy)
     culprit = bad.metadata.src_node_id
     assert [update.client for update in updates] == [0, 2]
     assert report.quarantined.keys() == {1, culprit}  # a client that was not asked leaves client 1 silent
@@ -45,35 +64,67 @@ def test_a_bad_reply_is_set_aside_with_its_reason(guard: Guard, kind: str):
 
 
 def test_silence_and_a_second_reply_are_noticed(guard: Guard):
-    updates, report = guard.screen([answer(0), answer(0, moved(5.0)), answer(2)])
+    updates, report = guard.screen([answer(0), answer(0, moved(5.0)), answer(2)], to_numpy)
     assert report.quarantined == {0: "replied twice in one round; the first reply counts", 1: "no reply in time"}
     assert [update.client for update in updates] == [0, 2]
-    assert np.array_equal(updates[0].arrays["weight"], MODEL["weight"])
+    assert np.array_equal(updates[0].kept["weight"], MODEL["weight"])
+
+
+def test_the_first_reply_counts_also_if_it_is_the_bad_one(guard: Guard):
+    updates, report = guard.screen([answer(0), failure(1), answer(1), answer(2)], to_numpy)
+    assert [update.client for update in updates] == [0, 2]
+    assert report.quarantined == {1: "error 2: boom"}
+
+
+def test_replies_lose_their_content_before_the_next_one_is_read(guard: Guard):
+    replies = [answer(2), answer(0, moved(np.nan)), failure(1), answer(7), answer(2)]
+
+    def one_by_one() -> Iterator[Message]:
+        for place, reply in enumerate(replies):
+            assert not any(earlier.has_content() and earlier.content for earlier in replies[:place])
+            yield reply
+
+    updates, _ = guard.screen(one_by_one(), to_numpy)
+    assert [update.client for update in updates] == [2]
+    assert np.array_equal(updates[0].kept["weight"], MODEL["weight"])
+
+
+def test_labels_that_lie_about_the_bytes_do_not_reach_the_strategy(guard: Guard):
+    reply = answer(1)
+    record: Any = reply.content["arrays"]
+    record["weight"] = Array("object", (9,), "pickle", record["weight"].data)
+    updates, _ = guard.screen([reply], lambda record: record)
+    (kept,) = [update.kept for update in updates]
+    assert [(array.dtype, array.shape, array.stype) for array in kept.values()] == [
+        ("float32", (2, 2), "numpy.ndarray"),
+        ("float32", (2,), "numpy.ndarray"),
+        ("int64", (), "numpy.ndarray"),
+    ]
 
 
 def test_extra_metrics_of_a_minority_are_dropped(guard: Guard):
-    updates, report = guard.screen([answer(0, secret=1.0), answer(1), answer(2)])
+    updates, report = guard.screen([answer(0, secret=1.0), answer(1), answer(2)], to_numpy)
     assert [update.metrics for update in updates] == [{"train-loss": 0.5}] * 3
     assert not report.quarantined
 
 
 def test_updates_come_in_client_order_and_in_the_order_of_the_model(guard: Guard):
     reversed_model = dict(reversed(MODEL.items()))
-    updates, _ = guard.screen([answer(2, reversed_model), answer(1), answer(0)])
+    updates, _ = guard.screen([answer(2, reversed_model), answer(1), answer(0)], to_numpy)
     assert [update.client for update in updates] == [0, 1, 2]
-    assert all(list(update.arrays) == list(MODEL) for update in updates)
+    assert all(list(update.kept) == list(MODEL) for update in updates)
 
 
 def test_without_a_registered_count_any_sane_count_will_do():
     guard = Guard()
     guard.expect(record(MODEL), [instruction(0)])
-    updates, _ = guard.screen([answer(0, num_examples=123)])
+    updates, _ = guard.screen([answer(0, num_examples=123)], to_numpy)
     assert updates[0].examples == 123
 
 
 def test_a_reason_is_one_printable_line_whatever_the_client_sends(guard: Guard):
     name = "\x1b[2J\nround 20/20 accuracy 99 %" + "x" * 100_000
-    _, report = guard.screen([answer(1, {name: MODEL["weight"]}), failure(0, "a\nb\x07")])
+    _, report = guard.screen([answer(1, {name: MODEL["weight"]}), failure(0, "a\nb\x07")], to_numpy)
     assert all(reason.isprintable() and len(reason) < 310 for reason in report.quarantined.values())
     assert report.quarantined[0] == "error 2: a?b?"
 

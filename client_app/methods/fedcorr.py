@@ -1,0 +1,141 @@
+"""FedCorr (Xu, Chen, Quek, Chong, CVPR 2022), the client's part: train by mixup, score, relabel when asked."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from client_app.losses import L2ToGlobal
+from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.dimension import local_dimensions
+from client_app.methods.mixup import Mixup
+from tasks.mixture import upper_group
+from tasks.seeds import rng
+
+QUESTION, RELABEL, RELABEL_CONFIDENT = "question", "relabel", "relabel-confident"
+NOISE_LEVEL, SCORE, WANT_SCORE = "noise-level", "lid", "want-lid"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FedCorr(ClientMethod):
+    """Correct labels by the global model when the strategy asks for it; meant for the strategy fedcorr and the loss ce.
+
+    In a round the client minimises the configured loss under mixup on its present labels, plus
+    ``beta`` x noise level x ||w - w_global||^2, squared as in the paper; the noise level is what the strategy says, 0
+    where it says nothing. On demand it reports ``lid``, the mean local intrinsic dimensionality of what the trained
+    model answers to its examples (:func:`local_dimensions`).
+
+    Two questions are answered, each with the received model. ``relabel``: the noise level is the share of examples in
+    the upper of two groups by cross-entropy; the n x level x ``relabel_ratio`` examples with the largest
+    one get the label that the model predicts, if it is surer than ``confidence``. ``relabel-confident``: every
+    example gets it that the model is so sure of. Only the noise level leaves the client.
+
+    The state is empty until the first question. Then it holds the labels (n,) as they were ``given``, as they are now
+    (``labels``) and as they were ``before`` the last question, the round of that question (``asked``) and the
+    number of ``classes``.
+
+    Parameters
+    ----------
+    mixup_alpha
+        Of the Beta distribution; 0 is no mixup.
+    beta
+        Weight of the distance to the received model; 0 leaves it out.
+    neighbours
+        For the dimensionality.
+    relabel_ratio
+        Share of the estimated wrong labels that ``relabel`` may change.
+    confidence
+        Probability above which a prediction becomes a label.
+    """
+
+    mixup_alpha: float = 1.0
+    beta: float = 5.0
+    neighbours: int = 20
+    relabel_ratio: float = 0.5
+    confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("mixup_alpha", "beta"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        for name in ("relabel_ratio", "confidence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        if self.neighbours < 2:
+            raise ValueError(f"neighbours = {self.neighbours}: must be at least 2")
+
+    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+        """Train in place; see :class:`ClientMethod`."""
+        anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        level = float(str(plan.config.get(NOISE_LEVEL, 0.0)))
+        objective = kit.objective.with_penalty(2 * self.beta * level, L2ToGlobal())  # that penalty is half the square
+        seed, *names = plan.stream
+        goal = Mixup(objective, anchor, self.mixup_alpha, rng(seed, "mixup", *names))
+        local = replace(kit.local, labels=present_labels(kit, plan, state))
+        trained = kit.trainer.run(model, local, goal, plan.learning_rate, plan.stream)
+        metrics = {"train-loss": trained.loss}
+        if plan.config.get(WANT_SCORE):
+            outputs = kit.trainer.probabilities(model, kit.local)
+            metrics[SCORE] = local_dimensions(outputs, self.neighbours).mean().item()
+        return FitResult(metrics, state)
+
+    def answer(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+        """Relabel; see :class:`ClientMethod`. Asked twice in a round, both start from the same labels.
+
+        Raises
+        ------
+        ValueError
+            If it is another question, or an example has more than one label.
+        """
+        question = plan.config.get(QUESTION)
+        if question not in (RELABEL, RELABEL_CONFIDENT):
+            raise ValueError(f"fedcorr answers {RELABEL!r} and {RELABEL_CONFIDENT!r}, not {question!r}")
+        if kit.local.labels.ndim != 1:
+            shape = tuple(kit.local.labels.shape)
+            raise ValueError(f"fedcorr corrects one label per example, got labels of shape {shape}")
+        again = "asked" in state and int(state["asked"]) == plan.server_round
+        before = present_labels(kit, plan, {**state, "labels": state["before"]} if again else state)
+        predicted = kit.trainer.probabilities(model, kit.local)
+        sure = predicted.max(1).values > self.confidence
+        metrics: dict[str, float] = {}
+        if question == RELABEL:
+            losses = -predicted.double().clamp_min(torch.finfo(torch.float32).tiny).log()[range(len(before)), before]
+            level, suspects = self._suspects(losses, plan.stream[0])
+            metrics[NOISE_LEVEL], sure = level, sure & suspects
+        labels = torch.where(sure, predicted.argmax(1), before)
+        kept = {"given": kit.local.labels, "before": before, "labels": labels}
+        state = {name: values.cpu().numpy() for name, values in kept.items()}
+        return FitResult(metrics, {**state, "asked": np.array(plan.server_round), "classes": np.array(kit.num_classes)})
+
+    def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
+        """Return the present labels as distributions (n, K); None if the client was never asked to relabel."""
+        if "labels" not in state:
+            return None
+        return F.one_hot(torch.tensor(state["labels"]), int(state["classes"])).float().numpy()
+
+    def _suspects(self, losses: Tensor, seed: int) -> tuple[float, Tensor]:
+        """Return the noise level, and which examples (n,) have the largest losses among as many as may change."""
+        level = float(upper_group(losses.cpu().numpy(), seed).mean())
+        count = int(len(losses) * level * self.relabel_ratio + 1e-9)  # 100 * 0.29 is a little less than 29
+        suspects = torch.zeros(len(losses), dtype=torch.bool, device=losses.device)
+        suspects[torch.argsort(losses, descending=True, stable=True)[:count]] = True
+        return level, suspects
+
+
+def present_labels(kit: Kit, plan: Plan, state: State) -> Tensor:
+    """Return the labels (n,) to train on: the corrected ones where they were changed, else those of the data."""
+    given = kit.local.labels
+    if "labels" in state and state["labels"].shape == given.shape:
+        labels, old = (torch.tensor(state[name], device=given.device) for name in ("labels", "given"))
+        return torch.where(labels == old, given, labels)
+    if "labels" in state or plan.role == "noisy":
+        problem = "do not fit the data" if "labels" in state else "were lost"
+        where = plan.stream[1], plan.server_round
+        logger.warning("Client %d starts from its given labels in round %d: its corrected labels %s", *where, problem)
+    return given

@@ -1,0 +1,76 @@
+"""The label audit at the end of a run: every client makes its own list; the server learns only that it was made."""
+
+from collections import defaultdict
+from logging import WARNING
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.logger import log
+
+from client_app.audit_files import list_path
+from server_app.audit_scores import write_scores
+from server_app.audit_scoring import score_run
+from server_app.grid import ClientGrid
+from server_app.report.wording import percent
+from server_app.state import RunState
+from strategies.updates import one_line, to_record
+
+QUERY = "query.audit"
+
+
+def audit_labels(state: RunState, grid: ClientGrid, simulated: bool) -> None:
+    """Let every client list its suspicious labels under the final model; in a simulation say how good the lists are.
+
+    A client that does not answer is named with its reason; that does not end the run.
+    """
+    if not state.settings.audit.enabled:
+        return
+    done, problems = request_audits(state, grid)
+    for reason, clients in problems.items():
+        log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
+    total = len(state.roster.clients)
+    if not simulated:
+        print(f"Label audit: {len(done)} of {total} clients made one; it is in each node's own state-dir.", flush=True)
+        return
+    where = list_path(state.directory.path / "clients" / "<client>", state.settings.audit.format)
+    print(f"Label audit: {len(done)} of {total} clients have a list of suspicious labels: {where}", flush=True)
+    if done:
+        _score(state, done)
+
+
+def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[str, list[int]]]:
+    """Ask all clients for their audit; return those that made one, and by reason those that did not."""
+    grid.begin_round(state.server_round, state.checkpoint_round)
+    content = RecordDict({"arrays": to_record(state.arrays), "config": ConfigRecord()})
+    roster = [entry.client for entry in state.roster.clients]
+    asked = sorted(grid.get_node_ids())
+    messages = [Message(content, dst_node_id=client, message_type=QUERY) for client in asked]
+    timeout = state.settings.federation.round_timeout
+    problems = dict.fromkeys(roster, "it took no further part in the run") | dict.fromkeys(
+        asked, f"no answer within {timeout:g} s"
+    )
+    for reply in grid.send_and_receive(messages, timeout=timeout):
+        client = reply.metadata.src_node_id
+        if reply.has_error():
+            problems[client] = one_line(reply.error.reason or "no reason given")
+        else:
+            problems.pop(client, None)
+    by_reason: defaultdict[str, list[int]] = defaultdict(list)
+    for client, reason in sorted(problems.items()):
+        by_reason[reason].append(client)
+    return [client for client in roster if client not in problems], dict(by_reason)
+
+
+def _score(state: RunState, clients: list[int]) -> None:
+    """Compare the lists with the true labels, record it, and print one line."""
+    scores, problems = score_run(state.directory.path, state.settings, clients)
+    for client, reason in problems.items():
+        log(WARNING, "The label audit of client %d is not scored: %s", client, reason)
+    write_scores(state.directory.path, scores)
+    found, rates = scores.mean("precision_at_wrong"), scores.rates("suggested")
+    if found is not None:
+        wrong = percent(scores.wrong / scores.examples)
+        print(
+            f"Label audit: {wrong} of all labels are wrong, and {percent(found)} of those at the top of the lists. "
+            f"With every suggestion followed {percent(rates['accuracy'])} of all labels would be right.",
+            flush=True,
+        )

@@ -1,0 +1,85 @@
+"""Loss profiles: which answers of clients are sound, and what they say when classes are missing.
+
+Shapes: N clients, K classes.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from strategies.detection.base import Counts, Doubles
+
+LOSSES, COUNTS = "class-losses", "class-counts"
+LARGEST_LOSS = 1e6
+"""Largest mean cross-entropy that is believed, in nats."""
+HALF_OF_CHI2 = 0.4549
+"""Median of the chi-squared distribution with one degree of freedom."""
+
+
+def read_profile(answer: Mapping[str, object], examples: int) -> tuple[Doubles, Counts]:
+    """Return a client's mean losses and counts, (K,) each, from its answer.
+
+    Parameters
+    ----------
+    answer
+        What the client sent: ``class-losses`` and ``class-counts``, lists of K numbers.
+    examples
+        Number of examples that the client has.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, no list of finite nonnegative numbers, of another length than the other, or the counts do
+        not add up to ``examples``.
+    """
+    losses, counts = answer.get(LOSSES), answer.get(COUNTS)
+    if not isinstance(losses, list) or not isinstance(counts, list) or not 0 < len(losses) == len(counts):
+        raise ValueError(f"expected {LOSSES} and {COUNTS}, one number of each for every class")
+    if not all(type(count) is int and 0 <= count <= examples for count in counts) or sum(counts) != examples:
+        raise ValueError(f"{COUNTS} must be whole numbers that add up to its {examples} examples")
+    if not all(type(loss) in (int, float) and math.isfinite(loss) and 0 <= loss <= LARGEST_LOSS for loss in losses):
+        raise ValueError(f"{LOSSES} must be finite numbers from 0 to {LARGEST_LOSS:g}")
+    return np.array(losses, np.float64), np.array(counts, np.int64)
+
+
+def min_max(losses: Doubles, counts: Counts) -> Doubles:
+    """Return the losses (N, K) scaled to [0, 1] class by class; a missing one counts as the lowest of its class.
+
+    A class that is the same for all clients, or that nobody has, is 0. This is how the authors' codes prepare a
+    profile (Wu et al., IJCAI 2023; Jiang et al., CIKM 2024).
+    """
+    present = counts > 0
+    lowest = np.where(present, losses, np.inf).min(axis=0)
+    filled = np.where(present, losses, np.where(np.isfinite(lowest), lowest, 0.0))
+    spread = np.ptp(filled, axis=0)
+    scaled: Doubles = (filled - filled.min(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return scaled
+
+
+def client_levels(losses: Doubles, counts: Counts) -> tuple[Doubles, float]:
+    """Return how much higher each client's mean loss is than its mixture of classes explains.
+
+    Least squares over all examples of loss_kc = level_k + class_c: a client with many examples of a hard class is not
+    noisy for that. What is missing has no weight, so nothing is made up for it. Each class effect is shrunk towards 0
+    as if one more client of average size had none, which keeps the solution unique where clients share no class.
+
+    Returns
+    -------
+    levels
+        (N,), in nats, up to a constant.
+    error
+        Standard error of a level by chance alone, over clients, from the median of what the fit leaves unexplained.
+    """
+    weights = counts.astype(np.float64)
+    sizes, totals = weights.sum(axis=1), weights.sum(axis=0)
+    means = (weights * losses).sum(axis=1) / sizes
+    normal = np.diag(totals + weights.mean()) - weights.T @ (weights / sizes[:, None])
+    classes = np.linalg.solve(normal, (weights * losses).sum(axis=0) - weights.T @ means)
+    levels: Doubles = means - weights @ classes / sizes
+    squares = (weights * (losses - levels[:, None] - classes) ** 2)[counts > 0]
+    free = len(squares) - len(levels) - np.count_nonzero(totals) + 1
+    if free < 1:  # as many effects as cells: the fit leaves nothing
+        return levels, 0.0
+    variance = np.median(squares) / HALF_OF_CHI2 * len(squares) / free
+    return levels, float(np.sqrt(variance * np.mean(1 / sizes)))

@@ -1,0 +1,242 @@
+"""FedCorr (Xu, Chen, Quek, Chong, CVPR 2022), the server's part: three stages, and who is noisy by how much.
+
+1. In every iteration each client trains once, few at a time in random order. A client whose trained model answers in
+   unusually many dimensions is suspected; suspects estimate their noise level and correct some labels.
+2. Clients with a low noise level go on alone; then the others take the global model's confident predictions for labels.
+3. All clients train.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from logging import INFO, WARNING
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from strategies.detection.base import Counts, Doubles, Flags
+from strategies.inquiry import Inquiry
+from strategies.robust import RobustStrategy
+from tasks.mixture import upper_group
+from tasks.seeds import rng
+
+QUESTION, RELABEL, RELABEL_CONFIDENT = "question", "relabel", "relabel-confident"
+NOISE_LEVEL, SCORE, WANT_SCORE = "noise-level", "lid", "want-lid"
+LARGEST_SCORE = 1000.0
+"""Largest score that is believed; 0 means that a client has too few examples for one."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which round belongs to what: ``iterations`` passes over ``clients``, ``at_once`` a round, then fine-tuning."""
+
+    iterations: int
+    clients: int
+    at_once: int
+    finetune_rounds: int
+
+    @property
+    def steps(self) -> int:
+        """Rounds of one iteration."""
+        return -(-self.clients // self.at_once)
+
+    @property
+    def first_stage(self) -> int:
+        """Rounds of the first stage."""
+        return self.iterations * self.steps
+
+    def stage(self, server_round: int) -> int:
+        """Return the stage of a round, 1 to 3."""
+        ends = (self.first_stage, self.first_stage + self.finetune_rounds)
+        return 1 + sum(server_round > end for end in ends)
+
+    def ends_iteration(self, server_round: int) -> bool:
+        """Tell whether an iteration is complete after this round."""
+        return 0 < server_round <= self.first_stage and server_round % self.steps == 0
+
+    def ends_finetuning(self, server_round: int) -> bool:
+        """Tell whether the second stage is complete after this round."""
+        return self.finetune_rounds > 0 and server_round == self.first_stage + self.finetune_rounds
+
+
+class FedCorr(RobustStrategy):
+    """Finds noisy clients by the dimensionality of their answers and lets them correct their labels, in three stages.
+
+    Meant for the client method fedcorr. All other arguments are those of :class:`RobustStrategy`; ``fraction_train``
+    holds in stages 2 and 3, and ``min_replies`` where that many clients are asked. In every message ``config`` holds
+    the client's ``role`` (unknown in the first iteration, then noisy above ``clean_threshold``, else clean); in
+    stage 1 also its ``noise-level``, the weight of the proximal term.
+
+    Parameters
+    ----------
+    iterations
+        Passes over all clients in stage 1; each takes number of clients / ``clients_per_step`` rounds.
+    clients_per_step
+        Clients that train in a round of stage 1; 1, as published, hands the model from client to client.
+    finetune_rounds
+        Rounds of stage 2; with 0 stage 3 follows at once, and nobody relabels in between.
+    clean_threshold
+        Largest noise level of a clean client.
+    timeout
+        Seconds to wait for answers; None waits for all.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or the rule needs more clients than there are in a step.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        iterations: int = 5,
+        clients_per_step: int = 1,
+        finetune_rounds: int = 500,
+        clean_threshold: float = 0.1,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        limits = {"iterations": 1, "clients_per_step": 1, "finetune_rounds": 0}
+        given = {"iterations": iterations, "clients_per_step": clients_per_step, "finetune_rounds": finetune_rounds}
+        for name, least in limits.items():
+            if given[name] < least:
+                raise ValueError(f"{name} = {given[name]}: must be at least {least}")
+        if not 0 <= clean_threshold < 1:
+            raise ValueError(f"clean_threshold = {clean_threshold}: must be at least 0 and below 1")
+        if problem := self.aggregator.problem(clients_per_step, "a step of stage 1 has {}"):
+            raise ValueError(f"clients_per_step = {clients_per_step}: {problem}")
+        self.iterations, self.clients_per_step, self.finetune_rounds = iterations, clients_per_step, finetune_rounds
+        self.clean_threshold = clean_threshold
+        self._usual_replies = self.min_replies
+        self._inquiry = Inquiry("query.method", options.get("examples") or {}, timeout)
+        # Kept as arrays, which a checkpoint holds: the clients of the first round, and by client the sum and
+        # number of its scores and its noise level.
+        self.members: Counts = np.zeros(0, np.int64)
+        self.score_sums: Doubles = np.zeros(0)
+        self.visits: Counts = np.zeros(0, np.int64)
+        self.levels: Doubles = np.zeros(0)
+
+    def schedule(self, clients: int) -> Schedule:
+        """Return which round belongs to what in a federation of so many clients."""
+        return Schedule(self.iterations, clients, self.clients_per_step, self.finetune_rounds)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Sample the clients of this round; before it let them relabel if a stage or an iteration has ended."""
+        if not len(self.members):
+            self.members = np.array(sorted(grid.get_node_ids()), np.int64)
+            self.score_sums, self.levels = np.zeros((2, len(self.members)))
+            self.visits = np.zeros(len(self.members), np.int64)
+        schedule = self.schedule(len(self.members))
+        if schedule.ends_iteration(server_round - 1):
+            self._judge(arrays, config, grid)
+        if schedule.ends_finetuning(server_round - 1):
+            self._relabel(self.members[self._noisy()], RELABEL_CONFIDENT, arrays, config, grid)
+        known = zip(self.members.tolist(), self._noisy().tolist(), strict=True)
+        self.roles = {c: "noisy" if noisy else "clean" for c, noisy in known if server_round > schedule.steps}
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        self.min_replies = min(self._usual_replies, len(messages))
+        first = schedule.stage(server_round) == 1
+        for message in messages:
+            client = message.metadata.dst_node_id
+            told = {"role": self.roles.get(client, "unknown")}
+            scores = {WANT_SCORE: True, NOISE_LEVEL: float(self.levels[self.members == client].sum())} if first else {}
+            message.content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **told, **scores})})
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Combine the usable replies and keep their scores; the report also says how the clients were judged."""
+        result = super().aggregate_train(server_round, replies)
+        for client, metrics in self.report.metrics.items():
+            if 0 < metrics.get(SCORE, 0.0) <= LARGEST_SCORE:
+                self.score_sums[self.members == client] += metrics[SCORE]
+                self.visits[self.members == client] += 1
+        named = self.report.examples.keys() | self.report.quarantined.keys()
+        self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
+        self.report.noise_levels = {c: float(self.levels[self.members == c].sum()) for c in self.roles}
+        return result
+
+    def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
+        """Return which stage such a run does not reach, if so."""
+        schedule = self.schedule(num_clients)
+        second, third = schedule.first_stage + 1, schedule.first_stage + schedule.finetune_rounds + 1
+        if num_rounds >= third:
+            return []
+        missed = "3" if num_rounds >= second else "2"
+        return [
+            f"strategy.args: stage {missed} of FedCorr would begin with round {third if missed == '3' else second}, "
+            f"but the run has {num_rounds} rounds; a pass over {num_clients} clients takes {schedule.steps}"
+        ]
+
+    def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
+        """Return the clients of a round; those that evaluate are drawn as usual."""
+        schedule, present = self.schedule(len(self.members)), set(grid.get_node_ids())
+        stage = schedule.stage(server_round)
+        clean = sorted(present - set(self.members[self._noisy()].tolist()))
+        if stream != "sample" or stage == 3 or (stage == 2 and not clean):
+            return super()._sample(stream, server_round, grid, fraction)
+        if stage == 2:
+            size = max(1, min(round(fraction * len(present)), len(clean)))
+            return sorted(rng(self.seed, stream, server_round).choice(clean, size, replace=False).tolist())
+        iteration, step = divmod(server_round - 1, schedule.steps)
+        start = step * self.clients_per_step
+        order = np.roll(rng(self.seed, "fedcorr", iteration).permutation(self.members), -start).tolist()
+        size = min(self.clients_per_step, len(order) - start)
+        return sorted([client for client in order if client in present][:size])  # the next one stands in for a lost one
+
+    def _noisy(self) -> Flags:
+        """Return which members are noisy, (N,)."""
+        noisy: Flags = self.levels > self.clean_threshold
+        return noisy
+
+    def _judge(self, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> None:
+        """Suspect the clients of high mean score, and learn their noise levels; all others have level 0.
+
+        A suspect without a usable answer keeps the level that it has.
+        """
+        scored = np.flatnonzero(self.visits)
+        suspects = scored[upper_group(self.score_sums[scored] / self.visits[scored], self.seed)]
+        levels = self._relabel(self.members[suspects], RELABEL, arrays, config, grid)
+        self.levels[np.setdiff1d(np.arange(len(self.members)), suspects)] = 0.0
+        for client, level in levels.items():
+            self.levels[self.members == client] = level
+        found = ", ".join(f"{c} ({level:.2f})" for c, level in levels.items())
+        log(INFO, "FedCorr: noise levels among %d clients: %s", len(self.members), found or "none above 0")
+        if self._noisy().all():
+            log(WARNING, "FedCorr: every client has a noise level above %g", self.clean_threshold)
+
+    def _relabel(
+        self, clients: Counts, question: str, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> dict[int, float]:
+        """Ask clients to correct their labels; return the noise levels of those that did."""
+        asked = set(clients.tolist()) & set(grid.get_node_ids())
+        record = ConfigRecord({**config, QUESTION: question})
+        answers = self._inquiry.ask(grid, asked, arrays, record, read_level if question == RELABEL else nothing)
+        for client, problem in sorted(answers.problems.items()):
+            log(WARNING, "Client %d did not relabel: %s", client, problem)
+        return answers.found
+
+
+def read_level(answer: Mapping[str, object], examples: int) -> float:
+    """Return a client's noise level.
+
+    Raises
+    ------
+    ValueError
+        If it is no number from 0 to 1.
+    """
+    level = answer.get(NOISE_LEVEL)
+    if not isinstance(level, int | float) or isinstance(level, bool) or not 0 <= level <= 1:
+        raise ValueError(f"{NOISE_LEVEL} must be a number from 0 to 1, got {level!r}")
+    return float(level)
+
+
+def nothing(answer: Mapping[str, object], examples: int) -> float:
+    """Accept an answer that says nothing but that it was done."""
+    return 0.0

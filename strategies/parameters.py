@@ -1,0 +1,66 @@
+"""The float parameters of a model as one vector, which is what aggregation rules work on.
+
+One vector per client is all that is kept of its parameters: each is made straight from the client's arrays, and the
+global model is subtracted in place.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from strategies.gram import Vector
+from tasks.wire import Arrays
+
+
+class Parameters:
+    """The global model's parameters, and those of other models as steps away from it, vectors of length P.
+
+    A model with float64 parameters has float64 vectors, any other float32 ones.
+
+    Parameters
+    ----------
+    model
+        Named arrays of the global model.
+    buffers
+        Names of the arrays that are not parameters; arrays of integers never are.
+    """
+
+    def __init__(self, model: Arrays, buffers: Collection[str] = ()) -> None:
+        floats = {name: array for name, array in model.items() if name not in buffers and array.dtype.kind == "f"}
+        self._shapes = {name: array.shape for name, array in floats.items()}
+        self._dtype = np.float64 if any(array.dtype == np.float64 for array in floats.values()) else np.float32
+        self._sizes = tuple(array.size for array in floats.values())
+        self._start = self._flat(model)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of the parameter arrays, in the order in which they lie in a vector."""
+        return self._sizes
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._shapes
+
+    def step_to(self, arrays: Arrays) -> Vector:
+        """Return how far a model with these arrays lies from the global model, (P,)."""
+        step = self._flat(arrays)
+        step -= self._start
+        return step
+
+    def after(self, step: Vector) -> Arrays:
+        """Return the parameters of the model that lies a step (P,) away from the global model."""
+        parts = np.split(self._start + step, np.cumsum(self._sizes)[:-1])
+        shapes = self._shapes.items()
+        return {name: part.reshape(shape) for (name, shape), part in zip(shapes, parts, strict=True)}
+
+    def _flat(self, arrays: Arrays) -> Vector:
+        return np.concatenate([arrays[name].reshape(-1) for name in self._shapes], dtype=self._dtype)
+
+
+def as_sent(arrays: Arrays, model: Arrays) -> Arrays:
+    """Return the arrays in the order, and each in the dtype, in which ``model`` was sent out; integers are rounded."""
+    restored: Arrays = {}
+    for name, sent in model.items():
+        value = arrays[name]
+        integer = sent.dtype.kind in "iub" and value.dtype.kind == "f"
+        restored[name] = (np.rint(value) if integer else value).astype(sent.dtype)
+    return restored

@@ -1,0 +1,185 @@
+"""Every kind of bad reply against every strategy, through the real grid, guard and strategies; clients are formulas.
+
+    python -m tests.integration.hostile_table
+
+A round survives a bad reply if it leaves the model and the strategy's memory bit for bit as the round without it does,
+and the reason is on record.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Message
+
+from server_app.checkpoint import strategy_state
+from server_app.grid import ClientGrid
+from server_app.roster import Client, Roster
+from server_app.strategy import STRATEGIES, build_strategy
+from strategies.aggregators import AGGREGATORS
+from strategies.guarded import GuardedStrategy
+from strategies.robust import RobustStrategy
+from strategies.server_steps import SERVER_STEPS
+from strategies.updates import RoundReport, to_numpy, to_record
+from tasks import wire
+from tasks.config import DEFAULTS, parse
+from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.seeds import rng, seed_everything
+from tests.integration.hostile_kinds import HONEST, KINDS, SILENT, Kind, Letter
+from tests.messages import answer
+
+CLIENTS, BAD = 5, 3
+
+ROBUST = [f"robust, {entry.name}" for entry in AGGREGATORS.entries()]
+STEPS = [f"robust, geometric-median, {entry.name}" for entry in SERVER_STEPS.entries()]
+MIXED = ["robust, median after nnm", "robust, geometric-median after bucketing", "robust, krum after norm-clipping"]
+STOCK = [entry.name for entry in STRATEGIES.entries() if entry.name != "robust"]
+OWN = ["examples.norm_clipping:NormClipping"]
+ALL = [*ROBUST, *MIXED, *STEPS, *STOCK, *OWN]
+
+ARGS = {
+    "flower-bulyan": "num_malicious_nodes = 0",
+    "flower-fedavgm": "server_momentum = 0.9",
+    "flower-krum": "num_malicious_nodes = 1",
+    "flower-multikrum": "num_malicious_nodes = 1, num_nodes_to_select = 2",
+    "flower-qfedavg": 'client_learning_rate = 0.1, train_loss_key = "train-loss"',
+}
+
+
+class Clients:
+    """Flower's side of the grid: every client answers at once, one of them as the kind of its reply says."""
+
+    def __init__(self) -> None:
+        self.kind = HONEST
+        self._last: dict[int, Message] = {}
+        self._replies: list[Message] = []
+        self._server_round = 0
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Let the clients answer."""
+        names = []
+        self._server_round += 1
+        for message in messages:
+            node = message.metadata.dst_node_id
+            names.append(f"{node}-{self._server_round}")
+            message.metadata.__dict__["_message_id"] = names[-1]
+            letter = self._letter(node - 1000, message)
+            self._replies += (self.kind if node - 1000 == BAD else HONEST).send(letter)
+            self._last[node] = message
+        return names
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return all replies, asked for or not."""
+        replies, self._replies = self._replies, []
+        return replies[::-1]
+
+    def _letter(self, client: int, message: Message) -> Letter:
+        layout = Envelope.of(message.content.config_records[RECORD]).layout
+        flat = wire.read_npy(message.content.array_records["arrays"][ARRAYS].data)
+        generator = rng(1, "client", client, self._server_round)
+        arrays = {name: _trained(array, generator) for name, array in wire.views(flat, layout).items()}
+        earlier = self._last.get(message.metadata.dst_node_id, message)
+        return Letter(message, earlier, arrays, {"num-examples": 10 + client, "train-loss": 1 / (1 + client)})
+
+
+def _trained(array: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    step = 1 if array.dtype.kind == "i" else 0.1 * generator.random(array.shape)
+    return np.asarray(array + step, array.dtype)
+
+
+def build(name: str) -> GuardedStrategy | RobustStrategy:
+    """Build a strategy of the table as a run would."""
+    flat = {**DEFAULTS, "strategy.name": name, "strategy.args": ARGS.get(name, ""), "federation.num-clients": CLIENTS}
+    server_step = ""
+    if name.startswith("robust, "):
+        rule, _, steps = name.removeprefix("robust, ").partition(" after ")
+        rule, _, server_step = rule.partition(", ")
+        flat |= {"strategy.name": "robust", "strategy.aggregator": rule}
+        flat |= {"strategy.pre-steps": f"{steps} = {{}}"} if steps else {}
+    roster = Roster(tuple(Client(i, 1000 + i, 10 + i) for i in range(CLIENTS)))
+    strategy = build_strategy(parse(flat), roster, ("running_var",))
+    if isinstance(strategy, RobustStrategy) and server_step:
+        strategy.server_step = SERVER_STEPS.build(server_step)
+    return strategy
+
+
+class Federation:
+    """A strategy, its clients and the model between two rounds."""
+
+    def __init__(self, name: str, dtype: str) -> None:
+        self.strategy = build(name)
+        weight = rng(1, "model").standard_normal((5, 4)).astype(dtype)
+        self.model: wire.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
+        self._clients = Clients()
+        nodes = {i: 1000 + i for i in range(CLIENTS)}
+        self._grid = ClientGrid(self._clients, nodes, Envelope(-1))  # type: ignore[arg-type]
+
+    def play(self, server_round: int, kind: Kind, extra: Iterable[Message] = ()) -> RoundReport:
+        """Play one round with a bad reply, as the loop of a run does; ``extra`` replies bypass the grid."""
+        self._clients.kind = kind
+        seed_everything(1, "round", server_round)
+        self._grid.begin_round(server_round, server_round - 1)
+        messages = self.strategy.configure_train(server_round, to_record(self.model), ConfigRecord(), self._grid)
+        replies = self._grid.send_and_receive(messages, timeout=1e-9)
+        arrays, _ = self.strategy.aggregate_train(server_round, [*replies, *extra])
+        self.model = self.model if arrays is None else to_numpy(arrays)
+        return self.strategy.report
+
+    def state(self) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Return the model and all that the strategy keeps for later rounds, as a checkpoint would hold them."""
+        inner = self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
+        arrays, shapes = strategy_state(inner)
+        return {name: array.tobytes() for name, array in (self.model | arrays).items()}, shapes
+
+
+@cache
+def after_one_round(name: str, dtype: str) -> Federation:
+    """Return a federation that has played an honest round, so that a strategy with a memory has one."""
+    federation = Federation(name, dtype)
+    federation.play(1, HONEST)
+    return federation
+
+
+@cache
+def without_bad_reply(name: str, kept: bool, dtype: str) -> Federation:
+    """Return the federation after a second round in which the bad client was silent, or honest."""
+    federation = deepcopy(after_one_round(name, dtype))
+    federation.play(2, HONEST if kept else SILENT)
+    return federation
+
+
+def verdict(name: str, kind: Kind) -> str:
+    """Return "survived", or what went wrong."""
+    before, without = after_one_round(name, kind.dtype), without_bad_reply(name, kind.kept, kind.dtype)
+    federation = deepcopy(before)
+    report = federation.play(2, kind)
+    reason = report.quarantined.get(BAD, "")
+    if report.skipped or federation.model["weight"].tobytes() == before.model["weight"].tobytes():
+        return f"no new model: {report.skipped}"
+    if not all(np.isfinite(array).all() for array in federation.model.values()):
+        return "not finite"
+    if federation.state() != without.state():
+        return "another model"
+    if report.quarantined.keys() - {BAD}:
+        return f"an honest client is blamed: {report.quarantined}"
+    if not re.search(kind.reason or "^$", reason) or not reason.isprintable() or len(reason) > 310:
+        return f"reason: {reason!r}"
+    return "survived"
+
+
+def table(names: Iterable[str]) -> str:
+    """Return the Markdown table, kinds down and strategies across."""
+    columns = list(names)
+    lines = [f"| bad reply | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {kind} | {' | '.join(verdict(name, KINDS[kind]) for name in columns)} |" for kind in KINDS]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    answer(0)  # sets the identity that Flower's messages need
+    print(table(ALL))
