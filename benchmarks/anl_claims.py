@@ -11,14 +11,11 @@ Finished runs stay in the CSV file and are not repeated; the table is written be
 
 import argparse
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.anl_runs import LOSSES, Case, Outcome, append_run, read_runs, table, title
+from benchmarks.anl_runs import LOSSES, Case, Outcome, table, title
+from benchmarks.ledger import Ledger
 from client_app.goals import GivenLabels
 from client_app.losses import build
 from client_app.trainer import LocalData, Trainer, learning_rate, make_optimizer, pick_device
@@ -151,21 +149,6 @@ def learnt_wrong(predicted: Labels, given: Labels, true: Labels) -> float:
     return 100 * float(np.mean(predicted[wrong] == given[wrong])) if wrong.any() else math.nan
 
 
-def outcomes(cases: Sequence[Case], measure: Callable[[Case], Outcome], jobs: int) -> Iterator[tuple[Case, Outcome]]:
-    """Yield each case with its outcome when it is finished; with several jobs, each is a process of its own."""
-    if jobs == 1:
-        yield from ((case, measure(case)) for case in cases)
-        return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        try:
-            waiting = {pool.submit(measure, case): case for case in cases}
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def cases(args: argparse.Namespace) -> list[Case]:
     """Return the runs that are asked for, one seed after the other."""
     base, seeds = SCHEDULES[args.schedule]
@@ -212,17 +195,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def complete(wanted: Sequence[Case], path: Path, measure: Callable[[Case], Outcome], jobs: int) -> dict[Case, Outcome]:
-    """Do the runs that the CSV file does not have yet, add each to it, and return those that are wanted."""
-    runs = read_runs(path)
-    missing = [case for case in wanted if case not in runs]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are in {path}, {len(missing)} to do", flush=True)
-    for number, (case, outcome) in enumerate(outcomes(missing, measure, jobs), start=1):
-        append_run(path, case, outcome)
-        runs[case] = outcome
-        done = f"[{number}/{len(missing)}] {title(case)}"
-        print(f"{done}: accuracy {outcome.accuracy:.2f} % after {outcome.seconds:.0f} s", flush=True)
-    return {case: runs[case] for case in wanted}
+def words(case: Case, outcome: Outcome) -> str:
+    """Return the line about a finished run."""
+    return f"{title(case)}: accuracy {outcome.accuracy:.2f} % after {outcome.seconds:.0f} s"
 
 
 def main() -> None:
@@ -231,7 +206,8 @@ def main() -> None:
     data = data_root(args.data)
     try:
         Cifar10(data).check()
-        runs = complete(cases(args), args.output, partial(run_case, data=data, device_name=args.device), args.jobs)
+        measure = partial(run_case, data=data, device_name=args.device)
+        runs = Ledger(args.output, Case, Outcome).complete(cases(args), measure, args.jobs, words)
     except ValueError as error:  # what the user can put right: data, files, devices, names
         sys.exit(f"error: {error}")
     text = f"Schedule {args.schedule}, test accuracy in percent.\n\n{table(runs)}\n"

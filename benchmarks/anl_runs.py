@@ -1,13 +1,9 @@
-"""The runs of the ANL benchmark: what decides one, what it gives, its line in a CSV file, and the table of all."""
+"""The runs of the ANL benchmark: what decides one, what it gives, and the table of all."""
 
-import csv
-import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from benchmarks.ledger import spread
 from tasks.settings import TrainSettings
 
 LOSSES = ("ce", "nce+rce", "anl-ce", "anl-ce*")
@@ -66,45 +62,6 @@ class Outcome:
     seconds: float
 
 
-def read_runs(path: Path) -> dict[Case, Outcome]:
-    """Return the finished runs of a CSV file; none if it does not exist.
-
-    Raises
-    ------
-    ValueError
-        If the file holds something else.
-    """
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        lines = csv.DictReader(file)
-        if lines.fieldnames != columns():
-            raise ValueError(f"{path} is not a file of this benchmark: expected the columns {', '.join(columns())}")
-        return {parsed(Case, line): parsed(Outcome, line) for line in lines}
-
-
-def append_run(path: Path, case: Case, outcome: Outcome) -> None:
-    """Add one line to the CSV file, and the header if it is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns())
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(case) | asdict(outcome))
-
-
-def columns() -> list[str]:
-    """Return the columns of the CSV file."""
-    return [field.name for kind in (Case, Outcome) for field in fields(kind)]
-
-
-def parsed(kind: type[Any], line: Mapping[str, str]) -> Any:
-    """Return a ``Case`` or an ``Outcome`` from a line of the CSV file."""
-    read: Mapping[Any, Callable[[str], Any]] = {str: str, int: int, float: float, bool: lambda text: text == "True"}
-    return kind(**{field.name: read[field.type](line[field.name]) for field in fields(kind)})
-
-
 def title(case: Case) -> str:
     """Return the words for a case in messages."""
     return f"{case.labels}, {case.loss}, seed {case.seed}"
@@ -125,15 +82,3 @@ def table(runs: Mapping[Case, Outcome]) -> str:
         }
         lines += [f"| {labels} | {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return mean ± standard deviation over seeds, the mean alone for one seed, a dash for none.
-
-    >>> spread([80.0, 82.0]), spread([80.0]), spread([])
-    ('81.00 ± 1.41', '80.00', '-')
-    """
-    if not values or any(math.isnan(value) for value in values):
-        return "-"
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{deviation}"

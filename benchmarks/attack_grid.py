@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.anl_claims import outcomes, positive
+from benchmarks.anl_claims import positive
 from benchmarks.attack_cases import TASKS, Case, impossible
-from benchmarks.attack_runs import Outcome, append_run, read_runs, run_case, tables
+from benchmarks.attack_runs import Outcome, run_case, tables
+from benchmarks.ledger import Ledger
 from strategies.aggregators import AGGREGATORS
 
 ATTACKS = (
@@ -66,17 +67,9 @@ def possible(wanted: Sequence[Case]) -> list[Case]:
     return kept
 
 
-def complete(wanted: Sequence[Case], path: Path, jobs: int) -> dict[Case, Outcome]:
-    """Do the runs that the CSV file does not have yet, add each to it, and return those that are wanted."""
-    runs = read_runs(path)
-    missing = [case for case in wanted if case not in runs]
-    print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are in {path}, {len(missing)} to do", flush=True)
-    for number, (case, outcome) in enumerate(outcomes(missing, run_case, jobs), start=1):
-        append_run(path, case, outcome)
-        runs[case] = outcome
-        accuracy = f"accuracy {outcome.mean_accuracy:.1f} %"
-        print(f"[{number}/{len(missing)}] {case}: {accuracy} after {outcome.seconds:.1f} s", flush=True)
-    return {case: runs[case] for case in wanted}
+def words(case: Case, outcome: Outcome) -> str:
+    """Return the line about a finished run."""
+    return f"{case}: accuracy {outcome.mean_accuracy:.1f} % after {outcome.seconds:.1f} s"
 
 
 def client(text: str) -> tuple[str, str]:
@@ -138,7 +131,7 @@ def main() -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
     try:
         wanted = cases(args)
-        runs = complete(possible(wanted), args.output, args.jobs)
+        runs = Ledger(args.output, Case, Outcome).complete(possible(wanted), run_case, args.jobs, words)
     except ValueError as error:  # what the user can put right: settings, data, files, names
         sys.exit(f"error: {error}")
     text = f"{args.task}, test accuracy in percent, mean of the last rounds.\n\n{tables(runs, wanted)}"

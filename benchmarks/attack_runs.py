@@ -1,19 +1,16 @@
-"""The runs of the attack grid: what one gives, its line in a CSV file, and the tables of all."""
+"""The runs of the attack grid: what one gives, and the tables of all."""
 
-import csv
 import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-from benchmarks.anl_runs import spread
 from benchmarks.attack_cases import Case
 from benchmarks.in_process import rounds
+from benchmarks.ledger import spread
 from server_app.checks import check
 from tasks.settings import Settings
 
@@ -52,43 +49,6 @@ def run_case(case: Case) -> Outcome:
         quarantined=100 * sum(line["quarantined"] for line in lines) / replies,
         seconds=time.perf_counter() - start,
     )
-
-
-def read_runs(path: Path) -> dict[Case, Outcome]:
-    """Return the finished runs of a CSV file; none if it does not exist.
-
-    Raises
-    ------
-    ValueError
-        If the file holds something else.
-    """
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        lines = csv.DictReader(file)
-        if lines.fieldnames != columns():
-            raise ValueError(f"{path} is not a file of this benchmark: expected the columns {', '.join(columns())}")
-        return {_parsed(Case, line): _parsed(Outcome, line) for line in lines}
-
-
-def append_run(path: Path, case: Case, outcome: Outcome) -> None:
-    """Add one line to the CSV file, and the header if it is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns())
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(case) | asdict(outcome))
-
-
-def columns() -> list[str]:
-    """Return the columns of the CSV file."""
-    return [field.name for kind in (Case, Outcome) for field in fields(kind)]
-
-
-def _parsed(kind: type[Any], line: Mapping[str, str]) -> Any:
-    return kind(**{field.name: field.type(line[field.name]) for field in fields(kind)})  # type: ignore[operator]
 
 
 def tables(runs: Mapping[Case, Outcome], cases: Sequence[Case]) -> str:

@@ -2,9 +2,9 @@
 
 After the last round each client lists its examples with the label that was given and the label that seems right, the
 most suspicious first. The global model decides which (confident learning), also where the client method corrects
-labels: many clients' labels make a better judge than what one client has learned about its own. On digits with up to
-80 % wrong labels the model was right about 96 % of the labels of noisy clients, the method about 84 %, the mean of both
-about 92 %. What the method changed is listed beside it.
+labels: what many clients have learned judges better than what one has learned about its own labels. On digits with up
+to 80 % wrong labels the model was right about 96 % of the labels of noisy clients, masked-optim about 84 %, the mean of
+both about 92 %. What the method changed is listed beside it.
 """
 
 from collections import Counter

@@ -29,6 +29,11 @@ def check_data(settings: TaskSettings) -> None:
     task, label = load_task(settings), f"task {settings.name!r}: "
     _check_examples(task.train_examples(), task, f"{label}train_examples")
     _check_examples(task.test_examples(), task, f"{label}test_examples")
+    names, count = list(task.example_names(task.train_ids())), len(task.train_examples())
+    told = all(isinstance(name, str) for name in names) and len(names) == count
+    expect(
+        told, f"{label}example_names must return one text for each of the {count} ids, got {len(names)}: {names[:3]}"
+    )
     raw = task.train_examples().features[:SAMPLE]
     inputs = task.prepare(raw)
     expect(inputs.dtype == torch.float32, f"{label}prepare must return float32, got {inputs.dtype}")

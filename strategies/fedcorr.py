@@ -7,7 +7,6 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import Any
 
@@ -19,46 +18,14 @@ from flwr.serverapp import Grid
 from strategies.detection.base import Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
 from strategies.robust import RobustStrategy
+from strategies.stages import Schedule
 from tasks.mixture import upper_group
 from tasks.seeds import rng
 
 QUESTION, RELABEL, RELABEL_CONFIDENT = "question", "relabel", "relabel-confident"
 NOISE_LEVEL, SCORE, WANT_SCORE = "noise-level", "lid", "want-lid"
-LARGEST_SCORE = 1000.0
+LARGEST_SCORE = 1e4
 """Largest score that is believed; 0 means that a client has too few examples for one."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Which round belongs to what: ``iterations`` passes over ``clients``, ``at_once`` a round, then fine-tuning."""
-
-    iterations: int
-    clients: int
-    at_once: int
-    finetune_rounds: int
-
-    @property
-    def steps(self) -> int:
-        """Rounds of one iteration."""
-        return -(-self.clients // self.at_once)
-
-    @property
-    def first_stage(self) -> int:
-        """Rounds of the first stage."""
-        return self.iterations * self.steps
-
-    def stage(self, server_round: int) -> int:
-        """Return the stage of a round, 1 to 3."""
-        ends = (self.first_stage, self.first_stage + self.finetune_rounds)
-        return 1 + sum(server_round > end for end in ends)
-
-    def ends_iteration(self, server_round: int) -> bool:
-        """Tell whether an iteration is complete after this round."""
-        return 0 < server_round <= self.first_stage and server_round % self.steps == 0
-
-    def ends_finetuning(self, server_round: int) -> bool:
-        """Tell whether the second stage is complete after this round."""
-        return self.finetune_rounds > 0 and server_round == self.first_stage + self.finetune_rounds
 
 
 class FedCorr(RobustStrategy):
@@ -68,6 +35,9 @@ class FedCorr(RobustStrategy):
     holds in stages 2 and 3, and ``min_replies`` where that many clients are asked. In every message ``config`` holds
     the client's ``role`` (unknown in the first iteration, then noisy above ``clean_threshold``, else clean); in
     stage 1 also its ``noise-level``, the weight of the proximal term.
+
+    As published there are always two groups of scores, so some clean clients are suspected too; their noise level is
+    what clears them. And scores are trusted: a client with a huge one is a group of its own, and nobody else is found.
 
     Parameters
     ----------
@@ -128,9 +98,7 @@ class FedCorr(RobustStrategy):
     ) -> Iterable[Message]:
         """Sample the clients of this round; before it let them relabel if a stage or an iteration has ended."""
         if not len(self.members):
-            self.members = np.array(sorted(grid.get_node_ids()), np.int64)
-            self.score_sums, self.levels = np.zeros((2, len(self.members)))
-            self.visits = np.zeros(len(self.members), np.int64)
+            self._begin(grid)
         schedule = self.schedule(len(self.members))
         if schedule.ends_iteration(server_round - 1):
             self._judge(arrays, config, grid)
@@ -140,12 +108,9 @@ class FedCorr(RobustStrategy):
         self.roles = {c: "noisy" if noisy else "clean" for c, noisy in known if server_round > schedule.steps}
         messages = list(super().configure_train(server_round, arrays, config, grid))
         self.min_replies = min(self._usual_replies, len(messages))
-        first = schedule.stage(server_round) == 1
         for message in messages:
-            client = message.metadata.dst_node_id
-            told = {"role": self.roles.get(client, "unknown")}
-            scores = {WANT_SCORE: True, NOISE_LEVEL: float(self.levels[self.members == client].sum())} if first else {}
-            message.content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **told, **scores})})
+            told = self._told(message.metadata.dst_node_id, schedule.stage(server_round))
+            message.content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **told})})
         return messages
 
     def aggregate_train(
@@ -159,7 +124,7 @@ class FedCorr(RobustStrategy):
                 self.visits[self.members == client] += 1
         named = self.report.examples.keys() | self.report.quarantined.keys()
         self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
-        self.report.noise_levels = {c: float(self.levels[self.members == c].sum()) for c in self.roles}
+        self.report.noise_levels = {client: self._level(client) for client in self.roles}
         return result
 
     def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
@@ -189,6 +154,20 @@ class FedCorr(RobustStrategy):
         order = np.roll(rng(self.seed, "fedcorr", iteration).permutation(self.members), -start).tolist()
         size = min(self.clients_per_step, len(order) - start)
         return sorted([client for client in order if client in present][:size])  # the next one stands in for a lost one
+
+    def _begin(self, grid: Grid) -> None:
+        """Take the clients that are there for the members."""
+        self.members = np.array(sorted(grid.get_node_ids()), np.int64)
+        self.score_sums, self.levels = np.zeros((2, len(self.members)))
+        self.visits = np.zeros(len(self.members), np.int64)
+
+    def _told(self, client: int, stage: int) -> dict[str, str | float | bool]:
+        """Return what a client learns beside the model; one that came later is not judged and has level 0."""
+        told = {"role": self.roles.get(client, "unknown")}
+        return {**told, WANT_SCORE: True, NOISE_LEVEL: self._level(client)} if stage == 1 else {**told}
+
+    def _level(self, client: int) -> float:
+        return float(self.levels[self.members == client].sum())
 
     def _noisy(self) -> Flags:
         """Return which members are noisy, (N,)."""

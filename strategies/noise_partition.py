@@ -6,6 +6,9 @@ finds those with many wrong labels, and from then on messages carry their role.
 
 Losses under different models cannot be compared. So whenever a client without a judgement turns up, all are asked again
 under the present model; a client that gave no usable answer twice is not waited for.
+
+Limit: a model knows by heart some of what it was trained on last. Where only some clients train in a round, those that
+just did have lower losses, and no detector can tell that from cleaner labels. Let all train in the warm-up if possible.
 """
 
 from collections import Counter
@@ -18,6 +21,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from strategies.aggregators import Rule
 from strategies.detection import DETECTORS, detect, read_profile
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
@@ -55,7 +59,8 @@ class NoisePartition(RobustStrategy):
 
     def __init__(
         self,
-        *args: Any,
+        aggregator: Rule,
+        *,
         warmup_rounds: int = 30,
         reprofile_every: int = 0,
         detector: str = "robust",
@@ -64,7 +69,7 @@ class NoisePartition(RobustStrategy):
         timeout: float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(*args, examples=examples, **options)
+        super().__init__(aggregator, examples=examples, **options)
         if warmup_rounds < 0 or reprofile_every < 0:
             raise ValueError(
                 f"warmup_rounds = {warmup_rounds}, reprofile_every = {reprofile_every}: must be at least 0"

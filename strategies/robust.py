@@ -112,14 +112,17 @@ class RobustStrategy(Strategy):
         if self.report.skipped:
             return None, None
         prior = self._prior(updates)
+        step, weights = self._step(updates, prior, parameters, server_round)
         combined = {
-            **parameters.after(self._step(updates, prior, parameters, server_round)),
-            **{name: self._buffer(updates, name, prior) for name in updates[0].kept.buffers},
+            **parameters.after(step),
+            **{name: self._buffer(updates, name, weights) for name in updates[0].kept.buffers},
         }
         return to_record(as_sent(combined, self._guard.reference)), _mean_metrics(updates)
 
-    def _step(self, updates: list[Update[Parts]], prior: Doubles, parameters: Parameters, server_round: int) -> Vector:
-        """Return the step that the global model takes, (P,)."""
+    def _step(
+        self, updates: list[Update[Parts]], prior: Doubles, parameters: Parameters, server_round: int
+    ) -> tuple[Vector, Doubles]:
+        """Return the step that the global model takes, (P,), and the weights behind it, else the prior ones, (N,)."""
         steps = [update.kept.step for update in updates]
         result = aggregate(
             self.aggregator,
@@ -130,10 +133,12 @@ class RobustStrategy(Strategy):
             seed=int(rng(self.seed, "pre-steps", server_round).integers(2**63)),
         )
         self._note(updates, result)
+        weights = prior if result.weights is None else result.weights
         if self.server_step is None:
-            return result.value
+            return result.value, weights
         squared_norms = sum_over_blocks(steps, lambda _, block: np.einsum("nb,nb->n", block, block))
-        return self.server_step.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
+        step = self.server_step.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
+        return step, weights
 
     def _prior(self, updates: list[Update[Parts]]) -> Doubles:
         counts = np.array([update.examples for update in updates], np.float64)
@@ -144,9 +149,9 @@ class RobustStrategy(Strategy):
         shares: Doubles = counts / counts.sum()
         return shares
 
-    def _buffer(self, updates: list[Update[Parts]], name: str, prior: Doubles) -> npt.NDArray[Any]:
+    def _buffer(self, updates: list[Update[Parts]], name: str, weights: Doubles) -> npt.NDArray[Any]:
         stacked = np.stack([update.kept.buffers[name] for update in updates], dtype=np.float64)
-        return np.median(stacked, axis=0) if self.aggregator.robust else np.tensordot(prior, stacked, axes=1)
+        return np.median(stacked, axis=0) if self.aggregator.robust else np.tensordot(weights, stacked, axes=1)
 
     def _note(self, updates: list[Update[Parts]], result: Aggregate) -> None:
         for i, update in enumerate(updates):

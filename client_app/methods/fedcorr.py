@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FedCorr(ClientMethod):
-    """Correct labels by the global model when the strategy asks for it; meant for the strategy fedcorr and the loss ce.
+    """Train by mixup, and relabel by the global model when asked; meant for the strategy fedcorr and the loss ce.
 
     In a round the client minimises the configured loss under mixup on its present labels, plus
     ``beta`` x noise level x ||w - w_global||^2, squared as in the paper; the noise level is what the strategy says, 0

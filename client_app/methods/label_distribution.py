@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from client_app.goals import Batch, Goal
 
 Form = Literal["code", "paper"]
+MaskRule = Literal["small-loss", "agreement"]
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,21 @@ class ThreeTerms:
     - ``paper``, the formulas as printed: m (CE(d, p) + alpha (-log d_y) + beta H(p)) with CE(d, p) = -sum_k d_k log p_k
       and no 1 / K: examples with a large loss are left out, and entropy is minimised.
 
-    m is 1 for the ``keep`` share of a batch with the smallest cross-entropy -log p_y, else 0; keep = 1 is no mask.
+    The mask m is 1 or 0. By the rule ``small-loss`` it is 1 for the ``keep`` share of a batch with the smallest
+    cross-entropy -log p_y; keep = 1 is no mask. By the rule ``agreement`` it is 1 where y is the most likely class:
+    as many as the model believes, however many labels are wrong.
     """
 
     form: Form
     alpha: float
     beta: float
     keep: float
+    rule: MaskRule = "small-loss"
 
     def __call__(self, logits: Tensor, label_logits: Tensor, given: Tensor) -> Tensor:
         """Return the loss (B,) of each example, from logits and label logits (B, K) and given labels (B,)."""
         log_p, log_d = torch.log_softmax(logits, 1), torch.log_softmax(label_logits, 1)
-        mask = small_loss(F.nll_loss(log_p, given, reduction="none").detach(), self.keep)
+        mask = self._mask(log_p.detach(), given)
         p, classes = log_p.exp(), logits.shape[1]
         entropy = -(p * log_p).sum(1)
         compatibility = self.alpha * F.nll_loss(log_d, given, reduction="none")
@@ -49,6 +53,11 @@ class ThreeTerms:
             return (divergence + self.beta * entropy) / classes + mask * compatibility
         classification = -(log_d.exp() * log_p).sum(1)
         return mask * (classification + compatibility + self.beta * entropy)
+
+    def _mask(self, log_p: Tensor, given: Tensor) -> Tensor:
+        if self.rule == "agreement":
+            return (log_p.argmax(1) == given).to(log_p.dtype)
+        return small_loss(F.nll_loss(log_p, given, reduction="none"), self.keep)
 
 
 def small_loss(losses: Tensor, keep: float) -> Tensor:

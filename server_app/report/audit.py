@@ -11,8 +11,9 @@ WHAT = (
 )
 COLUMNS = (
     "AUC: probability that a wrong label stands before a right one. Wrong at the top: share of wrong labels among the "
-    "first lines of the list, as many as the client has wrong labels. Fixed: wrong labels with the right suggestion. "
-    "Spoiled: right labels for which another is suggested."
+    "first lines of the list, as many as the client has wrong labels. Right: share of right labels as given, as "
+    "suggested, and as the client method changed them while it trained. Fixed: wrong labels with the right "
+    "suggestion. Spoiled: right labels for which another is suggested."
 )
 
 
@@ -35,7 +36,7 @@ def _overall(scores: Scores) -> list[str]:
     suggested = scores.rates("suggested")
     sentences = [
         f"{number(scores.wrong)} of {number(scores.examples)} labels are wrong. On average over the clients, "
-        f"{percent(found)} of the labels at the top of a list are (AUC {ranked:.3f}).",
+        f"{percent(found)} of the labels at the top of a list are wrong ones (AUC {ranked:.3f}).",
         f"If every suggestion were followed, {percent(suggested['accuracy'])} of all labels would be right instead of "
         f"{percent(1 - scores.wrong / scores.examples)}: {percent(suggested['fix_rate'])} of the wrong ones would be "
         f"fixed and {percent(suggested['damage_rate'])} of the right ones spoiled.",
@@ -62,7 +63,6 @@ def _row(score: Score) -> View:
         "estimate": percent(score.estimated_noise_rate),
         "auc": NONE if score.auc is None else f"{score.auc:.3f}",
         "at_wrong": percent(score.precision_at_wrong, 0),
-        "at_20": percent(score.precision_at_20, 0),
         "given": percent(score.given_accuracy),
         "suggested": percent(accuracy(score, score.suggested)),
         "fixed": f"{score.suggested.fixed} of {score.wrong}",

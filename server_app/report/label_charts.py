@@ -31,7 +31,7 @@ def posterior_chart(found: Sequence[Standing]) -> Chart | None:
             axes.scatter(rates, posteriors, s=36, color=COLOURS[role], alpha=0.65, label=f"taken for {role}")
         axes.set_ylim(-4, 104)
         axes.set_xlabel("wrong labels (% of the client's labels)")
-        axes.set_ylabel("probability of being noisy (%)")
+        axes.set_ylabel("probability of noisy (%)")
 
     note = "A good detector puts the points with few wrong labels at the bottom and those with many at the top."
     return Chart("Were the right clients taken for noisy?", svg("posterior", draw), note)

@@ -49,15 +49,15 @@ AUDIT = """\
 <thead><tr><th scope="col" class="num">Client</th><th scope="col" class="num">Examples</th>
 <th scope="col" class="num">Wrong labels</th><th scope="col" class="num">Estimated</th>
 <th scope="col" class="num">AUC</th><th scope="col" class="num">Wrong at the top</th>
-<th scope="col" class="num">Wrong in first 20</th><th scope="col" class="num">Right, given</th>
+<th scope="col" class="num">Right, given</th>
 <th scope="col" class="num">Right, suggested</th>
-{%- if has_corrected %}<th scope="col" class="num">Right, changed by the method</th>{% endif %}
+{%- if has_corrected %}<th scope="col" class="num">Right, changed</th>{% endif %}
 <th scope="col" class="num">Fixed</th><th scope="col" class="num">Spoiled</th></tr></thead>
 <tbody>
 {% for row in audit_rows %}
 <tr><th scope="row" class="num">{{ row.client }}</th><td class="num">{{ row.examples }}</td>
 <td class="num">{{ row.noise }}{{ bar(row.noise_bar, "noise") }}</td><td class="num">{{ row.estimate }}</td>
-<td class="num">{{ row.auc }}</td><td class="num">{{ row.at_wrong }}</td><td class="num">{{ row.at_20 }}</td>
+<td class="num">{{ row.auc }}</td><td class="num">{{ row.at_wrong }}</td>
 <td class="num">{{ row.given }}</td><td class="num">{{ row.suggested }}</td>
 {%- if has_corrected %}<td class="num">{{ row.corrected }}</td>{% endif %}
 <td class="num">{{ row.fixed }}</td><td class="num">{{ row.spoiled }}</td></tr>

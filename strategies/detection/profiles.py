@@ -69,7 +69,8 @@ def client_levels(losses: Doubles, counts: Counts) -> tuple[Doubles, float]:
     levels
         (N,), in nats, up to a constant.
     error
-        Standard error of a level by chance alone, over clients, from the median of what the fit leaves unexplained.
+        Standard error of a level by chance alone, over clients: from the median of what the fit leaves unexplained at
+        the lower half of the clients, because wrong labels also make losses less even.
     """
     weights = counts.astype(np.float64)
     sizes, totals = weights.sum(axis=1), weights.sum(axis=0)
@@ -77,9 +78,12 @@ def client_levels(losses: Doubles, counts: Counts) -> tuple[Doubles, float]:
     normal = np.diag(totals + weights.mean()) - weights.T @ (weights / sizes[:, None])
     classes = np.linalg.solve(normal, (weights * losses).sum(axis=0) - weights.T @ means)
     levels: Doubles = means - weights @ classes / sizes
-    squares = (weights * (losses - levels[:, None] - classes) ** 2)[counts > 0]
-    free = len(squares) - len(levels) - np.count_nonzero(totals) + 1
+    present = counts > 0
+    cells = int(np.count_nonzero(present))
+    free = cells - len(levels) - np.count_nonzero(totals) + 1
     if free < 1:  # as many effects as cells: the fit leaves nothing
         return levels, 0.0
-    variance = np.median(squares) / HALF_OF_CHI2 * len(squares) / free
+    squares = weights * (losses - levels[:, None] - classes) ** 2
+    lower = levels <= np.median(levels)
+    variance = np.median(squares[lower][present[lower]]) / HALF_OF_CHI2 * cells / free
     return levels, float(np.sqrt(variance * np.mean(1 / sizes)))

@@ -1,4 +1,4 @@
-"""A client method that believes every label to be the next one."""
+"""Plug-ins of the audit's tests: a method that believes every label to be the next one, and tasks with file names."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +6,7 @@ from torch import nn
 
 from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
+from tasks.image import Digits
 
 
 class NextLabel(ClientMethod):
@@ -17,3 +18,17 @@ class NextLabel(ClientMethod):
 
     def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
         return np.asarray(state["belief"], np.float32) if "belief" in state else None
+
+
+class NamedDigits(Digits):
+    """Digits whose names a spreadsheet would take for formulas."""
+
+    def example_names(self, ids: npt.NDArray[np.int64]) -> list[str]:
+        return [f"=scan {number}.png" for number in ids]
+
+
+class Nameless(Digits):
+    """Digits of which only the first has a name."""
+
+    def example_names(self, ids: npt.NDArray[np.int64]) -> list[str]:
+        return ["first"]

@@ -6,6 +6,7 @@ A round survives a bad reply if it leaves the model and the strategy's memory bi
 and the reason is on record.
 """
 
+import gc
 import logging
 import re
 from collections.abc import Iterable
@@ -42,6 +43,7 @@ OWN = ["examples.norm_clipping:NormClipping"]
 ALL = [*ROBUST, *MIXED, *STEPS, *STOCK, *OWN]
 
 ARGS = {
+    "fedcorr": f"clients_per_step = {CLIENTS}",  # so that the bad client is asked in every round
     "flower-bulyan": "num_malicious_nodes = 0",
     "flower-fedavgm": "server_momentum = 0.9",
     "flower-krum": "num_malicious_nodes = 1",
@@ -182,4 +184,5 @@ def table(names: Iterable[str]) -> str:
 if __name__ == "__main__":
     logging.getLogger("flwr").setLevel(logging.ERROR)
     answer(0)  # sets the identity that Flower's messages need
+    gc.freeze()  # Flower's strategies search all of the process for garbage
     print(table(ALL))

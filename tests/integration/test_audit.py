@@ -9,8 +9,9 @@ from client_app.app import app as client_app
 from client_app.audit_files import SUMMARY, read_columns
 from server_app.audit_scores import SCORES
 from server_app.checks import check
+from server_app.grid import ClientGrid
 from server_app.run import play_run
-from tasks.config import DEFAULTS
+from tasks.config import DEFAULTS, ConfigError
 from tasks.settings import Settings
 from tasks.shares import client_share
 from tests.integration.conftest import QUICK, Play
@@ -109,6 +110,27 @@ def test_lists_in_parquet_are_scored_too(play: Play):
     run = play(audit__format="parquet", **NOISY)
     assert not list(run.path.glob("clients/*/*.csv"))
     assert len(json.loads((run.path / SCORES).read_text())["clients"]) == 4
+
+
+def test_a_site_finds_its_own_file_names(play: Play):
+    run = play(task__name="tests.integration.correcting:NamedDigits", **NOISY)
+    listed = read_columns(run.path / "clients" / "1" / "label-audit.csv")
+    ids = client_share(settings_of(run), 1).data.ids
+    assert sorted(listed["id"]) == sorted(f"=scan {number}.png" for number in ids)
+    assert len(json.loads((run.path / SCORES).read_text())["clients"]) == 4
+
+
+def test_names_that_are_missing_are_an_error_before_the_start(play: Play):
+    with pytest.raises(ConfigError, match="one text for each of the 1437 ids, got 1"):
+        play(task__name="tests.integration.correcting:Nameless")
+
+
+def test_a_client_that_has_dropped_out_is_named_too(play: Play, monkeypatch: pytest.MonkeyPatch, caplog: Any):
+    caplog.set_level("WARNING", logger="flwr")
+    everybody = ClientGrid.get_node_ids
+    monkeypatch.setattr(ClientGrid, "get_node_ids", lambda grid: [c for c in everybody(grid) if c != 3])
+    assert play(**NOISY).status["status"] == "completed"
+    assert "No label audit from client 3: it took no further part in the run" in caplog.text
 
 
 def test_what_the_method_corrected_is_listed_and_scored(play: Play):

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import attack_grid
 from benchmarks.attack_cases import Case, impossible, named
-from benchmarks.attack_runs import Outcome, append_run, read_runs, run_case, tables
+from benchmarks.attack_runs import Outcome, run_case, tables
+from benchmarks.ledger import Ledger
 from server_app.checks import check
 from strategies.aggregators import AGGREGATORS
 from tasks.plugin import PluginError
@@ -74,28 +75,27 @@ def test_a_wrong_argument_says_what_is_right(given: str, complaint: str, capsys:
     assert complaint in capsys.readouterr().err
 
 
-def test_finished_runs_are_read_back_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "grid.csv"
+def test_finished_runs_are_read_back_and_not_repeated(tmp_path: Path):
+    ledger = Ledger(tmp_path / "grid.csv", Case, Outcome)
     first, second = Case(rule="mean"), Case(rule="krum", attack="backdoor: size = 3", share=0.1)
-    append_run(path, first, outcome(80.0))
+    ledger.append(first, outcome(80.0))
     made: list[Case] = []
 
     def run(case: Case) -> Outcome:
         made.append(case)
         return outcome(70.0, 12.5)
 
-    monkeypatch.setattr(attack_grid, "run_case", run)
-    runs = attack_grid.complete([first, second], path, jobs=1)
+    runs = ledger.complete([first, second], run, 1, attack_grid.words)
     assert made == [second]
-    assert read_runs(path).keys() == runs.keys()
-    assert read_runs(path)[second] == outcome(70.0, 12.5)
+    assert ledger.read().keys() == runs.keys()
+    assert ledger.read()[second] == outcome(70.0, 12.5)
 
 
 def test_another_file_is_refused(tmp_path: Path):
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="is not a file of this benchmark"):
-        read_runs(path)
+        Ledger(path, Case, Outcome).read()
 
 
 def test_the_table_has_rules_in_rows_attacks_in_columns_and_the_spread_over_seeds():

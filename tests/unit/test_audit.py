@@ -167,7 +167,7 @@ def test_an_odd_client_gets_its_list(size: int, relabel: Callable[[np.ndarray], 
 
 def test_labels_of_pixels_are_refused_with_the_remedy():
     data = ClientData(0, torch.zeros(2, 1, 8, 8), np.zeros((2, 8, 8), np.int64), np.arange(2), 10)
-    with pytest.raises(ValueError, match="audit.enabled = false"):
+    with pytest.raises(ValueError, match=r"set audit\.enabled = false"):
         audit_client(torch.nn.Identity(), data, Settings(), None, torch.device("cpu"))
 
 

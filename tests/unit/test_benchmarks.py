@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks import anl_claims, losses
-from benchmarks.anl_runs import LOSSES, PUBLISHED, Case, Outcome, read_runs, table
+from benchmarks.anl_runs import LOSSES, PUBLISHED, Case, Outcome, table
+from benchmarks.ledger import Ledger
 from client_app.losses import build
 from tasks.cifar import Cifar10
 from tasks.models import cnn8
@@ -91,7 +92,7 @@ def test_the_table_puts_means_beside_the_published_numbers():
 
 
 def test_finished_runs_are_not_repeated(tmp_path: Path):
-    path = tmp_path / "new" / "runs.csv"
+    ledger = Ledger(tmp_path / "new" / "runs.csv", Case, Outcome)
     wanted = [Case(loss=loss, augment=False) for loss in ("ce", "nce+rce", "anl-ce")]
     done: list[Case] = []
 
@@ -102,14 +103,14 @@ def test_finished_runs_are_not_repeated(tmp_path: Path):
         return outcome(50 + len(done) / 3, wrong=math.nan)
 
     with pytest.raises(KeyboardInterrupt):
-        anl_claims.complete(wanted, path, measure, jobs=1)
-    runs = anl_claims.complete(wanted, path, measure, jobs=1)
+        ledger.complete(wanted, measure, 1, anl_claims.words)
+    runs = ledger.complete(wanted, measure, 1, anl_claims.words)
     assert done == [wanted[0], wanted[1], wanted[1], wanted[2]]
     assert list(runs) == wanted
     assert runs[wanted[0]].accuracy == 50 + 1 / 3
-    assert read_runs(path).keys() == runs.keys()
+    assert ledger.read().keys() == runs.keys()
     other = [Case(loss="ce", augment=True)]
-    assert list(anl_claims.complete(other, path, measure, jobs=1)) == other
+    assert list(ledger.complete(other, measure, 1, anl_claims.words)) == other
     assert len(done) == 5
 
 
@@ -117,7 +118,7 @@ def test_a_foreign_csv_file_is_refused_and_kept(tmp_path: Path):
     path = tmp_path / "runs.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="expected the columns labels, loss, seed"):
-        anl_claims.complete([Case()], path, lambda case: outcome(1.0), jobs=1)
+        Ledger(path, Case, Outcome).complete([Case()], lambda case: outcome(1.0), 1, anl_claims.words)
     assert path.read_text() == "a,b\n1,2\n"
 
 

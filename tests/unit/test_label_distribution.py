@@ -97,6 +97,17 @@ def test_the_mask_keeps_the_smallest_losses(size: int, keep: float, kept: int):
     assert small_loss(torch.ones(size), keep).sum() == kept
 
 
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_by_agreement_the_mask_keeps_what_the_model_would_answer(form: Form):
+    logits, label_logits, labels = example(40, 3)
+    agrees = logits.argmax(1) == labels
+    found = ThreeTerms(form, ALPHA, BETA, 0.8, "agreement")(logits, label_logits, labels)
+    kept = ThreeTerms(form, ALPHA, BETA, 1.0)(logits, label_logits, labels)
+    masked = ThreeTerms(form, ALPHA, BETA, 0.0)(logits, label_logits, labels)
+    assert 0 < agrees.sum() < 40
+    assert torch.equal(found, torch.where(agrees, kept, masked))
+
+
 def participations(true_probability: float, keep: float, rounds: int) -> list[tuple[float, float]]:
     """The learned probabilities of the true and of the given class before each fusion, at a fixed prediction."""
     prediction = torch.full((1, 10), (1 - true_probability) / 9)

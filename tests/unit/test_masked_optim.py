@@ -262,6 +262,7 @@ def test_a_good_model_repairs_labels(form: str):
         "label_rate = -1.0",
         "label_scale = 0.0",
         'objective = "x"',
+        'mask = "x"',
     ],
 )
 def test_impossible_arguments_are_refused(args: str):
