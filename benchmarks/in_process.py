@@ -13,12 +13,15 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from client_app.attacks import play_client
+from client_app.local import answer_locally
 from client_app.methods import Plan, State
+from client_app.profile import class_losses
 from client_app.trainer import learning_rate
 from server_app.evaluation import CentralEvaluation
 from server_app.roster import Client, Roster
 from server_app.strategy import build_strategy
 from strategies.updates import to_numpy, to_record
+from tasks.base import ClientData
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.shares import client_share
@@ -33,7 +36,7 @@ class LocalClients(Grid):
         self._settings = settings
         self._evaluation = evaluation
         self._model = evaluation.task.build_model(settings.model.name, settings.model.args)
-        self._states: dict[int, State] = {}
+        self.states: dict[int, State] = {}
         self.server_round = 0
 
     def set_run(self, run: object) -> None:
@@ -65,41 +68,72 @@ class LocalClients(Grid):
         return [self._answer(message) for message in messages]
 
     def _answer(self, message: Message) -> Message:
-        settings, client = self._settings, message.metadata.dst_node_id
+        client = message.metadata.dst_node_id
         (record,) = message.content.array_records.values()
         self._model.load_state_dict({name: torch.from_numpy(array) for name, array in to_numpy(record).items()})
-        config = dict(message.content.config_records.get("config", {}))
-        plan = Plan(
+        data = client_share(self._settings, client).data
+        answer = {"train": self._train, "query.profile": self._profile, "query.method": self._ask}
+        content = answer[message.metadata.message_type](data, self._plan(message))
+        content.metric_records["metrics"]["num-examples"] = len(data)
+        return Message(content, reply_to=message)
+
+    def _plan(self, message: Message) -> Plan:
+        settings, config = self._settings, dict(message.content.config_records.get("config", {}))
+        return Plan(
             self.server_round,
             learning_rate(settings.train, self.server_round, settings.num_server_rounds),
-            (settings.seed, client, self.server_round),
+            (settings.seed, message.metadata.dst_node_id, self.server_round),
             str(config.get("role", "unknown")),
             config,
         )
-        data, state = client_share(settings, client).data, self._states.get(client)
-        result = play_client(self._model, data, settings, plan, state, self._evaluation.device)
-        if result.state:
-            self._states[client] = result.state
+
+    def _train(self, data: ClientData, plan: Plan) -> RecordDict:
+        state, device = self.states.get(data.client), self._evaluation.device
+        result = play_client(self._model, data, self._settings, plan, state, device)
+        self.states[data.client] = result.state
         arrays = {name: tensor.cpu().numpy() for name, tensor in self._model.state_dict().items()}
-        metrics = MetricRecord({"num-examples": len(data), **result.metrics})
-        return Message(RecordDict({"arrays": to_record(arrays), "metrics": metrics}), reply_to=message)
+        return RecordDict({"arrays": to_record(arrays), "metrics": MetricRecord(dict(result.metrics))})
+
+    def _ask(self, data: ClientData, plan: Plan) -> RecordDict:
+        state, device = self.states.get(data.client), self._evaluation.device
+        result = answer_locally(self._model, data, self._settings, plan, state, device)
+        self.states[data.client] = result.state
+        return RecordDict({"metrics": MetricRecord(dict(result.metrics))})
+
+    def _profile(self, data: ClientData, plan: Plan) -> RecordDict:
+        size, device = self._settings.evaluate.batch_size, self._evaluation.device
+        losses, counts = class_losses(self._model, self._evaluation.task, data, size, device)
+        return RecordDict({"metrics": MetricRecord({"class-losses": losses.tolist(), "class-counts": counts.tolist()})})
+
+
+class Federation:
+    """A run in this process: its clients, strategy, and present model ``arrays``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.evaluation = CentralEvaluation(settings)
+        self.arrays = self.evaluation.initial_arrays()
+        self.clients = LocalClients(settings, self.evaluation)
+        examples = [len(client_share(settings, client).data) for client in self.clients.get_node_ids()]
+        roster = Roster(tuple(Client(client, client, count) for client, count in enumerate(examples)))
+        self.strategy = build_strategy(settings, roster, self.evaluation.buffers(), simulated=True)
+
+    def rounds(self, first_measured: int = 1) -> Iterator[dict[str, float]]:
+        """Play all rounds and yield the line of each; from ``first_measured`` on it has the measures of the test data.
+
+        Rounds with too few usable replies leave the model as it is.
+        """
+        for server_round in range(1, self.settings.num_server_rounds + 1):
+            seed_everything(self.settings.seed, "round", server_round)
+            self.clients.server_round = server_round
+            sent = to_record(self.arrays)
+            messages = self.strategy.configure_train(server_round, sent, ConfigRecord(), self.clients)
+            combined, _ = self.strategy.aggregate_train(server_round, self.clients.send_and_receive(messages))
+            self.arrays = self.arrays if combined is None else to_numpy(combined)
+            measures = self.evaluation.measure(self.arrays) if server_round >= first_measured else {}
+            yield {"round": server_round, "quarantined": len(self.strategy.report.quarantined), **measures}
 
 
 def rounds(settings: Settings, first_measured: int = 1) -> Iterator[dict[str, float]]:
-    """Play a run and yield the line of each round: quarantined replies and, from ``first_measured`` on, the measures.
-
-    Rounds with too few usable replies leave the model as it is.
-    """
-    evaluation = CentralEvaluation(settings)
-    arrays, clients = evaluation.initial_arrays(), LocalClients(settings, evaluation)
-    examples = [len(client_share(settings, client).data) for client in clients.get_node_ids()]
-    roster = Roster(tuple(Client(client, client, count) for client, count in enumerate(examples)))
-    strategy = build_strategy(settings, roster, evaluation.buffers(), simulated=True)
-    for server_round in range(1, settings.num_server_rounds + 1):
-        seed_everything(settings.seed, "round", server_round)
-        clients.server_round = server_round
-        messages = strategy.configure_train(server_round, to_record(arrays), ConfigRecord(), clients)
-        combined, _ = strategy.aggregate_train(server_round, clients.send_and_receive(messages))
-        arrays = arrays if combined is None else to_numpy(combined)
-        measures = evaluation.measure(arrays) if server_round >= first_measured else {}
-        yield {"round": server_round, "quarantined": len(strategy.report.quarantined), **measures}
+    """Play a run; see :meth:`Federation.rounds`."""
+    return Federation(settings).rounds(first_measured)

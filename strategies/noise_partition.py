@@ -7,8 +7,8 @@ finds those with many wrong labels, and from then on messages carry their role.
 Losses under different models cannot be compared. So whenever a client without a judgement turns up, all are asked again
 under the present model; a client that gave no usable answer twice is not waited for.
 
-Limit: a model knows by heart some of what it was trained on last. Where only some clients train in a round, those that
-just did have lower losses, and no detector can tell that from cleaner labels. Let all train in the warm-up if possible.
+Limit: a model knows by heart some of what it was trained on. Where only some clients train in a round, those that did
+so more often or later have lower losses, which looks like cleaner labels. Let all train in the warm-up if possible.
 """
 
 from collections import Counter
