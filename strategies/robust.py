@@ -117,7 +117,11 @@ class RobustStrategy(Strategy):
             **parameters.after(step),
             **{name: self._buffer(updates, name, weights) for name in updates[0].kept.buffers},
         }
-        return to_record(as_sent(combined, self._guard.reference)), _mean_metrics(updates)
+        sent = as_sent(combined, self._guard.reference)
+        if not all(np.isfinite(array).all() for array in sent.values()):  # a server step may overflow
+            self.report.skipped = "the combined model has values that are not finite"
+            return None, None
+        return to_record(sent), _mean_metrics(updates)
 
     def _step(
         self, updates: list[Update[Parts]], prior: Doubles, parameters: Parameters, server_round: int
@@ -151,7 +155,10 @@ class RobustStrategy(Strategy):
 
     def _buffer(self, updates: list[Update[Parts]], name: str, weights: Doubles) -> npt.NDArray[Any]:
         stacked = np.stack([update.kept.buffers[name] for update in updates], dtype=np.float64)
-        return np.median(stacked, axis=0) if self.aggregator.robust else np.tensordot(weights, stacked, axes=1)
+        if self.aggregator.robust:
+            return np.median(stacked, axis=0)
+        rest = 1 - weights.sum()  # lies on the global model
+        return np.tensordot(weights, stacked, axes=1) + rest * self._guard.reference[name].astype(np.float64)
 
     def _note(self, updates: list[Update[Parts]], result: Aggregate) -> None:
         for i, update in enumerate(updates):

@@ -16,8 +16,8 @@ class CenteredClipping(Reweighting):
     One iteration is ``v <- v + sum_i p_i (x_i - v) min(1, radius / |x_i - v|)``, from v = 0, the global model. So a
     hostile update moves the result by at most its prior times the radius in each iteration.
 
-    Breakdown: withstands less than half of the prior being hostile; the error grows with the hostile share and the
-    radius. An infinite radius is the mean.
+    Breakdown: withstands hostile clients that are less than half of the clients and hold less than half of the prior;
+    the error grows with their share of it and the radius. An infinite radius is the mean.
 
     Parameters
     ----------

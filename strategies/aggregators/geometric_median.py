@@ -39,7 +39,7 @@ class GeometricMedian(Reweighting):
         at most twice this share.
     max_iterations
         Bound on the number of iterations; three to ten are usual. When it is reached, or when updates closer to each
-        other than the numbers resolve keep the gradient from getting so short, the best point so far is the result.
+        other than the numbers resolve keep the gradient from getting so short, the last Weiszfeld step is the result.
     """
 
     tolerance: float = 1e-9

@@ -34,7 +34,7 @@ class Krum(Tolerant, Reweighting):
 class MultiKrum(Tolerant, Reweighting):
     """Mean of the m updates with the smallest Krum scores, weighted by the prior.
 
-    Breakdown: withstands f hostile updates among n >= 2 f + 3, with m <= n - f.
+    Breakdown: withstands f hostile updates among n >= 2 f + 3, with m <= n - f. Where f is left out, m bounds it too.
 
     Parameters
     ----------
@@ -54,6 +54,14 @@ class MultiKrum(Tolerant, Reweighting):
     def minimum(self) -> int:
         """Fewest updates: 2 f + 3, and as many as are kept beside the hostile ones."""
         return max(super().minimum, (self.m or 1) + (self.f or 0))
+
+    def hostile(self, num_updates: int) -> int:
+        """Return the number of hostile updates to withstand; at least as many are left out."""
+        return min(super().hostile(num_updates), num_updates - (self.m or 1))
+
+    def __str__(self) -> str:
+        """Return the name, with f and m where they are given."""
+        return super().__str__() + ("" if self.m is None else f"{' with' if self.f is None else ','} m = {self.m}")
 
     def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
         """Return the prior of the kept updates, divided by its sum; 0 for the others."""

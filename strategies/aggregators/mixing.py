@@ -7,7 +7,7 @@ import numpy as np
 
 from strategies.aggregators.base import Tolerant
 from strategies.aggregators.pre_steps import PreStep
-from strategies.gram import TINY, Doubles, squared_distances
+from strategies.gram import Doubles, squared_distances
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class NormClipping(PreStep):
     """Shorten every update that is longer than a limit.
 
     Sun, Kairouz, Suresh, McMahan, 2019. Its direction stays, so that no update wins by its length alone. No breakdown
-    of its own: with the mean, f of n hostile updates move the result by at most f / n times the limit.
+    of its own: with the mean, hostile updates move the result by at most their prior times the limit. A limit taken
+    from the median norm is itself bounded only as long as less than half of the updates are hostile.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ class NormClipping(PreStep):
     limit: float = 0.0
     factor: float = 1.0
     keeps_clients = True
+    bounds = True
 
     def __post_init__(self) -> None:
         if not self.limit >= 0 or not self.factor > 0:
@@ -94,5 +96,5 @@ class NormClipping(PreStep):
         """Return the shortened updates: what is taken away goes to the global model."""
         norms = np.sqrt(squared_distances(gram)[-1, :-1])
         limit = self.limit or self.factor * float(np.median(norms))
-        scales = np.minimum(1, limit / np.maximum(norms, TINY))
+        scales = np.divide(limit, norms, out=np.ones_like(norms), where=norms > limit)
         return np.column_stack([np.diag(scales), 1 - scales]), prior

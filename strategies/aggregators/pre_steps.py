@@ -17,10 +17,12 @@ from strategies.points import Points
 class PreStep(Counted, ABC):
     """A step before the rule.
 
-    ``keeps_clients`` tells whether each point is still one client's update afterwards, only shorter.
+    ``keeps_clients`` tells whether each point is still one client's update afterwards, only shorter. ``bounds`` tells
+    whether no update, however large, can carry a mean of the mixtures far away; averaging alone does not.
     """
 
     keeps_clients: bool = False
+    bounds: bool = False
 
     @abstractmethod
     def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
@@ -58,7 +60,7 @@ class Chain(Rule):
     def __init__(self, steps: Sequence[PreStep], rule: Rule) -> None:
         self.steps = tuple(steps)
         self.rule = rule
-        self.robust = True  # each step bounds what one update can do
+        self.robust = rule.robust or any(step.bounds for step in steps)
         mixing = [str(step) for step in steps if not step.keeps_clients]
         if rule.needs_clients and mixing:
             raise ValueError(f"{rule} needs the update of every client on its own, but {', '.join(mixing)} mixes them")

@@ -24,8 +24,8 @@ class TrimmedMean(Tolerant, CoordinateWise):
         Number of values trimmed at each end of every coordinate, at most (n - 1) / 2; left out, that largest number.
     weighted
         Whether a client counts with its prior: a share f / n of it is trimmed at each end, and what is left weighs
-        the mean. False (the paper) counts every client once, so that nobody gains influence by reporting more
-        examples. With equal priors both are the same.
+        the mean; hostile clients must then hold no more than that share. False (the paper) counts every client once,
+        so that nobody gains influence by reporting more examples. With equal priors both are the same.
     """
 
     weighted: bool = False
