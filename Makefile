@@ -1,8 +1,9 @@
 # Everything from a fresh checkout: `make demo` or `make test`. Needs Python 3.11 to 3.13 with venv and pip, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint constraints clean
+.PHONY: help demo test lint constraints clean federation deploy-keys images
 
 PYTHON ?= python3
+NODES ?= 3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 BIN := .venv/bin
 # Exists only after a complete installation; its name records the Python version.
@@ -14,12 +15,24 @@ help:
 	@echo "make demo         set up, then train the demo federation"
 	@echo "make test         set up, then run linters, type checker and all tests"
 	@echo "make lint         set up, then only linters and type checker"
+	@echo "make federation   set up, then run the demo's federation with real nodes on this machine: NODES=3"
+	@echo "make deploy-keys  set up, then make certificates and node keys for docker compose: NODES=3 HOST=fl.example.org"
+	@echo "make images       build the image of docker-compose.yml"
 	@echo "make constraints  pin the versions that are installed now"
 	@echo "make clean        remove the environment and all caches (not runs/ or data/)"
 	@echo "Another Python:   make test PYTHON=python3.12"
 
 demo: $(INSTALLED)
 	$(BIN)/winnow run demo
+
+federation: $(INSTALLED)
+	$(BIN)/winnow federation run --nodes $(NODES) num-server-rounds=3
+
+deploy-keys: $(INSTALLED)
+	$(BIN)/winnow keys create --nodes $(NODES) $(addprefix --host ,$(HOST)) --env .env
+
+images:
+	docker compose build
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
     python -m benchmarks.detection --cache profiles --output detection.md
     python -m benchmarks.detection --task cifar-10 --cache profiles --seeds 1 2
+    python -m benchmarks.detection --task cifar-10 --cache profiles --fraction 0.3 --rounds 20 [--at-random]
 
 Noisy are, in a grid of rates, the clients above its median, else those with any wrong label. AUC is that of the
 posterior, F1 that of the decision; both are means over seeds with the standard deviation. Among clean clients every
@@ -54,6 +55,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="file for the table, as Markdown")
     parser.add_argument("--task", choices=list(TASKS), default="digits")
     parser.add_argument("--clients", type=positive, default=20)
+    parser.add_argument("--rounds", type=positive, default=10, help="rounds of the warm-up")
+    parser.add_argument("--fraction", type=float, default=1.0, help="share of the clients that train in a round")
+    parser.add_argument("--at-random", action="store_true", help="draw these instead of letting all train in turn")
     parser.add_argument("--partitions", nargs="+", choices=list(PARTITIONS), default=list(PARTITIONS))
     parser.add_argument("--noises", nargs="+", choices=list(NOISES), default=list(NOISES))
     parser.add_argument("--detectors", nargs="+", default=["official", "robust"])
@@ -61,23 +65,29 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
+def case(args: argparse.Namespace, partition: str, labels: str, seed: int) -> Case:
+    """Return one federation of the table."""
+    return Case(args.task, args.clients, partition, labels, seed, args.rounds, args.fraction, not args.at_random)
+
+
 def main() -> None:
     """Print the table, line by line as profiles become known, and write it."""
     args = arguments()
     logging.getLogger("flwr").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", NoiseWarning)
-    lines = [f"{args.task}, {args.clients} clients, seeds {' '.join(map(str, args.seeds))}.\n", HEAD]
+    drawn = "at random" if args.at_random else "in turn"
+    warm_up = f"{args.rounds} rounds with a share of {args.fraction:g} {drawn}"
+    lines = [f"{args.task}, {args.clients} clients, {warm_up}, seeds {' '.join(map(str, args.seeds))}.\n", HEAD]
     print("\n".join(lines), flush=True)
     try:
         for labels in args.noises:
             for partition in args.partitions:
-                cases = [Case(args.task, args.clients, partition, labels, seed) for seed in args.seeds]
-                outcomes = [profiles(case, args.cache) for case in cases]
+                outcomes = [profiles(case(args, partition, labels, seed), args.cache) for seed in args.seeds]
                 lines += [row(labels, partition, detector, outcomes) for detector in args.detectors]
                 print("\n".join(lines[-len(args.detectors) :]), flush=True)
     except ValueError as error:  # what the user can put right: settings, data, detectors
         sys.exit(f"error: {error}")
-    accuracies = [100 * profiles(case, args.cache).accuracy for case in cases]
+    accuracies = [100 * outcome.accuracy for outcome in outcomes]
     print(f"\nTest accuracy after the warm-up, last line: {np.mean(accuracies):.1f} %")
     if args.output:
         args.output.write_text("\n".join(lines) + "\n")

@@ -7,27 +7,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord
-from flwr.serverapp.strategy import Strategy
 
-from benchmarks.in_process import LocalClients
-from client_app.profile import class_losses
-from server_app.evaluation import CentralEvaluation
-from server_app.roster import Client, Roster
-from server_app.strategy import build_strategy
-from strategies.updates import to_numpy, to_record
+from benchmarks.in_process import Federation
+from strategies.detection import mean_profiles
+from strategies.noise_partition import NoisePartition
+from strategies.updates import to_record
 from tasks.config import Flat, parse
-from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.shares import client_share
-from tasks.wire import Arrays
 
 TASKS: Mapping[str, Flat] = {
-    "digits": {"model.name": "mlp", "num-server-rounds": 10, "train.batch-size": 16},
+    "digits": {"model.name": "mlp", "train.batch-size": 16},
     "cifar-10": {
         "task.args": "train_samples = 8000, test_samples = 1000",
         "model.name": "mlp",
         "model.args": "hidden = 128",
-        "num-server-rounds": 10,
         "train.batch-size": 32,
         "train.learning-rate": 0.02,
         "train.augment": False,
@@ -49,6 +43,7 @@ NOISES: Mapping[str, Flat] = {
 }
 COMMON: Flat = {
     "loss.name": "la-ce",
+    "strategy.name": "noise-partition",
     "strategy.aggregator": "geometric-median",
     "train.epochs": 2,
     "train.threads": 1,
@@ -58,18 +53,31 @@ COMMON: Flat = {
 
 @dataclass(frozen=True)
 class Case:
-    """What decides a set of profiles."""
+    """What decides a set of profiles.
+
+    ``fraction`` is the share of the clients that train in a round, in turn or drawn at random.
+    """
 
     task: str
     clients: int
     partition: str
     noise: str
     seed: int
+    rounds: int = 10
+    fraction: float = 1.0
+    in_turn: bool = True
 
     def settings(self) -> Settings:
         """Return the settings of the warm-up."""
         chosen = TASKS[self.task] | PARTITIONS[self.partition] | NOISES[self.noise]
-        own: Flat = {"seed": self.seed, "task.name": self.task, "federation.num-clients": self.clients}
+        own: Flat = {
+            "seed": self.seed,
+            "task.name": self.task,
+            "federation.num-clients": self.clients,
+            "federation.fraction-train": self.fraction,
+            "num-server-rounds": self.rounds,
+            "strategy.args": f"warmup_rounds = {self.rounds}, in_turn = {str(self.in_turn).lower()}",
+        }
         return parse(COMMON | chosen | own)
 
     def file(self) -> str:
@@ -104,24 +112,12 @@ def profiles(case: Case, folder: Path) -> Outcome:
 
 
 def warm_up(settings: Settings) -> Outcome:
-    """Play all rounds in this process and ask every client for its profile."""
-    evaluation = CentralEvaluation(settings)
-    arrays, clients = evaluation.initial_arrays(), LocalClients(settings, evaluation)
-    shares = [client_share(settings, client) for client in clients.get_node_ids()]
-    roster = Roster(tuple(Client(number, number, len(share.data)) for number, share in enumerate(shares)))
-    strategy = build_strategy(settings, roster, evaluation.buffers())
-    for server_round in range(1, settings.num_server_rounds + 1):
-        arrays = _round(strategy, clients, arrays, server_round, settings.seed)
-    accuracy = evaluation.measure(arrays)["accuracy"]  # this also loads the arrays into the model
-    model, batch = evaluation.model, settings.evaluate.batch_size
-    answers = [class_losses(model, evaluation.task, share.data, batch, evaluation.device) for share in shares]
-    losses, counts = (np.stack(tables) for tables in zip(*answers, strict=True))
-    return Outcome(losses, counts, np.array([share.noise_rate for share in shares]), accuracy)
-
-
-def _round(strategy: Strategy, clients: LocalClients, arrays: Arrays, server_round: int, seed: int) -> Arrays:
-    seed_everything(seed, "round", server_round)
-    clients.server_round = server_round
-    messages = strategy.configure_train(server_round, to_record(arrays), ConfigRecord(), clients)
-    combined, _ = strategy.aggregate_train(server_round, clients.send_and_receive(messages))
-    return arrays if combined is None else to_numpy(combined)
+    """Play all rounds in this process; the clients are asked as the strategy does."""
+    federation = Federation(settings)
+    last = list(federation.rounds(settings.num_server_rounds))[-1]
+    strategy, clients = federation.strategy, federation.clients
+    assert isinstance(strategy, NoisePartition)
+    strategy.configure_train(settings.num_server_rounds + 1, to_record(federation.arrays), ConfigRecord(), clients)
+    _, losses, counts = mean_profiles(strategy.profiles)
+    rates = [client_share(settings, client).noise_rate for client in clients.get_node_ids()]
+    return Outcome(losses, counts, np.array(rates), last["accuracy"])

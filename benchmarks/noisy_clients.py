@@ -78,7 +78,7 @@ class Outcome:
     """What a run gave, in percent; labels are those of noisy clients, NaN without a method that corrects them.
 
     ``found`` is the share of the noisy clients among those called noisy, ``missed`` the share of noisy clients that
-    were not; NaN without roles.
+    were not; NaN without roles, and ``found`` also where nobody was called noisy.
     """
 
     accuracy: float
@@ -130,9 +130,8 @@ def roles(federation: Federation) -> tuple[float, float]:
     known = getattr(federation.strategy, "roles", {})
     called = {client for client, role in known.items() if role == "noisy"}
     noisy = set(noisy_clients(federation))
-    if not called:
-        return math.nan, math.nan
-    return 100 * len(called & noisy) / len(called), 100 * len(noisy - called) / len(noisy)
+    found = 100 * len(called & noisy) / len(called) if called else math.nan
+    return found, 100 * len(noisy - called) / len(noisy) if known and noisy else math.nan
 
 
 def words(case: Case, outcome: Outcome) -> str:

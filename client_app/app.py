@@ -23,6 +23,7 @@ from client_app.packing import named_arrays
 from client_app.privacy import private
 from client_app.profile import class_losses
 from client_app.simulation import is_simulated
+from client_app.site import NUMBER, account, at_site, node_share, own_id, warn_of_left_out
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
 from tasks.base import Examples
@@ -30,9 +31,9 @@ from tasks.config import parse
 from tasks.envelope import RECORD, Envelope
 from tasks.measure import evaluate
 from tasks.settings import ModelSettings, Settings, TaskSettings
-from tasks.shares import Share, client_share, load_task
+from tasks.shares import Share, load_task
 
-app = ClientApp(mods=[named_arrays])
+app = ClientApp(mods=[account, named_arrays])
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ class Session:
     def open(cls, message: Message, context: Context) -> "Session":
         """Read a message."""
         envelope = Envelope.of(message.content.config_records[RECORD])
-        settings = parse({**context.run_config, **envelope.changes()})
+        node = context.node_config
+        settings = at_site(parse({**context.run_config, **envelope.changes()}), node)
         refuse_attack(settings)
-        envelope = replace(envelope, client=own_id(context, envelope, settings.federation.num_clients))
+        envelope = replace(envelope, client=own_id(settings, node, envelope.client))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(
             message,
             context,
             envelope,
             settings,
-            client_share(settings, envelope.client),
+            node_share(settings, node, envelope.client),
             pick_device(settings.train.device),
         )
 
@@ -92,8 +94,9 @@ class Session:
     def folder(self) -> Path | None:
         """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""
         own, client = self.context.node_config.get("state-dir"), str(self.envelope.client)
-        if own:
-            return Path(str(own)) / run_key(self.envelope.run_name) / client
+        if own:  # a number that the server gives may change when a run is resumed; what is kept here stays
+            name = client if NUMBER in self.context.node_config else "site"
+            return Path(str(own)) / run_key(self.envelope.run_name) / name
         if self.envelope.run_dir and is_simulated():
             return Path(self.envelope.run_dir) / "clients" / client
         return None
@@ -108,10 +111,12 @@ class Session:
 def identity(message: Message, context: Context) -> Message:
     """Say how many examples this client has; in a simulation also how many of its labels are wrong."""
     session = Session.open(message, context)
+    warn_of_left_out(session.settings)
     facts: dict[str, Any] = {"client": session.envelope.client}
     if is_simulated():  # what a real site knows about its labels stays there
         facts["noise-rate"] = session.share.noise_rate
-        facts["class-counts"] = session.share.data.class_counts().tolist()
+        if session.share.data.labels.ndim == 1:
+            facts["class-counts"] = session.share.data.class_counts().tolist()
     return session.reply(facts)
 
 
@@ -187,20 +192,6 @@ def evaluate_locally(message: Message, context: Context) -> Message:
 def cached_model(task: TaskSettings, model: ModelSettings) -> nn.Module:
     """Build the model once per process; every message brings its weights."""
     return load_task(task).build_model(model.name, model.args)
-
-
-def own_id(context: Context, envelope: Envelope, num_clients: int) -> int:
-    """Return this client's id: its node's partition-id, which the operator or the simulation set.
-
-    Raises
-    ------
-    ValueError
-        If neither the node nor the message says which client this is, or there is no such client.
-    """
-    client = int(context.node_config.get("partition-id", envelope.client))
-    if not 0 <= client < num_clients:
-        raise ValueError(f"start this node with --node-config 'partition-id=K', its own number, 0 to {num_clients - 1}")
-    return client
 
 
 def run_key(name: str) -> str:

@@ -8,7 +8,9 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from server_app.checks import check_arms, remarks
+from server_app.checks import check_arms
+from server_app.pulling import is_simulation
+from server_app.remarks import remarks
 from server_app.report import comparison_table
 from server_app.run import play_run
 from tasks.config import arms
@@ -26,8 +28,9 @@ def main(grid: Grid, context: Context) -> None:
         Before any client starts, with every error found.
     """
     flat = dict(context.run_config)
-    checked = check_arms(flat)
-    for line in remarks(checked):
+    simulated = is_simulation(grid)
+    checked = check_arms(flat, simulated)
+    for line in remarks(checked, simulated):
         log(WARNING, "%s", line)
     runs = [
         play_run(grid, settings, name, json.dumps({"arms": "", **arms(flat)[name]}))

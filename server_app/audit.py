@@ -13,6 +13,7 @@ from server_app.grid import ClientGrid
 from server_app.report.wording import percent
 from server_app.state import RunState
 from strategies.updates import one_line, to_record
+from tasks.shares import load_task
 
 QUERY = "query.audit"
 
@@ -22,7 +23,7 @@ def audit_labels(state: RunState, grid: ClientGrid, simulated: bool) -> None:
 
     A client that does not answer is named with its reason; that does not end the run.
     """
-    if not state.settings.audit.enabled:
+    if not state.settings.audit.enabled or load_task(state.settings.task).labels_pixels:
         return
     done, problems = request_audits(state, grid)
     for reason, clients in problems.items():

@@ -4,29 +4,33 @@ import warnings
 from collections.abc import Callable, Mapping
 
 from client_app import losses
-from client_app.attacks import NO_ATTACK, attackers, check_attack, configured_attack
+from client_app.attacks import check_attack, configured_attack
 from client_app.audit_files import format_problem
 from client_app.methods import METHODS, ClientMethod
 from client_app.trainer import pick_device
 from server_app.callbacks.tracking import tracker_problem
 from server_app.dry_run import dry_run_errors
-from server_app.privacy import accept_model, privacy_problems, privacy_remarks
+from server_app.privacy import accept_model, privacy_problems
 from server_app.resume import resume_problems
-from server_app.strategy import build_strategy
-from server_app.task_check import check_data, check_declarations
+from server_app.strategy import build_strategy, sampled
+from server_app.task_check import check_data, check_declarations, check_test_data
+from server_app.task_fit import fit_problems
+from strategies.aggregators import AGGREGATORS, build_pre_steps
 from strategies.fedcorr import FedCorr
-from strategies.noise_partition import NoisePartition
 from strategies.robust import RobustStrategy
-from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
-from tasks.noise import NoiseWarning, obeys_law
+from strategies.server_steps import build_server_step
+from tasks.config import ConfigError, Flat, Value, arms, read
+from tasks.noise import NoiseWarning
 from tasks.partition import PARTITIONS
 from tasks.plugin import explain
-from tasks.settings import FederationSettings, Settings
+from tasks.settings import Settings
 from tasks.shares import client_share, divide, federated_noise, load_task
 
 
-def check(flat: Mapping[str, Value]) -> Settings:
+def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
     """Return the settings of one arm, after building every part once.
+
+    Where the clients are real nodes with data of their own, not ``simulated``, the server has none to divide.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def check(flat: Mapping[str, Value]) -> Settings:
     settings, errors = read(flat)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # said once, by remarks()
-        errors += _plugin_errors(settings)
+        errors += _plugin_errors(settings, simulated)
     training = sampled(settings.federation)
     if settings.federation.min_replies > training:
         errors.append(
@@ -49,11 +53,6 @@ def check(flat: Mapping[str, Value]) -> Settings:
     if errors:
         raise ConfigError(list(dict.fromkeys(errors)))
     return settings
-
-
-def sampled(federation: FederationSettings) -> int:
-    """Return how many clients train in a round."""
-    return max(1, round(federation.fraction_train * federation.num_clients))
 
 
 def _too_few_clients(settings: Settings) -> str:
@@ -75,55 +74,8 @@ def _no_answers(settings: Settings) -> list[str]:
     ]
 
 
-def remarks(checked: Mapping[str, Settings]) -> list[str]:
-    """Return what is odd but allowed about checked arms: keys without effect, noise that hides the true labels."""
-    lines = [
-        f"arm {name!r}: {line}" if name else line
-        for name, settings in checked.items()
-        for line in [
-            *without_effect(settings),
-            *_idle_law(settings),
-            *privacy_remarks(settings),
-            *_odd_attack(settings),
-            *_idle_roles(settings),
-        ]
-    ]
-    noises = dict.fromkeys(federated_noise(settings) for settings in checked.values())
-    return lines + [line for noise in noises for line in noise.remarks()]
-
-
-def _idle_law(settings: Settings) -> list[str]:
-    noise, default = settings.noise, Settings().noise
-    changed = (noise.law, noise.law_args) != (default.law, default.law_args)
-    if noise.name == "none" or obeys_law(noise.name) or not changed:
-        return []
-    return [f"noise.law has no effect: {noise.name} noise has a rate of its own"]
-
-
-def _idle_roles(settings: Settings) -> list[str]:
-    strategy = build_strategy(settings)
-    if not isinstance(strategy, NoisePartition | FedCorr):
-        return []
-    lines = strategy.remarks(settings.num_server_rounds, settings.federation.num_clients)
-    if settings.privacy.mode != "none":
-        told = "loss profiles" if isinstance(strategy, NoisePartition) else "scores and noise levels"
-        lines.append(f"privacy.mode = {settings.privacy.mode!r}: {told} are sent without noise")
-    return lines
-
-
-def _odd_attack(settings: Settings) -> list[str]:
-    attack, clients = settings.attack, settings.federation.num_clients
-    if attack.name == NO_ATTACK:
-        return []
-    lines = [f"attack.share = {attack.share}: all {clients} clients are hostile"] * (
-        len(attackers(settings)) == clients
-    )
-    late = attack.start_round > settings.num_server_rounds
-    return lines + [f"attack.start-round = {attack.start_round}: the run ends before the attack begins"] * late
-
-
-def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:
-    """Return the settings of every arm by name; errors name their arm.
+def check_arms(flat: Mapping[str, Value], simulated: bool = True) -> dict[str, Settings]:
+    """Return the settings of every arm by name; errors name their arm. See :func:`check`.
 
     Raises
     ------
@@ -135,7 +87,7 @@ def check_arms(flat: Mapping[str, Value]) -> dict[str, Settings]:
     found: dict[str, list[str]] = {}  # by error, the arms that have it
     for name, changes in overrides.items():
         try:
-            checked[name] = check(arm_config(flat, changes))
+            checked[name] = check(arm_config(flat, changes), simulated)
         except ConfigError as error:
             for line in error.errors:
                 found.setdefault(line, []).append(name)
@@ -161,7 +113,7 @@ def _stale_args(settings: Settings) -> str:
     return f" (partition.args still holds the arguments of {default.name}: set it too, '' for none)" if stale else ""
 
 
-def _plugin_errors(settings: Settings) -> list[str]:
+def _plugin_errors(settings: Settings, simulated: bool) -> list[str]:
     errors: list[str] = []
 
     def attempt(part: str, build: Callable[[], object]) -> bool:
@@ -175,7 +127,11 @@ def _plugin_errors(settings: Settings) -> list[str]:
     clients = settings.federation.num_clients
     attempt("train.device", lambda: pick_device(settings.train.device))
     method = attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
-    if attempt("strategy", lambda: build_strategy(settings)):
+    chosen = settings.strategy
+    attempt("strategy", lambda: AGGREGATORS.build(chosen.aggregator, chosen.aggregator_args))
+    attempt("strategy", lambda: build_pre_steps(chosen.pre_steps))
+    attempt("strategy", lambda: build_server_step(chosen.server_step, chosen.server_step_args))
+    if strategy := attempt("strategy", lambda: build_strategy(settings)):
         errors += [f"strategy: {problem}" for problem in [_too_few_clients(settings)] if problem]
         errors += _no_answers(settings) if method else []
     attack = attempt("attack", lambda: configured_attack(settings.attack))
@@ -187,7 +143,11 @@ def _plugin_errors(settings: Settings) -> list[str]:
             attempt("attack", lambda: check_attack(settings))
         loss, counts = settings.loss, [1] * task.num_classes
         attempt("model", lambda: accept_model(settings, task.build_model(settings.model.name, settings.model.args)))
-        attempt("loss", lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts))
+        built = attempt("loss", lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts))
+        errors += fit_problems(settings) if built and method and strategy and attack else []
+        if task.brings_own_data and not simulated:
+            attempt("task", lambda: check_test_data(task))
+            return errors
         noise = federated_noise(settings)
         if lawful := attempt("noise.law", noise.rates):
             attempt("noise", lambda: [noise.of(client) for client in range(clients)])

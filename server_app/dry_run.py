@@ -15,6 +15,7 @@ from client_app import losses
 from client_app.local import train_locally
 from client_app.losses import IGNORE_INDEX
 from client_app.methods import FitResult, Plan
+from server_app.strategy import sampled
 from server_app.task_check import expect
 from strategies.aggregators import aggregate, build_rule
 from strategies.server_steps import SERVER_STEPS
@@ -121,9 +122,8 @@ def _check_result(result: Any) -> None:
 
 def try_rule(settings: Settings) -> None:
     """Raise ``ValueError`` unless the rule combines as many updates as there are in a round."""
-    chosen, federation = settings.strategy, settings.federation
+    chosen, clients = settings.strategy, sampled(settings.federation)
     rule = build_rule(chosen.aggregator, chosen.aggregator_args, chosen.pre_steps)
-    clients = max(1, round(federation.fraction_train * federation.num_clients))
     updates = np.random.default_rng(0).standard_normal((clients, 7)).astype(np.float32)
     aggregate(rule, list(updates), np.ones(clients))
 

@@ -22,7 +22,8 @@ class CentralEvaluation:
         self.device = pick_device(settings.train.device)
         seed_everything(settings.seed, "init")
         self.model: nn.Module = self.task.build_model(settings.model.name, settings.model.args)
-        attack = configured_attack(settings.attack)
+        self._has_test = self.task.has_test_examples()
+        attack = configured_attack(settings.attack) if self._has_test else None
         self._wanted = attack.probe(self.task.test_examples(), facts(settings)) if attack else None
 
     def initial_arrays(self) -> Arrays:
@@ -46,5 +47,6 @@ class CentralEvaluation:
         return (logits.argmax(1) == torch.from_numpy(wanted.labels)).double().mean().item()
 
     def due(self, server_round: int) -> bool:
-        """Tell whether this round is evaluated."""
-        return server_round % self._settings.evaluate.every == 0 or server_round == self._settings.num_server_rounds
+        """Tell whether this round is evaluated; without clean test data none is."""
+        last = server_round == self._settings.num_server_rounds
+        return self._has_test and (last or server_round % self._settings.evaluate.every == 0)

@@ -20,11 +20,11 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.actors import Survivors
+from server_app.pulling import is_simulation, pull
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
 
 MALFORMED = 100  # our own error code, outside the range that Flower uses
-SIMULATION_GRID = "InMemoryGrid"
 
 
 class ClientGrid(Grid):
@@ -111,8 +111,10 @@ class ClientGrid(Grid):
 
     def _pull(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the packed replies that have come in, each as if the client had answered the original message."""
-        replies, answered = [], set()
-        incoming = self._inner.pull_messages([name for name in message_ids if name in self._open])
+        asked = [name for name in message_ids if name in self._open]
+        incoming, unreadable = pull(self._inner, asked)
+        replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in unreadable.items()]
+        answered = set(unreadable)
         for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
             name = reply.metadata.reply_to_message_id
             if name not in self._open:
@@ -149,11 +151,6 @@ class ClientGrid(Grid):
             ttl=self.time_to_live,
             group_id=str(self.envelope.server_round),
         )
-
-
-def is_simulation(grid: Grid) -> bool:
-    """Tell whether the clients are simulated on this machine."""
-    return type(grid).__name__ == SIMULATION_GRID
 
 
 def poll_seconds(grid: Grid) -> float:

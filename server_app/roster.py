@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from server_app.grid import is_simulation, poll_seconds
+from client_app.site import UNNUMBERED
+from server_app.grid import MALFORMED, poll_seconds
+from server_app.pulling import is_simulation, pull
 from strategies.updates import MOST_EXAMPLES, one_line
 from tasks.envelope import RECORD, Envelope
 from tasks.settings import FederationSettings
@@ -61,7 +63,7 @@ def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope) -> Ro
     problems = [f"node {node}: no answer in {options.round_timeout:g} s" for node in set(nodes) - replies.keys()]
     for node, reply in replies.items():
         try:
-            entry = _read(node, reply, options.num_clients)
+            entry = _read(node, reply, nodes.index(node), options.num_clients)
         except (ValueError, OverflowError) as problem:
             problems.append(f"node {node}: {one_line(str(problem))}")
             continue
@@ -106,27 +108,31 @@ def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
 def _ask(grid: Grid, messages: list[Message], timeout: float) -> dict[int, Message]:
     """Return the replies by node id, whoever the SuperLink names as the sender of an error."""
     grid.push_messages(messages)
-    waiting = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
+    waiting = {message.metadata.message_id: message for message in messages}
     replies: dict[int, Message] = {}
     deadline = time.monotonic() + timeout
     while waiting and time.monotonic() < deadline:
-        _collect(grid.pull_messages(list(waiting)), waiting, replies)
+        incoming, unreadable = pull(grid, list(waiting))
+        errors = [Message(Error(MALFORMED, why), reply_to=waiting[name]) for name, why in unreadable.items()]
+        _collect([*incoming, *errors], waiting, replies)
         time.sleep(poll_seconds(grid) if waiting else 0)
     return replies
 
 
-def _collect(incoming: Iterable[Message], waiting: dict[str, int], replies: dict[int, Message]) -> None:
+def _collect(incoming: Iterable[Message], waiting: dict[str, Message], replies: dict[int, Message]) -> None:
     for reply in incoming:
-        node = waiting.pop(reply.metadata.reply_to_message_id, None)
-        if node is not None:
-            replies[node] = reply
+        message = waiting.pop(reply.metadata.reply_to_message_id, None)
+        if message is not None:
+            replies[message.metadata.dst_node_id] = reply
 
 
-def _read(node: int, reply: Message, num_clients: int) -> Client:
+def _read(node: int, reply: Message, place: int, num_clients: int) -> Client:
+    """Check an identity; ``place`` becomes the number of a node that has none: its place among all, by their ids."""
     if reply.has_error():
         raise ValueError(reply.error.reason)
     metrics = reply.content.metric_records.get("metrics", MetricRecord())
     client, examples = metrics.get("client"), metrics.get("num-examples")
+    client = place if client == UNNUMBERED else client
     if not isinstance(client, int) or not 0 <= client < num_clients:
         raise ValueError(f"its partition-id must be 0 to {num_clients - 1}, got {client!r}")
     if not isinstance(examples, int) or not 1 <= examples <= MOST_EXAMPLES:

@@ -18,8 +18,9 @@ from server_app.callbacks.progress import Progress
 from server_app.callbacks.records import Records
 from server_app.callbacks.tracking import TensorBoard
 from server_app.evaluation import CentralEvaluation
-from server_app.grid import ClientGrid, is_simulation
+from server_app.grid import ClientGrid
 from server_app.loop import RunLoop
+from server_app.pulling import is_simulation
 from server_app.report import ReportError, write_report
 from server_app.roster import FederationError, call_roll
 from server_app.run_directory import RunDirectory, timestamp

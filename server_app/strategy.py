@@ -18,7 +18,7 @@ from strategies.robust import RobustStrategy
 from strategies.server_steps import build_server_step
 from tasks.plugin import Registry
 from tasks.seeds import seed_noise
-from tasks.settings import Settings
+from tasks.settings import FederationSettings, Settings
 
 STRATEGIES = Registry("strategy", Strategy)
 STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")(RobustStrategy)
@@ -77,7 +77,12 @@ def build_strategy(
     if isinstance(strategy, RobustStrategy):
         if not is_central(settings.privacy):
             return strategy
-        clients = max(1, round(federation.fraction_train * available))
+        clients = sampled(federation, available)
         noise = partial(seed_noise, simulated, settings.seed, "privacy")
         return PrivateStrategy(strategy, settings.privacy, clients, noise, examples)
     return GuardedStrategy(strategy, federation.min_replies, examples)
+
+
+def sampled(federation: FederationSettings, available: int | None = None) -> int:
+    """Return how many clients train in a round, if all are there or only those ``available``."""
+    return max(1, round(federation.fraction_train * (available or federation.num_clients)))

@@ -23,12 +23,16 @@ def check_declarations(settings: TaskSettings) -> None:
 
 
 def check_data(settings: TaskSettings) -> None:
-    """Raise ``ValueError`` if examples or inputs are not as declared; built-in tasks have tests of their own."""
+    """Raise ``ValueError`` if examples or inputs are not as declared; built-in data sets have tests of their own."""
+    task, label = load_task(settings), f"task {settings.name!r}: "
+    if task.brings_own_data:
+        task.train_examples()
+        check_test_data(task)
     if not is_own(settings.name):
         return
-    task, label = load_task(settings), f"task {settings.name!r}: "
     _check_examples(task.train_examples(), task, f"{label}train_examples")
-    _check_examples(task.test_examples(), task, f"{label}test_examples")
+    if task.has_test_examples():
+        _check_examples(task.test_examples(), task, f"{label}test_examples")
     names, count = list(task.example_names(task.train_ids())), len(task.train_examples())
     told = all(isinstance(name, str) for name in names) and len(names) == count
     expect(
@@ -39,6 +43,12 @@ def check_data(settings: TaskSettings) -> None:
     expect(inputs.dtype == torch.float32, f"{label}prepare must return float32, got {inputs.dtype}")
     expected, got = (len(raw), *task.input_shape), tuple(inputs.shape)
     expect(got == expected, f"{label}prepare must return {expected} for input_shape {task.input_shape}, got {got}")
+
+
+def check_test_data(task: Task) -> None:
+    """Raise ``DataError`` if there is test data and it cannot be used."""
+    if task.has_test_examples():
+        task.test_examples()
 
 
 def _check_examples(examples: Any, task: Task, label: str) -> None:

@@ -6,7 +6,7 @@
 3. All clients train.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from logging import INFO, WARNING
 from typing import Any
 
@@ -17,15 +17,12 @@ from flwr.serverapp import Grid
 
 from strategies.detection.base import Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
+from strategies.noise_levels import believable_score, nothing, read_level
 from strategies.robust import RobustStrategy
 from strategies.stages import Schedule
 from tasks.mixture import upper_group
+from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, WANT_SCORE
 from tasks.seeds import rng
-
-QUESTION, RELABEL, RELABEL_CONFIDENT = "question", "relabel", "relabel-confident"
-NOISE_LEVEL, SCORE, WANT_SCORE = "noise-level", "lid", "want-lid"
-LARGEST_SCORE = 1e4
-"""Largest score that is believed; 0 means that a client has too few examples for one."""
 
 
 class FedCorr(RobustStrategy):
@@ -119,8 +116,8 @@ class FedCorr(RobustStrategy):
         """Combine the usable replies and keep their scores; the report also says how the clients were judged."""
         result = super().aggregate_train(server_round, replies)
         for client, metrics in self.report.metrics.items():
-            if 0 < metrics.get(SCORE, 0.0) <= LARGEST_SCORE:
-                self.score_sums[self.members == client] += metrics[SCORE]
+            if (score := believable_score(metrics)) is not None:
+                self.score_sums[self.members == client] += score
                 self.visits[self.members == client] += 1
         named = self.report.examples.keys() | self.report.quarantined.keys()
         self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
@@ -149,11 +146,7 @@ class FedCorr(RobustStrategy):
         if stage == 2:
             size = max(1, min(round(fraction * len(present)), len(clean)))
             return sorted(rng(self.seed, stream, server_round).choice(clean, size, replace=False).tolist())
-        iteration, step = divmod(server_round - 1, schedule.steps)
-        start = step * self.clients_per_step
-        order = np.roll(rng(self.seed, "fedcorr", iteration).permutation(self.members), -start).tolist()
-        size = min(self.clients_per_step, len(order) - start)
-        return sorted([client for client in order if client in present][:size])  # the next one stands in for a lost one
+        return schedule.visited(server_round, self.members, present, self.seed)
 
     def _begin(self, grid: Grid) -> None:
         """Take the clients that are there for the members."""
@@ -200,22 +193,3 @@ class FedCorr(RobustStrategy):
         for client, problem in sorted(answers.problems.items()):
             log(WARNING, "Client %d did not relabel: %s", client, problem)
         return answers.found
-
-
-def read_level(answer: Mapping[str, object], examples: int) -> float:
-    """Return a client's noise level.
-
-    Raises
-    ------
-    ValueError
-        If it is no number from 0 to 1.
-    """
-    level = answer.get(NOISE_LEVEL)
-    if not isinstance(level, int | float) or isinstance(level, bool) or not 0 <= level <= 1:
-        raise ValueError(f"{NOISE_LEVEL} must be a number from 0 to 1, got {level!r}")
-    return float(level)
-
-
-def nothing(answer: Mapping[str, object], examples: int) -> float:
-    """Accept an answer that says nothing but that it was done."""
-    return 0.0

@@ -91,6 +91,11 @@ class Mechanism(Strategy):
         """Whether updates must come clipped."""
         return isinstance(self.wrapper, ClientSideAdaptive | DifferentialPrivacyClientSideFixedClipping)
 
+    @property
+    def needs_norm_bit(self) -> bool:
+        """Whether every reply has to say if its update was clipped."""
+        return isinstance(self.wrapper, ClientSideAdaptive)
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:

@@ -13,9 +13,11 @@ from strategies.guard import Guard
 from strategies.guarded import GuardedStrategy
 from strategies.mechanism import Mechanism, wrap
 from strategies.robust import RobustStrategy
-from strategies.updates import ReplyError, to_numpy
+from strategies.updates import ReplyError, Update, to_numpy
 from tasks.settings import PrivacySettings
 from tasks.wire import Arrays
+
+NORM_BIT = "norm_bit"  # Flower's name for it
 
 
 class PrivateStrategy(GuardedStrategy):
@@ -64,6 +66,12 @@ class NormGuard(Guard):
     def __init__(self, mechanism: Mechanism, examples: Mapping[int, int] | None) -> None:
         super().__init__(examples)
         self._mechanism = mechanism
+
+    def _read(self, reply: Message) -> Update[ArrayRecord]:
+        update = super()._read(reply)
+        if self._mechanism.needs_norm_bit and NORM_BIT not in update.metrics:  # Flower would end the run
+            raise ReplyError(f"{NORM_BIT} is missing: whether the update had to be clipped")
+        return update
 
     def _check(self, record: ArrayRecord) -> ArrayRecord:
         checked = super()._check(record)

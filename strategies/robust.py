@@ -158,7 +158,8 @@ class RobustStrategy(Strategy):
         if self.aggregator.robust:
             return np.median(stacked, axis=0)
         rest = 1 - weights.sum()  # lies on the global model
-        return np.tensordot(weights, stacked, axes=1) + rest * self._guard.reference[name].astype(np.float64)
+        start = self._guard.reference[name].astype(np.float64)
+        return np.asarray(np.tensordot(weights, stacked, axes=1) + rest * start)
 
     def _note(self, updates: list[Update[Parts]], result: Aggregate) -> None:
         for i, update in enumerate(updates):

@@ -1,6 +1,12 @@
 """The three stages of FedCorr (Xu, Chen, Quek, Chong, CVPR 2022) as rounds, counted from 1."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+import numpy as np
+
+from strategies.detection.base import Counts
+from tasks.seeds import rng
 
 
 @dataclass(frozen=True)
@@ -34,3 +40,14 @@ class Schedule:
     def ends_finetuning(self, server_round: int) -> bool:
         """Tell whether the second stage is complete after this round."""
         return self.finetune_rounds > 0 and server_round == self.first_stage + self.finetune_rounds
+
+    def visited(self, server_round: int, members: Counts, present: Collection[int], seed: int) -> list[int]:
+        """Return who trains in a round of stage 1, in ascending order: in each iteration another order of ``members``.
+
+        For a client that is not ``present`` the next one stands in.
+        """
+        iteration, step = divmod(server_round - 1, self.steps)
+        start = step * self.at_once
+        order = np.roll(rng(seed, "fedcorr", iteration).permutation(members), -start).tolist()
+        size = min(self.at_once, len(order) - start)
+        return sorted([client for client in order if client in present][:size])

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tasks.metrics import classification_metrics
+from tasks.metrics import IGNORED, classification_metrics
 
 Labels = npt.NDArray[np.int64]
 
@@ -54,16 +55,30 @@ class ClientData:
         return len(self.labels)
 
     def class_counts(self) -> Labels:
-        """Return how many examples carry each given label, (num_classes,)."""
-        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+        """Return how many examples, or pixels, carry each given label, (num_classes,)."""
+        return np.bincount(self.labels[self.labels != IGNORED], minlength=self.num_classes).astype(np.int64)
 
 
 class Task(ABC):
-    """One learning problem. Subclass this to bring your own; see ``tasks/image.py`` for two of them."""
+    """One learning problem. Subclass this to bring your own; see ``tasks/image.py`` for two of them.
+
+    Attributes
+    ----------
+    brings_own_data
+        Whether a real node's data folder holds that site's own examples, all of them and with their labels as given;
+        if not, every node has the same data set and takes its share of it.
+    labels_pixels
+        Whether each pixel has a label, (n, H, W), and not each example.
+    has_smooth_inputs
+        Whether inputs are quantities that can be mixed and differentiated by; word numbers are not.
+    """
 
     class_names: tuple[str, ...]
     default_model: str
     input_shape: tuple[int, ...]
+    brings_own_data: ClassVar[bool] = False
+    labels_pixels: ClassVar[bool] = False
+    has_smooth_inputs: ClassVar[bool] = True
 
     @property
     def num_classes(self) -> int:
@@ -108,13 +123,21 @@ class Task(ABC):
             If the data is not where the configuration says.
         """
 
+    def has_test_examples(self) -> bool:
+        """Tell whether there are clean test examples; without them the server does not evaluate."""
+        return True
+
+    def remarks(self) -> list[str]:
+        """Say what is odd but allowed about the training examples, such as what was left out; reads them."""
+        return []
+
     def check(self) -> None:
         """Raise ``DataError`` if the data cannot be there. Cheap: called before any client starts."""
         return
 
     @abstractmethod
     def prepare(self, features: Tensor) -> Tensor:
-        """Turn a raw batch (N, ...), already on its device, into the float32 input of a model."""
+        """Turn a raw batch (N, ...), already on its device, into a model's input: float32, or word numbers as int64."""
 
     def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return a randomly changed copy of a raw training batch; the default changes nothing."""

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+IGNORED = -100
+"""Label of a pixel that belongs to no class."""
+
 
 class MacroScores(NamedTuple):
     """Precision, recall and F1, each in [0, 1]: the unweighted mean over the classes."""
@@ -87,3 +90,36 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """
     confusion = confusion_matrix(logits.argmax(1), labels, logits.shape[1])
     return {"accuracy": accuracy(confusion), "macro-f1": macro_scores(confusion).f1}
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Return the mean intersection over union of the classes of a confusion matrix (K, K), in [0, 1].
+
+    A class that neither occurs nor is predicted does not count; scikit-learn's ``jaccard_score`` with
+    ``average="macro"`` over the classes that occur or are predicted.
+    """
+    hits = confusion.diagonal().double()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return (hits / union)[union > 0].mean().item()
+
+
+def segmentation_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return ``accuracy``, ``macro-f1`` and ``mean-iou`` over the pixels of ``labels`` (N, *D) that have a class.
+
+    ``logits`` are (N, K, *D); a label of -100 is no class. The F1 of a class is its Dice coefficient over all pixels.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or no pixel has a class.
+    """
+    predictions = logits.argmax(1)
+    if predictions.shape == labels.shape:
+        known = labels != IGNORED
+        predictions, labels = predictions[known], labels[known]
+    confusion = confusion_matrix(predictions, labels, logits.shape[1])
+    return {
+        "accuracy": accuracy(confusion),
+        "macro-f1": macro_scores(confusion).f1,
+        "mean-iou": mean_iou(confusion),
+    }

@@ -51,6 +51,11 @@ class TaskSettings:
     name: str = key("digits", "task, or package.module:Name")
     args: str = key("", "its arguments as inline TOML")
     data_path: str = key("", "folder with the data; empty = $WINNOW_DATA, else data/")
+    bad_data: str = key(
+        "refuse",
+        "what a site does about files of its own that cannot be used: take no part, or leave them out",
+        choices=("refuse", "skip"),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The share of one client in a simulation: its part of the training examples, with the labels it was given.
+"""The data of one client: its part of the training examples with the labels it was given, or its own folder.
 
 Everything here is a function of the settings alone, so any process can compute any client's share.
 """
@@ -52,7 +52,8 @@ def data_root(path: str) -> Path:
 @lru_cache(maxsize=4)
 def load_task(settings: TaskSettings) -> Task:
     """Build the task; its data is loaded when first asked for and kept for the life of the process."""
-    return TASKS.build(settings.name, settings.args, data_path=data_root(settings.data_path))
+    context = {"data_path": data_root(settings.data_path), "bad_data": settings.bad_data}
+    return TASKS.build(settings.name, settings.args, **context)
 
 
 @lru_cache(maxsize=4)
@@ -94,6 +95,21 @@ def federated_noise(settings: Settings) -> FederatedNoise:
         class_names=task.class_names,
         data_root=data_root(settings.task.data_path),
     )
+
+
+@lru_cache(maxsize=1)
+def whole_share(settings: TaskSettings, client: int) -> Share:
+    """Return everything in a site's own data folder, with the labels as they are.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used; the message names files and must not leave the site.
+    """
+    task = load_task(settings)
+    examples = task.train_examples()
+    data = ClientData(client, examples.features, examples.labels, task.train_ids(), task.num_classes)
+    return Share(data, examples.labels, np.empty(0, dtype=np.int64))
 
 
 @lru_cache(maxsize=1024)

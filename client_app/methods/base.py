@@ -7,6 +7,7 @@ next one. The state is a dictionary of arrays, so that it can be kept between ro
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,22 @@ class FitResult:
 
 
 class ClientMethod(ABC):
-    """Subclass this to bring your own method; :class:`client_app.methods.sgd.LocalSGD` is the shortest one."""
+    """Subclass this to bring your own method; :class:`client_app.methods.sgd.LocalSGD` is the shortest one.
+
+    Attributes
+    ----------
+    one_label_each
+        Whether it only works with one label per example, (n,); tasks with a label per pixel are then refused.
+    mixes_inputs
+        Whether it computes with inputs; tasks whose inputs are word numbers are then refused.
+    reads_role
+        Whether it treats noisy clients in another way than clean ones; without a strategy that tells them apart, the
+        run then says that the method does nothing special.
+    """
+
+    one_label_each: ClassVar[bool] = False
+    mixes_inputs: ClassVar[bool] = False
+    reads_role: ClassVar[bool] = False
 
     def init_state(self, data: ClientData) -> State:
         """Return the state before the first round; the default method keeps none."""

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,8 @@ from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.dimension import local_dimensions
 from client_app.methods.mixup import Mixup
 from tasks.mixture import upper_group
+from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
 from tasks.seeds import rng
-
-QUESTION, RELABEL, RELABEL_CONFIDENT = "question", "relabel", "relabel-confident"
-NOISE_LEVEL, SCORE, WANT_SCORE = "noise-level", "lid", "want-lid"
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +53,8 @@ class FedCorr(ClientMethod):
         Probability above which a prediction becomes a label.
     """
 
+    one_label_each: ClassVar[bool] = True
+    mixes_inputs: ClassVar[bool] = True
     mixup_alpha: float = 1.0
     beta: float = 5.0
     neighbours: int = 20

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from client_app.goals import Batch, Goal
 from client_app.losses import Anchor, LogitAdjustedCrossEntropy, Objective
 from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
-from client_app.methods.masked_optim import SINCE_DETECTION
 from client_app.methods.sgd import train
+from tasks.questions import SINCE_DETECTION
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class FedNoRo(ClientMethod):
         Length of the ramp; 0 starts at the end. The authors' code has 39, for 100 rounds with 10 of warm-up.
     """
 
+    one_label_each: ClassVar[bool] = True
+    reads_role: ClassVar[bool] = True
     weight: float = 0.8
     temperature: float = 0.8
     ramp_rounds: int = 39

@@ -6,7 +6,7 @@ keep it from round to round; all others train on their given labels.
 
 import logging
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.label_distribution import Form, LabelLearning, MaskRule, ThreeTerms
 from client_app.methods.sgd import train
+from tasks.questions import LEARNED
 
 LABEL_LOGITS = "label_logits"
-SINCE_DETECTION = "rounds-since-detection"
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class MaskedOptim(ClientMethod):
         Weight of the client's own weights in what it sends; 1 sends them as they are.
     """
 
+    one_label_each: ClassVar[bool] = True
+    reads_role: ClassVar[bool] = True
     objective: Form = "code"
     alpha: float = 0.5
     beta: float = 0.1
@@ -114,8 +116,8 @@ class MaskedOptim(ClientMethod):
         problem = ""
         if LABEL_LOGITS in state:
             problem = f"the learned labels are {state[LABEL_LOGITS].shape} and do not fit the data, {shape}"
-        elif int(str(plan.config.get(SINCE_DETECTION, 0))) > 0:
-            problem = "no learned labels; if this client has trained as noisy before, its state was lost"
+        elif plan.config.get(LEARNED, False):
+            problem = "it has corrected labels before, but its state is lost"
         if problem:
             where = plan.stream[1], plan.server_round
             logger.warning("Client %d starts from its given labels in round %d: %s", *where, problem)

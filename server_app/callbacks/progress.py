@@ -21,6 +21,8 @@ class Progress(Callback):
         parts = [f"round {state.server_round:>{len(str(total))}}/{total}"]
         parts += [f"loss {metrics['loss']:.4f}"] if "loss" in metrics else []
         parts += [f"accuracy {100 * metrics['accuracy']:5.1f} %"] if "accuracy" in metrics else []
+        if "clients_accuracy" in metrics:
+            parts.append(f"at the clients {100 * metrics['clients_accuracy']:5.1f} %")
         if state.server_round:
             self._recent.append(metrics["seconds"])
             parts += [f"quarantined {metrics['quarantined']}", f"{metrics['seconds']:.1f} s", f"ETA {self._eta(state)}"]

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from server_app.command import doctor, listing, preview, reports, run
+from server_app.command import doctor, federation, keys, listing, preview, reports, run
 from server_app.command.configuration import CommandError
 from server_app.command.environment import SuperLinkError
 from tasks.config import ConfigError
@@ -36,6 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="winnow", description="Federated learning that survives bad labels.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (run, preview, listing, doctor, reports):
+    for module in (run, preview, listing, doctor, reports, federation, keys):
         module.add_parser(commands)
     return parser

@@ -12,7 +12,8 @@ LEVEL = re.compile(
 RUN_DIRECTORY = re.compile(r"^Run directory: (.+)$")
 ROUTINE = re.compile(
     r"""^(?:
-    Starting\ logstream | Using\ SuperLink: | Starting\ Flower\ Simulation | Successfully\ installed\ \S+\ to
+    Starting\ logstream | Start\ `flwr-serverapp`\ process
+    | Using\ SuperLink: | Starting\ Flower\ Simulation | Successfully\ installed\ \S+\ to
     | Since\ flwr\ 1\.32 | Federation\ ` | To\ change\ federation\ size | \s*flwr\ federation\ simulation-config
     | Manually\ terminating | Started\ a\ local\ Ray\ instance | configure_(?:train|evaluate):\ Sampled
     | aggregate_(?:train|evaluate):\ Received\ \d+\ results\ and\ 0\ failures | Task\ stopped\ by\ user

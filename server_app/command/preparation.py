@@ -11,7 +11,7 @@ from tasks.config import ConfigError
 from tasks.settings import FederationSettings, Settings
 
 
-def check_parts(plan: Plan) -> dict[str, Settings]:
+def check_parts(plan: Plan, simulated: bool = True) -> dict[str, Settings]:
     """Return the settings by arm, after building every part of every arm once.
 
     Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
@@ -23,7 +23,7 @@ def check_parts(plan: Plan) -> dict[str, Settings]:
     """
     from server_app.checks import check_arms
 
-    checked = check_arms(plan.flat)
+    checked = check_arms(plan.flat, simulated)
     problems = beyond_machine(next(iter(checked.values())).federation) + left_behind(plan.app, checked.values())
     if problems:
         raise ConfigError(problems)
@@ -45,7 +45,7 @@ def beyond_machine(federation: FederationSettings) -> list[str]:
 
 def describe(plan: Plan, checked: dict[str, Settings]) -> str:
     """Return what would run, as text."""
-    from server_app.checks import remarks
+    from server_app.remarks import remarks
 
     lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(checked.values())))}"]
     lines += [f"arms: {', '.join(checked)}"] if len(checked) > 1 else []

@@ -5,6 +5,7 @@ import importlib.util
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from subprocess import Popen
@@ -40,18 +41,22 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(plan, check_parts(plan)))
         return 0
-    log = RunLog(args.verbose)
+    return exit_code(lambda log: simulate(plan, log), RunLog(args.verbose), "winnow run")
+
+
+def exit_code(play: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
+    """Play a run and return the exit code; ``command`` is how the user would continue what ends early."""
     try:
         with stop_requests():
-            status, details = simulate(plan, log)
+            status, details = play(log)
     except StopRequested as stop:
-        close_record(log, "stopped", f"by {signal.Signals(stop.signum).name}")
+        close_record(log, "stopped", f"by {signal.Signals(stop.signum).name}", command)
         return 128 + stop.signum
     except SuperLinkError as error:
         status, details = FAILED, str(error)
     if status == COMPLETED:
         return 0
-    close_record(log, "failed", details)
+    close_record(log, "failed", details, command)
     return 1
 
 
@@ -73,10 +78,18 @@ def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
 
 def play(link: Connection, plan: Plan, settings: Settings, log: RunLog) -> tuple[str, str]:
     """Submit the run, follow its log to the end and return its status with details."""
+    return watch(link, submit(link, plan, "--federation-config", federation_config(settings)), log)
+
+
+def submit(link: Connection, plan: Plan, *options: str) -> str:
+    """Submit the run and return its id."""
     overrides = link.home / "overrides.toml"
     overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
-    options = ("-c", str(overrides), "--federation-config", federation_config(settings))
-    run_id = link.ask("run", str(plan.app), CONNECTION, *options)["run-id"]
+    return str(link.ask("run", str(plan.app), CONNECTION, "-c", str(overrides), *options)["run-id"])
+
+
+def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
+    """Follow the log of a run to its end and return its status with details."""
     shown = 0
     while True:
         shown = follow(link, run_id, log, shown)
@@ -117,7 +130,7 @@ def _pump(program: "Popen[str]", lines: "SimpleQueue[str | None]") -> None:
     lines.put(None)
 
 
-def close_record(log: RunLog, status: str, reason: str) -> None:
+def close_record(log: RunLog, status: str, reason: str, command: str) -> None:
     """Say how the run ended and where its record is; complete the record where the app could not."""
     print(f"The run {'was stopped' if status == 'stopped' else 'failed:'} {reason}", file=sys.stderr)
     if log.run_directory is None:
@@ -133,4 +146,4 @@ def close_record(log: RunLog, status: str, reason: str) -> None:
         write_report(directory.path)
     print(f"Run directory: {directory.path}", file=sys.stderr)
     if any(directory.path.glob("checkpoints/*")):
-        print(f"Continue with:  winnow run run.resume={directory.path}", file=sys.stderr)
+        print(f"Continue with:  {command} run.resume={directory.path}", file=sys.stderr)

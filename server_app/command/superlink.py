@@ -1,4 +1,4 @@
-"""A Flower SuperLink for one run: started in a neutral folder on a free port, and ended with all that it started.
+"""A Flower SuperLink: the connection to one, and one for a simulation that is ended with all that it started.
 
 ``flwr run`` alone leaves a daemon behind, found again by its port only, whatever its code, folder or environment.
 Here SuperLink and SuperExec are children of this process, each leading a session that holds all that it starts.
@@ -6,6 +6,7 @@ Here SuperLink and SuperExec are children of this process, each leading a sessio
 
 import json
 import shutil
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -27,12 +28,18 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Connection:
-    """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default."""
+    """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default.
+
+    ``authority`` is the certificate by which the SuperLink is recognised, None where it speaks plain HTTP; the
+    servers started here write into ``logs``, None = ``home``.
+    """
 
     home: Path
     address: str
     environment: Mapping[str, str]
     processes: ProcessGroup
+    authority: Path | None = None
+    logs: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -48,7 +55,24 @@ class Connection:
 
     def last_lines(self, name: str, count: int = 15) -> str:
         """Return the end of what a program wrote."""
-        return "\n".join((self.home / f"{name}.log").read_text(errors="replace").splitlines()[-count:])
+        return "\n".join(self.log_file(name).read_text(errors="replace").splitlines()[-count:])
+
+    def log_file(self, name: str) -> Path:
+        """Return where a server started here writes."""
+        return (self.logs or self.home) / f"{name}.log"
+
+    def serve(self, program: str, *arguments: str, name: str = "") -> "subprocess.Popen[str]":
+        """Start a server whose output goes to the log file ``name``, by default the program's name."""
+        with self.log_file(name or program).open("w") as output:
+            command = [program_path(program), *arguments]
+            return self.processes.start(command, self.environment, self.folder, output)
+
+    def prepare(self) -> None:
+        """Make the working directory, and tell Flower's programs where the SuperLink is."""
+        self.folder.mkdir()
+        trust = {"insecure": True} if self.authority is None else {"root-certificates": str(self.authority)}
+        settings = {"default": CONNECTION, CONNECTION: {"address": self.address, **trust}}
+        (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -81,12 +105,33 @@ class Connection:
             If it ends, or does not answer within a minute.
         """
         deadline = time.monotonic() + START_SECONDS
-        while not _healthy(self.address):
+        while trouble(self.address, self.authority):
             self.check()
             if time.monotonic() > deadline:
                 lines = self.last_lines("flower-superlink")
                 raise SuperLinkError(f"flower-superlink did not answer within {START_SECONDS:g} s:\n{lines}")
             time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def flower_home() -> Iterator[tuple[Path, ProcessGroup]]:
+    """Make a folder for Flower and a group for its processes; at the end of the block both are gone.
+
+    Raises
+    ------
+    SuperLinkError
+        If a process cannot be ended.
+    """
+    home = short_temporary_folder()
+    processes = ProcessGroup()
+    try:
+        yield home, processes
+    finally:
+        with signals_deferred():
+            survivors = processes.stop()
+            shutil.rmtree(home, ignore_errors=True)
+        if survivors:
+            raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
 
 
 @contextmanager
@@ -100,37 +145,32 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
     SuperLinkError
         If Flower is not installed, or a process cannot be ended.
     """
-    home = short_temporary_folder()
-    processes = ProcessGroup()
-    try:
+    with flower_home() as (home, processes):
         connection = Connection(home, f"127.0.0.1:{free_port()}", environment(home, extra or {}), processes)
         _start(connection)
         yield connection
-    finally:
-        with signals_deferred():
-            survivors = processes.stop()
-            shutil.rmtree(home, ignore_errors=True)
-        if survivors:
-            raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
 
 
 def _start(connection: Connection) -> None:
-    connection.folder.mkdir()
-    settings = {"default": CONNECTION, CONNECTION: {"address": connection.address, "insecure": True}}
-    (connection.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+    connection.prepare()
     host, port = connection.address.split(":")
-    serve = ("--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port)
-    execute = ("--insecure", "--runtime-api-address", connection.address)
-    for name, arguments in (("flower-superlink", serve), ("flower-superexec", execute)):
-        with (connection.home / f"{name}.log").open("w") as output:
-            command = [program_path(name), *arguments]
-            connection.processes.start(command, connection.environment, connection.folder, output)
+    connection.serve(
+        "flower-superlink", "--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port
+    )
+    connection.serve("flower-superexec", "--insecure", "--runtime-api-address", connection.address)
 
 
-def _healthy(address: str) -> bool:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def trouble(address: str, authority: Path | None) -> str:
+    """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
     try:
-        with direct.open(f"http://{address}/health", timeout=1.0) as reply:
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        if authority is not None:
+            context = ssl.create_default_context(cafile=str(authority))
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        direct = urllib.request.build_opener(*handlers)
+        with direct.open(f"http{'s' if authority else ''}://{address}/health", timeout=1.0) as reply:
+            return "" if reply.status == 200 else f"it answers {reply.status}"
+    except urllib.error.URLError as error:
+        return str(error.reason)
+    except OSError as error:
+        return str(error)

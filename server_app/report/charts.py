@@ -69,17 +69,20 @@ def accuracy_chart(record: RunRecord) -> Chart | None:
 def loss_chart(record: RunRecord) -> Chart | None:
     """Draw the loss on clean test data and the clients' training loss over the rounds."""
     test, train = record.series("loss"), record.series("train_loss")
+    corrects = any(entry.role == "noisy" for entry in record.client_rounds)
     if not test and not train:
         return None
 
     def draw(axes: "Axes") -> None:
         line(axes, test, "test (clean labels)", color=FIRST)
-        line(axes, train, "training (given labels)", color=SECOND, linestyle="--")
+        line(axes, train, "training" if corrects else "training (given labels)", color=SECOND, linestyle="--")
         axes.set_ylabel("mean loss per example")
 
+    theirs = ", and that of the client method at clients taken for noisy" if corrects else ""
     note = (
         "Lower is better. Test: cross-entropy on clean test data. Training: the clients' own loss function "
-        f"({record.config.get('loss.name', 'not recorded')}) on the labels they were given, so its scale may differ."
+        f"({record.config.get('loss.name', 'not recorded')}) on the labels they were given{theirs}, so its scale may "
+        "differ."
     )
     return Chart("Loss", over_rounds("loss", draw), note)
 

@@ -32,6 +32,8 @@ class ClientSummary:
         weights were given at all; a quarantined reply counts as 0. None if there is no such round.
     last_weight
         That share in the last of these rounds.
+    distance
+        Median over the rounds of the Euclidean distance of its update to the combined one; None if never measured.
     quarantines
         Why replies were set aside, most frequent reason first.
     """
@@ -44,6 +46,7 @@ class ClientSummary:
     times_asked: int
     mean_weight: float | None
     last_weight: float | None
+    distance: float | None
     quarantines: tuple[Quarantine, ...]
 
 
@@ -74,6 +77,7 @@ def _summary(
     client: int, entry: RosterEntry | None, rounds: list[ClientRound], weighted: Counter[int]
 ) -> ClientSummary:
     weights = [played.weight or 0.0 for played in rounds if played.round in weighted]
+    distances = [played.distance for played in rounds if played.distance is not None]
     return ClientSummary(
         client=client,
         examples=entry.examples if entry else next((played.examples for played in rounds), None),
@@ -83,6 +87,7 @@ def _summary(
         times_asked=len(rounds),
         mean_weight=fmean(weights) if weights else None,
         last_weight=weights[-1] if weights else None,
+        distance=median(distances) if distances else None,
         quarantines=_quarantines(rounds),
     )
 

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 COLOURS = {CLEAN: FIRST, NOISY: SECOND, "unknown": FAINT}
 
 
-def posterior_chart(found: Sequence[Standing]) -> Chart | None:
-    """Draw the probability of being noisy against the true share of wrong labels, one point per client."""
+def standing_chart(found: Sequence[Standing]) -> Chart | None:
+    """Draw what decided about each client against its true share of wrong labels, one point per client.
+
+    That is the probability of being noisy, or where no client has one the estimated share of wrong labels.
+    """
+    probable = any(entry.posterior is not None for entry in found)
+    reasons = [(entry, entry.posterior if probable else entry.noise_level) for entry in found]
     known = [
-        (entry.role, 100 * entry.noise_rate, 100 * entry.posterior)
-        for entry in found
-        if entry.noise_rate is not None and entry.posterior is not None
+        (entry.role, 100 * entry.noise_rate, 100 * value)
+        for entry, value in reasons
+        if entry.noise_rate is not None and value is not None
     ]
     if not known:
         return None
@@ -27,14 +32,14 @@ def posterior_chart(found: Sequence[Standing]) -> Chart | None:
     def draw(axes: "Axes") -> None:
         for role in (CLEAN, NOISY):
             rates = [rate for kind, rate, _ in known if kind == role]
-            posteriors = [posterior for kind, _, posterior in known if kind == role]
-            axes.scatter(rates, posteriors, s=36, color=COLOURS[role], alpha=0.65, label=f"taken for {role}")
+            values = [value for kind, _, value in known if kind == role]
+            axes.scatter(rates, values, s=36, color=COLOURS[role], alpha=0.65, label=f"taken for {role}")
         axes.set_ylim(-4, 104)
         axes.set_xlabel("wrong labels (% of the client's labels)")
-        axes.set_ylabel("probability of noisy (%)")
+        axes.set_ylabel("probability of noisy (%)" if probable else "estimated wrong labels (%)")
 
     note = "A good detector puts the points with few wrong labels at the bottom and those with many at the top."
-    return Chart("Were the right clients taken for noisy?", svg("posterior", draw), note)
+    return Chart("Were the right clients taken for noisy?", svg("standing", draw), note)
 
 
 def group_chart(losses: dict[str, list[tuple[int, float]]]) -> Chart | None:

@@ -14,14 +14,18 @@ ROLES = """\
 <div class="scroll" tabindex="0" role="region" aria-label="Clients with noisy labels">
 <table>
 <thead><tr><th scope="col" class="num">Client</th><th scope="col">Taken for</th>
-<th scope="col" class="num">Probability of being noisy</th><th scope="col" class="num">Wrong labels</th>
+{%- if has_posterior %}<th scope="col" class="num">Probability of being noisy</th>{% endif %}
+{%- if has_level %}<th scope="col" class="num">Wrong labels, estimated</th>{% endif %}
+<th scope="col" class="num">Wrong labels</th>
 <th scope="col" class="num">Right labels, given</th>
 <th scope="col" class="num">Right labels, corrected</th></tr></thead>
 <tbody>
 {% for row in role_rows %}
 <tr><th scope="row" class="num">{{ row.client }}</th>
 <td{% if row.noisy %} class="taken"{% endif %}>{{ row.role }}</td>
-<td class="num">{{ row.posterior }}</td><td class="num">{{ row.noise }}{{ bar(row.noise_bar, "noise") }}</td>
+{%- if has_posterior %}<td class="num">{{ row.posterior }}</td>{% endif %}
+{%- if has_level %}<td class="num">{{ row.level }}</td>{% endif %}
+<td class="num">{{ row.noise }}{{ bar(row.noise_bar, "noise") }}</td>
 <td class="num">{{ row.before }}</td><td class="num">{{ row.after }}</td></tr>
 {% endfor %}
 </tbody>

@@ -8,7 +8,7 @@ from server_app.report.audit import audit_section
 from server_app.report.charts import Chart, accuracy_chart, loss_chart, trust_chart
 from server_app.report.clients import ClientSummary, equal_weight, summarize_clients
 from server_app.report.headline import headline
-from server_app.report.label_charts import group_chart, label_chart, posterior_chart
+from server_app.report.label_charts import group_chart, label_chart, standing_chart
 from server_app.report.record import RunRecord, read_run
 from server_app.report.roles import group_losses, role_section, standings
 from server_app.report.style import STYLE
@@ -60,7 +60,7 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
         return {
             "progress": _drawn(accuracy_chart(record), loss_chart(record)),
             "trust": trust_chart(clients, equal_weight(record)),
-            "role_charts": _drawn(posterior_chart(standings(record)), group_chart(group_losses(record))),
+            "role_charts": _drawn(standing_chart(standings(record)), group_chart(group_losses(record))),
             "audit_charts": _drawn(label_chart(record.audit)),
             "no_charts": "",
         }

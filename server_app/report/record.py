@@ -68,6 +68,7 @@ class ClientRound:
     train_loss: float | None
     role: str = ""
     posterior: float | None = None
+    noise_level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -184,4 +185,5 @@ def _client_round(line: dict[str, Any]) -> ClientRound:
         train_loss=as_number(line.get("train_loss")),
         role=as_text(line.get("role")),
         posterior=as_number(line.get("posterior")),
+        noise_level=as_number(line.get("noise_level")),
     )

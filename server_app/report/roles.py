@@ -15,19 +15,23 @@ MOST_CLIENTS, MOST_CHANGES = 30, 10
 
 @dataclass(frozen=True)
 class Standing:
-    """What the strategy last took a client for, how probable it thought it noisy, and the truth where it is known."""
+    """What the strategy last took a client for and why, and the truth where it is known.
+
+    Why is a probability of being noisy, or an estimate of the share of wrong labels, as the strategy has it.
+    """
 
     client: int
     role: str
     posterior: float | None
     noise_rate: float | None
+    noise_level: float | None = None
 
 
 def standings(record: RunRecord) -> list[Standing]:
     """Return the last standing of every client that was ever called clean or noisy, sorted by client."""
     truth = {entry.client: entry.noise_rate for entry in record.roster}
     last = {entry.client: entry for entry in record.client_rounds if entry.role in (CLEAN, NOISY)}
-    return [Standing(c, last[c].role, last[c].posterior, truth.get(c)) for c in sorted(last)]
+    return [Standing(c, e.role, e.posterior, truth.get(c), e.noise_level) for c, e in sorted(last.items())]
 
 
 def group_losses(record: RunRecord) -> dict[str, list[tuple[int, float]]]:
@@ -52,6 +56,7 @@ def role_section(record: RunRecord) -> View:
                 "role": entry.role,
                 "noisy": entry.role == NOISY,
                 "posterior": percent(entry.posterior, 0),
+                "level": percent(entry.noise_level, 0),
                 "noise": percent(entry.noise_rate),
                 "noise_bar": entry.noise_rate,
                 "before": percent(score.given_accuracy if score else None),
@@ -59,7 +64,12 @@ def role_section(record: RunRecord) -> View:
             }
         )
     notes = [*_history(record), *_truth(found)] if found else []
-    return {"role_rows": rows, "role_notes": [unbroken(note) for note in notes]}
+    return {
+        "role_rows": rows,
+        "role_notes": [unbroken(note) for note in notes],
+        "has_posterior": any(entry.posterior is not None for entry in found),
+        "has_level": any(entry.noise_level is not None for entry in found),
+    }
 
 
 def _history(record: RunRecord) -> list[str]:

@@ -78,6 +78,7 @@ TEMPLATE = (
 {%- if has_noise %}<th scope="col" class="num">Wrong labels</th>{% endif %}
 {%- if has_weights %}<th scope="col" class="num">Weight, mean</th>
 <th scope="col" class="num">Weight, last</th>{% endif %}
+{%- if has_distances %}<th scope="col" class="num">Distance to result, median</th>{% endif %}
 <th scope="col" class="num">Rounds asked</th><th scope="col">Quarantined</th></tr></thead>
 <tbody>
 {% for client in clients %}
@@ -87,6 +88,7 @@ TEMPLATE = (
 {%- if has_noise %}<td class="num">{{ client.noise }}{{ bar(client.noise_bar, "noise") }}</td>{% endif %}
 {% if has_weights %}<td class="num">{{ client.mean_weight }}{{ bar(client.weight_bar, "weight") }}</td>
 <td class="num">{{ client.last_weight }}</td>{% endif %}
+{%- if has_distances %}<td class="num">{{ client.distance }}</td>{% endif %}
 <td class="num">{{ client.times_asked }}</td>
 <td{% if client.quarantines %} class="reason"{% endif %}>
 {%- for line in client.quarantines %}<div><bdi>{{ line.reason }}</bdi>

@@ -23,6 +23,10 @@ from tasks.config import DEFAULTS
 
 View = dict[str, Any]
 MOST_REASONS, MOST_ROUNDS = 4, 6
+CORRECTED = (
+    "Clients taken for noisy did not train on their given labels alone, so a large weight is no trust in these. A rule "
+    "such as the geometric median gives more weight to updates near its middle, and who corrects labels moves little."
+)
 QUARANTINE = "A quarantined reply is one that was set aside in a round, with the reason; it did not touch the model."
 
 
@@ -59,9 +63,10 @@ def client_section(record: RunRecord, clients: list[ClientSummary]) -> View:
         "has_classes": any(client.class_counts for client in clients),
         "has_noise": any(client.noise_rate is not None for client in clients),
         "has_weights": any(client.mean_weight is not None for client in clients),
+        "has_distances": any(client.distance is not None for client in clients),
         "notes": [
             unbroken(note)
-            for note in (_hostile(record, clients), _trust(clients), _weights(record), QUARANTINE)
+            for note in (_hostile(record, clients), _trust(clients), _corrected(record), _weights(record), QUARANTINE)
             if note
         ],
     }
@@ -80,6 +85,7 @@ def _client(client: ClientSummary, highest_weight: float) -> View:
         "weight_bar": bar,
         "mean_weight": percent(client.mean_weight, 2),
         "last_weight": percent(client.last_weight, 2),
+        "distance": number(client.distance),
         "times_asked": client.times_asked,
         "quarantines": [_quarantine(item) for item in client.quarantines[:MOST_REASONS]],
         "more_quarantines": counted(max(0, len(client.quarantines) - MOST_REASONS), "other reason"),
@@ -117,6 +123,12 @@ def _trust(clients: list[ClientSummary]) -> str:
         f"The {half.clients} clients with the most wrong labels have {percent(half.example_share, 0)} "
         f"of the examples and received {percent(half.weight_share, 0)} of the weight."
     )
+
+
+def _corrected(record: RunRecord) -> str:
+    """Say how to read the weights if some clients learned their labels."""
+    learns = record.config.get("method.name") in ("masked-optim", "fedelc")
+    return CORRECTED if learns and any(entry.role == "noisy" for entry in record.client_rounds) else ""
 
 
 def _weights(record: RunRecord) -> str:

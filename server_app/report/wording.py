@@ -11,6 +11,7 @@ NONE = "-"
 TITLES = {
     "accuracy": "Accuracy",
     "macro-f1": "Macro-F1",
+    "mean-iou": "Mean IoU",
     "backdoor_success": "Backdoor success",
     "loss": "Test loss",
     "train_loss": "Training loss",
@@ -20,7 +21,7 @@ TITLES = {
     "learning_rate": "Learning rate",
     "seconds": "Time (s)",
 }
-SHARES = ("accuracy", "macro-f1", "backdoor-success")
+SHARES = ("accuracy", "macro-f1", "mean-iou", "backdoor-success")
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -13,7 +13,7 @@ from strategies.aggregators.mixing import Bucketing, NearestNeighbourMixing, Nor
 from strategies.aggregators.per_tensor import PerTensorGeometricMedian
 from strategies.aggregators.plain import Plain
 from strategies.aggregators.pre_steps import Chain, PreStep
-from strategies.aggregators.registry import AGGREGATORS, PRE_STEPS, build_rule
+from strategies.aggregators.registry import AGGREGATORS, PRE_STEPS, build_pre_steps, build_rule
 from strategies.aggregators.trimmed_mean import TrimmedMean
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "Tolerant",
     "TrimmedMean",
     "aggregate",
+    "build_pre_steps",
     "build_rule",
 ]

@@ -42,6 +42,11 @@ class Counted:
     """Something that needs a least number of updates: a rule, or a step before it."""
 
     @property
+    def name(self) -> str:
+        """Name in the configuration: that of the class in small letters."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
+
+    @property
     def minimum(self) -> int:
         """Fewest updates that can be combined."""
         return 1
@@ -52,11 +57,14 @@ class Counted:
             return ""
         return f"{self} needs the updates of at least {self.minimum} clients, {fact.format(num_updates)}"
 
+    def remark(self, num_updates: int) -> str:
+        """Return what is odd but allowed about so many updates, or an empty string."""
+        return ""
+
     def __str__(self) -> str:
         """Return the name as users write it, with the number of hostile updates if there is one."""
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
         hostile = getattr(self, "f", None)
-        return name if hostile is None else f"{name} with f = {hostile}"
+        return self.name if hostile is None else f"{self.name} with f = {hostile}"
 
 
 class Rule(Counted, ABC):
@@ -100,6 +108,11 @@ class Tolerant(Counted):
     def hostile(self, num_updates: int) -> int:
         """Return the number of hostile updates to withstand among so many."""
         return (num_updates - self.beside) // self.per_hostile if self.f is None else self.f
+
+    def remark(self, num_updates: int) -> str:
+        """Return that no hostile update is withstood although f was left open, or an empty string."""
+        idle = self.f is None and self.hostile(num_updates) == 0
+        return f"{self} withstands no hostile update: the largest f for {num_updates} updates is 0" if idle else ""
 
 
 class Reweighting(Rule):

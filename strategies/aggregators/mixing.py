@@ -20,6 +20,8 @@ class NearestNeighbourMixing(Tolerant, PreStep):
     Breakdown: withstands f hostile updates among n >= 2 f + 1, together with a rule that does.
     """
 
+    name = "nnm"
+
     def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return the means of neighbours, and the prior as it is."""
         n = len(prior)

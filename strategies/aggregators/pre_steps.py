@@ -76,6 +76,15 @@ class Chain(Rule):
             left = step.remaining(left)
         return self.rule.problem(left, fact)
 
+    def remark(self, num_updates: int) -> str:
+        """Return the first remark of a step or the rule, or an empty string."""
+        left = num_updates
+        for step in self.steps:
+            if remark := step.remark(left):
+                return remark
+            left = step.remaining(left)
+        return self.rule.remark(left)
+
     def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the rule's combination of the mixtures, and the weights of the updates in it."""
         generator = np.random.default_rng(points.seed)

@@ -81,13 +81,24 @@ def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
     PluginError
         If a name is unknown, an argument does not fit, or rule and steps do not go together.
     """
-    rule = AGGREGATORS.build(name, args)
-    steps = []
-    for step, arguments in parse_args(pre_steps).items():
-        if not isinstance(arguments, dict):
-            raise PluginError(f"pre-step {step!r}: write its arguments as {step} = {{ ... }}, got {arguments!r}")
-        steps.append(PRE_STEPS.build(step, arguments))
+    rule, steps = AGGREGATORS.build(name, args), build_pre_steps(pre_steps)
     try:
         return Chain(steps, rule) if steps else rule
     except ValueError as error:
         raise PluginError(str(error)) from error
+
+
+def build_pre_steps(text: str) -> list[PreStep]:
+    """Build the steps that inline TOML such as ``nnm = { f = 4 }, bucketing = {}`` names, in its order.
+
+    Raises
+    ------
+    PluginError
+        If a name is unknown, or an argument does not fit.
+    """
+    steps = []
+    for step, arguments in parse_args(text).items():
+        if not isinstance(arguments, dict):
+            raise PluginError(f"pre-step {step!r}: write its arguments as {step} = {{ ... }}, got {arguments!r}")
+        steps.append(PRE_STEPS.build(step, arguments))
+    return steps

@@ -63,6 +63,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         settings = check(flat)
         monkeypatch.setattr("client_app.app.is_simulated", lambda: True)
         monkeypatch.setattr("client_app.privacy.is_simulated", lambda: True)
+        monkeypatch.setattr("client_app.site.is_simulated", lambda: True)
         monkeypatch.setattr("server_app.run.is_simulation", lambda grid: True)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.in_process import rounds
 from client_app.app import app as client_app
-from server_app.checks import check, remarks
+from server_app.checks import check
+from server_app.remarks import remarks
 from server_app.report import headline, read_run
 from server_app.roster import FederationError, call_roll
 from server_app.run import play_run

@@ -71,7 +71,8 @@ def test_only_noisy_clients_learn_labels_and_only_after_detection(play: Play):
     assert [sorted(states(run, client)) for client in range(4)] == [[], [], [2, 3], [2, 3]]
 
 
-def test_labels_never_leave_the_client(play: Play):
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_labels_never_leave_the_client(play: Play, method: str):
     sent: list[dict[str, Any]] = []
 
     def note(client: int, message: Message, reply: Message) -> Message:
@@ -81,7 +82,7 @@ def test_labels_never_leave_the_client(play: Play):
             )
         return reply
 
-    play(note, **ROLES, method__name="masked-optim")
+    play(note, **ROLES, method__name=method)
     assert len(sent) == 12
     assert all(records.keys() == {"metrics"} for records in sent)
     assert all(records["metrics"].keys() == {"num-examples", "train-loss"} for records in sent)

@@ -8,7 +8,8 @@ import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
 
-from server_app.checks import check, check_arms, remarks
+from server_app.checks import check, check_arms
+from server_app.remarks import remarks
 from tasks.config import ConfigError
 from tasks.shares import client_share
 from tests.integration.conftest import Play, Played

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from flwr.app import Message
 
-from server_app.checks import check, check_arms, remarks
+from server_app.checks import check, check_arms
+from server_app.remarks import remarks
 from tests.integration.conftest import Play, Played
 from tests.integration.local_grid import Tamper
 
@@ -56,7 +57,8 @@ def test_after_the_warm_up_noisy_clients_are_known_and_recorded(play: Play, dete
     assert all((line["posterior"] > 0.5) == (line["client"] in wrong) for line in last)
 
 
-def test_the_question_goes_to_all_once_and_only_losses_and_counts_come_back(play: Play):
+@pytest.mark.parametrize(("in_turn", "rounds"), [("true", ["3", "4"]), ("false", ["4"])])
+def test_questions_go_to_all_and_only_losses_and_counts_come_back(play: Play, in_turn: str, rounds: list[str]):
     answers: list[tuple[str, int, set[str]]] = []
 
     def watch(client: int, message: Message, reply: Message) -> Message:
@@ -67,9 +69,13 @@ def test_the_question_goes_to_all_once_and_only_losses_and_counts_come_back(play
             assert sum(metrics["class-counts"]) == metrics["num-examples"]  # type: ignore[arg-type]
         return reply
 
-    play(watch, **SETTINGS, federation__fraction_train=0.5)
-    assert sorted(client for _, client, _ in answers) == list(range(6))
-    assert {server_round for server_round, _, _ in answers} == {"4"}
+    args = f"warmup_rounds = 3, in_turn = {in_turn}"
+    run = play(watch, **SETTINGS | {"strategy__args": args}, federation__fraction_train=0.5)
+    asked = [(server_round, client) for server_round, client, _ in answers]
+    assert sorted(asked) == [(server_round, client) for server_round in rounds for client in range(6)]
+    trained = [frozenset(roles(run, server_round)) for server_round in range(1, 6)]
+    assert [len(clients) for clients in trained] == [3] * 5
+    assert (len(set(trained)) == 2) == (in_turn == "true"), "in turn the same halves take part again and again"
     assert {frozenset(keys) for _, _, keys in answers} == {frozenset({"num-examples", "class-losses", "class-counts"})}
 
 
@@ -81,6 +87,7 @@ def test_clients_learn_their_role_and_how_long_it_has_been_known(play: Play):
             config, envelope = (message.content.config_records[name] for name in ("config", "winnow"))
             assert config["role"] == envelope["role"]
             since = config["rounds-since-detection"]
+            assert config["learned-labels"] == (config["role"] == "noisy" and int(str(since)) == 1)
             told.append((int(message.metadata.group_id), client, str(config["role"]), int(str(since))))
         return reply
 
@@ -91,11 +98,13 @@ def test_clients_learn_their_role_and_how_long_it_has_been_known(play: Play):
     )
 
 
-@pytest.mark.parametrize("first", [3, 4], ids=["before the question", "after the question"])
-def test_a_run_resumed_around_the_question_equals_an_uninterrupted_one(play: Play, first: int):
-    whole = play(**SETTINGS)
-    half = play(**SETTINGS | {"num_server_rounds": first})
-    resumed = play(**SETTINGS, run__resume=str(half.path))
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("first", [3, 4], ids=["before the last question", "after the last question"])
+def test_a_run_resumed_around_the_question_equals_an_uninterrupted_one(play: Play, first: int, share: float):
+    settings = SETTINGS | {"federation__fraction_train": share}
+    whole = play(**settings)
+    half = play(**settings | {"num_server_rounds": first})
+    resumed = play(**settings, run__resume=str(half.path))
     assert resumed.metrics == whole.metrics
     assert resumed.lines("clients.jsonl") == whole.lines("clients.jsonl")
     assert resumed.weights() == whole.weights()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from tasks.metrics import accuracy, classification_metrics, confusion_matrix, macro_scores
+from tasks.metrics import accuracy, classification_metrics, confusion_matrix, macro_scores, mean_iou
 
 Classes = npt.NDArray[np.int64]
 
@@ -29,9 +29,11 @@ def compare(num_classes: int, labels: Classes, predictions: Classes) -> None:
         warnings.simplefilter("ignore")  # scikit-learn warns when there is a single class
         expected = sklearn_metrics.confusion_matrix(labels, predictions, labels=np.arange(num_classes))
         scores = sklearn_metrics.precision_recall_fscore_support(labels, predictions, average="macro", zero_division=0)
+        overlap = sklearn_metrics.jaccard_score(labels, predictions, average="macro", zero_division=0)
     assert confusion.numpy().tolist() == expected.tolist()
     assert accuracy(confusion) == pytest.approx(sklearn_metrics.accuracy_score(labels, predictions), abs=1e-15)
     assert macro_scores(confusion) == pytest.approx(tuple(scores[:3]), abs=1e-14)
+    assert mean_iou(confusion) == pytest.approx(overlap, abs=1e-14)
 
 
 @settings(max_examples=60, deadline=None)

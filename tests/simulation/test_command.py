@@ -1,14 +1,11 @@
 """``winnow run`` with real Flower and Ray processes: truthful exit status, a record, and nothing left running."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,10 @@ import pytest
 
 from server_app.command.environment import program_path
 from server_app.command.superlink import local_superlink
+from tests.marked import marked, processes_with
 
 pytestmark = pytest.mark.slow
+__all__ = ["marked"]  # a fixture
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "num-server-rounds=1",
@@ -27,28 +26,6 @@ SMALL = (
     "strategy.args=factor = 1.0",
 )
 PATIENCE = 240.0
-
-
-@pytest.fixture
-def marked() -> Iterator[dict[str, str]]:
-    """An environment whose mark every descendant inherits; at the end no process may carry it."""
-    mark = uuid.uuid4().hex
-    yield {**os.environ, "WINNOW_TEST_MARK": mark}
-    assert processes_with(mark) == []
-
-
-def processes_with(mark: str) -> list[str]:
-    """Return the command lines of living processes that have inherited ``mark``."""
-    if not Path("/proc/self/environ").exists():
-        pytest.skip("this system does not show the environment of processes")
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # no process, or ended meanwhile
-    return found
 
 
 def start(folder: Path, environment: dict[str, str], *words: str) -> "subprocess.Popen[str]":

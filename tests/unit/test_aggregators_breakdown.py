@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from server_app.checks import check
-from strategies.aggregators import AGGREGATORS, aggregate, build_rule
+from strategies.aggregators import AGGREGATORS, MultiKrum, aggregate, build_rule
 from tasks.config import DEFAULTS, ConfigError
 from tasks.plugin import PluginError
 
@@ -52,6 +52,31 @@ def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() 
     assert distance[1e12] > 1e6
 
 
+@pytest.mark.parametrize("steps", ["nnm = {}", "bucketing = {}", "norm-clipping = {}", "nnm = {}, norm-clipping = {}"])
+def test_steps_make_the_mean_robust_if_they_bound_what_a_liar_can_do(steps: str) -> None:
+    rng = np.random.default_rng(3)
+    rule = build_rule("mean", "", steps)
+    result = aggregate(rule, [*rng.standard_normal((10, 50)), np.full(50, 1e12)], np.ones(11))
+    assert rule.robust == (np.linalg.norm(result.value) < 100)
+    assert build_rule("median", "", steps).robust
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("limit", "mean"), [(10.0, 2.0), (float("inf"), 3.0)])
+def test_clipping_takes_a_model_that_came_back_unchanged_and_any_limit(limit: float, mean: float) -> None:
+    updates = [np.zeros(4), np.full(4, 1.0), np.full(4, 8.0)]  # of norm 0, 2 and 16
+    rule = build_rule("mean", "", f"norm-clipping = {{ limit = {limit} }}")
+    np.testing.assert_allclose(aggregate(rule, updates, np.ones(3)).value, mean)
+
+
+@pytest.mark.parametrize(("n", "m", "left_out"), [(11, None, 4), (11, 2, 9), (11, 9, 2), (11, 11, 0)])
+def test_multi_krum_leaves_out_at_least_as_many_as_it_withstands(n: int, m: int | None, left_out: int) -> None:
+    rule = MultiKrum(m=m)
+    weights = aggregate(rule, list(np.random.default_rng(4).standard_normal((n, 20))), np.ones(n)).weights
+    assert weights is not None
+    assert (weights == 0).sum() == left_out >= rule.hostile(n)
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in AGGREGATORS.entries()])
 @pytest.mark.filterwarnings("error")
 def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
@@ -78,10 +103,14 @@ def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
             {"aggregator": "multi-krum", "aggregator-args": "f = 4"},
             "multi-krum with f = 4 needs the updates of at least",
         ),
+        (
+            {"aggregator": "multi-krum", "aggregator-args": "f = 2, m = 9"},
+            "multi-krum with f = 2, m = 9 needs the updates of at least 11 clients",
+        ),
         ({"aggregator": "bulyan", "aggregator-args": "f = 2"}, "bulyan with f = 2 needs the updates of at least 11"),
         ({"aggregator": "trimmed-mean", "aggregator-args": "f = 5"}, "trimmed-mean with f = 5 needs the updates of"),
         ({"aggregator": "mea-med", "aggregator-args": "f = 5"}, "mea-med with f = 5 needs the updates of at least 11"),
-        ({"pre-steps": "nnm = { f = 5 }"}, "nearest-neighbour-mixing with f = 5 needs the updates of at least 11"),
+        ({"pre-steps": "nnm = { f = 5 }"}, "nnm with f = 5 needs the updates of at least 11"),
         (
             {"aggregator": "krum", "aggregator-args": "f = 2", "pre-steps": "bucketing = {}"},
             "krum with f = 2 needs the updates of at least 7 clients, after bucketing with size = 2 there are 5",
@@ -108,7 +137,7 @@ def test_as_many_clients_as_the_rule_needs_are_enough() -> None:
         ("centered-clipping", "iterations = 0", "", "iterations = 0: must be at least 1"),
         ("per-tensor-geometric-median", "iterations = 0", "", "iterations of at least 1"),
         ("distance-aware", "distance = 'cosine'", "", "distance"),
-        ("distance-aware", "", "nnm = {}", "needs the update of every client on its own, but nearest-neighbour-mixing"),
+        ("distance-aware", "", "nnm = {}", "needs the update of every client on its own, but nnm mixes"),
         ("mean", "", "bucketing = { size = 0 }", "size = 0: a bucket holds at least one update"),
         ("mean", "", "norm-clipping = { factor = 0.0 }", "factor > 0"),
         ("mean", "", "nnn = {}", "unknown pre-step 'nnn'; did you mean 'nnm'"),

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import detection_profiles
 from benchmarks.detection import arguments, row, score
-from benchmarks.detection_profiles import NOISES, PARTITIONS, TASKS, Case, Outcome, profiles, warm_up
+from benchmarks.detection_profiles import NOISES, PARTITIONS, Case, Outcome, profiles, warm_up
 from server_app.checks import check
 from strategies.detection import Detection
 from tasks.config import to_flat
@@ -46,8 +46,7 @@ def test_every_digits_federation_passes_the_check(noise: str, partition: str):
 
 
 def test_a_warm_up_learns_and_profiles_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(TASKS, "digits", TASKS["digits"] | {"num-server-rounds": 2})  # type: ignore[arg-type]
-    case = Case("digits", 4, "iid", "symmetric 0-0.8", 1)
+    case = Case("digits", 4, "iid", "symmetric 0-0.8", 1, rounds=2)
     first = profiles(case, tmp_path)
     monkeypatch.setattr(detection_profiles, "warm_up", None)
     again = profiles(case, tmp_path)

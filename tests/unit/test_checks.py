@@ -1,6 +1,7 @@
 import pytest
 
-from server_app.checks import check, check_arms, remarks
+from server_app.checks import check, check_arms
+from server_app.remarks import remarks
 from tasks.config import ConfigError
 
 
@@ -65,6 +66,47 @@ def test_every_kind_of_mistake_is_reported_at_once():
 )
 def test_a_mistake_says_what_is_wrong(changes: dict[str, object], message: str):
     assert message in errors(**changes)
+
+
+def test_rule_steps_and_server_step_are_checked_at_once():
+    text = errors(
+        strategy__aggregator="krum",
+        strategy__aggregator_args='f = "4"',
+        strategy__pre_steps="nmm = {}",
+        strategy__server_step="fedadm",
+    )
+    for part in ("3 errors", "argument f must be a whole number", "unknown pre-step 'nmm'", "unknown server step"):
+        assert part in text
+
+
+@pytest.mark.parametrize(("clients", "said"), [(6, True), (7, False)])
+@pytest.mark.parametrize(("steps", "per_point"), [("", 1), ("bucketing = { size = 2 }", 2)])
+def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, steps: str, per_point: int):
+    flat = {"federation.num-clients": clients * per_point, "strategy.aggregator": "bulyan", "strategy.pre-steps": steps}
+    remark = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
+    assert (remark in remarks(check_arms(flat))) == said
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy", "rule", "said"),
+    [
+        ("masked-optim", "robust", "mean", ["method masked-optim trains all clients on their given labels"]),
+        ("fedelc", "flower-fedavg", "geometric-median", ["method fedelc trains all clients on their given labels"]),
+        ("fednoro", "robust", "distance-aware", ["method fednoro trains all clients", "distance-aware is the mean"]),
+        ("sgd", "robust", "distance-aware", ["the rule distance-aware is the mean"]),
+        ("sgd", "noise-partition", "mean", ["neither the method sgd nor the rule mean"]),
+        ("fedcorr", "robust", "mean", ["method fedcorr corrects labels only where the strategy asks"]),
+        ("sgd", "noise-partition", "distance-aware", []),
+        ("masked-optim", "noise-partition", "geometric-median", []),
+        ("fednoro", "tests.integration.fixed_roles:FixedRoles", "mean", []),
+        ("tests.integration.fixed_roles:Answering", "noise-partition", "mean", []),
+    ],
+)
+def test_roles_without_use_and_uses_without_roles_are_remarked(method: str, strategy: str, rule: str, said: list[str]):
+    flat = {"method.name": method, "strategy.name": strategy, "strategy.aggregator": rule, "num-server-rounds": 60}
+    lines = remarks(check_arms(flat))
+    assert len(lines) == len(said)
+    assert all(part in line for part, line in zip(said, lines, strict=True))
 
 
 def test_losses_that_need_class_counts_pass_the_check():

@@ -153,7 +153,7 @@ def test_the_record_is_completed_where_the_app_could_not(
     directory.update_status(status=before, reason="its own")
     log = RunLog(out=io.StringIO())
     log.write(f"Run directory: {directory.path}")
-    run.close_record(log, ended, "by SIGINT" if ended == "stopped" else "lost")
+    run.close_record(log, ended, "by SIGINT" if ended == "stopped" else "lost", "winnow run")
     assert directory.status()["status"] == after
     assert (directory.path / "report.html").exists() == (before != after or before == "running")
     errors = capsys.readouterr().err
@@ -168,7 +168,7 @@ def test_the_app_knows_best_why_it_failed(tmp_path: Path, capsys: pytest.Capture
     (directory.path / "checkpoints/last.safetensors").touch()
     log = RunLog(out=io.StringIO())
     log.write(f"Run directory: {directory.path}")
-    run.close_record(log, "failed", "Simulation failed")
+    run.close_record(log, "failed", "Simulation failed", "winnow run")
     assert directory.status()["reason"] == "its own"
     assert f"winnow run run.resume={directory.path}" in capsys.readouterr().err
 

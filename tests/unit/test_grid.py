@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +7,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 import server_app.grid
 from server_app.grid import MALFORMED, ClientGrid
+from server_app.roster import call_roll
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.settings import FederationSettings
 from tests.messages import MODEL, record
 
 NODES = {0: 900, 1: 17, 2: 523}
@@ -169,3 +172,60 @@ def test_a_malformed_reply_becomes_an_error(grid: ClientGrid, post: Post, kind: 
     assert seen.error.code == MALFORMED
     assert seen.error.reason.startswith("malformed reply: ")
     assert seen.metadata.src_node_id == 2
+
+
+class Uploads(Post):
+    """A SuperLink with replies of nodes that upload what they like; Flower reads them when they are pulled."""
+
+    def __init__(self, wrong: dict[str, bytes]) -> None:
+        super().__init__()
+        self.wrong = wrong
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        found = super().pull_messages(message_ids)  # confirmed before they are read, so an error loses all of them
+        for name in message_ids:
+            if name in self.wrong:
+                MetricRecord.inflate(self.wrong.pop(name))
+        return found
+
+
+def test_a_reply_that_flower_cannot_read_costs_its_sender_only():
+    post = Uploads({"m1": b"MetricRecord  3\x00\xff{x"})
+    grid = ClientGrid(post, NODES, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+    names = list(grid.push_messages(instructions([0, 1, 2])))
+    post.replies = [reply_to(message) for message in post.sent]
+    seen = {reply.metadata.src_node_id: reply for reply in grid.pull_messages(names)}
+    assert {client: reply.has_error() for client, reply in seen.items()} == {0: False, 1: True, 2: False}
+    assert (seen[1].error.code, seen[1].error.reason[:29]) == (MALFORMED, "malformed reply: DecodeError:")
+    assert list(grid.pull_messages(names)) == []
+
+
+def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_roster(caplog: pytest.LogCaptureFixture):
+    class Nodes(Uploads):
+        def get_node_ids(self) -> list[int]:
+            return list(NODES.values())
+
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            names = super().push_messages(messages)
+            for client, message in enumerate(messages):
+                facts = MetricRecord({"client": client, "num-examples": 5})
+                self.replies.append(Message(RecordDict({"metrics": facts}), reply_to=message))
+            return names
+
+    nodes = Nodes({"m1": b"MetricRecord  3\x00\xff{x"})
+    options = FederationSettings(num_clients=3, round_timeout=5.0)
+    with caplog.at_level(logging.WARNING, "flwr"):
+        roster = call_roll(nodes, options, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+    assert [entry.client for entry in roster.clients] == [0, 2]
+    assert "malformed reply: DecodeError" in caplog.text
+
+
+def test_a_lost_connection_is_nobodys_fault():
+    class Down(Post):
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            raise ConnectionError("the SuperLink is gone")
+
+    grid = ClientGrid(Down(), NODES, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+    names = list(grid.push_messages(instructions([0])))
+    with pytest.raises(ConnectionError):
+        grid.pull_messages(names)

@@ -14,6 +14,7 @@ FLOWER_RIM = {
     "client_app/app.py",
     "client_app/packing.py",
     "client_app/privacy.py",
+    "client_app/site.py",
     "client_app/state.py",
     "strategies/updates.py",
     "strategies/fedcorr.py",
@@ -24,6 +25,7 @@ FLOWER_RIM = {
     "strategies/privacy.py",
     "strategies/robust.py",
     "strategies/noise_partition.py",
+    "strategies/turns.py",
 }
 FILES = sorted(path.relative_to(ROOT).as_posix() for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 

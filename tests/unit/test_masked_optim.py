@@ -51,11 +51,11 @@ def fit(
     own: ClientData,
     state: State | None = None,
     role: str = "noisy",
-    since: int = 0,
+    learned: bool = False,
     **options: object,
 ) -> FitResult:
     settings = TrainSettings(**{"epochs": 2, "batch_size": 16, **options})  # type: ignore[arg-type]
-    plan = Plan(1, RATE, (1, 0, 1), role, {"rounds-since-detection": since})
+    plan = Plan(1, RATE, (1, 0, 1), role, {"learned-labels": learned})
     return method.fit(model, kit_of(own, settings), plan, state or {})
 
 
@@ -189,12 +189,12 @@ def test_the_belief_about_labels_is_a_distribution_or_nothing():
 def test_a_lost_state_is_said(caplog: pytest.LogCaptureFixture):
     own = data()
     with caplog.at_level(logging.WARNING):
-        fit(MaskedOptim(), linear(), own, since=0)
+        fit(MaskedOptim(), linear(), own, learned=False)
         assert caplog.records == []
-        fit(MaskedOptim(), linear(), own, since=4)
-        assert "if this client has trained as noisy before, its state was lost" in caplog.messages[-1]
+        fit(MaskedOptim(), linear(), own, learned=True)
+        assert "it has corrected labels before, but its state is lost" in caplog.messages[-1]
         kept = {"label_logits": np.ones((40, 10), np.float32)}
-        result = fit(MaskedOptim(), linear(), own, kept, since=4)
+        result = fit(MaskedOptim(), linear(), own, kept, learned=True)
         assert "(40, 10) and do not fit the data, (41, 10)" in caplog.messages[-1]
     assert len(caplog.records) == 2
     assert np.array_equal(result.state["label_logits"], fit(MaskedOptim(), linear(), own).state["label_logits"])

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from tasks.base import Examples, Task
-from tasks.metrics import MacroScores, accuracy, classification_metrics, confusion_matrix, macro_scores
+from tasks.metrics import (
+    MacroScores,
+    accuracy,
+    classification_metrics,
+    confusion_matrix,
+    macro_scores,
+    mean_iou,
+    segmentation_metrics,
+)
 
 
 def test_rows_are_true_classes_and_columns_predictions() -> None:
@@ -46,6 +54,24 @@ def test_one_frequent_class_does_not_hide_the_rare_one() -> None:
     confusion = confusion_matrix(torch.zeros(100, dtype=torch.int64), labels, 2)
     assert accuracy(confusion) == 0.99
     assert macro_scores(confusion).recall == 0.5
+
+
+def test_mean_iou_by_hand() -> None:
+    # class 0: 3 pixels in common of 3 + 1 + 2; class 1: 4 of 4 + 1 + 2; class 2 neither occurs nor is predicted
+    assert mean_iou(torch.tensor([[3, 1, 0], [2, 4, 0], [0, 0, 0]])) == pytest.approx((3 / 6 + 4 / 7) / 2, rel=1e-15)
+
+
+def test_pixels_without_a_class_do_not_count() -> None:
+    logits = torch.zeros(1, 2, 2, 2)
+    logits[0, 1, 0] = 1  # class 1 in the first row, class 0 in the second
+    labels = torch.tensor([[[1, -100], [0, 1]]])
+    assert segmentation_metrics(logits, labels) == pytest.approx(
+        {"accuracy": 2 / 3, "macro-f1": 2 / 3, "mean-iou": 1 / 2}
+    )
+    with pytest.raises(ValueError, match="no examples to measure"):
+        segmentation_metrics(logits, torch.full((1, 2, 2), -100))
+    with pytest.raises(ValueError, match="same shape expected"):
+        segmentation_metrics(logits, labels[:, :1])
 
 
 def test_small_integer_types_do_not_overflow() -> None:

@@ -198,5 +198,68 @@ def test_errors_say_what_would_fit(name: str, shape: tuple[int, ...], args: str,
 
 def test_every_model_is_listed_with_a_summary() -> None:
     entries = {entry.name: entry for entry in MODELS.entries()}
-    assert list(entries) == ["cnn8", "digits-cnn", "mlp", "resnet18", "resnet34"]
+    assert list(entries) == ["cnn8", "digits-cnn", "mlp", "resnet18", "resnet34", "text-bag", "unet"]
     assert all(entry.summary for entry in entries.values())
+
+
+def unet_size(width: int, depth: int, channels: int, num_classes: int) -> int:
+    """Count layer by layer: convolutions without bias, group normalisation, and the way up with bias."""
+
+    def block(inputs: int, outputs: int) -> int:
+        return 9 * inputs * outputs + 9 * outputs * outputs + 4 * outputs
+
+    widths = [width * 2**level for level in range(depth + 1)]
+    down = sum(block(a, b) for a, b in pairwise([channels, *widths]))
+    up = sum(4 * 2 * b * b + b + block(2 * b, b) for b in widths[:-1])
+    return down + up + width * num_classes + num_classes
+
+
+@pytest.mark.parametrize(("width", "depth", "shape"), [(16, 3, (3, 64, 64)), (8, 1, (1, 6, 10)), (24, 2, (3, 4, 4))])
+def test_unet_answers_for_each_pixel_and_has_the_counted_size(width: int, depth: int, shape: tuple[int, ...]) -> None:
+    model = build("unet", shape, 4, f"width = {width}, depth = {depth}")
+    assert size(model) == unet_size(width, depth, shape[0], 4)
+    assert model(torch.zeros(2, *shape)).shape == (2, 4, *shape[1:])
+
+
+def test_unet_sees_far_only_through_its_depth() -> None:
+    """A pixel is reached by 4 convolutions at full size, and by 2 of twice that reach for the one halving below."""
+    torch.manual_seed(0)
+    model = build("unet", (1, 32, 32), 2, "width = 8, depth = 1").double()
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.forward = lambda x: x  # type: ignore[method-assign]
+    image = torch.randn(1, 1, 32, 32, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(image)[0, 0, 16, 16], image)
+    rows = torch.nonzero(gradient[0, 0].abs().sum(1)).flatten()
+    reach = 2 + 2 * 2 + 2 + 1  # up path, lower level in steps of two pixels, down path, pooling
+    assert 4 < 16 - rows.min().item() <= reach
+
+
+def test_text_bag_is_a_linear_classifier_of_the_mean_word() -> None:
+    model = build("text-bag", (5,), 3, "vocabulary = 11, width = 4")
+    assert size(model) == 11 * 4 + 4 * 3 + 3
+    parameters = dict(model.named_parameters())
+    words = torch.tensor([[3, 7, 0, 0, 0], [0, 0, 0, 0, 0]])
+    mean = (parameters["words.weight"][3] + parameters["words.weight"][7]) / 2
+    expected = parameters["classifier.weight"] @ mean + parameters["classifier.bias"]
+    assert torch.allclose(model(words)[0], expected)
+    assert torch.allclose(model(words)[1], parameters["classifier.bias"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "args", "message"),
+    [
+        ("unet", (3, 12, 12), "", "12 x 12 pixels cannot be halved 3 times: choose a size that is a multiple of 8"),
+        ("unet", (3, 4, 4), "", "at least 8 x 8 pixels"),
+        ("unet", (3, 8, 8), "width = 12", "a multiple of 8"),
+        ("unet", (9,), "", "images of shape"),
+        ("text-bag", (3, 8, 8), "vocabulary = 5", "texts of shape"),
+        ("text-bag", (8,), "vocabulary = 1", "vocabulary = 1"),
+        ("text-bag", (8,), "", "missing argument vocabulary"),
+    ],
+)
+def test_models_of_texts_and_masks_say_what_they_take(
+    name: str, shape: tuple[int, ...], args: str, message: str
+) -> None:
+    with pytest.raises(PluginError, match=message):
+        build(name, shape, args=args)

@@ -8,7 +8,8 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from server_app.checkpoint import restore_strategy, strategy_state
-from server_app.checks import check_arms, remarks
+from server_app.checks import check_arms
+from server_app.remarks import remarks
 from strategies.aggregators import AGGREGATORS
 from strategies.noise_partition import NoisePartition
 from tests.messages import MODEL, record
@@ -131,6 +132,9 @@ def test_negative_numbers_of_rounds_are_refused(options: dict[str, int]):
         build(**options)
 
 
+USEFUL = {"strategy.name": "noise-partition", "num-server-rounds": 60, "method.name": "masked-optim"}
+
+
 @pytest.mark.parametrize(
     ("changes", "remark"),
     [
@@ -140,9 +144,10 @@ def test_negative_numbers_of_rounds_are_refused(options: dict[str, int]):
     ],
 )
 def test_what_makes_the_strategy_idle_or_leaky_is_remarked_on(changes: dict[str, Any], remark: str):
-    flat = {"strategy.name": "noise-partition", "num-server-rounds": 60} | changes
+    flat = USEFUL | changes
     assert any(remark in line for line in remarks(check_arms(flat)))
 
 
 def test_a_useful_configuration_gets_no_remark():
-    assert remarks(check_arms({"strategy.name": "noise-partition", "num-server-rounds": 60})) == []
+    assert remarks(check_arms(USEFUL)) == []
+    assert remarks(check_arms(USEFUL | {"method.name": "sgd", "strategy.aggregator": "distance-aware"})) == []

@@ -6,8 +6,9 @@ import pytest
 from flwr.app import ConfigRecord
 
 from server_app.checkpoint import restore_strategy, strategy_state
-from server_app.checks import check, check_arms, remarks
+from server_app.checks import check, check_arms
 from server_app.privacy import noise_multiplier, spent_epsilon
+from server_app.remarks import remarks
 from server_app.strategy import build_strategy
 from strategies.aggregators import AGGREGATORS
 from strategies.mechanism import next_norm, wrap
@@ -88,6 +89,16 @@ def test_adaptive_clipping_finds_the_quantile_of_the_update_norms(quantile: floa
         wrapper._geometric_update(float(np.mean(norms > wrapper.clipping_norm)))
         wrapper.clipping_norm = next_norm(wrapper)
     assert wrapper.clipping_norm == pytest.approx(1 + quantile, abs=0.02)
+
+
+def test_a_reply_that_does_not_say_whether_it_was_clipped_is_set_aside():
+    private = strategy(clients=2, mode="client-adaptive", noise_multiplier=0.0)
+    list(private.configure_train(1, record(START), ConfigRecord(), Clients(2)))
+    replies = [answer(i, {"w": START["w"] + vectors([0.5])[0].astype(np.float32)}) for i in range(2)]
+    replies[0].content["metrics"]["norm_bit"] = 1
+    arrays, _ = private.aggregate_train(1, replies)
+    assert arrays is not None
+    assert private.report.quarantined == {1: "norm_bit is missing: whether the update had to be clipped"}
 
 
 def test_the_state_that_a_resumed_run_needs_is_the_norm_and_the_releases():

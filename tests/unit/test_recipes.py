@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server_app.checks import check_arms, remarks
+from server_app.checks import check_arms
 from server_app.command.configuration import flatten, read_toml
+from server_app.remarks import remarks
 from tasks.config import DEFAULTS, Flat, to_flat
 from tasks.settings import Settings
 

@@ -7,7 +7,7 @@ import pytest
 
 from server_app.audit_scores import SCORES, Relabelling, Score, Scores, write_scores
 from server_app.report import ReportError, read_run, write_report
-from server_app.report.label_charts import group_chart, label_chart, posterior_chart
+from server_app.report.label_charts import group_chart, label_chart, standing_chart
 from server_app.report.roles import Standing, group_losses, role_section, standings
 from tests.run_directories import accuracies, write_run
 
@@ -130,6 +130,40 @@ def test_scores_that_are_none_are_an_error_that_names_the_file(tmp_path: Path, c
 
 
 def test_there_is_no_chart_without_values():
-    assert posterior_chart([Standing(0, "clean", None, 0.1), Standing(1, "noisy", 0.9, None)]) is None
+    assert standing_chart([Standing(0, "clean", None, 0.1), Standing(1, "noisy", 0.9, None)]) is None
     assert group_chart({"unknown": [(1, 2.0)]}) is None
-    assert posterior_chart([Standing(0, "clean", 0.2, 0.1)]) is not None
+    assert standing_chart([Standing(0, "clean", 0.2, 0.1)]) is not None
+
+
+def test_estimated_noise_levels_stand_where_there_are_no_probabilities(tmp_path: Path):
+    lines = [{**line, "noise_level": 0.37 if line["role"] == "noisy" else 0.0} for line in played(1, "clean", "noisy")]
+    write_run(tmp_path, metrics=accuracies(0.1, 0.2), clients=[*ROSTER, *lines])
+    page = text_of(tmp_path)
+    assert "Wrong labels, estimated" in page
+    assert '<td class="num">37 %</td>' in page
+    assert "Probability of being noisy" not in page
+    assert "estimated wrong labels (%)" in page
+    with_roles(tmp_path / "probable")
+    other = text_of(tmp_path / "probable")
+    assert "Probability of being noisy" in other
+    assert "Wrong labels, estimated" not in other
+
+
+def test_a_large_weight_of_a_client_that_learns_its_labels_is_explained(tmp_path: Path):
+    said = "a large weight is no trust in these"
+    for name, method, role in (("a", "masked-optim", "noisy"), ("b", "sgd", "noisy"), ("c", "masked-optim", "clean")):
+        write_run(tmp_path / name, metrics=accuracies(0.1, 0.2), clients=[*ROSTER, *played(1, "clean", role)])
+        with (tmp_path / name / "config.toml").open("a") as file:
+            file.write(f'[method]\nname = "{method}"\n')
+        assert (said in text_of(tmp_path / name)) == (name == "a")
+
+
+def test_the_training_loss_is_not_said_to_be_on_given_labels_where_some_correct_them(tmp_path: Path):
+    metrics = [{"round": 1, "accuracy": 0.5, "loss": 1.0, "train_loss": 2.0}]
+    write_run(tmp_path / "plain", metrics=metrics, clients=ROSTER)
+    write_run(tmp_path / "roles", metrics=metrics, clients=[*ROSTER, *played(1, "clean", "noisy")])
+    plain, roles = text_of(tmp_path / "plain"), text_of(tmp_path / "roles")
+    assert "training (given labels)" in plain
+    assert "training (given labels)" not in roles
+    assert "that of the client method at clients taken for noisy" not in plain
+    assert "and that of the client method at clients taken for noisy" in roles

@@ -114,6 +114,11 @@ class TestClients:
         assert clients[0].quarantines == ()
         assert [(item.reason, item.rounds) for item in clients[1].quarantines] == [("NaN", (2,))]
 
+    def test_distance_is_the_median_of_the_rounds_that_have_one(self, tmp_path: Path) -> None:
+        far = [{"round": 3 + i, "client": 0, "distance": value} for i, value in enumerate((8.0, None, 1.0, 2.5))]
+        clients = summarize_clients(read_run(write_run(tmp_path, clients=[*CLIENT_LINES, *far])))
+        assert [client.distance for client in clients] == [2.5, None]
+
     def test_without_weights(self, tmp_path: Path) -> None:
         lines = [{**line, "weight": None} for line in CLIENT_LINES]
         record = read_run(write_run(tmp_path, clients=lines))

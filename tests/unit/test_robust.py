@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp.strategy import FedAvg, QFedAvg
 
-from strategies.aggregators import AGGREGATORS, Rule
+from strategies.aggregators import AGGREGATORS, Reweighting, Rule
 from strategies.aggregators.base import Combine
 from strategies.gram import Doubles, Vector
 from strategies.guarded import GuardedStrategy
@@ -222,6 +222,37 @@ def test_a_server_step_replaces_the_rules_result_but_not_the_buffers(rule: str, 
     squared_norms, weights, hostile = strategy.server_step.seen  # type: ignore[union-attr]
     assert squared_norms == [4.0, 36.0]
     assert (weights is None, hostile) == (robust_rule, robust_rule)
+
+
+@dataclass(eq=False)
+class Exploding(ServerStep):
+    """A step far beyond float32."""
+
+    def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
+        return np.full_like(update, np.inf)
+
+
+def test_a_server_step_beyond_all_numbers_skips_the_round():
+    strategy = robust("mean", server_step=Exploding())
+    assert play(strategy, [answer(client) for client in range(5)]) is None
+    assert strategy.report.skipped == "the combined model has values that are not finite"
+
+
+class Half(Reweighting):
+    """Half of the mean; the other half stays on the global model."""
+
+    robust = False
+    shrinks = True
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        return np.append(prior / 2, 0.5)
+
+
+def test_what_stays_on_the_global_model_stays_there_in_the_buffers_too():
+    result = play(RobustStrategy(Half(), buffers=("running_var", "count")), [answer(i, moved(4.0)) for i in range(3)])
+    assert result is not None
+    np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + 2.0)
+    np.testing.assert_allclose(to_numpy(result)["running_var"], MODEL["running_var"] + 2.0)
 
 
 def test_a_stock_strategy_survives_odd_replies_to_an_evaluation():

@@ -1,0 +1,158 @@
+"""``winnow federation``: a run with real nodes, on this machine or through a SuperLink that is already there."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+
+from server_app.command.configuration import CommandError, Plan, make_plan
+from server_app.command.keys import FOLDER
+from server_app.command.local_federation import LocalNode, local_federation, start_nodes
+from server_app.command.output import RunLog
+from server_app.command.preparation import check_parts, data_environment
+from server_app.command.processes import StopRequested, stop_requests
+from server_app.command.remote import RemoteConnection, remote_superlink
+from server_app.command.run import COMPLETED, exit_code, submit, watch
+
+EXAMPLE = "example:  winnow federation run --nodes 3 num-server-rounds=5"
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    text = "Run with real nodes. The default SuperLink is $WINNOW_SUPERLINK, its authority $WINNOW_ROOT_CERTIFICATES."
+    parser = commands.add_parser("federation", help="runs with real nodes", description=text, epilog=EXAMPLE)
+    actions = parser.add_subparsers(dest="what", required=True, metavar="action")
+    local = actions.add_parser("run", help="start SuperLink and nodes here, play one run, stop them all")
+    local.add_argument("--nodes", type=int, default=3, metavar="N", help="number of nodes (default: 3)")
+    local.add_argument("--data", action="append", default=[], type=Path, metavar="DIR", help="data of the next node")
+    local.add_argument("--folder", type=Path, metavar="DIR", help="for logs and state (default: federation/<time>)")
+    local.set_defaults(action=run_here)
+    send = actions.add_parser("submit", help="submit a run to a SuperLink and follow it")
+    send.set_defaults(action=submit_run)
+    for each in (local, send):
+        each.add_argument("words", nargs="*", metavar="recipe | key=value", help="as for winnow run")
+        each.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+    look = actions.add_parser("follow", help="follow a run to its end")
+    look.add_argument("run_id", help="the number that submit has printed")
+    look.set_defaults(action=follow_run)
+    admit = actions.add_parser("register", help="admit nodes by their public keys; known ones are left alone")
+    admit.add_argument("keys", nargs="+", type=Path, metavar="FILE.pub", help="public key; its name becomes the node's")
+    admit.set_defaults(action=register)
+    plain = actions.add_parser("flwr", help="any command of flwr, e.g. supernode list, stop RUN_ID")
+    plain.add_argument("arguments", nargs=argparse.REMAINDER, help="without the name of a connection")
+    plain.set_defaults(action=flwr)
+    for each in (local, send, look):
+        each.add_argument("--verbose", action="store_true", help="show Flower's own messages too")
+    for each in (send, look, admit, plain):
+        _add_connection(each)
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    address = os.environ.get("WINNOW_SUPERLINK", "127.0.0.1:8000")
+    authority = os.environ.get("WINNOW_ROOT_CERTIFICATES", FOLDER / "ca.crt")
+    parser.add_argument("--superlink", default=address, metavar="HOST:PORT", help=f"default: {address}")
+    parser.add_argument("--root-certificates", default=authority, type=Path, metavar="FILE", help=f"({authority})")
+
+
+def run_here(args: argparse.Namespace) -> int:
+    """Play a run on a federation of local processes; exit codes as for ``winnow run``."""
+    nodes = local_nodes(args.nodes, args.data)
+    plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
+    refuse_attack(plan)
+    folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    return exit_code(lambda log: play_here(plan, nodes, folder, log), RunLog(args.verbose), "winnow federation run")
+
+
+def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
+    """Return the nodes 0 to ``count`` - 1; the first ones get the data folders.
+
+    Raises
+    ------
+    CommandError
+        If there is no node, a folder is missing, or there are more folders than nodes.
+    """
+    if count < 1 or len(data) > count:
+        raise CommandError(f"--nodes {count}: expected at least 1, and one for each of {len(data)} data folders")
+    absent = [str(folder) for folder in data if not folder.is_dir()]
+    if absent:
+        raise CommandError(f"--data: no such folder: {', '.join(absent)}")
+    folders = [*(folder.absolute() for folder in data), *[None] * (count - len(data))]
+    return [LocalNode(number, folder) for number, folder in enumerate(folders)]
+
+
+def refuse_attack(plan: Plan) -> None:
+    """Raise CommandError if the settings want hostile clients: real nodes refuse that."""
+    from client_app.attacks import NO_ATTACK  # slow to import
+
+    if plan.flat.get("attack.name", NO_ATTACK) != NO_ATTACK:
+        raise CommandError("attack.name: attacks are made in a simulation only (winnow run); real nodes refuse them")
+
+
+def play_here(plan: Plan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
+    """Start everything, play the run and return its status in Flower's words, with details."""
+    with local_federation(folder, nodes, data_environment(Path.cwd())) as link:
+        check_parts(plan, simulated=False)  # while the SuperLink starts
+        print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
+        link.wait_until_ready()
+        start_nodes(link, nodes)
+        try:
+            return watch(link, submit(link, plan), log)
+        except StopRequested:
+            print("\nStopping the federation ...", flush=True)
+            raise
+
+
+def submit_run(args: argparse.Namespace) -> int:
+    """Submit a run and follow it; 0 only if it completed."""
+    plan = make_plan(args.words, args.app, Path.cwd())
+    refuse_attack(plan)
+    check_parts(plan, simulated=False)
+    with _connection(args) as link:
+        run_id = submit(link, plan)
+        print(f"Run {run_id} is submitted.", flush=True)
+        return _follow(link, run_id, args.verbose)
+
+
+def follow_run(args: argparse.Namespace) -> int:
+    """Follow a run that was submitted before; 0 only if it completed."""
+    with _connection(args) as link:
+        return _follow(link, args.run_id, args.verbose)
+
+
+def _follow(link: RemoteConnection, run_id: str, verbose: bool) -> int:
+    try:
+        with stop_requests():
+            status, details = watch(link, run_id, RunLog(verbose))
+    except StopRequested as stop:
+        again, end = f"winnow federation follow {run_id}", f"winnow federation flwr stop {run_id}"
+        print(f"\nThe run goes on. Follow it:  {again}\nStop it:  {end}", file=sys.stderr)
+        return 128 + signal.Signals(stop.signum)
+    if status == COMPLETED:
+        return 0
+    print(f"The run is {status}: {details}", file=sys.stderr)
+    return 1
+
+
+def register(args: argparse.Namespace) -> int:
+    """Admit the nodes and print a line for each."""
+    with _connection(args) as link:
+        for file in args.keys:
+            node = link.register(file.absolute())
+            print(f"{file.stem}: registered as node {node}" if node else f"{file.stem}: already registered", flush=True)
+    return 0
+
+
+def flwr(args: argparse.Namespace) -> int:
+    """Run a command of Flower against the SuperLink and return its exit code."""
+    with _connection(args) as link:
+        program = link.start("flwr", *args.arguments)
+        print(program.communicate()[0], end="")
+        return program.returncode
+
+
+def _connection(args: argparse.Namespace) -> AbstractContextManager[RemoteConnection]:
+    return remote_superlink(args.superlink, args.root_certificates)

@@ -1,0 +1,185 @@
+"""A site's own data in whole runs: divided in a simulation, as it is on real nodes; and what leaves a node."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Message
+
+from client_app.app import app as client_app
+from client_app.audit_files import read_columns
+from server_app.checks import check
+from server_app.roster import FederationError
+from server_app.run import play_run
+from tasks.config import DEFAULTS, ConfigError
+from tests.integration.conftest import QUICK, Play, Played
+from tests.integration.local_grid import LocalGrid
+from tests.site_data import ARGS, KINDS, MODELS, image_folder, save, shades
+
+LEARN = {"train.learning-rate": 0.05, "train.batch-size": 4, "loss.name": "ce", "train.epochs": 3}
+PLAIN = {"partition.name": "iid", "partition.args": "", "noise.name": "none", "noise.law-args": "max = 0.85"}
+
+
+def settings_for(kind: str, root: Path) -> dict[str, Any]:
+    name, args = MODELS[kind]
+    task = {"task.name": kind, "task.args": ARGS[kind], "task.data-path": str(root)}
+    return {**PLAIN, **LEARN, **task, "model.name": name, "model.args": args}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_data_is_divided_and_learned_in_a_simulation(play: Play, tmp_path: Path, kind: str) -> None:
+    KINDS[kind](tmp_path / "data")
+    KINDS[kind](tmp_path / "data" / "test", seed=1)
+    run = play(**settings_for(kind, tmp_path / "data"))
+    assert run.metrics[-1]["accuracy"] > 0.9
+    assert ("mean-iou" in run.metrics[-1]) == (kind == "image-masks")
+    assert ("Mean IoU" in (run.path / "report.html").read_text()) == (kind == "image-masks")
+    assert sum(line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0) == (
+        24 if kind == "image-masks" else 40
+    )
+
+
+def test_the_audit_of_a_site_names_its_files(play: Play, tmp_path: Path) -> None:
+    image_folder(tmp_path / "data")
+    image_folder(tmp_path / "data" / "test", seed=1)
+    changes = settings_for("image-folder", tmp_path / "data")
+    run = play(**{**changes, "noise.name": "symmetric", "noise.law-args": "max = 0.4"})
+    listed = [
+        name for client in range(4) for name in read_columns(run.path / f"clients/{client}/label-audit.csv")["id"]
+    ]
+    assert sorted(listed) == sorted(f"{name}/{i:03}.png" for i, (name, _) in enumerate(shades(40, 0)))
+
+
+def test_each_group_of_a_table_can_be_a_client(play: Play, tmp_path: Path) -> None:
+    KINDS["image-csv"](tmp_path / "data")
+    changes = settings_for("image-csv", tmp_path / "data") | {"partition.name": "natural"}
+    run = play(**changes)
+    assert [line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0] == [10, 10, 10, 10]
+
+
+def test_masks_can_be_made_wrong_in_a_simulation(play: Play, tmp_path: Path) -> None:
+    KINDS["image-masks"](tmp_path / "data")
+    changes = settings_for("image-masks", tmp_path / "data")
+    run = play(**{**changes, "noise.name": "masks", "num-server-rounds": 1})
+    rates = [line["noise_rate"] for line in run.lines("clients.jsonl") if line["round"] == 0]
+    assert rates[0] == 0 < rates[-1]
+
+
+class Federation:
+    """Real nodes in this process, each with a folder of its own and without a partition-id."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._root = tmp_path
+        self.sent: list[Message] = []
+        for name in ("client_app.app", "client_app.privacy", "client_app.site"):
+            monkeypatch.setattr(f"{name}.is_simulated", lambda: False)
+        monkeypatch.setattr("server_app.run.is_simulation", lambda grid: False)
+
+    def play(self, kind: str, **changes: Any) -> Played:
+        flat = {**DEFAULTS, **QUICK, **settings_for(kind, self._root / "server"), **changes}
+        flat["run.output-dir"] = str(self._root / "runs")
+        grid = LocalGrid(client_app, flat, 4)
+        for context in grid._contexts.values():
+            number = context.node_config.pop("partition-id")
+            context.node_config["data-path"] = str(self._root / f"site{number}")
+            context.node_config["state-dir"] = str(self._root / f"state{number}")
+
+        def note(client: int, message: Message, reply: Message) -> Message:
+            self.sent.append(reply)
+            return reply
+
+        grid.tamper = note
+        return Played(play_run(grid, check(flat, simulated=False)))
+
+
+@pytest.fixture
+def federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:
+    return Federation(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_nodes_learn_from_their_own_folders(federation: Federation, tmp_path: Path, kind: str) -> None:
+    for site in range(4):
+        KINDS[kind](tmp_path / f"site{site}", count=10 + site, seed=site)
+    KINDS[kind](tmp_path / "server" / "test", seed=9)
+    run = federation.play(kind)
+    assert run.metrics[-1]["accuracy"] > 0.9
+    assert sorted(line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0) == [10, 11, 12, 13]
+
+
+def test_nothing_but_the_model_and_named_numbers_leaves_a_node(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="flwr")
+    for site in range(4):
+        image_folder(tmp_path / f"site{site}", count=8 + site, seed=site)
+    run = federation.play("image-folder", **{"federation.fraction-evaluate": 1.0})
+    allowed = {"client", "num-examples", "train-loss", "loss", "accuracy", "macro-f1"}
+    for reply in federation.sent:
+        records = reply.content.metric_records.values()
+        assert {key for record in records for key in record} <= allowed
+        assert set(reply.content) <= {"metrics", "arrays", "winnow"}
+        assert set(reply.content.config_records.get("winnow", {})) <= {"layout"}
+    sent = [line for line in caplog.messages if line.startswith("To the server, ")]
+    assert len(sent) == len(federation.sent)
+    assert any(line.startswith("To the server, round 3, train: model (0.1 MB), num-examples = 8, ") for line in sent)
+    assert (run.metrics[-1]["clients_accuracy"], "accuracy" in run.metrics[-1]) == (pytest.approx(1.0, abs=0.1), False)
+    assert (tmp_path / "state0" / run.path.name / "site" / "label-audit.csv").is_file()
+
+
+def test_a_node_with_damaged_files_is_left_out_and_the_server_learns_only_how_many(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for site in range(4):
+        image_folder(tmp_path / f"site{site}", count=8, seed=site)
+    (tmp_path / "site2" / "dark" / "secret name.png").write_bytes(b"no image")
+    run = federation.play("image-folder")
+    errors = [reply.error.reason for reply in federation.sent if reply.has_error()]
+    assert len(errors) == 1
+    assert "1 of 9 examples cannot be used; what and where is in the log of this node" in errors[0]
+    assert not any(word in errors[0] for word in ("secret", "dark", str(tmp_path)))
+    assert "    dark/secret name.png: cannot be read as an image (UnidentifiedImageError)" in caplog.text
+    assert "secret" not in (run.path / "status.json").read_text() + capsys.readouterr().out
+    assert len([line for line in run.lines("clients.jsonl") if line["round"] == 0]) == 3
+
+
+def test_a_node_with_damaged_files_takes_part_with_the_others_if_the_run_says_so(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for site in range(4):
+        image_folder(tmp_path / f"site{site}", count=8, seed=site)
+    (tmp_path / "site2" / "dark" / "notes.txt").write_text("no image")
+    run = federation.play("image-folder", **{"task.bad-data": "skip"})
+    assert [line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0] == [8, 8, 8, 8]
+    assert caplog.text.count("1 of 9 examples cannot be used") == 1
+    assert "dark/notes.txt: is not an image" in caplog.text
+
+
+def test_nodes_without_any_usable_data_end_the_run_without_naming_files(federation: Federation, tmp_path: Path) -> None:
+    image_folder(tmp_path / "site0", count=8)
+    with pytest.raises(FederationError, match="the data of this node cannot be used") as caught:
+        federation.play("image-folder", **{"federation.min-replies": 4})
+    assert "site1" not in str(caught.value)
+
+
+def test_damaged_files_of_a_simulation_are_an_error_before_the_start(play: Play, tmp_path: Path) -> None:
+    image_folder(tmp_path / "data")
+    (tmp_path / "data" / "dark" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"task: 1 of 41 examples cannot be used in .*\n    dark/broken.png: cannot"):
+        play(**settings_for("image-folder", tmp_path / "data"))
+    (tmp_path / "data" / "dark" / "broken.png").unlink()
+    save(tmp_path / "data" / "test" / "darkk" / "a.png", shades(1, 0)[0][1])
+    with pytest.raises(ConfigError, match="darkk: unknown class 'darkk'; did you mean 'dark'"):
+        play(**settings_for("image-folder", tmp_path / "data"))
+
+
+def test_nodes_without_a_number_are_numbered_by_their_ids(federation: Federation, tmp_path: Path) -> None:
+    for site in range(4):
+        image_folder(tmp_path / f"site{site}", count=8 + site, seed=site)
+    run = federation.play("image-folder", **{"num-server-rounds": 1})
+    sizes = {line["client"]: line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0}
+    answers = {reply.metadata.src_node_id: reply for reply in federation.sent}
+    ordered = [answers[node].content.metric_records["metrics"]["num-examples"] for node in sorted(answers)]
+    assert [sizes[client] for client in range(4)] == ordered
+    assert json.loads((run.path / "status.json").read_text())["status"] == "completed"

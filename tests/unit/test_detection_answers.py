@@ -1,0 +1,75 @@
+"""One profile a client from its answers about several models."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies.detection import answers_since, mean_profiles, no_answers, with_answers
+from strategies.detection.base import Counts, Doubles
+from tasks.wire import Arrays
+
+
+def table(rounds: int, clients: int = 5, classes: int = 3, seed: int = 0) -> tuple[Doubles, Counts, Arrays]:
+    """Losses (R, N, K) and counts (N, K) with missing classes, and the answers that hold them."""
+    draw = np.random.default_rng(seed)
+    counts = draw.integers(0, 4, (clients, classes)) + np.eye(clients, classes, dtype=np.int64)
+    losses = np.where(counts > 0, draw.uniform(0.1, 3.0, (rounds, clients, classes)), 0.0)
+    answers = no_answers()
+    for i in range(rounds):
+        answers = with_answers(answers, i + 1, {c: (losses[i, c], counts[c]) for c in range(clients)})
+    return losses, counts, answers
+
+
+def without(answers: Arrays, server_round: int, client: int) -> Arrays:
+    kept = ~((answers["rounds"] == server_round) & (answers["clients"] == client))
+    return {name: rows[kept] for name, rows in answers.items()}
+
+
+def test_about_one_model_the_profiles_are_the_answers_to_the_last_bit():
+    losses, counts, answers = table(1)
+    found = mean_profiles(answers)
+    for value, wanted in zip(found, (np.arange(5), losses[0], counts), strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
+def test_about_several_models_they_are_the_means():
+    losses, counts, answers = table(4)
+    clients, means, kept = mean_profiles(answers)
+    np.testing.assert_allclose(means, losses.mean(axis=0), atol=1e-12)
+    np.testing.assert_array_equal(kept, counts)
+    assert clients.tolist() == [0, 1, 2, 3, 4]
+
+
+@given(st.integers(0, 1000), st.integers(2, 6))
+def test_who_missed_a_question_is_not_judged_by_how_good_that_model_was(seed: int, rounds: int):
+    counts, drift = np.full((6, 2), 10), np.random.default_rng(seed).uniform(0, 5, (rounds, 2))
+    own = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    answers = no_answers()
+    for i in range(rounds):
+        answers = with_answers(answers, i, {c: (own[c] + drift[i], counts[c]) for c in range(6) if (i, c) != (0, 0)})
+    _, means, _ = mean_profiles(answers)
+    shift = abs(means[0] - means[1]).max()  # what is left: the others' mean is 0.1 higher without client 0
+    assert shift <= 0.1 + 1e-9
+
+
+def test_the_order_of_the_answers_says_nothing():
+    _, _, answers = table(3)
+    order = np.random.default_rng(1).permutation(15)
+    for value, wanted in zip(
+        mean_profiles({name: rows[order] for name, rows in answers.items()}), mean_profiles(answers), strict=True
+    ):
+        np.testing.assert_allclose(value, wanted, atol=1e-12)
+
+
+def test_half_of_the_questions_are_enough_and_fewer_are_not():
+    _, _, answers = table(4)
+    answers = without(without(answers, 1, 0), 2, 0)
+    assert mean_profiles(answers)[0].tolist() == [0, 1, 2, 3, 4]
+    assert mean_profiles(without(answers, 3, 0))[0].tolist() == [1, 2, 3, 4]
+
+
+def test_old_answers_are_left_out_and_no_answers_make_no_profiles():
+    _, _, answers = table(4)
+    assert set(answers_since(answers, 3)["rounds"].tolist()) == {3, 4}
+    for nothing in (no_answers(), answers_since(answers, 9), with_answers(no_answers(), 1, {})):
+        assert [len(part) for part in mean_profiles(nothing)] == [0, 0, 0]
