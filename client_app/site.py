@@ -101,12 +101,16 @@ def account(message: Message, context: Context, call_next: ClientAppCallable) ->
 
 def contents(content: RecordDict) -> str:
     """Return everything in a reply in words: sizes of arrays and lists, single values as they are."""
-    parts = [f"model ({record.count_bytes() / 1e6:.1f} MB)" for record in content.array_records.values()]
+    parts = [f"model ({_size(record.count_bytes())})" for record in content.array_records.values()]
     for record in content.metric_records.values():
         parts += [_named(name, value) for name, value in record.items()]
     for name, config in content.config_records.items():
         parts += [_named(f"{name}.{key}", value) for key, value in config.items() if (name, key) != (RECORD, "layout")]
     return ", ".join(parts)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _named(name: str, value: object) -> str:

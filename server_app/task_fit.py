@@ -12,6 +12,10 @@ from tasks.config import DEFAULTS, to_flat
 from tasks.settings import Settings
 from tasks.shares import load_task
 
+_REMEDY = (
+    ": name a task.data-path with test data, or let the clients measure on their own labels, "
+    "federation.fraction-evaluate = 1.0"
+)
 SIMULATED = ("partition.name", "partition.args", "noise.name", "noise.args", "noise.law", "noise.law-args")
 
 
@@ -33,9 +37,10 @@ def fit_remarks(settings: Settings, simulated: bool) -> list[str]:
     task, flat = load_task(settings.task), to_flat(settings)
     lines: list[str] = []
     if not task.has_test_examples():
+        measured = settings.federation.fraction_evaluate > 0
         lines.append(
-            "there is no clean test data, so the server does not evaluate: name a task.data-path with test data, or "
-            "let the clients measure on their own labels, federation.fraction-evaluate = 1.0"
+            "there is no clean test data, so the server does not evaluate"
+            + (", only the clients do, on their own labels" if measured else _REMEDY)
         )
     if task.labels_pixels and settings.audit.enabled:
         lines.append("audit.enabled has no effect: the label audit takes one label per example, not per pixel")

@@ -109,11 +109,12 @@ class ImageMasks(SiteImages):
         return Item(name, partial(self._pair, root, path, same, masks), below[0] if len(below) > 1 else "")
 
     def _pair(self, root: Path, path: Path, same: list[Path], masks: list[Path]) -> Pair:
+        image_path = readable_image(root, path)
         if len(same) > 1:
             raise UnusableError(f"{len(same)} images have this name but for their endings")
         if len(masks) != 1:
             raise UnusableError(f"has {len(masks)} masks in {self._masks}/; one of the same name is expected")
-        image, mask = open_image(readable_image(root, path)), self._mask(root, masks[0])
+        image, mask = open_image(image_path), self._mask(root, masks[0])
         if image.size != mask.size:
             raise UnusableError(f"has {image.size} pixels, its mask {mask.size}")
         try:

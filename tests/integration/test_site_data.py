@@ -123,7 +123,10 @@ def test_nothing_but_the_model_and_named_numbers_leaves_a_node(
         assert set(reply.content.config_records.get("winnow", {})) <= {"layout"}
     sent = [line for line in caplog.messages if line.startswith("To the server, ")]
     assert len(sent) == len(federation.sent)
-    assert any(line.startswith("To the server, round 3, train: model (0.1 MB), num-examples = 8, ") for line in sent)
+    size = (128 + 4 * ((3 * 8 * 8 + 1) * 64 + (64 + 1) * 2)) / 1e3  # NumPy's header and the weights
+    assert any(
+        line.startswith(f"To the server, round 3, train: model ({size:.1f} kB), num-examples = 8, ") for line in sent
+    )
     assert (run.metrics[-1]["clients_accuracy"], "accuracy" in run.metrics[-1]) == (pytest.approx(1.0, abs=0.1), False)
     assert (tmp_path / "state0" / run.path.name / "site" / "label-audit.csv").is_file()
 

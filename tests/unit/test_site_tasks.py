@@ -16,6 +16,7 @@ from tasks.settings import TaskSettings
 from tasks.shares import load_task
 from tasks.site import BadDataError
 from tasks.site.base import SiteTask
+from tasks.site.files import IMAGE_ENDINGS
 from tasks.site.texts import hashed
 from tests.site_data import (
     ARGS,
@@ -230,6 +231,7 @@ def test_each_mask_that_does_not_fit_is_named(tmp_path: Path) -> None:
     (root / "masks" / "003.png").unlink()
     save(root / "masks" / "other.png", np.zeros((16, 16)))
     save(root / "images" / "004.jpg", np.zeros((16, 16)))
+    (root / "images" / "notes.txt").write_text("no image")
     assert problems("image-masks", root) == [
         "masks/other.png: there is no image for this mask",
         "images/000.png: its mask holds the values 17; declared are 0, 255",
@@ -238,6 +240,7 @@ def test_each_mask_that_does_not_fit_is_named(tmp_path: Path) -> None:
         "images/003.png: has 0 masks in masks/; one of the same name is expected",
         "images/004.jpg: 2 images have this name but for their endings",
         "images/004.png: 2 images have this name but for their endings",
+        f"images/notes.txt: is not an image; known endings: {', '.join(IMAGE_ENDINGS)}",
     ]
 
 
@@ -370,7 +373,9 @@ def test_a_server_of_real_nodes_needs_no_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no folder"):
         check(flat)  # type: ignore[arg-type]
     lines = remarks({"": settings}, simulated=False)
-    assert any("there is no clean test data, so the server does not evaluate" in line for line in lines)
+    assert any("the server does not evaluate: name a task.data-path with test data" in line for line in lines)
+    measured = check(flat | {"federation.fraction-evaluate": 0.5}, simulated=False)  # type: ignore[arg-type]
+    assert any("only the clients do, on their own labels" in line for line in remarks({"": measured}, simulated=False))
     assert "noise.law-args has no effect: real nodes use their own data as it is" in lines
 
 
