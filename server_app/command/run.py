@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from subprocess import Popen
+from subprocess import DEVNULL, Popen
 
 import tomli_w
 
@@ -106,7 +106,7 @@ def follow(link: Connection, run_id: str, log: RunLog, skip: int) -> int:
     SuperLinkError
         If a process that the run needs has ended.
     """
-    program = link.start("flwr", "log", run_id, CONNECTION, "--stream")
+    program = link.start("flwr", "log", run_id, CONNECTION, "--stream", errors=DEVNULL)  # only the log is counted
     lines: SimpleQueue[str | None] = SimpleQueue()
     threading.Thread(target=_pump, args=(program, lines), daemon=True).start()
     count = 0

@@ -51,8 +51,10 @@ make_base() {
     tar -C "$folder/root" -c . | docker import - "$base"
 }
 
-command -v docker >/dev/null || packages docker.io
-docker info >/dev/null 2>&1 || start_engine
+if ! docker info >/dev/null 2>&1; then
+    command -v dockerd >/dev/null || packages docker.io
+    start_engine
+fi
 docker compose version >/dev/null 2>&1 || install_compose
 docker image inspect "$base" >/dev/null 2>&1 || make_base
 echo "Engine, compose and $base are there."
