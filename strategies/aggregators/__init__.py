@@ -1,6 +1,7 @@
 """Aggregation rules: N client updates to one; and steps before them."""
 
-from strategies.aggregators.base import Aggregate, CoordinateWise, Reweighting, Rule, Tolerant, aggregate
+from strategies.aggregators.aggregation import Aggregate, aggregate
+from strategies.aggregators.base import CoordinateWise, Reweighting, Rule
 from strategies.aggregators.bulyan import Bulyan
 from strategies.aggregators.centered_clipping import CenteredClipping
 from strategies.aggregators.distance_aware import DistanceAware
@@ -14,6 +15,7 @@ from strategies.aggregators.per_tensor import PerTensorGeometricMedian
 from strategies.aggregators.plain import Plain
 from strategies.aggregators.pre_steps import Chain, PreStep
 from strategies.aggregators.registry import AGGREGATORS, PRE_STEPS, build_pre_steps, build_rule
+from strategies.aggregators.tolerance import Tolerant
 from strategies.aggregators.trimmed_mean import TrimmedMean
 
 __all__ = [

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from strategies.aggregators.base import Combine, Rule, Tolerant
+from strategies.aggregators.base import Combine, Rule
 from strategies.aggregators.krum import select_repeatedly
 from strategies.aggregators.mea_med import nearest_to_median_mean
+from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 from strategies.points import Points
 

@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from strategies.aggregators.base import Reweighting, Tolerant
+from strategies.aggregators.base import Reweighting
+from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.base import CoordinateWise, Tolerant
+from strategies.aggregators.base import CoordinateWise
 from strategies.aggregators.median import middle
+from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles
 
 

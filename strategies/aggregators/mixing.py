@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.base import Tolerant
 from strategies.aggregators.pre_steps import PreStep
+from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 
 

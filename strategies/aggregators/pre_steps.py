@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from strategies.aggregators.base import Combine, Counted, Rule
+from strategies.aggregators.base import Combine, Rule
+from strategies.aggregators.tolerance import Counted
 from strategies.gram import Doubles
 from strategies.points import Points
 

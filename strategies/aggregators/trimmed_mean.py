@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.base import CoordinateWise, Tolerant
+from strategies.aggregators.base import CoordinateWise
+from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles
 
 ROUNDING = 1e-12  # shares below this are rounding: a trimmed value of 1e12 must not leave a trace

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from strategies.aggregators import AGGREGATORS, CoordinateWise, GeometricMedian, Mean, Median, Plain, Reweighting
-from strategies.aggregators.base import Rule, aggregate
+from strategies.aggregators.aggregation import aggregate
+from strategies.aggregators.base import Rule
 from strategies.gram import Doubles, Vector
 from tasks.plugin import PluginError
 

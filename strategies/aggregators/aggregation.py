@@ -1,0 +1,120 @@
+"""Apply a rule: two passes over the updates, block by block, in double precision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from strategies.aggregators.base import Combine, Rule
+from strategies.gram import Doubles, Vector, sum_over_blocks
+from strategies.points import Points, not_finite
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The combined update ``value`` (P,), in the precision of the updates, and how it relates to each client.
+
+    ``weights`` (N,) are nonnegative and sum to 1, or to less where the rest lies on the global model; None where a
+    client has no single weight. ``distances`` (N,) are the Euclidean distances of the updates to ``value``.
+    """
+
+    value: Vector
+    weights: Doubles | None
+    distances: Doubles
+
+
+def aggregate(
+    rule: Rule,
+    updates: Sequence[Vector],
+    prior: npt.ArrayLike,
+    *,
+    sizes: Sequence[int] = (),
+    roles: Sequence[str] = (),
+    seed: int = 0,
+) -> Aggregate:
+    """Combine client updates into one.
+
+    Parameters
+    ----------
+    rule
+        The aggregation rule.
+    updates
+        N vectors (P,), float32 or float64: client model minus global model, in a fixed order of the clients.
+    prior
+        N nonnegative weights, for instance example counts; they are divided by their sum. An update with a prior of 0
+        does not count: the result is what it would be without it.
+    sizes
+        Lengths of the tensors in each update, for rules that treat each on its own; empty = one tensor.
+    roles
+        What each client is known to be: clean, noisy or unknown; empty = all unknown.
+    seed
+        Decides what a rule or step draws.
+
+    Raises
+    ------
+    ValueError
+        If there are too few updates for the rule, if updates and prior do not fit together, are not finite or above
+        1e150, or if a rule of your own returns something that does not fit.
+    """
+    _check_updates(updates, sizes)
+    shares = _normalized(prior, len(updates))
+    counted = np.flatnonzero(shares)
+    if problem := rule.problem(len(counted)):
+        raise ValueError(problem)
+    known = tuple(roles) or ("unknown",) * len(updates)
+    points = Points([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
+    with threadpool_limits(1, "blas"):  # N x N matrices: waiting for other threads costs more than they save
+        combine, chosen = rule.prepare(points, shares[counted])
+    everybody = len(counted) == len(updates)
+    value, distances = _sweep(
+        updates, combine if everybody else lambda columns, block: combine(columns, block[counted]), str(rule)
+    )
+    if not np.isfinite(distances).all():
+        raise not_finite(updates, str(rule))
+    weights = np.zeros(len(updates))
+    weights[counted] = 0 if chosen is None else chosen
+    return Aggregate(value, None if chosen is None else weights, distances)
+
+
+def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vector, Doubles]:
+    """Combine block by block, and measure each update's distance to the result in the same pass."""
+    double = any(update.dtype == np.float64 for update in updates)
+    value: Vector = np.empty(len(updates[0]), np.float64 if double else np.float32)
+
+    def visit(columns: slice, block: Doubles) -> Doubles:
+        block.flags.writeable = False  # a rule that sorts in place would spoil the distances
+        combined = np.asarray(combine(columns, block))
+        block.flags.writeable = True
+        if combined.shape != block.shape[1:]:
+            raise ValueError(f"{name} must return {block.shape[1:]} values for {block.shape}, got {combined.shape}")
+        value[columns] = combined
+        np.subtract(block, value[columns], out=block)
+        return np.asarray(np.einsum("nb,nb->n", block, block), np.float64)
+
+    squared = sum_over_blocks(updates, visit)
+    return value, np.sqrt(squared)
+
+
+def _check_updates(updates: Sequence[Vector], sizes: Sequence[int]) -> None:
+    if not len(updates):
+        raise ValueError("expected at least one update, got none")
+    for i, update in enumerate(updates):
+        if update.ndim != 1 or update.dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"update {i}: expected a float32 or float64 vector, got {update.dtype} of shape {update.shape}"
+            )
+        if len(update) != len(updates[0]):
+            raise ValueError(f"update {i} has {len(update)} values, but update 0 has {len(updates[0])}")
+    if sizes and sum(sizes) != len(updates[0]):
+        raise ValueError(f"the tensors have {sum(sizes)} values, but the updates {len(updates[0])}")
+
+
+def _normalized(prior: npt.ArrayLike, num_clients: int) -> Doubles:
+    shares = np.asarray(prior, np.float64)
+    if shares.shape != (num_clients,):
+        raise ValueError(f"expected one prior weight for each of {num_clients} updates, got shape {shares.shape}")
+    if not np.isfinite(shares).all() or (shares < 0).any() or not 0 < shares.sum() < np.inf:
+        raise ValueError(f"prior weights must be finite, nonnegative and not all 0, got {shares}")
+    return np.asarray(shares / shares.sum(), np.float64)
