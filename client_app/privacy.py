@@ -5,7 +5,7 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_mod
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
-from client_app.simulation import is_simulated
+from client_app import simulation
 from tasks.config import parse
 from tasks.envelope import RECORD, Envelope
 from tasks.seeds import seed_noise
@@ -32,7 +32,7 @@ def private(message: Message, context: Context, call_next: ClientAppCallable) ->
         reply = call_next(inner, context)
         if reply.has_content():
             _check_moved(inner, reply)
-        seed_noise(is_simulated(), settings.seed, "privacy", envelope.client, envelope.server_round)
+        seed_noise(simulation.is_simulated(), settings.seed, "privacy", envelope.client, envelope.server_round)
         return reply
 
     del message.content[RECORD]  # the mods take the one record of settings that they find for their own

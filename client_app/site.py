@@ -8,7 +8,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
-from client_app.simulation import is_simulated
+from client_app import simulation
 from tasks.base import DataError
 from tasks.envelope import RECORD
 from tasks.settings import Settings
@@ -39,7 +39,7 @@ def brings_data(settings: Settings) -> bool:
     ValueError
         If its own data is asked for and the node does not say where that is.
     """
-    return not is_simulated() and load_task(settings.task).brings_own_data
+    return not simulation.is_simulated() and load_task(settings.task).brings_own_data
 
 
 def node_share(settings: Settings, node: Node, client: int) -> Share:
@@ -94,7 +94,7 @@ def account(message: Message, context: Context, call_next: ClientAppCallable) ->
     """Log on a real node what each reply holds; a mod, the outermost, so nothing is added after it."""
     asked, server_round = message.metadata.message_type, message.content.config_records[RECORD]["server_round"]
     reply = call_next(message, context)
-    if not is_simulated() and reply.has_content():
+    if not simulation.is_simulated() and reply.has_content():
         log(INFO, "To the server, round %s, %s: %s", server_round, asked, contents(reply.content))
     return reply
 

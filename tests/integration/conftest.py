@@ -61,9 +61,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.app.is_simulated", lambda: True)
-        monkeypatch.setattr("client_app.privacy.is_simulated", lambda: True)
-        monkeypatch.setattr("client_app.site.is_simulated", lambda: True)
+        monkeypatch.setattr("client_app.simulation.is_simulated", lambda: True)
         monkeypatch.setattr("server_app.run.is_simulation", lambda grid: True)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:

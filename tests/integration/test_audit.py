@@ -151,7 +151,7 @@ def real_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in {**NOISY, **changes}.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path / "server"), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.app.is_simulated", lambda: False)
+        monkeypatch.setattr("client_app.simulation.is_simulated", lambda: False)
         monkeypatch.setattr("server_app.run.is_simulation", lambda grid: False)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         for context in grid._contexts.values():

@@ -72,8 +72,7 @@ class Federation:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = tmp_path
         self.sent: list[Message] = []
-        for name in ("client_app.app", "client_app.privacy", "client_app.site"):
-            monkeypatch.setattr(f"{name}.is_simulated", lambda: False)
+        monkeypatch.setattr("client_app.simulation.is_simulated", lambda: False)
         monkeypatch.setattr("server_app.run.is_simulation", lambda grid: False)
 
     def play(self, kind: str, **changes: Any) -> Played:

@@ -12,6 +12,7 @@ ALLOWED = {
 }
 FLOWER_RIM = {
     "client_app/app.py",
+    "client_app/session.py",
     "client_app/packing.py",
     "client_app/privacy.py",
     "client_app/site.py",

@@ -72,7 +72,7 @@ def test_privacy_noise_of_a_real_client_cannot_be_predicted_and_that_of_a_simula
         return update(private(message(), context(mode="local"), adds(10.0)))
 
     assert np.any(noise() != noise())
-    monkeypatch.setattr("client_app.privacy.is_simulated", lambda: True)
+    monkeypatch.setattr("client_app.simulation.is_simulated", lambda: True)
     np.testing.assert_array_equal(noise(), noise())
 
 

@@ -1,0 +1,127 @@
+"""What one message is about, and the way to its reply. Flower's types end here."""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from torch import nn
+
+from client_app import simulation
+from client_app.attacks import NO_ATTACK
+from client_app.methods import Plan
+from client_app.site import NUMBER, at_site, node_share, own_id
+from client_app.state import ContextStore, FolderStore, StateStore
+from client_app.trainer import learning_rate, pick_device
+from tasks.config import parse
+from tasks.envelope import RECORD, Envelope
+from tasks.settings import ModelSettings, Settings, TaskSettings
+from tasks.shares import Share, load_task
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one message is about: who is asked, under which settings, with which data."""
+
+    message: Message
+    context: Context
+    envelope: Envelope
+    settings: Settings
+    share: Share
+    device: torch.device
+
+    @classmethod
+    def open(cls, message: Message, context: Context) -> "Session":
+        """Read a message."""
+        envelope = Envelope.of(message.content.config_records[RECORD])
+        node = context.node_config
+        settings = at_site(parse({**context.run_config, **envelope.changes()}), node)
+        refuse_attack(settings)
+        envelope = replace(envelope, client=own_id(settings, node, envelope.client))
+        torch.set_num_threads(settings.train.threads or thread_share())
+        return cls(
+            message,
+            context,
+            envelope,
+            settings,
+            node_share(settings, node, envelope.client),
+            pick_device(settings.train.device),
+        )
+
+    def plan(self) -> Plan:
+        """Return what the server asks of this client in this round."""
+        settings, envelope = self.settings, self.envelope
+        return Plan(
+            envelope.server_round,
+            learning_rate(settings.train, envelope.server_round, envelope.num_rounds),
+            (settings.seed, envelope.client, envelope.server_round),
+            envelope.role,
+            dict(self.message.content.config_records.get("config", {})),
+        )
+
+    def model(self) -> nn.Module:
+        """Return this process's model with the received weights loaded."""
+        model = cached_model(self.settings.task, self.settings.model).to(self.device)
+        received = next(iter(self.message.content.array_records.values()))
+        model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in received.items()})
+        return model
+
+    def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
+        """Return the reply: metrics with the example count, and the model's weights where they were trained."""
+        content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.share.data), **metrics})})
+        if model is not None:
+            trained = {name: Array(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
+            content["arrays"] = ArrayRecord(trained)
+        return Message(content, reply_to=self.message)
+
+    def folder(self) -> Path | None:
+        """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""
+        own, client = self.context.node_config.get("state-dir"), str(self.envelope.client)
+        if own:  # a number that the server gives may change when a run is resumed; what is kept here stays
+            name = client if NUMBER in self.context.node_config else "site"
+            return Path(str(own)) / run_key(self.envelope.run_name) / name
+        if self.envelope.run_dir and simulation.is_simulated():
+            return Path(self.envelope.run_dir) / "clients" / client
+        return None
+
+    def store(self) -> StateStore:
+        """Return where this client's state is kept: its own folder if it has one, else the context."""
+        folder = self.folder()
+        return FolderStore(folder, self.envelope.checkpoint_round) if folder else ContextStore(self.context)
+
+
+@lru_cache(maxsize=2)
+def cached_model(task: TaskSettings, model: ModelSettings) -> nn.Module:
+    """Build the model once per process; every message brings its weights."""
+    return load_task(task).build_model(model.name, model.args)
+
+
+def run_key(name: str) -> str:
+    """Return a run's name as a folder name; what the server sends must not lead anywhere else."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"the name of a run must be letters, digits, '.', '_' and '-', got {name!r}")
+    return name
+
+
+def refuse_attack(settings: Settings) -> None:
+    """Refuse to be hostile on a real node: attacks are for experiments, in a simulation.
+
+    Raises
+    ------
+    ValueError
+        If an attack is configured and this client is not simulated.
+    """
+    if settings.attack.name != NO_ATTACK and not simulation.is_simulated():
+        raise ValueError(
+            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and this is a real node; "
+            "remove attack.* from the run configuration"
+        )
+
+
+def thread_share() -> int:
+    """Return how many threads a client may use: Ray's share of the machine in a simulation, else all cores."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
