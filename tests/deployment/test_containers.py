@@ -52,7 +52,7 @@ def test_a_run_in_containers_gives_the_same_result_as_the_simulation(
     output = federation.run("run", "--rm", "-T", "winnow", "submit", *words(**THREE)).stdout
     assert re.findall(r"^round (\d)/2 ", output, re.MULTILINE) == ["0", "1", "2"]
     simulated = play(**THREE).metrics
-    federation.run("cp", "serverapp:/work/runs", str(tmp_path / "real"))
+    federation.run("cp", "serverapp:/winnow/runs", str(tmp_path / "real"))
     [run_dir] = (tmp_path / "real").iterdir()
     for line, expected in zip(Played(run_dir).metrics, simulated, strict=True):
         assert line == pytest.approx(expected, rel=1e-4), "another build of torch may round differently, and no more"
@@ -78,7 +78,7 @@ def test_a_site_s_code_reaches_its_supernode_and_nothing_else(federation: Compos
 
 @pytest.mark.parametrize("service", ["superlink", "serverapp", "supernode-0", "clientapp-0"])
 def test_services_have_no_rights_and_see_their_own_keys_only(federation: Compose, service: str) -> None:
-    script = "id -u; touch /x /opt/venv/x /work/x 2>&1; grep CapEff /proc/self/status; ls /run/secrets"
+    script = "id -u; touch /x /opt/venv/x /winnow/x 2>&1; grep CapEff /proc/self/status; ls /run/secrets"
     output = federation.run("exec", "-T", service, "sh", "-c", script, check=False).stdout
     assert output.splitlines()[0] != "0"
     assert output.count("Read-only file system") == 3
