@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Mapping
 
+from flwr.serverapp.strategy import Strategy
+
 from client_app import losses
 from client_app.attacks import check_attack, configured_attack
 from client_app.audit_files import format_problem
@@ -55,19 +57,18 @@ def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
     return settings
 
 
-def _too_few_clients(settings: Settings) -> str:
+def _too_few_clients(strategy: Strategy, settings: Settings) -> str:
     """Return why the rule cannot withstand what it should among the clients of a round, or an empty string."""
-    strategy = build_strategy(settings)
     if not isinstance(strategy, RobustStrategy):  # it takes no rule, or only the mean
         return ""
     return strategy.aggregator.problem(sampled(settings.federation), "this run samples {}")
 
 
-def _no_answers(settings: Settings) -> list[str]:
+def _no_answers(strategy: Strategy, settings: Settings) -> list[str]:
     """Return that the strategy asks questions and the client method answers none, if so."""
     method = METHODS.build(settings.method.name, settings.method.args)
     silent = type(method).answer is ClientMethod.answer
-    if not silent or not isinstance(build_strategy(settings), FedCorr):
+    if not silent or not isinstance(strategy, FedCorr):
         return []
     return [
         f"strategy fedcorr asks what the method {settings.method.name} does not answer: set method.name = 'fedcorr'"
@@ -132,8 +133,9 @@ def _plugin_errors(settings: Settings, simulated: bool) -> list[str]:
     attempt("strategy", lambda: build_pre_steps(chosen.pre_steps))
     attempt("strategy", lambda: build_server_step(chosen.server_step, chosen.server_step_args))
     if strategy := attempt("strategy", lambda: build_strategy(settings)):
-        errors += [f"strategy: {problem}" for problem in [_too_few_clients(settings)] if problem]
-        errors += _no_answers(settings) if method else []
+        built_strategy = build_strategy(settings)
+        errors += [f"strategy: {problem}" for problem in [_too_few_clients(built_strategy, settings)] if problem]
+        errors += _no_answers(built_strategy, settings) if method else []
     attack = attempt("attack", lambda: configured_attack(settings.attack))
     part, choice = f"partition{_stale_args(settings)}", settings.partition
     partition = attempt(part, lambda: PARTITIONS.build(choice.name, choice.args))
