@@ -16,6 +16,7 @@ from tasks.shares import Share, client_share, load_task, whole_share
 from tasks.site import BadDataError
 
 DATA_PATH = "data-path"
+STATE_DIR = "state-dir"
 NUMBER = "partition-id"
 UNNUMBERED = -1
 Node = Mapping[str, object]
@@ -26,9 +27,11 @@ class SiteDataError(ValueError):
 
 
 def at_site(settings: Settings, node: Node) -> Settings:
-    """Return the settings with the node's own data folder, if it has one, in place of the run configuration's."""
+    """Return the settings with the node's own folders, if it has data, in place of the run configuration's."""
     own = node.get(DATA_PATH)
-    return replace(settings, task=replace(settings.task, data_path=str(own))) if own else settings
+    if not own:
+        return settings
+    return replace(settings, task=replace(settings.task, data_path=str(own), cache_path=str(node.get(STATE_DIR, ""))))
 
 
 def brings_data(settings: Settings) -> bool:

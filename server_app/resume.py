@@ -23,6 +23,7 @@ FREE = (
     "federation.client-cpus",
     "federation.client-gpus",
     "task.data-path",
+    "task.cache-path",
     "train.device",
     "train.threads",
 )

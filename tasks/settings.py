@@ -56,6 +56,7 @@ class TaskSettings:
         "what a site does about files of its own that cannot be used: take no part, or leave them out",
         choices=("refuse", "skip"),
     )
+    cache_path: str = key("", "folder that keeps a site's decoded files between processes; a node uses its state-dir")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tasks.partition import PARTITIONS, PartitionError
 from tasks.registry import TASKS
 from tasks.seeds import rng
 from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
+from tasks.site.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def data_root(path: str) -> Path:
 @lru_cache(maxsize=4)
 def load_task(settings: TaskSettings) -> Task:
     """Build the task; its data is loaded when first asked for and kept for the life of the process."""
-    context = {"data_path": data_root(settings.data_path), "bad_data": settings.bad_data}
+    cache = Cache(Path(settings.cache_path), f"{settings.name} {settings.args}") if settings.cache_path else None
+    context = {"data_path": data_root(settings.data_path), "bad_data": settings.bad_data, "cache": cache}
     return TASKS.build(settings.name, settings.args, **context)
 
 

@@ -11,7 +11,7 @@ import server_app
 from tasks.config import DEFAULTS, ConfigError, Flat, Value, arms, flatten, parse
 from tasks.plugin import did_you_mean
 
-PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path")
+PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
 RECIPES = Path("benchmarks/recipes")
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tasks.base import DataError, Examples, Task
 from tasks.plugin import did_you_mean
+from tasks.site.cache import Cache
 from tasks.site.files import existing_folder
 from tasks.site.problems import BadDataError, Problem, UnusableError, listing, summary
 from tasks.site.reading import Reading
@@ -35,6 +36,8 @@ class SiteTask(Task):
         The data folder.
     bad_data
         What to do about examples that cannot be used: ``refuse`` all, or ``skip`` those. Test data must always fit.
+    cache
+        Keeps the decoded training examples for other processes; None decodes them in each.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class SiteTask(Task):
         test_path: str = "",
         data_path: Path | str = "data",
         bad_data: str = "refuse",
+        cache: Cache | None = None,
     ) -> None:
         self.class_names = distinct("classes", classes, str)
         if len(self.class_names) < 2:
@@ -59,7 +63,7 @@ class SiteTask(Task):
         if len(self.values) != len(self.class_names):
             raise DataError(f"{len(self.class_names)} classes but {len(self.values)} values: one for each is expected")
         self.root = Path(data_path).absolute()
-        self._test_path, self._bad_data = test_path, bad_data
+        self._test_path, self._bad_data, self._cache = test_path, bad_data, cache
 
     @abstractmethod
     def read(self, root: Path) -> Reading:
@@ -116,12 +120,13 @@ class SiteTask(Task):
         return np.array(groups) if any(groups) else None
 
     def remarks(self) -> list[str]:
-        """Say what was left out of the data, with names and reasons."""
+        """Say what was left out of the data, with names and reasons, and why decoded examples are not kept."""
         reading = self._train
+        unkept = [self._cache.problem] if self._cache and self._cache.problem else []
         if not reading.problems:
-            return []
+            return unkept
         head = f"{summary(reading.problems, reading.total)} in {self.root} and are left out:"
-        return ["\n".join([head, *listing(reading.problems)])]
+        return ["\n".join([head, *listing(reading.problems)]), *unkept]
 
     def label(self, value: str) -> int:
         """Return the class number for what stands in the files.
@@ -135,16 +140,16 @@ class SiteTask(Task):
 
     @cached_property
     def _train(self) -> Reading:
-        return self._accepted(self.root, self._bad_data == "skip")
+        root = existing_folder(self.root)
+        reading = self._cache.reading(root, self.read) if self._cache else self.read(root)
+        return self._accepted(self.root, reading, self._bad_data == "skip")
 
     @cached_property
     def _test(self) -> Reading:
-        return self._accepted(self.test_root, skip=False)
+        return self._accepted(self.test_root, self.read(existing_folder(self.test_root)), skip=False)
 
-    def _accepted(self, root: Path, skip: bool) -> Reading:
-        """Read a folder, and refuse it if nothing is usable, or if something is not and is not to be skipped."""
-        existing_folder(root)
-        reading = self.read(root)
+    def _accepted(self, root: Path, reading: Reading, skip: bool) -> Reading:
+        """Refuse what was read if nothing is usable, or if something is not and is not to be skipped."""
         if not reading.total:
             raise DataError(f"no examples in {root}; {self.expected()}")
         if reading.problems and not (skip and reading.names):
