@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
-from scipy.stats import truncnorm
 
 from tasks.noise.base import (
     NOISES,
@@ -30,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 def flip_probabilities(size: int, rate: float, std: float, low: float, high: float, stream: Stream) -> Floats:
     """Draw each example's probability q of a wrong label, (size,): normal (rate, std) truncated to [low, high]."""
+    from scipy.stats import truncnorm  # over a second to import, and a real node never needs it
+
     if low == high:
         return np.full(size, rate)
     bounds = (low - rate) / std, (high - rate) / std
@@ -43,6 +43,8 @@ def wrong_class_scores(labels: Labels, features: Features, num_classes: int, str
     The map of class y is a standard normal (d, K) matrix, where d is the size of one example. As published its
     entries are rounded to float32; the products are float64, so that no label depends on the machine.
     """
+    from scipy.special import softmax
+
     flat = features.reshape(len(features), -1)
     probabilities = np.zeros((len(labels), num_classes))
     for true in range(num_classes):

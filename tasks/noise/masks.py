@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from tasks.noise.base import (
     NOISES,
@@ -33,11 +32,15 @@ DIRECTIONS = ((0, 1), (0, 1), (1, 0), (1, 0), (1, 1), (1, 1), (1, 1), (1, 1))
 
 def grow(mask: Mask, strength: float) -> Mask:
     """Dilate a mask (H, W) pixel by pixel until its area is as near as possible to (1 + strength) of what it was."""
+    from scipy import ndimage  # slow to import, and a real node never needs it
+
     return _until(mask, mask.sum() + int(mask.sum() * strength), ndimage.binary_dilation)
 
 
 def shrink(mask: Mask, strength: float) -> Mask:
     """Erode a mask (H, W) pixel by pixel until its area is as near as possible to (1 - strength); never to nothing."""
+    from scipy import ndimage
+
     return _until(mask, mask.sum() - int(mask.sum() * strength), ndimage.binary_erosion)
 
 
@@ -75,6 +78,8 @@ def displace(mask: Mask, strength: float, angle: float, direction: tuple[int, in
 
 def rotate(mask: Mask, angle: float) -> Mask:
     """Rotate a mask (H, W) about its centre, counter-clockwise, and keep the pixels that it covers entirely."""
+    from scipy import ndimage
+
     turn = np.deg2rad(angle)
     matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     centre = (np.array(mask.shape) - 1) / 2

@@ -1,4 +1,6 @@
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,9 @@ def test_torchvision_works_beside_this_torch():
 
     boxes, scores = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.1]]), torch.tensor([0.9, 0.8])
     assert torchvision.ops.nms(boxes, scores, 0.5).tolist() == [0]
+
+
+def test_a_node_s_process_starts_without_the_slow_libraries_that_it_may_not_need():
+    code = "import sys, client_app.app; print(sorted({'scipy', 'sklearn', 'torchvision', 'ray'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
