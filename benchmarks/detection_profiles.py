@@ -107,7 +107,7 @@ def profiles(case: Case, folder: Path) -> Outcome:
         outcome = warm_up(case.settings())
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(path, **vars(outcome))
-    with np.load(path) as kept:
+    with np.load(path, allow_pickle=False) as kept:
         return Outcome(kept["losses"], kept["counts"], kept["rates"], float(kept["accuracy"]))
 
 
