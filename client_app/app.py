@@ -8,20 +8,23 @@ from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
 from client_app import simulation
+from client_app.account import account
 from client_app.attacks import play_client
 from client_app.audit import audit_client
 from client_app.audit_files import write_audit
+from client_app.fingerprint import fingerprint
 from client_app.local import answer_locally
 from client_app.packing import named_arrays
+from client_app.patience import bounded
 from client_app.privacy import private
 from client_app.profile import class_losses
 from client_app.session import Session
-from client_app.site import account, warn_of_left_out
+from client_app.site import brings_data, warn_of_left_out
 from tasks.base import Examples
 from tasks.measure import evaluate
 from tasks.shares import load_task
 
-app = ClientApp(mods=[account, named_arrays])
+app = ClientApp(mods=[bounded, account, named_arrays])
 
 
 @app.query("identity")
@@ -29,7 +32,10 @@ def identity(message: Message, context: Context) -> Message:
     """Say how many examples this client has; in a simulation also how many of its labels are wrong."""
     session = Session.open(message, context)
     warn_of_left_out(session.settings)
+    session.claim_folder()
     facts: dict[str, Any] = {"client": session.envelope.client}
+    if brings_data(session.settings):
+        facts["data-fingerprint"] = fingerprint(session.share.data, session.envelope.run_name)
     if simulation.is_simulated():  # what a real site knows about its labels stays there
         facts["noise-rate"] = session.share.noise_rate
         if session.share.data.labels.ndim == 1:

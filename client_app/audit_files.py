@@ -7,7 +7,6 @@ apostrophe is put before such a text, and before one that begins with an apostro
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from client_app.audit import CAUTION, Audit
 from tasks.base import DataError
+from tasks.writing import private_folder, replace_file
 
 STEM = "label-audit"
 SUMMARY = f"{STEM}-summary.json"
@@ -38,22 +38,26 @@ def list_path(folder: Path, wanted: str) -> Path:
 
 
 def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: str, facts: dict[str, Any]) -> Path:
-    """Write a client's list and summary, and return the list's path; a crash leaves old files or new ones.
+    """Write a client's list and summary, for this user alone, and return the list's path.
+
+    A crash leaves old files or new ones.
 
     Raises
     ------
     ValueError
         If the format needs a package that is not installed.
+    WriteError
+        If a file cannot be written.
     """
     problem = format_problem(wanted)
     if problem:
         raise ValueError(problem)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     path = list_path(folder, wanted)
     columns = _columns(audit, class_names)
-    _replace(path, _csv(columns) if wanted == "csv" else _parquet(columns))
+    replace_file(path, _csv(columns) if wanted == "csv" else _parquet(columns), private=True)
     summary = json.dumps({**facts, **summarize(audit, class_names)}, indent=2, ensure_ascii=False)
-    _replace(folder / SUMMARY, _encode(f"{summary}\n"))
+    replace_file(folder / SUMMARY, _encode(f"{summary}\n"), private=True)
     return path
 
 
@@ -142,9 +146,3 @@ def _parquet(columns: Columns) -> bytes:
 def _encode(text: str) -> bytes:
     """Return UTF-8; a file name need not be valid text."""
     return text.encode(errors="backslashreplace")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -14,13 +14,16 @@ from torch import nn
 from client_app import simulation
 from client_app.attacks import NO_ATTACK
 from client_app.methods import Plan
-from client_app.site import NUMBER, at_site, node_share, own_id
+from client_app.owner import claim
+from client_app.site import NUMBER, NodeError, at_site, node_share, own_id
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
 from tasks.config import parse
 from tasks.envelope import RECORD, Envelope
 from tasks.settings import ModelSettings, Settings, TaskSettings
 from tasks.shares import Share, load_task
+
+RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Session:
     @classmethod
     def open(cls, message: Message, context: Context) -> "Session":
         """Read a message."""
-        envelope = Envelope.of(message.content.config_records[RECORD])
+        envelope = Envelope.of(message.content.config_records.get(RECORD, {}))
         node = context.node_config
         settings = at_site(parse({**context.run_config, **envelope.changes()}), node)
         refuse_attack(settings)
@@ -88,6 +91,18 @@ class Session:
             return Path(self.envelope.run_dir) / "clients" / client
         return None
 
+    def claim_folder(self) -> None:
+        """Make sure that no other node writes into this client's folder; one with a number has its own by that.
+
+        Raises
+        ------
+        OwnerError
+            If another node does.
+        """
+        folder = self.folder()
+        if folder is not None and NUMBER not in self.context.node_config:
+            claim(folder, self.context.node_id)
+
     def store(self) -> StateStore:
         """Return where this client's state is kept: its own folder if it has one, else the context."""
         folder = self.folder()
@@ -101,9 +116,15 @@ def cached_model(task: TaskSettings, model: ModelSettings) -> nn.Module:
 
 
 def run_key(name: str) -> str:
-    """Return a run's name as a folder name; what the server sends must not lead anywhere else."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(f"the name of a run must be letters, digits, '.', '_' and '-', got {name!r}")
+    """Return a run's name as a folder name; what the server sends must not lead anywhere else.
+
+    Raises
+    ------
+    NodeError
+        If it is anything but a plain name.
+    """
+    if not re.fullmatch(RUN_NAME, name):
+        raise NodeError(f"the name of a run must be up to 200 letters, digits, '.', '_' and '-', got {name!r:.220}")
     return name
 
 
@@ -112,11 +133,11 @@ def refuse_attack(settings: Settings) -> None:
 
     Raises
     ------
-    ValueError
+    NodeError
         If an attack is configured and this client is not simulated.
     """
     if settings.attack.name != NO_ATTACK and not simulation.is_simulated():
-        raise ValueError(
+        raise NodeError(
             f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and this is a real node; "
             "remove attack.* from the run configuration"
         )

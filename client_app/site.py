@@ -1,19 +1,19 @@
-"""A real node's own data, which only its owner can name, and an account of what leaves the node."""
+"""A real node's own data, which only its owner can name."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from logging import ERROR, INFO, WARNING
+from logging import ERROR, WARNING
+from pathlib import Path
 
-from flwr.app import Context, Message, RecordDict
-from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
 from client_app import simulation
 from tasks.base import DataError
-from tasks.envelope import RECORD
 from tasks.settings import Settings
-from tasks.shares import Share, client_share, load_task, whole_share
+from tasks.shares import Share, client_share, data_root, load_task, whole_share
 from tasks.site import BadDataError
+from tasks.told import ToldError
 
 DATA_PATH = "data-path"
 STATE_DIR = "state-dir"
@@ -22,16 +22,41 @@ UNNUMBERED = -1
 Node = Mapping[str, object]
 
 
-class SiteDataError(ValueError):
+class SiteDataError(ToldError):
     """The node's own data cannot be used; the message goes to the server and names nothing of the site's."""
 
 
+class NodeError(ToldError):
+    """The node does not do what it is asked, or lacks a number; the message goes to the server."""
+
+
 def at_site(settings: Settings, node: Node) -> Settings:
-    """Return the settings with the node's own folders, if it has data, in place of the run configuration's."""
-    own = node.get(DATA_PATH)
-    if not own:
-        return settings
-    return replace(settings, task=replace(settings.task, data_path=str(own), cache_path=str(node.get(STATE_DIR, ""))))
+    """Return the settings with the node's own folders in place of the run configuration's.
+
+    A real node reads and writes only where its operator says. Without a data folder of its own it may read what lies
+    in the data folder of its environment, which the server names by its path.
+
+    Raises
+    ------
+    SiteDataError
+        If the server names a folder elsewhere.
+    """
+    own, task = node.get(DATA_PATH), settings.task
+    if own:
+        task = replace(task, data_path=str(own), cache_path=str(node.get(STATE_DIR, "")))
+    elif not simulation.is_simulated():
+        task = replace(task, data_path=_shared(task.data_path), cache_path="")
+    return replace(settings, task=task)
+
+
+def _shared(path: str) -> str:
+    """Return a path that the server names, if it lies in this node's data folder, links followed."""
+    if not path or ("\0" not in path and Path(path).resolve().is_relative_to(data_root("").resolve())):
+        return path
+    raise SiteDataError(
+        f"task.data-path = {path!r}: a node reads only where its operator says; start the node with "
+        "'data-path=/its/folder', or with $WINNOW_DATA naming a folder around this one"
+    )
 
 
 def brings_data(settings: Settings) -> bool:
@@ -75,15 +100,16 @@ def own_id(settings: Settings, node: Node, asked: int) -> int:
 
     Raises
     ------
-    ValueError
+    NodeError
         If neither the node nor the message says which client this is, or there is no such client.
     """
     clients = settings.federation.num_clients
-    client = int(str(node.get(NUMBER, asked)))
-    if client == UNNUMBERED and NUMBER not in node and brings_data(settings):
-        return client
+    own = node.get(NUMBER, asked)
+    if own == UNNUMBERED and NUMBER not in node and brings_data(settings):
+        return UNNUMBERED
+    client = int(str(own)) if re.fullmatch(r"\d{1,9}", str(own), re.ASCII) else UNNUMBERED
     if not 0 <= client < clients:
-        raise ValueError(f"start this node with --node-config 'partition-id=K', its own number, 0 to {clients - 1}")
+        raise NodeError(f"start this node with --node-config 'partition-id=K', its own number, 0 to {clients - 1}")
     return client
 
 
@@ -91,30 +117,3 @@ def warn_of_left_out(settings: Settings) -> None:
     """Log on the node what of its own data is left out, with names and reasons."""
     for line in load_task(settings.task).remarks() if brings_data(settings) else []:
         log(WARNING, "%s", line)
-
-
-def account(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Log on a real node what each reply holds; a mod, the outermost, so nothing is added after it."""
-    asked, server_round = message.metadata.message_type, message.content.config_records[RECORD]["server_round"]
-    reply = call_next(message, context)
-    if not simulation.is_simulated() and reply.has_content():
-        log(INFO, "To the server, round %s, %s: %s", server_round, asked, contents(reply.content))
-    return reply
-
-
-def contents(content: RecordDict) -> str:
-    """Return everything in a reply in words: sizes of arrays and lists, single values as they are."""
-    parts = [f"model ({_size(record.count_bytes())})" for record in content.array_records.values()]
-    for record in content.metric_records.values():
-        parts += [_named(name, value) for name, value in record.items()]
-    for name, config in content.config_records.items():
-        parts += [_named(f"{name}.{key}", value) for key, value in config.items() if (name, key) != (RECORD, "layout")]
-    return ", ".join(parts)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _named(name: str, value: object) -> str:
-    return f"{name} ({len(value)} values)" if isinstance(value, list | str | bytes) else f"{name} = {value}"

@@ -3,7 +3,6 @@
 The folder holds one file a round, so that a run resumed from an older checkpoint finds the state of that round.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ from flwr.app import Array, ArrayRecord, Context
 from safetensors.numpy import load_file, save
 
 from client_app.methods import State
+from tasks.writing import private_folder, replace_file
 
 RECORD = "winnow.state"
 
@@ -47,7 +47,11 @@ class ContextStore:
 
 
 class FolderStore:
-    """Keeps the state as ``state-<round>.safetensors``; files older than the last checkpoint's are removed."""
+    """Keeps the state as ``state-<round>.safetensors``, from ``checkpoint_round`` on; older files are removed.
+
+    The run may go back as far as that. A crash or a full disk leaves the states that were there. Only this user may
+    read them: they hold what the method thinks of each label.
+    """
 
     def __init__(self, folder: Path, checkpoint_round: int) -> None:
         self._folder = folder
@@ -66,10 +70,9 @@ class FolderStore:
         """See :class:`StateStore`."""
         if not state:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".state-{server_round}.partial"
-        partial.write_bytes(save({name: np.asarray(array, order="C") for name, array in state.items()}))
-        os.replace(partial, self._path(server_round))
+        private_folder(self._folder)
+        content = save({name: np.asarray(array, order="C") for name, array in state.items()})
+        replace_file(self._path(server_round), content, private=True)
         needed = max((r for r in self._rounds() if r <= self._checkpoint_round), default=0)
         for old in self._rounds():
             if old < needed:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from server_app.run_directory import replace_file
+from tasks.writing import replace_file
 
 SCORES = "audit-scores.json"
 MEANS = ("given_accuracy", "auc", "precision_at_wrong", "precision_at_10", "precision_at_20")

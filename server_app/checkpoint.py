@@ -1,9 +1,11 @@
 """Checkpoints: one safetensors file holds the model, the strategy's own state and where the run stood.
 
 The model's arrays carry their own names, so the file loads as an ordinary state dict; the strategy's arrays are
-prefixed, and the rest is JSON in the file's metadata. No pickle. Written to a partial file, then renamed.
+prefixed, and the rest is JSON in the file's metadata. No pickle. Written to a partial file, then renamed. A digest
+of all content shows damage that leaves a file readable.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,16 +18,15 @@ from flwr.serverapp.strategy import Strategy
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from server_app.run_directory import replace_file
 from strategies.server_steps.base import ServerStep
 from tasks.wire import Arrays
+from tasks.writing import replace_file
 
 PREFIX = "strategy:"
-LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, unreadable or of another run."""
+    """A checkpoint that is missing, damaged or of another run."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,19 @@ class Checkpoint:
     strategy: Arrays = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
 
-    def write(self, path: Path) -> None:
-        """Write the checkpoint; a crash leaves the previous one."""
+    def write(self, path: Path, keep: Path | None = None) -> None:
+        """Write the checkpoint, and keep what was at ``path`` at ``keep``; a crash or a full disk loses neither.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {**self.model, **{PREFIX + name: array for name, array in self.strategy.items()}}
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        replace_file(path, save(contiguous, {"winnow": json.dumps(self.progress)}))
+        facts = {"sha256": _digest(contiguous, self.progress), "progress": self.progress}
+        replace_file(path, save(contiguous, {"winnow": json.dumps(facts)}), keep)
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
@@ -50,7 +58,7 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If there is none at ``path`` or it cannot be read.
+            If there is none at ``path``, it cannot be read, or it is not what was written.
         """
         if not path.is_file():
             raise CheckpointError(
@@ -58,10 +66,13 @@ class Checkpoint:
             )
         try:
             with safe_open(path, framework="numpy") as file:
-                progress = json.loads((file.metadata() or {})["winnow"])
+                facts = json.loads((file.metadata() or {})["winnow"])
+                digest, progress = facts["sha256"], facts["progress"]
                 arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if digest != _digest(arrays, progress):
+            raise CheckpointError(f"{path} is damaged: its content does not match its digest")
         own = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
         return cls({name: array for name, array in arrays.items() if not name.startswith(PREFIX)}, own, progress)
 
@@ -70,6 +81,16 @@ class Checkpoint:
         mine = {name: (array.shape, array.dtype) for name, array in self.model.items()}
         if mine != {name: (array.shape, array.dtype) for name, array in expected.items()}:
             raise CheckpointError("the checkpoint holds another model than the configuration asks for")
+
+
+def _digest(arrays: Arrays, progress: dict[str, Any]) -> str:
+    """Return the SHA-256 of the progress, and of names, dtypes, shapes and values in the order of names."""
+    found = hashlib.sha256(json.dumps(progress).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        found.update(array.reshape(-1).data)
+    return found.hexdigest()
 
 
 def strategy_state(strategy: Strategy | ServerStep) -> tuple[Arrays, dict[str, Any]]:

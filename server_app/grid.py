@@ -5,12 +5,14 @@ Flower draws node ids at random for every run and moves every array as an object
 while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
 lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
 
-Memory: replies stay as they came until the strategy reads them, one after the other; then their bytes are dropped.
+Memory: replies stay as they came until the strategy reads them, one after the other; then their bytes are dropped. None
+is larger than the arrays that were sent and a fixed allowance, so all of a round are not larger than that for each
+client asked.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from logging import WARNING
 
@@ -20,11 +22,14 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.actors import Survivors
+from server_app.metering import reply_limit
 from server_app.pulling import is_simulation, pull
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
 
+PUSHED_TOGETHER = 100  # the SuperLink takes about 15 ms for each, and has to answer a request within 30 s
 MALFORMED = 100  # our own error code, outside the range that Flower uses
+UNAVAILABLE = 3  # Flower's code for a message that the SuperLink does not have, or no longer
 
 
 class ClientGrid(Grid):
@@ -44,6 +49,7 @@ class ClientGrid(Grid):
         self._inner = inner
         self._nodes = nodes
         self._open: dict[str, Message] = {}
+        self._limits: dict[str, int] = {}
         self._survivors = Survivors(self._exchange, sorted(nodes))
         self.envelope = envelope
         self.time_to_live: float | None = None
@@ -76,8 +82,9 @@ class ClientGrid(Grid):
         originals = list(messages)
         packed: dict[int, tuple[ArrayRecord, str]] = {}
         outgoing = [self._outgoing(message, packed) for message in originals]
-        self._inner.push_messages(outgoing)
+        push(self._inner, outgoing)
         self._open = {sent.metadata.message_id: own for sent, own in zip(outgoing, originals, strict=True)}
+        self._limits = {name: reply_limit(message) for name, message in self._open.items()}
         return list(self._open)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -102,23 +109,25 @@ class ClientGrid(Grid):
         waiting = set(self.push_messages(messages))
         replies: list[Message] = []
         while waiting:
-            replies.extend(self._pull(waiting))
+            replies.extend(self._pull(waiting, deadline))
             waiting &= self._open.keys()
             if not waiting or time.monotonic() > deadline:
                 break
-            time.sleep(poll_seconds(self._inner))
+            time.sleep(poll_seconds(self._inner, len(waiting)))
         return replies
 
-    def _pull(self, message_ids: Iterable[str]) -> list[Message]:
+    def _pull(self, message_ids: Iterable[str], deadline: float = float("inf")) -> list[Message]:
         """Return the packed replies that have come in, each as if the client had answered the original message."""
-        asked = [name for name in message_ids if name in self._open]
-        incoming, unreadable = pull(self._inner, asked)
-        replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in unreadable.items()]
-        answered = set(unreadable)
+        limits = {name: self._limits[name] for name in message_ids if name in self._open}
+        incoming, refused = pull(self._inner, limits, deadline)
+        replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in refused.items()]
+        answered = set(refused)
         for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
             name = reply.metadata.reply_to_message_id
             if name not in self._open:
                 log(WARNING, "Node %d answered a message that is not open; ignored.", reply.metadata.src_node_id)
+                continue
+            if has_expired(reply, deadline):
                 continue
             replies.append(_incoming(reply, self._open[name]))
             answered.add(name)
@@ -153,9 +162,24 @@ class ClientGrid(Grid):
         )
 
 
-def poll_seconds(grid: Grid) -> float:
-    """Return how long to wait between two looks for replies: each is a request where nodes are real."""
-    return 0.05 if is_simulation(grid) else 1.0
+def has_expired(reply: Message, deadline: float) -> bool:
+    """Tell whether a reply only says that its message was not answered in time: a message lives until the deadline."""
+    return reply.has_error() and reply.error.code == UNAVAILABLE and time.monotonic() > deadline
+
+
+def push(grid: Grid, messages: Sequence[Message]) -> None:
+    """Send messages, a part of them in each request."""
+    for first in range(0, len(messages), PUSHED_TOGETHER):
+        grid.push_messages(messages[first : first + PUSHED_TOGETHER])
+
+
+def poll_seconds(grid: Grid, waiting: int = 1) -> float:
+    """Return how long to pause between two looks for the replies to ``waiting`` messages.
+
+    Where nodes are real a look is a request for each message, which keeps the SuperLink busy for 6 ms or more; the
+    pause leaves it the larger part of its time.
+    """
+    return 0.05 if is_simulation(grid) else max(1.0, 0.02 * waiting)
 
 
 def _incoming(reply: Message, original: Message) -> Message:
@@ -172,6 +196,8 @@ def _incoming(reply: Message, original: Message) -> Message:
 def _named_arrays(content: RecordDict) -> dict[str, wire.Arrays]:
     """Return the arrays of every record as views of the bytes that came."""
     found = {}
+    if len(content.array_records) > 1:  # each would become a copy of the same bytes
+        raise wire.WireError(f"expected one set of arrays, got {len(content.array_records)}")
     for name, record in content.array_records.items():
         flat = wire.read_npy(record[ARRAYS].data)
         found[name] = wire.views(flat, str(content.config_records[RECORD]["layout"]))

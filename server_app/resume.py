@@ -1,11 +1,14 @@
 """Which run may be resumed under which settings: those that would make it another run must be the same."""
 
 import tomllib
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
-from server_app.run_directory import CONFIG
+from server_app.checkpoint_folder import CheckpointFolder
+from server_app.run_directory import CONFIG, RunDirectory
 from tasks.config import flatten, to_flat
 from tasks.settings import Settings
+from tasks.writing import WriteError
 
 # A resumed run may change these and still be the same run.
 FREE = (
@@ -51,3 +54,11 @@ def resume_problems(settings: Settings) -> list[str]:
             "run; start with train.schedule-rounds set to be able to go on"
         )
     return problems
+
+
+def how_to_go_on(error: WriteError, directory: RunDirectory) -> str:
+    """Return what to do after a run's file could not be written."""
+    repair = "free space" if error.errno in (ENOSPC, EDQUOT, EFBIG) else "put that right"
+    if CheckpointFolder(directory.path).holds_any():
+        return f"{repair}, then go on with run.resume={directory.path}"
+    return f"{repair}, then start again: there is no checkpoint yet"

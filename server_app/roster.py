@@ -1,6 +1,7 @@
 """Who takes part: every client says which one it is and how many examples it has, before the first round."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from logging import WARNING
@@ -9,8 +10,10 @@ from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from client_app.fingerprint import BITS
 from client_app.site import UNNUMBERED
-from server_app.grid import MALFORMED, poll_seconds
+from server_app.grid import MALFORMED, has_expired, poll_seconds, push
+from server_app.metering import ALLOWANCE
 from server_app.pulling import is_simulation, pull
 from strategies.updates import MOST_EXAMPLES, one_line
 from tasks.envelope import RECORD, Envelope
@@ -23,13 +26,17 @@ class FederationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Client:
-    """One participant. ``noise_rate`` and ``classes`` are known in a simulation only."""
+    """One participant. ``noise_rate`` and ``classes`` are known in a simulation only.
+
+    ``fingerprint`` is equal where the data is; only sites with data of their own have one.
+    """
 
     client: int
     node: int
     examples: int
     noise_rate: float | None = None
     classes: tuple[int, ...] | None = None
+    fingerprint: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,17 @@ class Roster:
         """Return the example count of each client id."""
         return {entry.client: entry.examples for entry in self.clients}
 
+    def same_data(self) -> list[tuple[int, ...]]:
+        """Return the client ids of each group of sites that have exactly the same data."""
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for entry in self.clients:
+            if entry.fingerprint is not None:
+                groups[entry.fingerprint].append(entry.client)
+        return [tuple(group) for group in groups.values() if len(group) > 1]
 
-def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope) -> Roster:
-    """Wait for the clients and ask each for its identity.
+
+def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope, simulated: bool = False) -> Roster:
+    """Wait for the clients and ask each for its identity; only ``simulated`` ones are believed to know the truth.
 
     Raises
     ------
@@ -57,13 +72,14 @@ def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope) -> Ro
     """
     nodes = _wait_for_nodes(grid, options)
     content = RecordDict({RECORD: ConfigRecord(replace(envelope, client=-1).record())})
+    deadline = time.monotonic() + options.round_timeout  # taken first: the messages, made now, live at least until then
     messages = [Message(content, node, "query.identity", ttl=options.round_timeout) for node in nodes]
-    replies = _ask(grid, messages, options.round_timeout)
+    replies = _ask(grid, messages, deadline)
     found: dict[int, Client] = {}
     problems = [f"node {node}: no answer in {options.round_timeout:g} s" for node in set(nodes) - replies.keys()]
     for node, reply in replies.items():
         try:
-            entry = _read(node, reply, nodes.index(node), options.num_clients)
+            entry = _read(node, reply, nodes.index(node), options.num_clients, simulated)
         except (ValueError, OverflowError) as problem:
             problems.append(f"node {node}: {one_line(str(problem))}")
             continue
@@ -85,7 +101,15 @@ def _check(found: dict[int, Client], problems: list[str], options: FederationSet
         )
     for problem in problems:
         log(WARNING, "Left out: %s", problem)
-    return Roster(tuple(found[client] for client in sorted(found)))
+    roster = Roster(tuple(found[client] for client in sorted(found)))
+    for group in roster.same_data():
+        log(
+            WARNING,
+            "Clients %s have exactly the same data, and each counts as a site of its own: is one data-path given to "
+            "several nodes, or one site connected more than once?",
+            ", ".join(map(str, group)),
+        )
+    return roster
 
 
 def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
@@ -105,17 +129,18 @@ def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
     return nodes
 
 
-def _ask(grid: Grid, messages: list[Message], timeout: float) -> dict[int, Message]:
+def _ask(grid: Grid, messages: list[Message], deadline: float) -> dict[int, Message]:
     """Return the replies by node id, whoever the SuperLink names as the sender of an error."""
-    grid.push_messages(messages)
+    push(grid, messages)
     waiting = {message.metadata.message_id: message for message in messages}
     replies: dict[int, Message] = {}
-    deadline = time.monotonic() + timeout
-    while waiting and time.monotonic() < deadline:
-        incoming, unreadable = pull(grid, list(waiting))
-        errors = [Message(Error(MALFORMED, why), reply_to=waiting[name]) for name, why in unreadable.items()]
-        _collect([*incoming, *errors], waiting, replies)
-        time.sleep(poll_seconds(grid) if waiting else 0)
+    while waiting:
+        incoming, refused = pull(grid, dict.fromkeys(waiting, ALLOWANCE), deadline)
+        errors = [Message(Error(MALFORMED, why), reply_to=waiting[name]) for name, why in refused.items()]
+        _collect([reply for reply in [*incoming, *errors] if not has_expired(reply, deadline)], waiting, replies)
+        if not waiting or time.monotonic() > deadline:
+            break
+        time.sleep(poll_seconds(grid, len(waiting)))
     return replies
 
 
@@ -126,7 +151,7 @@ def _collect(incoming: Iterable[Message], waiting: dict[str, Message], replies: 
             replies[message.metadata.dst_node_id] = reply
 
 
-def _read(node: int, reply: Message, place: int, num_clients: int) -> Client:
+def _read(node: int, reply: Message, place: int, num_clients: int, simulated: bool) -> Client:
     """Check an identity; ``place`` becomes the number of a node that has none: its place among all, by their ids."""
     if reply.has_error():
         raise ValueError(reply.error.reason)
@@ -137,10 +162,21 @@ def _read(node: int, reply: Message, place: int, num_clients: int) -> Client:
         raise ValueError(f"its partition-id must be 0 to {num_clients - 1}, got {client!r}")
     if not isinstance(examples, int) or not 1 <= examples <= MOST_EXAMPLES:
         raise ValueError(f"its example count must be a positive whole number, got {examples!r}")
+    rate, counts = _truth(metrics, examples) if simulated else (None, None)
+    mark = metrics.get("data-fingerprint")
+    if mark is not None and not (isinstance(mark, int) and 0 <= mark < 2**BITS):
+        raise ValueError(f"its data-fingerprint must be a whole number of {BITS} bits, got {mark!r}")
+    return Client(client, node, examples, rate, counts, mark)
+
+
+def _truth(metrics: MetricRecord, examples: int) -> tuple[float | None, tuple[int, ...] | None]:
+    """Return the noise rate and the class counts that a simulated client tells; no real node knows them."""
     rate, classes = metrics.get("noise-rate"), metrics.get("class-counts")
     if rate is not None and not (isinstance(rate, float) and 0 <= rate <= 1):
         raise ValueError(f"its noise rate must be a number from 0 to 1, got {rate!r}")
-    if classes is not None and not (isinstance(classes, list) and min(classes) >= 0 and sum(classes) == examples):
+    if classes is None:
+        return rate, None
+    counts = tuple(n for n in classes if isinstance(n, int)) if isinstance(classes, list) else ()
+    if list(counts) != classes or min(counts, default=0) < 0 or sum(counts) != examples:
         raise ValueError("its class counts must be whole numbers that add up to its example count")
-    counts = None if classes is None else tuple(int(count) for count in classes)
-    return Client(client, node, examples, None if rate is None else float(rate), counts)
+    return rate, counts

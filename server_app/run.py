@@ -22,6 +22,7 @@ from server_app.grid import ClientGrid
 from server_app.loop import RunLoop
 from server_app.pulling import is_simulation
 from server_app.report import ReportError, write_report
+from server_app.resume import how_to_go_on
 from server_app.roster import FederationError, call_roll
 from server_app.run_directory import RunDirectory, timestamp
 from server_app.state import RunState
@@ -29,6 +30,7 @@ from server_app.strategy import build_strategy
 from tasks.config import DEFAULTS, to_flat
 from tasks.envelope import Envelope
 from tasks.settings import Settings
+from tasks.writing import WriteError
 
 NOT_REPEATED = ("arms", "run.output-dir", "run.resume")
 
@@ -40,23 +42,36 @@ def play_run(grid: Grid, settings: Settings, label: str = "", overrides: str = "
     """
     directory = open_directory(settings, label)
     print(f"Run directory: {directory.path}", flush=True)
-    directory.update_status(
-        status="running",
-        reason="",
-        finished=None,
-        label=label or "winnow",
-        command=command_line(settings),
-        simulation=is_simulation(grid),
-    )
     try:
+        directory.hold_reserve()
+        directory.update_status(
+            status="running",
+            reason="",
+            finished=None,
+            label=label or "winnow",
+            command=command_line(settings),
+            simulation=is_simulation(grid),
+        )
         reason = _play(grid, settings, directory, label, overrides)
         directory.finish("completed", reason)
-    except Exception as error:
-        directory.finish("failed", f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        if isinstance(error, WriteError):
+            error.advice = how_to_go_on(error, directory)
+        close(directory, error)
         raise
     finally:
         publish(directory)
     return directory.path
+
+
+def close(directory: RunDirectory, error: BaseException) -> None:
+    """Record why the run ended early; where even that cannot be written, the log has to do."""
+    ending = "failed" if isinstance(error, Exception) else "stopped"  # Flower stops a ServerApp by SystemExit
+    reason = f"{type(error).__name__}: {error}" if ending == "failed" else "the ServerApp was asked to end"
+    try:
+        directory.finish(ending, reason)
+    except OSError as unwritten:
+        log(ERROR, "The run has %s: %s, and its record could not be completed: %s", ending, error, unwritten)
 
 
 def publish(directory: RunDirectory) -> None:
@@ -78,7 +93,7 @@ def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, o
         run_name=directory.path.name,
         run_dir=str(directory.path) if is_simulation(grid) else "",  # a real node need not know the server's folders
     )
-    roster = call_roll(grid, settings.federation, envelope)
+    roster = call_roll(grid, settings.federation, envelope, is_simulation(grid))
     strategy = build_strategy(settings, roster, evaluation.buffers(), is_simulation(grid))
     state = RunState(settings, directory, roster, strategy, evaluation.initial_arrays())
     if settings.run.resume:
@@ -122,9 +137,11 @@ def open_directory(settings: Settings, label: str) -> RunDirectory:
     """Return a new run directory, or the one to resume, which the check of the settings has accepted."""
     if not settings.run.resume:
         directory = RunDirectory.create(Path(settings.run.output_dir or "runs"), label, settings)
+        directory.claim()
         directory.update_status(started=timestamp(), rounds_done=0, best_round=None)
         return directory
     directory = RunDirectory(Path(settings.run.resume))
+    directory.claim()
     directory.write_config(settings)
     return directory
 

@@ -1,5 +1,9 @@
-"""The files of one run. A crash leaves the old or the new content; in a .jsonl file, at worst a torn last line."""
+"""The files of one run. A crash leaves the old or the new content; in a .jsonl file, at worst a torn last line.
 
+A full disk leaves what was saved: nothing is overwritten in place, and a little room is held back for the last words.
+"""
+
+import fcntl
 import json
 import math
 import os
@@ -8,13 +12,16 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+from flwr.common.logger import log
 
 from tasks.config import nest, to_flat
 from tasks.settings import Settings
+from tasks.writing import append_text, replace_file
 
 METRICS, CLIENTS, CONFIG, STATUS, VERSIONS = (
     "metrics.jsonl",
@@ -23,7 +30,12 @@ METRICS, CLIENTS, CONFIG, STATUS, VERSIONS = (
     "status.json",
     "versions.json",
 )
+RESERVE, RESERVE_BYTES = ".reserve", 2**16
 PACKAGES = ("winnow", "flwr", "ray", "torch", "torchvision", "numpy", "scikit-learn", "scipy")
+
+
+class OccupiedError(RuntimeError):
+    """A run directory in which another ServerApp is at work."""
 
 
 class RunDirectory:
@@ -31,6 +43,28 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        self._claim: int | None = None
+
+    def claim(self) -> None:
+        """Keep other ServerApps out of this folder until :meth:`finish`, or until this process ends in any way.
+
+        Raises
+        ------
+        OccupiedError
+            If another one is still at work here.
+        """
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(folder)
+            raise OccupiedError(
+                f"another ServerApp still works on {self.path}; one that was stopped notices that within a minute, so "
+                "try again then"
+            ) from error
+        except OSError as error:  # some network file systems have no such lock
+            log(WARNING, "%s cannot be claimed (%s): resume no run that is still running", self.path, error)
+        self._claim = folder
 
     @classmethod
     def create(cls, parent: Path, label: str, settings: Settings) -> "RunDirectory":
@@ -73,15 +107,26 @@ class RunDirectory:
         """Change some fields of status.json."""
         self._write_json(STATUS, {**self.status(), **changes})
 
+    def hold_reserve(self) -> None:
+        """Hold back the room on the disk that :meth:`finish` needs; the bytes are such that no file system shrinks."""
+        replace_file(self.path / RESERVE, os.urandom(RESERVE_BYTES))
+
     def finish(self, status: str, reason: str) -> None:
         """Record how the run ended: completed, stopped or failed, and why."""
-        self.update_status(status=status, reason=reason, finished=timestamp())
+        (self.path / RESERVE).unlink(missing_ok=True)
+        try:
+            self.update_status(status=status, reason=reason, finished=timestamp())
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Append lines to a .jsonl file."""
-        text = "".join(json.dumps(_finite(dict(line))) + "\n" for line in lines)
-        with (self.path / name).open("a") as file:
-            file.write(text)
+        """Append lines to a .jsonl file; a full disk leaves it as it was."""
+        append_text(self.path / name, "".join(json.dumps(_finite(dict(line))) + "\n" for line in lines))
 
     def forget_after(self, server_round: int) -> None:
         """Drop the lines of later rounds: a resumed run writes them again."""
@@ -92,16 +137,6 @@ class RunDirectory:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         replace_file(self.path / name, (json.dumps(_finite(dict(content)), indent=2) + "\n").encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def timestamp() -> str:

@@ -15,7 +15,12 @@ from tasks.wire import Arrays
 
 @dataclass
 class RunState:
-    """Where a run stands; callbacks read it."""
+    """Where a run stands; callbacks read it.
+
+    ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
+    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are played a second time,
+    after other clients had got their models, because a checkpoint was damaged.
+    """
 
     settings: Settings
     directory: RunDirectory
@@ -27,7 +32,9 @@ class RunState:
     best_value: float | None = None
     best_round: int | None = None
     evaluations_since_best: int = 0
+    saved_round: int = 0
     checkpoint_round: int = 0
+    rounds_again: int = 0
     resumed: bool = False
     report: RoundReport = field(default_factory=RoundReport)
 

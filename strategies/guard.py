@@ -23,6 +23,7 @@ from tasks.wire import Arrays, WireError, read_npy
 LARGEST = {"float16": 1e5, "float32": 1e15, "float64": 1e100}
 LARGEST_INTEGER = 2**53
 LARGEST_METRIC = 1e100
+LONGEST_NAME = 100
 
 
 class Guard:
@@ -153,7 +154,9 @@ def _agree_on_metrics(updates: list[Update[Kept]], report: RoundReport) -> list[
 
 
 def _read_metrics(record: MetricRecord) -> dict[str, float]:
-    scalars = {key: value for key, value in record.items() if isinstance(value, int | float) and key != "num-examples"}
+    """Return the numbers whose names can be printed, by name; names reach the records, logs and trackers."""
+    named = {key: value for key, value in record.items() if len(key) <= LONGEST_NAME and key.isprintable()}
+    scalars = {key: value for key, value in named.items() if isinstance(value, int | float) and key != "num-examples"}
     return {key: float(value) for key, value in scalars.items() if abs(value) < LARGEST_METRIC}
 
 

@@ -121,7 +121,7 @@ class RobustStrategy(Strategy):
         if not all(np.isfinite(array).all() for array in sent.values()):  # a server step may overflow
             self.report.skipped = "the combined model has values that are not finite"
             return None, None
-        return to_record(sent), _mean_metrics(updates)
+        return to_record(sent), _mean_metrics(updates, prior)
 
     def _step(
         self, updates: list[Update[Parts]], prior: Doubles, parameters: Parameters, server_round: int
@@ -203,11 +203,9 @@ def _parts(arrays: Arrays, parameters: Parameters) -> Parts:
     return Parts(parameters.step_to(arrays), buffers)
 
 
-def _mean_metrics(updates: list[Update[Parts]]) -> MetricRecord:
-    """Return the mean of each metric, weighted by examples."""
-    examples = [update.examples for update in updates]
+def _mean_metrics(updates: list[Update[Parts]], prior: Doubles) -> MetricRecord:
+    """Return the mean of each metric; a client's counts as much as its update may, (N,), whatever it claims."""
     means: dict[str, Any] = {
-        key: float(np.average([update.metrics[key] for update in updates], weights=examples))
-        for key in updates[0].metrics
+        key: float(np.average([update.metrics[key] for update in updates], weights=prior)) for key in updates[0].metrics
     }
     return MetricRecord(means)

@@ -8,12 +8,13 @@ from typing import Any, Literal, cast
 
 from tasks.plugin import did_you_mean
 from tasks.settings import PrivacySettings, Settings
+from tasks.told import ToldError
 
 Value = bool | int | float | str
 Flat = dict[str, Value]
 
 
-class ConfigError(ValueError):
+class ConfigError(ToldError):
     """All that is wrong with a configuration, one line each."""
 
     def __init__(self, errors: list[str]) -> None:
@@ -161,9 +162,9 @@ def arms(flat: Mapping[str, Value]) -> dict[str, Flat]:
         raise ConfigError(["arms: every line must be  name = { key = value, ... }"])
     shared = ("arms", "run.output-dir", "run.resume", "federation.num-clients")
     overrides = {name: flatten(table) for name, table in tables.items()}
-    odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)]
+    odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
     if odd:
-        raise ConfigError([f"arm {name!r}: a name is letters, digits, '.', '_' and '-'" for name in odd])
+        raise ConfigError([f"arm {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd])
     errors = [
         f"arm {name!r}: {key} must be the same for all arms"
         for name in overrides

@@ -14,6 +14,8 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 
+from tasks.told import ToldError
+
 NPY = b"\x93NUMPY\x01\x00"
 Arrays = dict[str, npt.NDArray[np.generic]]
 DTYPES = (
@@ -32,7 +34,7 @@ DTYPES = (
 )
 
 
-class WireError(ValueError):
+class WireError(ToldError):
     """Bytes and header that do not describe a set of arrays."""
 
 

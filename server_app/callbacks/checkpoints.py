@@ -1,55 +1,82 @@
 """Saves the last and the best model, and everything that an exact resume needs."""
 
+from logging import WARNING
 from typing import Any
 
+from flwr.common.logger import log
+
 from server_app.callbacks.base import Callback
-from server_app.checkpoint import BEST, LAST, Checkpoint, restore_strategy, strategy_state
+from server_app.checkpoint import Checkpoint, restore_strategy, strategy_state
+from server_app.checkpoint_folder import LAST, PREVIOUS, CheckpointFolder
 from server_app.state import RunState
 
 PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 
 
 class Checkpoints(Callback):
-    """Writes checkpoints/last.safetensors every few rounds and checkpoints/best.safetensors after a better one."""
+    """Saves the run every few rounds, and the model after each better one; see :class:`CheckpointFolder`."""
 
     def __init__(self, every: int) -> None:
         self._every = every
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Save what is due."""
-        folder = state.directory.path / "checkpoints"
         if state.best_round == state.server_round:
-            Checkpoint(state.arrays, {}, {"server_round": state.server_round, "metrics": metrics}).write(folder / BEST)
+            best = Checkpoint(state.arrays, {}, {"server_round": state.server_round, "metrics": metrics})
+            CheckpointFolder(state.directory.path).save_best(best)
         last_round = state.server_round == state.settings.num_server_rounds
         if state.server_round % self._every == 0 or last_round:
-            _snapshot(state).write(folder / LAST)
-            state.checkpoint_round = state.server_round
+            _save(state)
         return ""
 
     def on_run_end(self, state: RunState) -> None:
         """Save the final model, also when the run was stopped between two checkpoints."""
-        _snapshot(state).write(state.directory.path / "checkpoints" / LAST)
+        if state.saved_round != state.server_round:
+            _save(state)
 
 
-def _snapshot(state: RunState) -> Checkpoint:
+def _save(state: RunState) -> None:
+    """Save the run; from now on it may have to go back to the checkpoint before, and no further."""
+    state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
     arrays, shapes = strategy_state(state.inner_strategy)
     progress = {name: getattr(state, name) for name in PROGRESS}
-    return Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes})
+    CheckpointFolder(state.directory.path).save(Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes}))
 
 
 def restore(state: RunState) -> None:
-    """Bring a run to where its last checkpoint was written, and forget what came after.
+    """Bring a run to where its last sound checkpoint was written, and forget what came after.
 
     Raises
     ------
     CheckpointError
-        If there is no readable checkpoint, or it holds another model.
+        If there is no sound checkpoint, or it holds another model.
     """
-    checkpoint = Checkpoint.read(state.directory.path / "checkpoints" / LAST)
+    folder = CheckpointFolder(state.directory.path)
+    checkpoint, problem = folder.newest()
     checkpoint.check_model(state.arrays)
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
     for name in PROGRESS:
         setattr(state, name, checkpoint.progress[name])
-    state.checkpoint_round, state.resumed = state.server_round, True
+    state.saved_round, state.resumed = state.server_round, True
+    state.checkpoint_round = folder.earliest_round()
     restore_strategy(state.inner_strategy, checkpoint.strategy, checkpoint.progress["strategy"])
+    _recount(state, problem)
+    if problem:
+        aside = folder.step_back()
+        kept = f", and the damaged one is kept as {aside}" if aside else ""
+        log(WARNING, "%s: the checkpoint of round %d before it is used%s.", problem, state.server_round, kept)
     state.directory.forget_after(state.server_round)
+
+
+def _recount(state: RunState, problem: str) -> None:
+    """Record where the run goes on; what has to be counted twice must survive another crash."""
+    status = state.directory.status()
+    lost = status.get("rounds_done", 0) - state.server_round if problem else 0
+    state.rounds_again = status.get("rounds_again", 0) + max(0, lost)
+    state.directory.update_status(
+        rounds_done=state.server_round,
+        rounds_again=state.rounds_again,
+        resumed_after=state.server_round,
+        resumed_from=PREVIOUS if problem else LAST,
+        checkpoint_problem=problem,
+    )

@@ -51,4 +51,5 @@ class PrivacySpent(Callback):
 
 def _releases(state: RunState) -> int:
     """Return the noisy models so far; with local privacy the replies of a client that is asked in every round."""
-    return state.strategy.mechanism.releases if isinstance(state.strategy, PrivateStrategy) else state.server_round
+    played = state.strategy.mechanism.releases if isinstance(state.strategy, PrivateStrategy) else state.server_round
+    return played + state.rounds_again

@@ -24,6 +24,7 @@ class Records(Callback):
 def _roster_lines(state: RunState) -> list[dict[str, Any]]:
     """Return the roster; what it says about labels is the truth before an attack."""
     hostile, attacked = attackers(state.settings), state.settings.attack.name != NO_ATTACK
+    twins = {client: group for group in state.roster.same_data() for client in group}
     return [
         {
             "round": 0,
@@ -32,6 +33,7 @@ def _roster_lines(state: RunState) -> list[dict[str, Any]]:
             "noise_rate": entry.noise_rate,
             "classes": entry.classes,
             **({"attacker": entry.client in hostile} if attacked else {}),
+            **({"same_data": twins[entry.client]} if entry.client in twins else {}),
         }
         for entry in state.roster.clients
     ]

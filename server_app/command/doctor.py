@@ -2,9 +2,12 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
-from server_app.command import machine, packages
+from server_app.command import machine, packages, site
 from server_app.command.findings import FAIL, Finding
+from server_app.command.keys import FOLDER
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     packages.python,
@@ -25,13 +28,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "doctor", help="check this machine", description=text, epilog="example:  winnow doctor"
     )
+    parser.add_argument("--superlink", metavar="HOST:PORT", help="also check that a node here can connect to it")
+    parser.add_argument("--root-certificates", default=FOLDER / "ca.crt", type=Path, metavar="FILE", help="of that one")
     parser.set_defaults(action=main)
 
 
-def main(_args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Print every finding as soon as it is known."""
     failed = False
-    for check in CHECKS:
+    checks = [*CHECKS]
+    if args.superlink:
+        checks.append(partial(site.superlink, args.superlink, args.root_certificates))
+    for check in checks:
         for finding in check():
             print(finding, flush=True)
             failed |= finding.level == FAIL

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,13 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 from server_app.command.configuration import CommandError, Plan, make_plan
+from server_app.command.environment import SuperLinkError
 from server_app.command.keys import FOLDER
 from server_app.command.local_federation import LocalNode, local_federation, start_nodes
 from server_app.command.output import RunLog
 from server_app.command.preparation import check_parts, data_environment
 from server_app.command.processes import StopRequested, stop_requests
 from server_app.command.remote import RemoteConnection, remote_superlink
-from server_app.command.run import COMPLETED, exit_code, submit, watch
+from server_app.command.run import COMPLETED, STOPPED, close_record, exit_code, submit, watch
 
 EXAMPLE = "example:  winnow federation run --nodes 3 num-server-rounds=5"
 
@@ -64,7 +66,9 @@ def run_here(args: argparse.Namespace) -> int:
     plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
     refuse_attack(plan)
     folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
-    return exit_code(lambda log: play_here(plan, nodes, folder, log), RunLog(args.verbose), "winnow federation run")
+    data = [word for path in args.data for word in ("--data", str(path))]
+    again = ["winnow", "federation", "run", "--nodes", str(args.nodes), "--folder", str(folder), *data]
+    return exit_code(lambda log: play_here(plan, nodes, folder, log), RunLog(args.verbose), shlex.join(again))
 
 
 def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
@@ -94,7 +98,7 @@ def refuse_attack(plan: Plan) -> None:
 
 def play_here(plan: Plan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
     """Start everything, play the run and return its status in Flower's words, with details."""
-    with local_federation(folder, nodes, data_environment(Path.cwd())) as link:
+    with local_federation(folder, nodes, node_data(plan, Path.cwd())) as link:
         check_parts(plan, simulated=False)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
@@ -104,6 +108,15 @@ def play_here(plan: Plan, nodes: Sequence[LocalNode], folder: Path, log: RunLog)
         except StopRequested:
             print("\nStopping the federation ...", flush=True)
             raise
+
+
+def node_data(plan: Plan, cwd: Path) -> dict[str, str]:
+    """Return the data root of the nodes: the folder that the settings name, else the one of ``winnow run``.
+
+    Nodes read nowhere else unless they have a folder of their own.
+    """
+    named = plan.flat.get("task.data-path")
+    return {"WINNOW_DATA": str(named)} if named else data_environment(cwd)
 
 
 def submit_run(args: argparse.Namespace) -> int:
@@ -124,16 +137,23 @@ def follow_run(args: argparse.Namespace) -> int:
 
 
 def _follow(link: RemoteConnection, run_id: str, verbose: bool) -> int:
+    log = RunLog(verbose)
+    again, end = f"winnow federation follow {run_id}", f"winnow federation flwr stop {run_id}"
     try:
         with stop_requests():
-            status, details = watch(link, run_id, RunLog(verbose))
+            status, details = watch(link, run_id, log)
     except StopRequested as stop:
-        again, end = f"winnow federation follow {run_id}", f"winnow federation flwr stop {run_id}"
         print(f"\nThe run goes on. Follow it:  {again}\nStop it:  {end}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
+    except SuperLinkError as error:
+        print(f"{error}\nThe run may still go on. When the SuperLink is back, follow it:  {again}", file=sys.stderr)
+        return 1
     if status == COMPLETED:
         return 0
-    print(f"The run is {status}: {details}", file=sys.stderr)
+    if status == STOPPED:
+        close_record(log, "stopped", "by flwr stop", "winnow federation submit")
+    else:
+        close_record(log, "failed", details, "winnow federation submit")
     return 1
 
 

@@ -165,7 +165,10 @@ class KeyFolder:
         key = self.path / "ca.key"
         if not key.exists():
             raise CommandError(f"{key} is not here: bring it back, only it can sign the SuperLink's certificate")
-        return certificates.read(key.read_bytes(), self.authority.read_bytes())
+        try:
+            return certificates.read(key.read_bytes(), self.authority.read_bytes())
+        except ValueError as error:
+            raise CommandError(f"{key} or {self.authority} is damaged: bring back a copy") from error
 
     def _certificate(self, file: Path) -> x509.Certificate:
         try:

@@ -43,12 +43,18 @@ class RemoteConnection(Connection):
             If the reply is an error, or none comes.
         """
         deadline = time.monotonic() + (PATIENCE if arguments[0] == "ls" else 0.0)
+        was_there = told = False
         while True:
             try:
                 return super().ask(*arguments)
             except SuperLinkError:
-                if not trouble(self.address, self.authority) or time.monotonic() > deadline:
+                reason = trouble(self.address, self.authority)
+                if time.monotonic() > deadline or (was_there and not reason):
                     raise
+                was_there = not reason  # it may have come back just now, so the request deserves one more try
+                if reason and not told:
+                    print(f"The SuperLink at {self.address} does not answer: {reason}. Waiting for it ...", flush=True)
+                    told = True
                 time.sleep(POLL_SECONDS)
 
     def register(self, public_key: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from subprocess import DEVNULL, Popen
+from typing import TYPE_CHECKING
 
 import tomli_w
 
@@ -20,7 +21,11 @@ from server_app.command.processes import StopRequested, stop_requests
 from server_app.command.superlink import CONNECTION, Connection, local_superlink
 from tasks.settings import Settings
 
-COMPLETED, FAILED = "finished:completed", "finished:failed"
+if TYPE_CHECKING:
+    from server_app.run_directory import RunDirectory
+
+COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
+LOST = "No heartbeat received from the task"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
 
 
@@ -95,7 +100,16 @@ def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
         shown = follow(link, run_id, log, shown)
         record = link.ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
         if record["status"].startswith("finished"):
-            return record["status"], record["status-details"]
+            return record["status"], explain(record["status-details"])
+
+
+def explain(details: str) -> str:
+    """Return Flower's details of how a run ended, in words that say what has happened.
+
+    >>> explain("No heartbeat received from the task")
+    'the ServerApp died: killed, or out of memory (No heartbeat received from the task)'
+    """
+    return f"the ServerApp died: killed, or out of memory ({details})" if details == LOST else details
 
 
 def follow(link: Connection, run_id: str, log: RunLog, skip: int) -> int:
@@ -136,14 +150,27 @@ def close_record(log: RunLog, status: str, reason: str, command: str) -> None:
     if log.run_directory is None:
         print("It ended before it had a run directory.", file=sys.stderr)
         return
-    from server_app.report import write_report
+    from server_app.checkpoint_folder import CheckpointFolder
     from server_app.run_directory import RunDirectory
 
     directory = RunDirectory(log.run_directory)
-    unfinished = ("running", "failed") if status == "stopped" else ("running",)
-    if directory.status().get("status") in unfinished:
-        directory.finish(status, f"{status} {reason}" if status == "stopped" else reason)
-        write_report(directory.path)
+    _complete(directory, status, f"{status} {reason}" if status == "stopped" else reason)
     print(f"Run directory: {directory.path}", file=sys.stderr)
-    if any(directory.path.glob("checkpoints/*")):
+    if CheckpointFolder(directory.path).holds_any():
         print(f"Continue with:  {command} run.resume={directory.path}", file=sys.stderr)
+    elif not directory.path.exists():
+        print(
+            f"It is where the ServerApp runs; continue there:  {command} run.resume={directory.path}", file=sys.stderr
+        )
+
+
+def _complete(directory: "RunDirectory", status: str, reason: str) -> None:
+    from server_app.report import ReportError, write_report
+
+    unfinished = ("running", "failed") if status == "stopped" else ("running",)
+    try:
+        if directory.status().get("status") in unfinished:
+            directory.finish(status, reason)
+            write_report(directory.path)
+    except (OSError, ReportError) as error:  # a full disk, or one that may only be read here
+        print(f"Its record could not be completed: {error}", file=sys.stderr)

@@ -62,8 +62,8 @@ class Connection:
         return (self.logs or self.home) / f"{name}.log"
 
     def serve(self, program: str, *arguments: str, name: str = "") -> "subprocess.Popen[str]":
-        """Start a server whose output goes to the log file ``name``, by default the program's name."""
-        with self.log_file(name or program).open("w") as output:
+        """Start a server whose output is added to the log file ``name``, by default the program's name."""
+        with self.log_file(name or program).open("a") as output:
             command = [program_path(program), *arguments]
             return self.processes.start(command, self.environment, self.folder, output)
 

@@ -16,7 +16,7 @@ from server_app.preview.words import choices, span, title
 from server_app.report.style import STYLE as REPORT_STYLE
 from server_app.report.views import unbroken
 from server_app.report.wording import percent
-from server_app.run_directory import replace_file
+from tasks.writing import replace_file
 
 View = dict[str, Any]
 PIXELS_PER_INCH = 76

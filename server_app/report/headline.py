@@ -54,6 +54,8 @@ def _participants(record: RunRecord) -> str:
     hostile = sum(entry.attacker is True for entry in record.roster)
     if hostile:
         parts.append(f"{hostile} of them hostile")
+    for group in sorted({entry.same_data for entry in record.roster if entry.same_data}):
+        parts.append(f"clients {' and '.join(map(str, group))} with exactly the same data")
     rates = [entry.noise_rate for entry in record.roster if entry.noise_rate is not None]
     if rates:
         worst = max(rates)

@@ -15,7 +15,7 @@ from server_app.report.style import STYLE
 from server_app.report.template import TEMPLATE
 from server_app.report.views import View, client_section, facts, key_figures, round_section, settings, unbroken
 from server_app.report.wording import single_line
-from server_app.run_directory import replace_file
+from tasks.writing import replace_file
 
 REPORT = "report.html"
 

@@ -42,6 +42,7 @@ class RosterEntry:
     """One participant: its number of examples, the share of its labels that are wrong and its count per class.
 
     Both of the latter are known in a simulation only. ``attacker`` tells whether it is hostile, None without an attack.
+    ``same_data`` are the clients with exactly the same data, this one among them, if there are others.
     """
 
     client: int
@@ -49,6 +50,7 @@ class RosterEntry:
     noise_rate: float | None
     class_counts: tuple[int, ...] | None
     attacker: bool | None = None
+    same_data: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,14 @@ def _round(line: dict[str, Any]) -> Round:
 def _roster_entry(line: dict[str, Any]) -> RosterEntry:
     counts = line.get("classes")
     class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
-    attacker = line.get("attacker")
+    attacker, twins = line.get("attacker"), line.get("same_data")
     return RosterEntry(
         client=line["client"],
         examples=as_count(line.get("examples")),
         noise_rate=as_number(line.get("noise_rate")),
         class_counts=class_counts,
         attacker=attacker if isinstance(attacker, bool) else None,
+        same_data=tuple(as_count(client) or 0 for client in twins) if isinstance(twins, list) else (),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, check_labels
-from tasks.noise.label_file import MISSING, read_column
+from tasks.noise.label_file import MISSING, below, read_column
 
 
 def human_labels(path: str | Path, column: str, clean_labels: Labels, clean_column: str = "clean_label") -> Labels:
@@ -32,7 +32,7 @@ def human_labels(path: str | Path, column: str, clean_labels: Labels, clean_colu
 class HumanNoise(LabelNoise):
     """Give each example the label that a person gave it, from a file.
 
-    The noise rate is the people's: a noise law has no effect. ``path`` is relative to the data folder;
+    The noise rate is the people's: a noise law has no effect. ``path`` is below the data folder, and relative to it;
     ``column`` is for example "worse_label" (CIFAR-10N) or, with ``clean_column = "gt"``, "human_noisy_med"
     (AG News). ``missing`` says what an example without a human label gets: "error", or "clean" for its true label.
     """
@@ -73,7 +73,7 @@ class HumanNoise(LabelNoise):
         return np.where(absent, labels, noisy)
 
     def _column(self, name: str) -> Labels:
-        return read_column(self.data_root / self.path, name)
+        return read_column(below(self.data_root, self.path), name)
 
 
 def _check_order(clean: Labels, labels: Labels, path: str | Path) -> None:

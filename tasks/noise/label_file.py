@@ -12,10 +12,26 @@ import numpy.typing as npt
 
 from tasks.noise.base import Labels, NoiseError
 from tasks.plugin import did_you_mean
+from tasks.site.files import inside
+from tasks.site.problems import UnusableError
 
 Column = npt.NDArray[Any]
 MISSING = -1
 """Stands for an example without a label, in a CSV file an empty cell."""
+
+
+def below(root: Path, name: str) -> Path:
+    """Return the file ``name`` of the data folder; its name comes with the settings, on a real node from the server.
+
+    Raises
+    ------
+    NoiseError
+        If it lies elsewhere, by its name or by a link.
+    """
+    try:
+        return inside(root, name)
+    except UnusableError as problem:
+        raise NoiseError(f"path = {name!r:.220}: {problem}; name a file below {root}") from problem
 
 
 @lru_cache(maxsize=8)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, check_share, exact_count
+from tasks.noise.label_file import below
 from tasks.plugin import did_you_mean
 
 
@@ -44,7 +45,7 @@ def replace_examples(
 class OpenSetNoise(LabelNoise):
     """Replace a share of the examples by ones from outside the task; their labels stay and mean nothing.
 
-    The outside examples are the array ``array`` of the .npz file ``path`` (relative to the data folder), stored
+    The outside examples are the array ``array`` of the .npz file ``path`` (below the data folder), stored
     like the task's own. Calling the noise keeps the labels; :meth:`replace_features` changes the examples.
     """
 
@@ -56,7 +57,7 @@ class OpenSetNoise(LabelNoise):
 
     def __post_init__(self) -> None:
         check_share("the noise rate", self.rate)
-        read_array(self.data_root / self.path, self.array)
+        read_array(below(self.data_root, self.path), self.array)
 
     def __call__(
         self, labels: Labels, rng: np.random.Generator, *, features: Features | None = None, ids: Labels | None = None
@@ -66,7 +67,7 @@ class OpenSetNoise(LabelNoise):
 
     def replace_features(self, features: Features, rng: np.random.Generator) -> tuple[Features, Labels]:
         """Return the examples (n, ...) with a share from outside, and which ones are from there."""
-        return replace_examples(features, read_array(self.data_root / self.path, self.array), self.rate, rng)
+        return replace_examples(features, read_array(below(self.data_root, self.path), self.array), self.rate, rng)
 
 
 @lru_cache(maxsize=2)

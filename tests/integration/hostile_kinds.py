@@ -113,9 +113,7 @@ KINDS = {
         "missing: weight; not expected: \\?",
     ),
     "arrays none": Kind(lambda one: [one.write({})], "missing: count, running_var, weight"),
-    "arrays twice": Kind(
-        lambda one: [_doubled(one.write())], "expected one set of arrays and one of metrics, got 2 and 1"
-    ),
+    "arrays twice": Kind(lambda one: [_doubled(one.write())], "expected one set of arrays, got 2"),
     "shape": _weight(np.ravel, r"'weight': expected float32 \(5, 4\), got float32 \(20,\)"),
     "dtype float64": _weight(lambda weight: weight.astype(np.float64), "got float64"),
     "dtype int32": _weight(lambda weight: weight.astype(np.int32), "got int32"),

@@ -83,7 +83,7 @@ def test_an_ignored_reply_is_logged_with_its_sender(caplog: pytest.LogCaptureFix
 def test_a_run_with_a_new_kind_in_every_round_is_the_run_without_the_replies(
     play: Play, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("server_app.grid.poll_seconds", lambda grid: 0.01)
+    monkeypatch.setattr("server_app.grid.poll_seconds", lambda *_: 0.01)
 
     def run(kinds: list[Kind]) -> Played:
         earlier: dict[int, Message] = {}

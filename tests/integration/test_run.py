@@ -11,6 +11,8 @@ from server_app.roster import FederationError
 from tasks.config import ConfigError
 from tests.integration.conftest import Play
 
+CHECKPOINTS = {"last.safetensors", "previous.safetensors", "best.safetensors"}
+
 
 def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
     run = play(num_server_rounds=8, loss__name="ce", noise__name="none", train__epochs=2)
@@ -20,7 +22,7 @@ def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
     assert run.status["status"] == "completed"
     expected = {"config.toml", "versions.json", "status.json", "metrics.jsonl", "clients.jsonl", "report.html"}
     assert expected <= {path.name for path in run.path.iterdir()}
-    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"last.safetensors", "best.safetensors"}
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == CHECKPOINTS
     roster = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
     assert [line["client"] for line in roster] == [0, 1, 2, 3]
     assert sum(line["examples"] for line in roster) == 1437

@@ -1,6 +1,7 @@
 """A site's own data in whole runs: divided in a simulation, as it is on real nodes; and what leaves a node."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_nothing_but_the_model_and_named_numbers_leaves_a_node(
     for site in range(4):
         image_folder(tmp_path / f"site{site}", count=8 + site, seed=site)
     run = federation.play("image-folder", **{"federation.fraction-evaluate": 1.0})
-    allowed = {"client", "num-examples", "train-loss", "loss", "accuracy", "macro-f1"}
+    allowed = {"client", "num-examples", "data-fingerprint", "train-loss", "loss", "accuracy", "macro-f1"}
     for reply in federation.sent:
         records = reply.content.metric_records.values()
         assert {key for record in records for key in record} <= allowed
@@ -185,3 +186,32 @@ def test_nodes_without_a_number_are_numbered_by_their_ids(federation: Federation
     ordered = [answers[node].content.metric_records["metrics"]["num-examples"] for node in sorted(answers)]
     assert [sizes[client] for client in range(4)] == ordered
     assert json.loads((run.path / "status.json").read_text())["status"] == "completed"
+
+
+def test_sites_with_the_same_data_are_named_and_the_run_goes_on(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for site, seed in enumerate((0, 1, 0, 2)):
+        image_folder(tmp_path / f"site{site}", count=8, seed=seed)
+    run = federation.play("image-folder", **{"num-server-rounds": 1})
+    roster = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
+    twins = [line["client"] for line in roster if "same_data" in line]
+    assert len(twins) == 2
+    assert [line["same_data"] for line in roster if "same_data" in line] == [twins, twins]
+    first, second = twins
+    assert f"Clients {first}, {second} have exactly the same data, and each counts as a site of its own" in caplog.text
+    assert f"clients {first} and {second} with exactly the same data" in (run.path / "report.html").read_text()
+    assert run.metrics[-1]["replies"] == 4
+
+
+def test_of_two_unnumbered_nodes_with_one_state_directory_one_is_left_out(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for site in range(4):
+        image_folder(tmp_path / f"site{site}", count=8, seed=site)
+    (tmp_path / "state1").symlink_to(tmp_path / "state3", target_is_directory=True)
+    (tmp_path / "state3").mkdir()
+    run = federation.play("image-folder", **{"num-server-rounds": 1})
+    assert len([line for line in run.lines("clients.jsonl") if line["round"] == 0]) == 3
+    assert re.search(r"Left out: node \d+: .*nodes \d+ and \d+ have the same state directory; give each", caplog.text)
+    assert (tmp_path / "state3" / run.path.name / "site" / "label-audit.csv").is_file()

@@ -1,4 +1,7 @@
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +11,12 @@ from flwr.serverapp.strategy import FedAdam, FedAvgM
 from safetensors.numpy import load_file
 
 from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state
-from server_app.run_directory import CLIENTS, METRICS, RunDirectory
+from server_app.run_directory import CLIENTS, METRICS, OccupiedError, RunDirectory
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
 from strategies.server_steps import SERVER_STEPS
 from tasks.settings import Settings
+from tests.conftest import ROOT
 from tests.messages import MODEL, record
 
 
@@ -37,6 +41,25 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path):
         Checkpoint.read(tmp_path / "last.safetensors")
     with pytest.raises(CheckpointError, match="another model"):
         Checkpoint(MODEL).check_model({"weight": MODEL["weight"]})
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path):
+    path = tmp_path / "last.safetensors"
+    written = Checkpoint(MODEL, {"m_t/weight": np.ones(3)}, {"server_round": 4, "best_value": 0.25})
+    written.write(path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(len(whole)):
+        for bit in (0, 5):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+            try:
+                back = Checkpoint.read(path)
+            except CheckpointError:
+                refused += 1
+                continue
+            assert back.progress == written.progress, f"byte {place}"
+            assert all(back.model[name].tobytes() == MODEL[name].tobytes() for name in MODEL), f"byte {place}"
+    assert refused > 1.9 * len(whole), "what is read in spite of a flip is padding"
 
 
 def test_the_state_of_stock_strategies_survives():
@@ -91,6 +114,29 @@ def test_a_run_directory_is_new_and_forgets_rounds_after_a_checkpoint(tmp_path: 
     first.forget_after(2)
     assert (first.path / METRICS).read_text().splitlines() == [f'{{"round": {r}, "loss": null}}' for r in range(3)]
     assert len((first.path / CLIENTS).read_text().splitlines()) == 3
+
+
+def test_one_run_at_a_time_works_in_a_directory(tmp_path: Path):
+    first = RunDirectory.create(tmp_path, "", Settings())
+    first.claim()
+    second = RunDirectory(first.path)
+    with pytest.raises(OccupiedError, match=f"another ServerApp still works on {first.path}"):
+        second.claim()
+    first.finish("stopped", "asked to end")
+    second.claim()
+    with pytest.raises(OccupiedError):
+        first.claim()
+    second.finish("completed", "")
+
+
+def test_a_killed_run_leaves_its_directory_free(tmp_path: Path):
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    lines = f"import os, pathlib; RunDirectory(pathlib.Path({str(tmp_path)!r}, {directory.path.name!r})).claim()"
+    code = f"from server_app.run_directory import RunDirectory; {lines}; os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    directory.claim()
+    directory.finish("completed", "")
 
 
 def test_status_changes_keep_the_other_fields(tmp_path: Path):

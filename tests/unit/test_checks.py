@@ -56,7 +56,7 @@ def test_every_kind_of_mistake_is_reported_at_once():
             {"method__name": "collections:Counter"},
             "expected a subclass of client_app.methods.base.ClientMethod, got the class Counter",
         ),
-        ({"arms": "'../x' = { seed = 1 }"}, "a name is letters, digits"),
+        ({"arms": "'../x' = { seed = 1 }"}, "a name is up to 100 letters, digits"),
         ({"loss__colour": 1}, "unknown key 'loss.colour'"),
         ({"foo": 1}, "all keys are in pyproject.toml"),
         ({"strategy__name": "no_such_package:Thing"}, "there is no module 'no_such_package'"),

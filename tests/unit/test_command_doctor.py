@@ -135,10 +135,10 @@ def test_only_a_failure_changes_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "CHECKS", (good,))
-    assert doctor.main(argparse.Namespace()) == 0
+    assert doctor.main(argparse.Namespace(superlink=None)) == 0
     assert capsys.readouterr().out == "OK   one: fine\nWARN two: so-so\n     -> look at it\nNothing needed is broken.\n"
     monkeypatch.setattr(doctor, "CHECKS", (good, bad))
-    assert doctor.main(argparse.Namespace()) == 1
+    assert doctor.main(argparse.Namespace(superlink=None)) == 1
     assert "FAIL three: broken\n     -> repair it\n" in capsys.readouterr().out
 
 

@@ -66,24 +66,27 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteConnection:
 LOST = SuperLinkError("connection refused")
 
 
-def test_an_outage_is_waited_for(link: RemoteConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_waited_for(
+    link: RemoteConnection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = Scripted(LOST, LOST, {"success": True})
     monkeypatch.setattr(Connection, "ask", script)
     monkeypatch.setattr(remote, "trouble", lambda *_: "connection refused")
     assert link.ask("ls") == {"success": True}
     assert len(script.asked) == 3
+    assert capsys.readouterr().out.count("does not answer: connection refused. Waiting for it ...\n") == 1
 
 
-@pytest.mark.parametrize(("request_", "reason"), [("ls", ""), ("run", "connection refused")])
-def test_an_answer_that_is_an_error_and_a_lost_order_are_not_repeated(
-    request_: str, reason: str, link: RemoteConnection, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("request_", "reason", "times"), [("ls", "", 2), ("run", "connection refused", 1)])
+def test_an_answer_that_is_an_error_is_asked_for_once_more_and_a_lost_order_is_not(
+    request_: str, reason: str, times: int, link: RemoteConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = Scripted(LOST)
     monkeypatch.setattr(Connection, "ask", script)
     monkeypatch.setattr(remote, "trouble", lambda *_: reason)
     with pytest.raises(SuperLinkError, match="connection refused"):
         link.ask(request_)
-    assert len(script.asked) == 1
+    assert len(script.asked) == times
 
 
 def test_an_outage_that_does_not_end_is_an_error(link: RemoteConnection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +122,12 @@ def test_without_certificate_or_superlink_nothing_is_tried(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("status", "code", "said"),
-    [("finished:completed", 0, ""), ("finished:failed", 1, "The run is finished:failed: why"), (None, 130, "goes on")],
+    [
+        ("finished:completed", 0, ""),
+        ("finished:failed", 1, "The run failed: why\nIt ended before"),
+        ("finished:stopped", 1, "by flwr stop"),
+        (None, 130, "goes on"),
+    ],
 )
 def test_following_tells_how_the_run_ended(
     status: str | None,

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from server_app.command.superlink import Connection
 from server_app.run_directory import RunDirectory
 from tasks.config import parse
 from tasks.settings import Settings
+from tests.full_disk import room_for
 
 
 class ScriptedLink(Connection):
@@ -171,6 +173,25 @@ def test_the_app_knows_best_why_it_failed(tmp_path: Path, capsys: pytest.Capture
     run.close_record(log, "failed", "Simulation failed", "winnow run")
     assert directory.status()["reason"] == "its own"
     assert f"winnow run run.resume={directory.path}" in capsys.readouterr().err
+
+
+def test_a_record_on_another_machine_or_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = RunLog(out=io.StringIO())
+    log.write(f"Run directory: {tmp_path}/elsewhere")
+    run.close_record(log, "failed", "lost", "winnow federation submit")
+    told = f"It is where the ServerApp runs; continue there:  winnow federation submit run.resume={tmp_path}/elsewhere"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
+
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.update_status(status="running")
+    log.write(f"Run directory: {directory.path}")
+    with room_for(10):
+        run.close_record(log, "failed", "lost", "winnow run")
+    assert re.search("Its record could not be completed: cannot write .*status.json: File", capsys.readouterr().err)
+    assert directory.status()["status"] == "running"
 
 
 def test_the_data_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

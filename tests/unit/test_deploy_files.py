@@ -1,6 +1,10 @@
 """What the files for containers promise, read from the files themselves."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,50 @@ def test_one_port_is_published_and_only_on_this_machine_unless_told() -> None:
     assert not any("ports" in found for found in services(FILES[1]).values())
 
 
+def test_no_two_sites_share_a_network_and_only_the_superlink_has_a_way_out() -> None:
+    main = yaml.safe_load((ROOT / FILES[0]).read_text())
+    used = {name: found.get("networks", []) for name, found in main["services"].items()}
+    for name, networks in main["networks"].items():
+        members = {service for service, own in used.items() if name in own}
+        site = name.partition("-")[2]
+        if name == "public":
+            assert members == {"superlink"}
+        else:
+            assert networks["internal"] is True
+            known = {"coordinator": {"superlink", "serverapp", "winnow", "register"}}
+            known |= {f"link-{site}": {"superlink", f"supernode-{site}"}}
+            assert members == known.get(name, {f"supernode-{site}", f"clientapp-{site}"})
+
+
+def merged(*files: str, **environment: str) -> dict[str, Any]:
+    """What compose makes of its files, which needs no engine."""
+    if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], check=False).returncode:
+        pytest.skip("docker compose is not installed")
+    command = ["docker", "compose", *(word for file in files for word in ("-f", file)), "config", "--format", "json"]
+    output = subprocess.check_output(command, cwd=ROOT, env={**os.environ, **environment})
+    return dict(json.loads(output)["services"])
+
+
+def test_the_gpu_file_reserves_one_for_each_site_and_keeps_its_limits() -> None:
+    found = merged("docker-compose.yml", "docker-compose.gpu.yml", NODE_1_GPU="3")
+    for site, device in enumerate("030"):
+        resources = found[f"clientapp-{site}"]["deploy"]["resources"]
+        [reserved] = resources["reservations"]["devices"]
+        assert (reserved["driver"], reserved["capabilities"], reserved["device_ids"]) == ("nvidia", ["gpu"], [device])
+        assert resources["limits"].keys() == {"cpus", "memory", "pids"}
+    assert all("reservations" not in found[name]["deploy"]["resources"] for name in ("superlink", "supernode-0"))
+
+
+def test_a_site_s_own_data_is_mounted_and_told_to_the_node() -> None:
+    site = {"SITE_NAME": "hospital-a", "SITE_NUMBER": "7", "SITE_DATA": "/srv/data"}
+    found = merged("docker-compose.site.yml", **site)
+    assert found["supernode"]["command"] == ["--node-config=partition-id=7 state-dir='/state' data-path='/data'"]
+    assert ("/srv/data", "/data", True) in [
+        (volume["source"], volume["target"], volume.get("read_only")) for volume in found["clientapp"]["volumes"]
+    ]
+    assert "data-path" not in merged("docker-compose.site.yml", **site | {"SITE_DATA": ""})["supernode"]["command"][0]
+
+
 def test_nothing_in_the_files_turns_tls_off_towards_the_superlink() -> None:
     for name in (*FILES, "deploy/services.yml"):
         insecure = [line for line in (ROOT / name).read_text().splitlines() if "--insecure" in line]
@@ -69,7 +117,7 @@ def test_the_image_s_user_is_the_one_that_gets_the_keys() -> None:
 
 def test_nothing_but_the_dependencies_reaches_the_build() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
-    assert lines == ["*", "!pyproject.toml", "!constraints.txt", "!deploy/requirements.py"]
+    assert lines == ["*", "!pyproject.toml", "!constraints.txt", "!deploy/requirements.py", "!deploy/strip.sh"]
 
 
 def test_the_image_installs_all_dependencies_but_torch_which_comes_first() -> None:
@@ -78,3 +126,17 @@ def test_the_image_installs_all_dependencies_but_torch_which_comes_first() -> No
     assert {"flwr", "numpy", "safetensors", "matplotlib"} <= set(names)
     assert not {"torch", "torchvision"} & set(names)
     assert len(requirements(text, [])) == len(names) - 1
+
+
+@pytest.mark.parametrize(("engine", "said"), [("exit 1", True), ("exit 0", False)])
+def test_ci_goes_on_without_containers_where_no_engine_starts(tmp_path: Path, engine: str, said: bool) -> None:
+    programs = {".ci/run": (ROOT / ".ci/run").read_text(), "tests/deployment/engine.sh": f"#!/bin/sh\n{engine}\n"}
+    programs |= {"bin/docker": "#!/bin/sh\nexit 1\n", "bin/make": "#!/bin/sh\necho tested\nexit 3\n"}
+    for name, text in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = subprocess.run([tmp_path / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "tested\n")
+    assert ("the tests with containers will be skipped" in done.stderr) == said

@@ -1,12 +1,13 @@
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 import server_app.grid
-from server_app.grid import MALFORMED, ClientGrid
+from server_app.grid import MALFORMED, ClientGrid, poll_seconds
 from server_app.roster import call_roll
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
@@ -139,6 +140,30 @@ def test_a_silent_client_is_left_out_after_the_timeout_and_messages_expire_with_
     assert [message.metadata.ttl for message in post.sent] == [0.1, 0.1]
 
 
+@pytest.mark.parametrize(("timeout", "left_out"), [(0.0, True), (60.0, False)])
+def test_an_expired_message_is_silence_and_a_lost_one_is_an_error(
+    grid: ClientGrid, post: Post, monkeypatch: pytest.MonkeyPatch, timeout: float, left_out: bool
+):
+    push = post.push_messages
+
+    def push_and_lose(messages: list[Message]) -> list[str]:
+        names = push(messages)
+        post.replies = [Message(Error(3, "Message Unavailable"), reply_to=message) for message in messages]
+        return names
+
+    monkeypatch.setattr(post, "push_messages", push_and_lose)
+    replies = list(grid.send_and_receive(instructions([0, 1]), timeout=timeout))
+    assert [reply.error.code for reply in replies] == ([] if left_out else [3, 3])
+
+
+def test_what_a_node_says_about_the_time_decides_nothing(grid: ClientGrid, post: Post):
+    names = list(grid.push_messages(instructions([0, 1, 2])))
+    for message, created in zip(reversed(post.sent), (1.0, float("nan"), 1e18), strict=True):
+        post.replies.append(reply_to(message))
+        post.replies[-1].metadata.created_at = created
+    assert sorted(reply.metadata.src_node_id for reply in grid.pull_messages(names)) == [0, 1, 2]
+
+
 ODD_HEADERS = {
     "infinite": '[["a",[Infinity],"float32"]]',
     "deep": "[" * 100_000,
@@ -229,3 +254,27 @@ def test_a_lost_connection_is_nobodys_fault():
     names = list(grid.push_messages(instructions([0])))
     with pytest.raises(ConnectionError):
         grid.pull_messages(names)
+
+
+def test_messages_are_sent_a_part_in_each_request(monkeypatch: pytest.MonkeyPatch):
+    requests: list[int] = []
+
+    class Counting(Post):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            requests.append(len(messages))
+            return super().push_messages(messages)
+
+    monkeypatch.setattr(server_app.grid, "PUSHED_TOGETHER", 2)
+    grid = ClientGrid(Counting(), NODES, Envelope(-1))  # type: ignore[arg-type]
+    assert list(grid.push_messages(instructions([0, 1, 2]))) == ["m0", "m1", "m2"]
+    assert requests == [2, 1]
+
+
+def test_the_more_replies_are_missing_the_longer_the_pause_between_looks(post: Post):
+    class InMemoryGrid(Post):
+        pass
+
+    simulated: Any = InMemoryGrid()
+    real: Any = post
+    assert [poll_seconds(real, waiting) for waiting in (1, 50, 1000)] == [1.0, 1.0, 20.0]
+    assert poll_seconds(simulated, 1000) == 0.05

@@ -13,9 +13,11 @@ ALLOWED = {
     "server_app": {"server_app", "client_app", "strategies", "tasks"},
 }
 FLOWER_RIM = {
+    "client_app/account.py",
     "client_app/app.py",
     "client_app/session.py",
     "client_app/packing.py",
+    "client_app/patience.py",
     "client_app/privacy.py",
     "client_app/site.py",
     "client_app/state.py",

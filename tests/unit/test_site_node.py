@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from client_app.site import SiteDataError, at_site, contents, node_share, own_id
+from client_app.account import contents
+from client_app.site import SiteDataError, at_site, node_share, own_id
 from tasks.settings import FederationSettings, Settings, TaskSettings
 from tests.site_data import ARGS, image_folder
 
