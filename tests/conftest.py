@@ -13,6 +13,7 @@ settings.register_profile("winnow", deadline=None, derandomize=True)
 settings.load_profile("winnow")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick levels first, so that a broken formula shows before a federation starts."""
     order = ["unit", "property", "parity", "integration", "simulation", "deployment"]
@@ -22,6 +23,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return order.index(folder) if folder in order else -1
 
     items.sort(key=level)
+    for item in items:  # side by side, federations with containers and with processes; never two of a kind
+        if level(item) >= order.index("simulation"):
+            kind = "containers" if "container" in item.path.name else item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(kind))
 
 
 @pytest.fixture(scope="session")

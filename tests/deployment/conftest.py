@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from server_app.command import main
 from tests.conftest import ROOT
+from tests.deployment.compose import Compose
 from tests.integration.conftest import QUICK, play
 from tests.marked import marked
 
@@ -18,7 +19,13 @@ __all__ = ["marked", "play"]
 
 BASE = os.environ.get("WINNOW_TEST_BASE", "base/python:3.11")  # tests/deployment/engine.sh makes it
 NOT_COPIED = (".git", ".venv", ".env", ".*_cache", ".hypothesis", "__pycache__", "keys", "runs", "federation", "data")
+PACKAGE_PROBE = "python3 -m venv /tmp/venv && /tmp/venv/bin/pip download --no-deps --dest /tmp tomli-w"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests with containers, the slowest ones, after all others."""
+    items.sort(key=lambda item: "compose" in getattr(item, "fixturenames", ()))
 
 
 def words(**changes: object) -> list[str]:
@@ -30,9 +37,13 @@ def words(**changes: object) -> list[str]:
 
 def why_no_engine() -> str:
     """Return why containers cannot be tested here, or an empty string."""
-    for command in (["docker", "info"], ["docker", "compose", "version"], ["docker", "image", "inspect", BASE]):
-        if shutil.which("docker") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-            return f"no containers: `{' '.join(command)}` fails; on Debian tests/deployment/engine.sh starts an engine"
+    if shutil.which("docker") is None:
+        return "no containers: there is no docker; on Debian tests/deployment/engine.sh installs and starts an engine"
+    needed = ("docker info", "docker compose version", f"docker image inspect {BASE}", f"docker run --rm {BASE} true")
+    for command in needed:
+        done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"no containers: `{command}` fails ({done.stderr.strip()[-200:]}); see tests/deployment/engine.sh"
     return ""
 
 
@@ -44,31 +55,6 @@ def cpu_torch() -> Path:
     return wheels[-1]
 
 
-@dataclass(frozen=True)
-class Compose:
-    """A copy of the checkout with keys, and compose in it, under a project name of its own."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str, check: bool = True, timeout: float = 400) -> "subprocess.CompletedProcess[str]":
-        """Run a compose command and return what it printed, on both streams."""
-        command = ["docker", "compose", *arguments]
-        stream = subprocess.STDOUT
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stdout
-        return done
-
-
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A base image with this machine's way to its package registry: certificates, and the folder of wheels if any."""
@@ -78,8 +64,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     shutil.copy(CERTIFICATES, folder)
     (folder / "wheels").mkdir()
     shutil.copy(cpu_torch(), folder / "wheels")
-    lines = [f"FROM {BASE}", f"COPY ca-certificates.crt {CERTIFICATES}", "COPY wheels /wheels"]
-    lines += [f"ENV PIP_CERT={CERTIFICATES} PIP_FIND_LINKS=/wheels"]
+    lines = [f"FROM {BASE}", f"COPY ca-certificates.crt {CERTIFICATES}", "COPY wheels /tmp/wheels"]
+    lines += [f"ENV PIP_CERT={CERTIFICATES} PIP_FIND_LINKS=/tmp/wheels"]
     (folder / "Dockerfile").write_text("\n".join(lines))
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     tag = "winnow-test/base:latest"
@@ -99,3 +85,22 @@ def compose(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
     found = Compose(folder, {**os.environ, **own})
     yield found
     found.run("down", "--volumes", "--timeout", "2", check=False)
+
+
+@pytest.fixture(scope="session")
+def federation(compose: Compose, image: str) -> Compose:
+    """What the documented commands bring about: keys, image, and services that run."""
+    keys, env = compose.folder / "deploy/keys", compose.folder / ".env"
+    assert main(["keys", "--folder", str(keys), "create", "--env", str(env)]) == 0
+    built = compose.run("build", check=False, timeout=900)
+    if built.returncode and not reaches_packages(image):
+        pytest.skip(f"no containers: their image cannot be built, since in a container `{PACKAGE_PROBE}` fails")
+    assert built.returncode == 0, built.stdout
+    compose.run("up", "--detach")
+    return compose
+
+
+def reaches_packages(image: str) -> bool:
+    """Tell whether pip in a container, as in a build, gets a package that is not in the folder of wheels."""
+    command = ["docker", "run", "--rm", image, "sh", "-c", PACKAGE_PROBE]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -57,4 +57,5 @@ if ! docker info >/dev/null 2>&1; then
 fi
 docker compose version >/dev/null 2>&1 || install_compose
 docker image inspect "$base" >/dev/null 2>&1 || make_base
+docker run --rm "$base" true  # in some sandboxes an engine runs and can start nothing
 echo "Engine, compose and $base are there."

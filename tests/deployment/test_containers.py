@@ -2,48 +2,43 @@
 
 import json
 import re
-import time
-from collections.abc import Callable
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server_app.command import main
-from tests.deployment.conftest import Compose, words
+from tests.conftest import ROOT
+from tests.deployment.compose import Compose, wait_for
+from tests.deployment.conftest import words
 from tests.integration.conftest import Play, Played
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test waits for the image
 THREE = {"num_server_rounds": 2, "federation__num_clients": 3}
-REACH = "import socket,sys; socket.setdefaulttimeout(3); socket.create_connection((sys.argv[1], int(sys.argv[2])))"
-
-
-@pytest.fixture(scope="module")
-def federation(compose: Compose) -> Compose:
-    """What the README's commands bring about: keys, image, and services that run."""
-    keys, env = compose.folder / "deploy/keys", compose.folder / ".env"
-    assert main(["keys", "--folder", str(keys), "create", "--env", str(env)]) == 0
-    compose.run("build")
-    compose.run("up", "--detach")
-    return compose
+TOOL = ("run", "--rm", "-T", "--no-deps", "--entrypoint")
+LEFT_OVER = {
+    "programs that make their caller someone else": "/ -xdev -type f -perm /6000",
+    "folders for everybody": "/ -xdev -type d -perm -0002 -not -path /tmp",
+    "installers": "/ -xdev ( -name pip -o -name uv -o -name setuptools -o -name ensurepip )",
+    "compilers": "/ -xdev -path */bin/* ( -name *gcc* -o -name *++* -o -name cc -o -name ld -o -name as )",
+    "headers": "/ -xdev ( -name *.h -o -name *.a -o -name *.pxd )",
+    "tests": "/ -xdev -type d -name tests",
+    "keys and wheels": "/ -xdev ( -name *.key -o -name *.secret -o -name *.whl )",
+    "lists, caches and data": "/var/lib/apt/lists /var/cache /winnow/runs /state /data -mindepth 1",
+}
 
 
 def inspect(compose: Compose) -> dict[str, dict[str, Any]]:
-    """What the engine knows of every running container, by service."""
+    """What compose tells of every running container, by service."""
     names = compose.run("ps", "--services").stdout.split()
     return {name: json.loads(compose.run("ps", "--format", "json", name).stdout) for name in names}
 
 
-def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(1.0)
-
-
-def reaches(compose: Compose, service: str, host: str, port: int) -> bool:
-    command = ("exec", "-T", service, "python", "-c", REACH, host, str(port))
-    return compose.run(*command, check=False).returncode == 0
+def paths(output: str) -> list[str]:
+    """The lines that are absolute paths; compose's own messages are not."""
+    return [line for line in output.splitlines() if line.startswith("/")]
 
 
 def test_a_run_in_containers_gives_the_same_result_as_the_simulation(
@@ -53,12 +48,12 @@ def test_a_run_in_containers_gives_the_same_result_as_the_simulation(
     assert re.findall(r"^round (\d)/2 ", output, re.MULTILINE) == ["0", "1", "2"]
     simulated = play(**THREE).metrics
     federation.run("cp", "serverapp:/winnow/runs", str(tmp_path / "real"))
-    [run_dir] = (tmp_path / "real").iterdir()
-    for line, expected in zip(Played(run_dir).metrics, simulated, strict=True):
+    name = Path(re.findall(r"^Run directory: (.+)", output, re.MULTILINE)[0]).name
+    for line, expected in zip(Played(tmp_path / "real" / name).metrics, simulated, strict=True):
         assert line == pytest.approx(expected, rel=1e-4), "another build of torch may round differently, and no more"
     for node in range(3):
         federation.run("cp", f"clientapp-{node}:/state", str(tmp_path / f"state-{node}"))
-        assert len(list((tmp_path / f"state-{node}").glob(f"*/{node}/label-audit.csv"))) == 1
+        assert len(list((tmp_path / f"state-{node}").glob(f"{name}/{node}/label-audit.csv"))) == 1
 
 
 def test_only_the_superlink_opens_a_port(federation: Compose) -> None:
@@ -69,11 +64,26 @@ def test_only_the_superlink_opens_a_port(federation: Compose) -> None:
     assert [name for name, ports in published.items() if ports] == ["superlink"]
 
 
-def test_a_site_s_code_reaches_its_supernode_and_nothing_else(federation: Compose) -> None:
-    assert reaches(federation, "clientapp-0", "supernode-0", 9094)
-    assert not reaches(federation, "clientapp-0", "superlink", 8000)
-    assert not reaches(federation, "clientapp-0", "supernode-1", 9094)
-    assert reaches(federation, "supernode-0", "superlink", 8000)
+def test_everybody_meets_at_the_superlink_and_a_site_s_code_at_its_supernode(federation: Compose) -> None:
+    allowed = {"serverapp": {"superlink"}, "clientapp-0": {"supernode-0"}}
+    allowed |= {f"supernode-{site}": {"superlink", f"supernode-{site}"} for site in range(2)}
+    ports = {"superlink": 8000, **{f"supernode-{site}": 9094 for site in range(3)}}
+    doors = {f"{address}:{ports[host]}": host for host in ports for address in federation.addresses(host)}
+    for service, hosts in allowed.items():
+        assert {doors[door] for door in federation.reached(service, *doors)} == hosts, service
+
+
+@pytest.mark.parametrize("service", ["serverapp", "supernode-0", "clientapp-0"])
+def test_ports_of_the_machine_itself_are_out_of_reach(federation: Compose, service: str) -> None:
+    gateways = [address.rpartition(".")[0] + ".1" for address in federation.addresses(service)]
+    networks = federation.inspect("superlink")["NetworkSettings"]["Networks"]
+    [public] = [network["Gateway"] for name, network in networks.items() if name.endswith("_public")]
+    with socket.create_server(("0.0.0.0", 0)) as here:
+        port = here.getsockname()[1]
+        assert federation.reached("superlink", f"{public}:{port}"), (
+            "where a network has a gateway, this machine answers"
+        )
+        assert not federation.reached(service, *(f"{gateway}:{port}" for gateway in [*gateways, public]))
 
 
 @pytest.mark.parametrize("service", ["superlink", "serverapp", "supernode-0", "clientapp-0"])
@@ -92,24 +102,40 @@ def test_services_have_no_rights_and_see_their_own_keys_only(federation: Compose
     assert output.splitlines()[-len(known[service]) :] == known[service]
 
 
-def test_the_coordinator_s_tool_cannot_see_the_keys(federation: Compose) -> None:
-    tool = ("run", "--rm", "-T", "--entrypoint", "find /app/deploy/keys /run/secrets -type f", "winnow")
-    found = [line for line in federation.run(*tool, check=False).stdout.splitlines() if line.startswith("/")]
-    assert found == ["/run/secrets/ca.crt"]
+def test_the_coordinator_s_tool_sees_the_app_and_no_key(federation: Compose) -> None:
+    found = paths(federation.run(*TOOL, "find /app /run/secrets -type f -not -name *.pyc", "winnow").stdout)
+    outside = [path for path in found if not re.match(r"/app/(server_app|client_app|strategies|tasks|examples)/", path)]
+    recipes = [f"/app/{path.relative_to(ROOT)}" for path in (ROOT / "benchmarks/recipes").iterdir()]
+    assert len(found) > 100
+    assert sorted(outside) == sorted(["/app/pyproject.toml", "/app/tests/__init__.py", "/run/secrets/ca.crt", *recipes])
 
 
 def test_an_unknown_node_is_refused_until_it_is_registered(federation: Compose) -> None:
     assert main(["keys", "--folder", str(federation.folder / "deploy/keys"), "renew-node", "node-2"]) == 0
     federation.run("restart", "supernode-2", "clientapp-2")
-    until(lambda: "Exit Code: 305" in federation.run("logs", "--no-log-prefix", "supernode-2").stdout)
-    assert "public key" in federation.run("logs", "--no-log-prefix", "--tail", "20", "superlink").stdout
+    wait_for(lambda: "Exit Code: 305" in federation.logs("supernode-2"), "the new key to be refused")
+    assert "No SuperNode found with the given public key" in federation.logs("superlink")
     assert "node-2: registered" in federation.run("run", "--rm", "-T", "register").stdout
-    known = r"SuperNode ID: (\d+)"
-    until(lambda: len(set(re.findall(known, federation.run("logs", "--no-log-prefix", "supernode-2").stdout))) == 2)
+    ids = r"SuperNode ID: (\d+)"
+    wait_for(lambda: len(set(re.findall(ids, federation.logs("supernode-2")))) == 2, "node-2 as another node")
 
 
-def test_the_image_holds_no_key_and_no_installer_of_packages(federation: Compose) -> None:
-    search = "find / -xdev -name *.key -o -xdev -name *.secret -o -path /opt/venv/bin/pip"
-    tool = ("run", "--rm", "-T", "--no-deps", "--entrypoint", search, "clientapp-0")
-    found = [line for line in federation.run(*tool, check=False).stdout.splitlines() if line.startswith("/")]
-    assert found in ([], ["/run/secrets/node.secret"])
+@pytest.mark.parametrize("what", LEFT_OVER)
+def test_the_image_holds_nothing_that_a_run_does_not_need(federation: Compose, what: str) -> None:
+    command = ["docker", "run", "--rm", "--user", "0", "--network", "none", "--entrypoint", "find"]
+    command += [federation.environment["WINNOW_IMAGE"], *LEFT_OVER[what].split()]
+    assert subprocess.check_output(command, text=True) == ""
+
+
+def test_one_more_site_is_the_documented_file(federation: Compose) -> None:
+    text = (ROOT / "docs/deployment.md").read_text()
+    [stanza] = re.findall(r"^```yaml\n(.*?supernode-3.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert main(["keys", "--folder", str(federation.folder / "deploy/keys"), "create", "--nodes", "4"]) == 0
+    (federation.folder / "docker-compose.override.yml").write_text(stanza)
+    try:
+        federation.run("up", "--detach")
+        wait_for(lambda: "SuperNode ID:" in federation.logs("supernode-3"), "the new site")
+        assert federation.reached("clientapp-3", "supernode-3:9094")
+        assert not federation.reached("supernode-3", *(f"{host}:9094" for host in federation.addresses("supernode-0")))
+    finally:
+        federation.run("stop", "supernode-3", "clientapp-3")

@@ -1,0 +1,167 @@
+"""A federation of real processes to break: each can be found, killed, frozen, and started again as it was.
+
+Programs go by the names of their log files: ``flower-superlink``, ``flower-superexec`` (it starts flwr-serverapp),
+``node-K`` (the SuperNode), ``node-K-executor`` (it starts flwr-clientapp, one process a message). What an executor has
+started is its worker. Tests wait for what they see, never for a time.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from server_app.command.configuration import make_plan
+from server_app.command.environment import free_port
+from server_app.command.key_folder import KeyFolder
+from server_app.command.local_federation import LocalNode, local_federation, start_node
+from server_app.command.processes import processes_in
+from server_app.command.remote import RemoteConnection
+from server_app.command.run import submit
+from server_app.command.superlink import CONNECTION
+from tests.conftest import ROOT
+from tests.deployment.followed import PATIENCE, FollowedRun, wait_for
+
+SUPERLINK, SERVER_EXECUTOR = "flower-superlink", "flower-superexec"
+CONNECTED = "SuperNode ID:"
+
+
+def app_with(folder: Path, *modules: Path) -> Path:
+    """Make a copy of the app with modules of plug-ins beside its pyproject.toml, and return its folder."""
+    for name in ("server_app", "client_app", "strategies", "tasks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    project = (ROOT / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text(re.sub(r"^fab-exclude = .*$", "", project, flags=re.MULTILINE))
+    for module in modules:
+        shutil.copy(module, folder)
+    return folder
+
+
+@dataclass
+class Scene:
+    """A running federation: its programs by name, with the environment each was started with, its runs.
+
+    ``start_seconds`` is how long the start took, by which a test can tell how slow this machine is at the moment.
+    """
+
+    link: RemoteConnection
+    gate: Path
+    programs: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)
+    runs: list[FollowedRun] = field(default_factory=list)
+    start_seconds: float = 0.0
+
+    def adopt(self, name: str, program: "subprocess.Popen[str]") -> None:
+        """Remember a program that has just been started."""
+        entries = Path(f"/proc/{program.pid}/environ").read_text().split("\0")
+        self.programs[name] = program
+        self.environments[name] = dict(entry.split("=", 1) for entry in entries if entry)
+
+    def add(self, node: LocalNode, **variables: str) -> None:
+        """Register a node and start it, without waiting; ``variables`` are more of its environment."""
+        keys = KeyFolder(self.link.home / "keys")
+        if not keys.node(node.name, "pub").exists():
+            keys.create_node(node.name)
+        key = str(keys.node(node.name, "pub"))
+        self.link.ask("supernode", "register", key, CONNECTION, "--name", node.name)
+        own = replace(self.link, environment={**self.link.environment, **variables})
+        start_node(own, keys, node, free_port())
+        self.adopt(node.name, self.link.processes.programs[-2])
+        self.adopt(f"{node.name}-executor", self.link.processes.programs[-1])
+
+    def log(self, name: str) -> str:
+        """Return all that a program has written, over restarts."""
+        return self.link.log_file(name).read_text(errors="replace")
+
+    def worker(self, executor: str) -> int | None:
+        """Return the process that an executor has started: flwr-serverapp or flwr-clientapp, None if there is none."""
+        leader = self.programs[executor].pid
+        return next((pid for pid in sorted(processes_in({leader})) if pid != leader), None)
+
+    def kill(self, name: str) -> None:
+        """Kill a program; what it has started is left to its fate."""
+        self.programs[name].kill()
+        self.programs[name].wait()
+
+    def kill_machine(self, node: str) -> None:
+        """Kill a node, its executor and what that has started, as when the machine under them is lost."""
+        leaders = [self.programs[name] for name in (node, f"{node}-executor")]
+        for pid in processes_in({leader.pid for leader in leaders}):
+            os.kill(pid, signal.SIGKILL)
+        for leader in leaders:
+            leader.wait()
+
+    def restart(self, name: str) -> "subprocess.Popen[str]":
+        """Start a program that has ended again: same arguments, keys, folders and port."""
+        command = self.programs[name].args
+        assert isinstance(command, list)
+        with self.link.log_file(name).open("a") as output:
+            program = self.link.processes.start(command, self.environments[name], self.link.folder, output)
+        self.programs[name] = program
+        return program
+
+    def bring_back(self, node: str, patience: float = PATIENCE) -> int:
+        """Start a killed SuperNode as often as a restart policy does until it is let in; return how often it was."""
+        deadline, tries = time.monotonic() + patience, 0
+        while time.monotonic() < deadline:
+            before, tries = len(self.log(node)), tries + 1
+            program = self.restart(node)
+            while program.poll() is None:
+                if CONNECTED in self.log(node)[before:]:
+                    return tries
+                time.sleep(0.1)
+        raise AssertionError(f"{node} was not let in within {patience:g} s:\n{self.log(node)[-2000:]}")
+
+    def hold(self, client: int, server_round: int) -> None:
+        """Let a method of gated.py wait in this round."""
+        (self.gate / f"hold-client-{client}-round-{server_round}").touch()
+
+    def release(self, client: int, server_round: int) -> None:
+        """Let it go on."""
+        (self.gate / f"hold-client-{client}-round-{server_round}").unlink()
+
+    def wait_until_training(self, client: int, server_round: int, patience: float = PATIENCE) -> int:
+        """Wait until a method of gated.py trains this client in this round; return its process."""
+        mark, what = self.gate / f"client-{client}-round-{server_round}", f"client {client} in round {server_round}"
+        return int(wait_for(lambda: mark.read_text() if mark.exists() else "", what, patience))
+
+    def submit(self, folder: Path, app: Path, *words: str) -> FollowedRun:
+        """Submit a run as from the working directory ``folder`` and follow it."""
+        run = FollowedRun(self.link, submit(self.link, make_plan(words, str(app), folder)))
+        self.runs.append(run)
+        return run
+
+    def show(self) -> None:
+        """Print what the operator and the processes have said last, for a test that has failed."""
+        for run in self.runs:
+            print(f"--- run {run.run_id}\n{run.output}")
+        for name in self.programs:
+            print(f"--- {name}\n{self.link.last_lines(name, 40)}")
+
+
+@contextmanager
+def scene(folder: Path, nodes: Sequence[LocalNode]) -> Iterator[Scene]:
+    """Run a federation with connected nodes while the block runs; its logs and the nodes' state are in ``folder``."""
+    gate = folder / "gate"
+    gate.mkdir(parents=True)
+    started = time.monotonic()
+    with local_federation(folder, nodes, {"WINNOW_TEST_GATE": str(gate)}) as local:
+        link = RemoteConnection(**vars(local))
+        found = Scene(link, gate)
+        for name, program in zip((SUPERLINK, SERVER_EXECUTOR), link.processes.programs, strict=True):
+            found.adopt(name, program)
+        local.wait_until_ready()
+        for node in nodes:
+            found.add(node)
+        wait_for(lambda: all(CONNECTED in found.log(node.name) for node in nodes), "all nodes are connected")
+        found.start_seconds = time.monotonic() - started
+        try:
+            yield found
+        except BaseException:
+            found.show()
+            raise
