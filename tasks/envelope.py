@@ -22,7 +22,8 @@ class Envelope:
 
     ``client`` is -1 where the server does not know the client's number. ``overrides`` are the settings in which this
     arm of the run differs from the run configuration (JSON); ``layout`` is the header of the flat model (empty when
-    none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in a simulation only.
+    none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in a simulation only;
+    ``checkpoint_round`` is the oldest round to which the run may still go back.
     """
 
     client: int
