@@ -19,7 +19,7 @@ RAISED = 2  # Flower's code for a ClientApp that has raised an exception
 
 
 def account(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Log on a real node what each reply holds; a mod, the outermost, so nothing is added after it."""
+    """Log on a real node what each reply holds; a mod, and those around it add nothing to them."""
     if simulation.is_simulated():
         return call_next(message, context)
     asked = message.metadata.message_type

@@ -1,11 +1,14 @@
 """Whose a folder of label state is: two nodes in one state directory must not write over each other's."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from tasks.told import ToldError
 from tasks.writing import private_folder
 
-MARK = "owner-"
+MARK = "owner"
 
 
 class OwnerError(ToldError):
@@ -13,10 +16,10 @@ class OwnerError(ToldError):
 
 
 def claim(folder: Path, node: int) -> None:
-    """Mark a folder as this node's, by an empty file named after the node's id; it is made if it is not there.
+    """Mark a folder as this node's, by a file that holds the node's id; the folder is made if it is not there.
 
     The id follows from the node's key. With another key a node is another one to this, until somebody who knows better
-    removes the old mark. Of two nodes that claim a folder at the same time, at most one gets it.
+    removes the old mark. Of nodes that claim a folder at the same time, exactly one gets it.
 
     Raises
     ------
@@ -24,16 +27,22 @@ def claim(folder: Path, node: int) -> None:
         If it is another node's.
     """
     private_folder(folder)
-    own = folder / f"{MARK}{node}"
-    is_new = not own.exists()
-    own.touch()
-    others = sorted(path.name for path in folder.glob(f"{MARK}*") if path != own)
-    if not others:
-        return
-    if is_new:
-        own.unlink()
-    mark = f"{folder.parent.name}/{folder.name}/{others[0]}"
-    raise OwnerError(
-        f"nodes {node} and {others[0].removeprefix(MARK)} have the same state directory; give each a state-dir or a "
-        f"partition-id of its own. If they are one node with a new key, remove {mark} there"
-    )
+    mark = folder / MARK
+    if not mark.exists():
+        _make(mark, node)
+    owner = mark.read_text()
+    if owner != str(node):
+        raise OwnerError(
+            f"nodes {node} and {owner} have the same state directory; give each a state-dir or a partition-id of its "
+            f"own. If they are one node with a new key, remove {folder.parent.name}/{folder.name}/{MARK} there"
+        )
+
+
+def _make(mark: Path, node: int) -> None:
+    """Make the mark with its content in one step, unless somebody else was faster; a crash leaves none or all of it."""
+    with NamedTemporaryFile("w", dir=mark.parent, prefix=f".{MARK}-") as file:
+        file.write(str(node))
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(file.name, mark)

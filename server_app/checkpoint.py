@@ -67,10 +67,12 @@ class Checkpoint:
         try:
             with safe_open(path, framework="numpy") as file:
                 facts = json.loads((file.metadata() or {})["winnow"])
-                digest, progress = facts["sha256"], facts["progress"]
+                digest, progress = facts.get("sha256"), facts["progress"]
                 arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if digest is None:
+            raise CheckpointError(f"{path} has no digest: written by an older version; only that one can go on from it")
         if digest != _digest(arrays, progress):
             raise CheckpointError(f"{path} is damaged: its content does not match its digest")
         own = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}

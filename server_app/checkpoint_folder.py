@@ -7,6 +7,7 @@ from pathlib import Path
 from server_app.checkpoint import Checkpoint, CheckpointError
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+CUT_OFF = "the run may have ended while it was written"
 
 
 class CheckpointFolder:
@@ -51,7 +52,7 @@ class CheckpointFolder:
         except CheckpointError as error:
             if not (self.path / PREVIOUS).exists():
                 raise
-            problem = str(error)
+            problem = str(error) if (self.path / LAST).exists() else f"{self.path / LAST} is missing: {CUT_OFF}"
         try:
             return Checkpoint.read(self.path / PREVIOUS), problem
         except CheckpointError as error:

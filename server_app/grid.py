@@ -23,7 +23,7 @@ from flwr.serverapp import Grid
 
 from server_app.actors import Survivors
 from server_app.metering import reply_limit
-from server_app.pulling import is_simulation, pull
+from server_app.pulling import Inbox, is_simulation
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
 
@@ -47,6 +47,7 @@ class ClientGrid(Grid):
 
     def __init__(self, inner: Grid, nodes: dict[int, int], envelope: Envelope) -> None:
         self._inner = inner
+        self._inbox = Inbox(inner)
         self._nodes = nodes
         self._open: dict[str, Message] = {}
         self._limits: dict[str, int] = {}
@@ -119,7 +120,7 @@ class ClientGrid(Grid):
     def _pull(self, message_ids: Iterable[str], deadline: float = float("inf")) -> list[Message]:
         """Return the packed replies that have come in, each as if the client had answered the original message."""
         limits = {name: self._limits[name] for name in message_ids if name in self._open}
-        incoming, refused = pull(self._inner, limits, deadline)
+        incoming, refused = self._inbox.look(limits, deadline)
         replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in refused.items()]
         answered = set(refused)
         for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):

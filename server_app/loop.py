@@ -105,6 +105,7 @@ class RunLoop:
         record = to_record(state.arrays)
         messages = list(state.strategy.configure_evaluate(state.server_round, record, ConfigRecord(), self.grid))
         timeout = state.settings.federation.round_timeout
+        state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
         return _scalars(state.strategy.aggregate_evaluate(state.server_round, replies), "clients_")
 

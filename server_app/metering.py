@@ -7,16 +7,16 @@ pieces are listed is limited too. Numbers in lists take up to eighteen times the
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 from flwr.app import Message, MessageType
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PullObjectResponse
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 
 ALLOWANCE = 2**20  # bytes of a reply beside its arrays: names, metrics, lists of numbers per class
 PIECE = FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE  # bytes of an array that travel at once
@@ -62,15 +62,12 @@ class Meter:
     ----------
     limit
         Largest size of the reply in bytes.
-    deadline
-        Until when, on the monotonic clock, to wait for objects that the node has announced and not yet uploaded.
     """
 
-    def __init__(self, limit: int, deadline: float) -> None:
-        self._limit, self._deadline = limit, deadline
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._bytes, self._pieces = Tally(), Tally()
         self._objects: frozenset[str] = frozenset()
-        self.message_ids: list[str] = []
 
     def __call__(self, response: httpx.Response) -> None:
         """Count a response, or raise.
@@ -78,7 +75,7 @@ class Meter:
         Raises
         ------
         RefusedReplyError
-            If the reply is too large, or an object of it is still not there after the deadline.
+            If the reply is too large, or an object is pulled that it does not list.
         """
         kind = response.request.url.path.rpartition("/")[2]
         if response.is_success and kind == "pull-messages":
@@ -89,8 +86,7 @@ class Meter:
     def _list(self, response: httpx.Response) -> None:
         self._take("", response, self._limit)
         found = PullAppMessagesResponse.FromString(response.read())
-        self.message_ids = [message.metadata.message_id for message in found.messages_list]
-        names = [name for tree in found.message_object_trees for name in _ids(tree)]
+        names = object_ids(found)
         self._objects = frozenset(names)
         if len(self._objects) < len(names):
             raise RefusedReplyError("the reply lists an object twice")
@@ -100,8 +96,6 @@ class Meter:
             raise RefusedReplyError(f"the object {name} is not of this reply")
         self._take(name, response, PIECE + HEAD)
         answer = PullObjectResponse.FromString(response.read())
-        if answer.object_found and not answer.object_available and time.monotonic() > self._deadline:
-            raise RefusedReplyError("the reply was announced, but not uploaded in time")
         if answer.object_content.startswith(ARRAY):
             body = answer.object_content.partition(END_OF_HEAD)[2]
             pieces = self._pieces.add(name, len(json.loads(body)["arraychunk_ids"]))
@@ -137,29 +131,19 @@ def connection(grid: Grid) -> httpx.Client:
 
 
 @contextmanager
-def metered(grid: Grid, meter: Meter) -> Iterator[None]:
-    """Let the meter see all that a grid of real nodes pulls; what it refuses is also removed from the SuperLink.
+def metered(http: httpx.Client, meter: Meter) -> Iterator[None]:
+    """Let the meter see all that is pulled over a connection, also what is still read when the block has failed.
 
-    Raises
-    ------
-    UnmeteredError
-        As :func:`connection` does.
+    Nothing may be pulled over the connection by threads that outlive the block: the meter is gone then.
     """
-    http = connection(grid)
     hooks = http.event_hooks
     http.event_hooks = {**hooks, "response": [meter]}
     try:
         yield
-    except RefusedReplyError:
-        runtime, request = grid._runtime_client, {"node": grid.node, "run_id": grid.run.run_id}  # type: ignore[attr-defined]
-        for name in meter.message_ids:
-            runtime.ConfirmMessageReceived(ConfirmMessageReceivedRequest(**request, message_object_id=name))
-        raise
     finally:
         http.event_hooks = hooks
 
 
-def _ids(tree: ObjectTree) -> Iterator[str]:
-    yield tree.object_id
-    for child in tree.children:
-        yield from _ids(child)
+def object_ids(announced: PullAppMessagesResponse) -> list[str]:
+    """Return the names of all objects that announced replies consist of, parts before the whole."""
+    return [node.object_id for tree in announced.message_object_trees for node in iterate_object_tree(tree)]

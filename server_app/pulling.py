@@ -1,18 +1,21 @@
-"""Replies from Flower's grid: one that is too large or cannot be read costs nobody but its sender.
+"""Replies from Flower's grid: one that is too large, stuck or cannot be read costs nobody but its sender.
 
 Flower rebuilds a reply from the bytes that its node uploaded, and the SuperLink checks little of them: bytes that mean
-nothing raise an error in the middle of a pull, and the replies pulled together with them are lost.
+nothing raise an error in the middle of a pull, and the replies pulled together with them are lost. The object inside
+says itself which message it answers, whatever message it was sent in answer to.
 """
 
+import time
 from collections.abc import Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from server_app.metering import Meter, RefusedReplyError, metered
+from server_app.metering import RefusedReplyError
+from server_app.parcel import Parcel
 
-SIMULATION_GRID, HTTP_GRID = "InMemoryGrid", "HttpGrid"
+SIMULATION_GRID = "InMemoryGrid"
 # What rebuilding a reply from wrong bytes raises; a failed connection raises OSError or an error of Flower's client.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
 
@@ -22,35 +25,82 @@ def is_simulation(grid: Grid) -> bool:
     return type(grid).__name__ == SIMULATION_GRID
 
 
-def pull(grid: Grid, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
-    """Return the replies that have come in, and by the id of the message they answer why others are not taken.
+def has_nodes(grid: Grid) -> bool:
+    """Tell whether replies come from elsewhere: every grid of Flower itself is taken for one but the simulated."""
+    kinds = (kind for kind in type(grid).__mro__ if kind is not Grid)
+    return not is_simulation(grid) and any(kind.__module__.partition(".")[0] == "flwr" for kind in kinds)
 
-    From real nodes each reply is pulled alone. Simulated ones are pulled together: they are made by this very code, and
-    there may be thousands.
 
-    Parameters
-    ----------
-    limits
-        By the ids of the messages, how many bytes the reply may have; see :func:`server_app.metering.reply_limit`.
-    deadline
-        Until when, on the monotonic clock, to wait for the rest of a reply of which a part has come.
+class Inbox:
+    """Takes the replies that have come in, look by look.
+
+    From real nodes each reply is pulled alone, and one that is announced but not yet uploaded whole holds up no other:
+    what is there of it is kept until the next look. Simulated replies are pulled together: they are made by this very
+    code, and there may be thousands.
     """
-    if is_simulation(grid):
-        return list(grid.pull_messages(list(limits))), {}
-    replies: list[Message] = []
-    refused: dict[str, str] = {}
-    for message_id, limit in limits.items():
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._begun: dict[str, Parcel] = {}
+
+    def look(self, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
+        """Return the replies that have come in, and by the id of the message they answer why others are not taken.
+
+        Parameters
+        ----------
+        limits
+            By the ids of the messages, how many bytes the reply may have; see :func:`server_app.metering.reply_limit`.
+            What has come for other messages is dropped.
+        deadline
+            After which, on the monotonic clock, the rest of a reply is not waited for.
+
+        Raises
+        ------
+        UnmeteredError
+            If replies of real nodes cannot be limited.
+        """
+        if is_simulation(self._grid):
+            return list(self._grid.pull_messages(list(limits))), {}
+        self._begun = {name: parcel for name, parcel in self._begun.items() if name in limits}
+        replies: list[Message] = []
+        refused: dict[str, str] = {}
+        for message_id, limit in limits.items():
+            try:
+                replies.extend(self._answers(message_id, limit))
+            except RefusedReplyError as reason:
+                refused[message_id] = str(reason)
+            except UNREADABLE as error:
+                refused[message_id] = f"malformed reply: {type(error).__name__}: {error}"
+        if time.monotonic() > deadline:
+            refused |= self._give_up()
+        return replies, refused
+
+    def _answers(self, message_id: str, limit: int) -> list[Message]:
+        """Return the replies to a message, if they have come."""
+        if not has_nodes(self._grid):
+            return list(self._grid.pull_messages([message_id]))
+        answers = self._fetch(message_id, limit)
+        if any(reply.metadata.reply_to_message_id != message_id for reply in answers):
+            raise RefusedReplyError("the reply says that it answers another message")
+        return answers
+
+    def _fetch(self, message_id: str, limit: int) -> list[Message]:
+        parcel = self._begun.pop(message_id, None) or Parcel(self._grid, message_id, limit)
         try:
-            replies.extend(_pull_one(grid, message_id, Meter(limit, deadline)))
-        except RefusedReplyError as reason:
-            refused[message_id] = str(reason)
-        except UNREADABLE as error:
-            refused[message_id] = f"malformed reply: {type(error).__name__}: {error}"
-    return replies, refused
+            found = parcel.fetch()
+        except UNREADABLE:  # refused too
+            parcel.discard()
+            raise
+        if found:
+            parcel.discard()
+        elif parcel.begun:
+            self._begun[message_id] = parcel
+        return found
 
-
-def _pull_one(grid: Grid, message_id: str, meter: Meter) -> list[Message]:
-    if type(grid).__name__ != HTTP_GRID:
-        return list(grid.pull_messages([message_id]))
-    with metered(grid, meter):
-        return list(grid.pull_messages([message_id]))
+    def _give_up(self) -> dict[str, str]:
+        """Drop all that is not whole."""
+        for parcel in self._begun.values():
+            parcel.discard()
+        refused = dict.fromkeys(self._begun, "the reply was announced, but not uploaded in time")
+        self._begun.clear()
+        return refused

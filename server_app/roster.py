@@ -14,7 +14,7 @@ from client_app.fingerprint import BITS
 from client_app.site import UNNUMBERED
 from server_app.grid import MALFORMED, has_expired, poll_seconds, push
 from server_app.metering import ALLOWANCE
-from server_app.pulling import is_simulation, pull
+from server_app.pulling import Inbox, is_simulation
 from strategies.updates import MOST_EXAMPLES, one_line
 from tasks.envelope import RECORD, Envelope
 from tasks.settings import FederationSettings
@@ -134,8 +134,9 @@ def _ask(grid: Grid, messages: list[Message], deadline: float) -> dict[int, Mess
     push(grid, messages)
     waiting = {message.metadata.message_id: message for message in messages}
     replies: dict[int, Message] = {}
+    inbox = Inbox(grid)
     while waiting:
-        incoming, refused = pull(grid, dict.fromkeys(waiting, ALLOWANCE), deadline)
+        incoming, refused = inbox.look(dict.fromkeys(waiting, ALLOWANCE), deadline)
         errors = [Message(Error(MALFORMED, why), reply_to=waiting[name]) for name, why in refused.items()]
         _collect([reply for reply in [*incoming, *errors] if not has_expired(reply, deadline)], waiting, replies)
         if not waiting or time.monotonic() > deadline:

@@ -18,8 +18,8 @@ class RunState:
     """Where a run stands; callbacks read it.
 
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
-    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are played a second time,
-    after other clients had got their models, because a checkpoint was damaged.
+    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are played a second time
+    after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
     """
 
     settings: Settings

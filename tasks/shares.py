@@ -53,7 +53,7 @@ def data_root(path: str) -> Path:
 @lru_cache(maxsize=4)
 def load_task(settings: TaskSettings) -> Task:
     """Build the task; its data is loaded when first asked for and kept for the life of the process."""
-    cache = Cache(Path(settings.cache_path), f"{settings.name} {settings.args}") if settings.cache_path else None
+    cache = Cache(Path(settings.cache_path), settings.name, settings.args) if settings.cache_path else None
     context = {"data_path": data_root(settings.data_path), "bad_data": settings.bad_data, "cache": cache}
     return TASKS.build(settings.name, settings.args, **context)
 

@@ -37,6 +37,7 @@ def replace_file(path: Path, content: bytes, keep: Path | None = None, private: 
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
+        partial.unlink(missing_ok=True)  # one that a crash has left would keep its mode
         with open(partial, "wb", opener=_opener(0o600 if private else 0o666)) as file:
             file.write(content)
             file.flush()
@@ -60,7 +61,7 @@ def append_text(path: Path, text: str) -> None:
     Raises
     ------
     WriteError
-        If that fails; then the file is as long as before.
+        If that fails; then the file is as long as before, unless the message says that it is not.
     """
     length = path.stat().st_size if path.exists() else 0
     try:
@@ -69,9 +70,13 @@ def append_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        if path.exists():
-            os.truncate(path, length)
-        raise _unwritten(path, error) from error
+        unwritten = _unwritten(path, error)
+        try:
+            if path.exists():
+                os.truncate(path, length)
+        except OSError as second:
+            unwritten.strerror = f"{unwritten.strerror}; a part may stand at its end ({second.strerror or second})"
+        raise unwritten from error
 
 
 def _unwritten(path: Path, error: OSError) -> WriteError:

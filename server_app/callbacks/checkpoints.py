@@ -71,11 +71,12 @@ def restore(state: RunState) -> None:
 def _recount(state: RunState, problem: str) -> None:
     """Record where the run goes on; what has to be counted twice must survive another crash."""
     status = state.directory.status()
-    lost = status.get("rounds_done", 0) - state.server_round if problem else 0
-    state.rounds_again = status.get("rounds_again", 0) + max(0, lost)
+    sent = max(status.get("rounds_done", 0) if problem else 0, status.get("evaluated_round", 0))
+    state.rounds_again = status.get("rounds_again", 0) + max(0, sent - state.server_round)
     state.directory.update_status(
         rounds_done=state.server_round,
         rounds_again=state.rounds_again,
+        evaluated_round=state.server_round,
         resumed_after=state.server_round,
         resumed_from=PREVIOUS if problem else LAST,
         checkpoint_problem=problem,

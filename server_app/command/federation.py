@@ -138,7 +138,7 @@ def follow_run(args: argparse.Namespace) -> int:
 
 def _follow(link: RemoteConnection, run_id: str, verbose: bool) -> int:
     log = RunLog(verbose)
-    again, end = f"winnow federation follow {run_id}", f"winnow federation flwr stop {run_id}"
+    again, end = typed("follow", run_id), typed("flwr", "stop", run_id)
     try:
         with stop_requests():
             status, details = watch(link, run_id, log)
@@ -151,10 +151,19 @@ def _follow(link: RemoteConnection, run_id: str, verbose: bool) -> int:
     if status == COMPLETED:
         return 0
     if status == STOPPED:
-        close_record(log, "stopped", "by flwr stop", "winnow federation submit")
+        close_record(log, "stopped", "by flwr stop", typed("submit"))
     else:
-        close_record(log, "failed", details, "winnow federation submit")
+        close_record(log, "failed", details, typed("submit"))
     return 1
+
+
+def typed(*words: str) -> str:
+    """Return what the operator types for an action; in a container that is not the program that runs there.
+
+    >>> typed("follow", "17")
+    'winnow federation follow 17'
+    """
+    return " ".join([os.environ.get("WINNOW_COMMAND", "winnow federation"), *words])
 
 
 def register(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tasks.noise.base import NoiseError, check_flag, check_share
 from tasks.noise.groups import read_groups
+from tasks.noise.label_file import below
 from tasks.plugin import Registry
 
 Rates = npt.NDArray[np.float64]
@@ -142,7 +143,10 @@ class Groups(NoiseLaw):
 @LAWS.register("table")
 @dataclass(frozen=True)
 class Table(NoiseLaw):
-    """Read each client's rate from a CSV file with the columns client,rate, clients counted from 0."""
+    """Read each client's rate from a CSV file with the columns client,rate, clients counted from 0.
+
+    ``path`` is below the data folder, and relative to it.
+    """
 
     path: str
     data_root: Path = Path()
@@ -153,9 +157,9 @@ class Table(NoiseLaw):
         Raises
         ------
         NoiseError
-            If the file cannot be read, or does not name every client exactly once.
+            If the file lies elsewhere, cannot be read, or does not name every client exactly once.
         """
-        file = self.data_root / self.path
+        file = below(self.data_root, self.path)
         rates: dict[int, float] = {}
         for line, (client, rate) in enumerate(self._rows(file), start=2):
             try:

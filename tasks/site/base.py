@@ -141,7 +141,7 @@ class SiteTask(Task):
     @cached_property
     def _train(self) -> Reading:
         root = existing_folder(self.root)
-        reading = self._cache.reading(root, self.read) if self._cache else self.read(root)
+        reading = self._cache.reading(root, self.read, type(self)) if self._cache else self.read(root)
         return self._accepted(self.root, reading, self._bad_data == "skip")
 
     @cached_property

@@ -1,26 +1,34 @@
 """Decoded examples kept on disk: a real node starts a process for each message, and each would decode every file again.
 
-One file holds what was read last. It counts as long as the declarations and, of every file in the data folder, path,
-size and times of change are the same; otherwise everything is read anew.
+One file holds what was read last. It counts as long as the declarations, the code that reads and, of every file in the
+data folder, path, size and times of change are the same, and its content matches its digest; otherwise everything is
+read anew.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import stat
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tasks.base import Examples
+from tasks.base import Examples, Task
 from tasks.plugin.errors import explain
 from tasks.site.problems import Problem
 from tasks.site.reading import Reading
+from tasks.writing import private_folder
 
 FILE = "examples.safetensors"
-FORM = "1"
-"""To be counted up when the same files come to be read as other examples."""
+PARTIAL = f".{FILE}.partial"
 
 
 class Cache:
@@ -30,18 +38,18 @@ class Cache:
     ----------
     folder
         Where the file is; made if it is not there.
-    declared
+    name, args
         The task's name and arguments: other declarations make other examples of the same files.
     """
 
-    def __init__(self, folder: Path, declared: str) -> None:
-        self._folder, self._declared = folder, declared
+    def __init__(self, folder: Path, name: str, args: str) -> None:
+        self._folder, self._name, self._args = Path(os.path.realpath(folder)), name, args
         self.problem = ""
         """Why the examples could not be kept; empty if they are."""
 
-    def reading(self, root: Path, read: Callable[[Path], Reading]) -> Reading:
-        """Return what was kept if nothing has changed below ``root``, else what ``read`` returns."""
-        key = self._key(root)
+    def reading(self, root: Path, read: Callable[[Path], Reading], task: type[Task]) -> Reading:
+        """Return what was kept if neither ``root`` nor the code of ``task`` has changed, else what ``read`` returns."""
+        key = self._key(root, task)
         kept = self._load(key)
         if kept is not None:
             return kept
@@ -52,9 +60,10 @@ class Cache:
             self.problem = f"decoded examples cannot be kept in {self._folder}: {explain(error)}"
         return reading
 
-    def _key(self, root: Path) -> str:
-        digest = hashlib.sha256(json.dumps([FORM, self._declared, str(root)]).encode())
-        for line in _states(root, self._folder):
+    def _key(self, root: Path, task: type[Task]) -> str:
+        declared = [self._name, self._args, str(root), version("pillow")]
+        digest = hashlib.sha256(json.dumps(declared).encode())
+        for line in chain(_code(task, self._name), _states(Path(os.path.realpath(root)), self._folder)):
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -62,20 +71,30 @@ class Cache:
         try:
             with safe_open(self._folder / FILE, framework="pt") as file:
                 facts = file.metadata() or {}
-                if facts.get("key") != key:
+                if facts["key"] != key:
                     return None
-                examples = Examples(file.get_tensor("features"), file.get_tensor("labels").numpy())
-        except (OSError, SafetensorError):  # none, or one that is damaged: read anew, and written anew
+                arrays = {name: file.get_tensor(name) for name in ("features", "labels")}
+            if facts.pop("sha256") != _digest(facts, arrays):
+                return None
+            problems = tuple(Problem(where, reason) for where, reason in json.loads(facts["problems"]))
+            names, groups = tuple(json.loads(facts["names"])), tuple(json.loads(facts["groups"]))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):  # none, or a damaged one: written anew
             return None
-        problems = tuple(Problem(where, reason) for where, reason in json.loads(facts["problems"]))
-        return Reading(examples, tuple(json.loads(facts["names"])), tuple(json.loads(facts["groups"])), problems)
+        return Reading(Examples(arrays["features"], arrays["labels"].numpy()), names, groups, problems)
 
     def _keep(self, key: str, reading: Reading) -> None:
-        import torch
+        private_folder(self._folder)
+        lock = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._write(key, reading)
+        except BlockingIOError:  # another process is writing them just now
+            return
+        finally:
+            os.close(lock)
 
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = self._folder / f".{FILE}.{os.getpid()}"
-        examples = reading.examples
+    def _write(self, key: str, reading: Reading) -> None:
+        partial, examples = self._folder / PARTIAL, reading.examples
         facts = {
             "key": key,
             "names": json.dumps(reading.names),
@@ -84,22 +103,53 @@ class Cache:
         }
         arrays = {"features": examples.features.contiguous(), "labels": torch.from_numpy(examples.labels).contiguous()}
         try:
-            partial.touch(mode=0o600)
-            save_file(arrays, partial, facts)
+            partial.unlink(missing_ok=True)  # one that a crash has left
+            partial.touch(mode=0o600, exist_ok=False)
+            save_file(arrays, partial, {**facts, "sha256": _digest(facts, arrays)})
             os.replace(partial, self._folder / FILE)
         finally:
             partial.unlink(missing_ok=True)
 
 
-def _states(root: Path, without: Path) -> Iterator[str]:
-    """Yield path, size and times of change of all below ``root``, in a fixed order; the cache itself is left out.
+def _digest(facts: dict[str, str], arrays: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the facts, and of the arrays' names, types, shapes and values."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in arrays.items():
+        array = tensor.numpy()
+        found.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        found.update(array.reshape(-1).data)
+    return found.hexdigest()
 
-    A link counts with what it points to; one to a folder is not followed, as in reading.
+
+def _code(task: type[Task], name: str) -> Iterator[str]:
+    """Yield name and content of the Python files beside that of the task's class, of its bases and of the plug-in.
+
+    What a plug-in imports from other folders does not count.
     """
+    modules = {base.__module__ for base in task.__mro__ if issubclass(base, Task)} | {name.partition(":")[0]}
+    files = [getattr(sys.modules.get(module), "__file__", None) for module in modules]
+    for folder in sorted({Path(file).parent for file in files if file}):
+        for path in sorted(path for path in folder.glob("*.py") if path.is_file()):
+            yield f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def _states(root: Path, own: Path) -> Iterator[str]:
+    """Yield path and state of all below ``root``, in a fixed order; what this module writes to ``own`` is left out."""
     for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if Path(folder, name) != without)
-        for name in sorted([*names, *files]):
-            path = Path(folder, name)
-            state = path.stat() if path.exists() else path.lstat()
-            what = (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-            yield f"{path.relative_to(root)}\0{what}\n"
+        names[:] = sorted(name for name in names if Path(folder, name) != own)
+        for path in (Path(folder, name) for name in sorted([*names, *files])):
+            if path not in (own / FILE, own / PARTIAL):
+                yield f"{path.relative_to(root)}\0{_state(path)}\n"
+
+
+def _state(path: Path) -> str:
+    """Return mode, size and times of change; a link counts with what it points to, if that can be reached."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return "gone"
+    if stat.S_ISDIR(found.st_mode):  # what it holds is listed by itself; its times change with the cache in it
+        return str(found.st_mode)
+    with suppress(OSError):
+        found = path.stat()
+    return str((found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns))

@@ -68,7 +68,7 @@ def files_below(folder: Path) -> Iterator[Path]:
         If a folder cannot be read.
     """
     for path in entries(folder):
-        if path.is_dir() and not path.is_symlink():
+        if not path.is_symlink() and path.is_dir():  # asking a link may need rights that the folder behind it denies
             yield from files_below(path)
         else:
             yield path

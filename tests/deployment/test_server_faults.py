@@ -118,7 +118,9 @@ def test_a_stopped_and_a_killed_server_app_are_told_and_the_run_goes_on(
         second = Operator.types(found, tmp_path, "submit", "--app", str(app), f"run.resume={run.path}")
         second.sees("^round 1/2 ")
         found.wait_until_training(1, 2, LONG)
-        os.kill(found.worker(SERVER_EXECUTOR) or 0, signal.SIGKILL)
+        server_app = found.worker(SERVER_EXECUTOR)
+        assert server_app is not None
+        os.kill(server_app, signal.SIGKILL)
         assert second.ends() == 1
         found.release(1, 2)
         assert run.status["status"] == "failed"

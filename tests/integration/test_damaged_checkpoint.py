@@ -119,3 +119,23 @@ def test_a_model_that_is_released_twice_is_counted_twice(play: Play):
     assert resumed.metrics[-1]["epsilon"] == whole.metrics[-1]["epsilon"], "4 rounds, 5 releases"
     again = play(num_server_rounds=5, run__resume=str(half.path), **private)
     assert again.metrics[-1]["epsilon"] > whole.metrics[-1]["epsilon"], "still counted after another resume"
+
+
+@pytest.mark.parametrize(("kind", "releases"), [("evaluate", 5), ("train", 4)])
+def test_a_model_that_went_out_for_evaluation_before_a_crash_is_counted_twice(
+    play: Play, tmp_path: Path, kind: str, releases: int
+):
+    private: dict[str, Any] = {**PRIVATE, "noise__name": "none", "federation__fraction_evaluate": 1.0}
+    whole = play(num_server_rounds=5, **private)
+
+    def crash(client: int, message: Message, reply: Message) -> Message:
+        if message.metadata.group_id == "3" and message.metadata.message_type == kind:
+            raise KeyboardInterrupt
+        return reply
+
+    with pytest.raises(KeyboardInterrupt):
+        play(crash, num_server_rounds=4, **private)
+    (path,) = set(tmp_path.iterdir()) - {whole.path}
+    resumed = play(num_server_rounds=4, run__resume=str(path), **private)
+    spent = [line["epsilon"] for line in whole.metrics]
+    assert resumed.metrics[-1]["epsilon"] == spent[releases], f"4 rounds, {releases} releases"

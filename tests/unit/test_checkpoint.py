@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAdam, FedAvgM
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state
 from server_app.run_directory import CLIENTS, METRICS, OccupiedError, RunDirectory
@@ -41,6 +41,16 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path):
         Checkpoint.read(tmp_path / "last.safetensors")
     with pytest.raises(CheckpointError, match="another model"):
         Checkpoint(MODEL).check_model({"weight": MODEL["weight"]})
+
+
+def test_a_checkpoint_of_an_older_version_is_called_that(tmp_path: Path):
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(save(MODEL, {"winnow": json.dumps({"progress": {"server_round": 4}})}))
+    with pytest.raises(CheckpointError, match=r"last\.safetensors has no digest: written by an older version"):
+        Checkpoint.read(path)
+    path.write_bytes(save(MODEL, {"winnow": "[]"}))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Checkpoint.read(path)
 
 
 def test_no_flipped_bit_goes_unnoticed(tmp_path: Path):

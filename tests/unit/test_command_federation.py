@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from server_app.command.configuration import CommandError, Plan
 from server_app.command.environment import SuperLinkError
 from server_app.command.key_folder import KeyFolder
 from server_app.command.local_federation import LocalNode, thread_share
+from server_app.command.output import RunLog
 from server_app.command.processes import ProcessGroup, StopRequested
 from server_app.command.remote import RemoteConnection, remote_superlink
 from server_app.command.superlink import Connection
@@ -153,3 +154,36 @@ def test_following_tells_how_the_run_ended(
     error = capsys.readouterr().err
     assert said in error
     assert bool(error) == bool(said)
+
+
+@pytest.mark.parametrize("prefix", ["", "docker compose run --rm winnow"])
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (StopRequested(2), "Follow it:  {0} follow 17\nStop it:  {0} flwr stop 17\n"),
+        (SuperLinkError("gone"), "follow it:  {0} follow 17\n"),
+        ("finished:failed", "  {0} submit run.resume=/winnow/runs/elsewhere\n"),
+        ("finished:stopped", "  {0} submit run.resume=/winnow/runs/elsewhere\n"),
+    ],
+)
+def test_what_to_type_next_works_where_the_operator_sits(
+    ending: str | BaseException,
+    said: str,
+    prefix: str,
+    link: RemoteConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def watched(_link: Connection, _run_id: str, log: RunLog) -> tuple[str, str]:
+        log.write("Run directory: /winnow/runs/elsewhere")
+        if isinstance(ending, BaseException):
+            raise ending
+        return ending, "why"
+
+    monkeypatch.delenv("WINNOW_COMMAND", raising=False)
+    if prefix:
+        monkeypatch.setenv("WINNOW_COMMAND", prefix)
+    monkeypatch.setattr(federation, "remote_superlink", lambda *_: nullcontext(link))
+    monkeypatch.setattr(federation, "watch", watched)
+    main(["federation", "follow", "17"])
+    assert capsys.readouterr().err.endswith(said.format(prefix or "winnow federation"))

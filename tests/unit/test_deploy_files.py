@@ -51,6 +51,11 @@ def test_one_port_is_published_and_only_on_this_machine_unless_told() -> None:
     assert not any("ports" in found for found in services(FILES[1]).values())
 
 
+def test_the_command_tells_the_operator_to_type_what_runs_it_in_its_container() -> None:
+    command = services(FILES[0])["winnow"]["environment"]["WINNOW_COMMAND"]
+    assert f"#   {command} submit " in (ROOT / FILES[0]).read_text()
+
+
 def test_no_two_sites_share_a_network_and_only_the_superlink_has_a_way_out() -> None:
     main = yaml.safe_load((ROOT / FILES[0]).read_text())
     used = {name: found.get("networks", []) for name, found in main["services"].items()}

@@ -76,7 +76,7 @@ def test_a_wrong_table_is_explained(tmp_path: Path, text: str | None, message: s
     if text is not None:
         (tmp_path / "rates.csv").write_text(text)
     with pytest.raises(NoiseError, match=message):
-        rates("table", f'path = "{tmp_path / "rates.csv"}"', 2)
+        rates("table", 'path = "rates.csv"', 2, data_root=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from client_app.site import NodeError, SiteDataError, at_site, own_id
 from client_app.state import FolderStore
 from tasks.config import DEFAULTS, ConfigError, arms
 from tasks.envelope import RECORD, Envelope
-from tasks.noise import NoiseError
+from tasks.noise import LAWS, NoiseError
 from tasks.noise.label_file import below
+from tasks.seeds import rng
 from tasks.settings import FederationSettings, Settings, TaskSettings
 from tests.unit.test_audit import CLASSES, example_audit
 
@@ -105,6 +106,20 @@ def test_label_files_lie_below_the_data_folder(name: str, tmp_path: Path) -> Non
     (root / "folder").symlink_to(tmp_path)
     with pytest.raises(NoiseError, match="name a file below"):
         below(root, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../rates.csv", "{above}/rates.csv", "a/../../rates.csv", "link.csv", "folder/rates.csv"]
+)
+def test_tables_of_noise_rates_lie_below_the_data_folder(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    (tmp_path / "rates.csv").write_text("client,rate\n0,0.25\n")
+    (root / "link.csv").symlink_to(tmp_path / "rates.csv")
+    (root / "folder").symlink_to(tmp_path)
+    law = LAWS.build("table", {"path": name.format(above=tmp_path)}, data_root=root)
+    with pytest.raises(NoiseError, match="name a file below"):
+        law(1, rng(1, "noise-law"))
 
 
 def test_a_link_inside_of_the_data_folder_is_followed(tmp_path: Path) -> None:

@@ -1,18 +1,22 @@
 """A reply that is too large is refused before its bytes are read; the SuperLink is real HTTP in a thread."""
 
 import json
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.superlink.grid.http_grid import HttpGrid
+from google.protobuf.message import Message as Proto
 
 from server_app.metering import ALLOWANCE, PIECE, UnmeteredError, reply_limit
-from server_app.pulling import pull
+from server_app.pulling import Inbox
 from tests.superlink import Shelf, instruction, superlink
 
 Connect = Callable[[], HttpGrid]
@@ -24,6 +28,11 @@ LIMIT = MODEL + ALLOWANCE
 def link() -> Iterator[tuple[Shelf, Connect]]:
     with superlink() as found:
         yield found
+
+
+def pull(grid: Any, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
+    """Look once."""
+    return Inbox(grid).look(limits, deadline)
 
 
 def some(size: int) -> npt.NDArray[np.uint8]:
@@ -146,6 +155,79 @@ def test_a_reply_of_which_the_rest_never_comes_is_given_up_at_the_deadline(link:
     assert refused == {"stuck": "the reply was announced, but not uploaded in time"}
 
 
+def test_a_reply_of_which_a_part_is_gone_is_refused_at_once(link: tuple[Shelf, Connect]) -> None:
+    shelf, connect = link
+    name = shelf.put("asked", content(10))
+    del shelf.objects[name]
+    replies, refused = pull(connect(), {"asked": LIMIT})
+    assert not replies
+    assert refused == {"asked": "a part of the reply is not at the SuperLink, and will not come"}
+    assert shelf.confirmed == [name]
+
+
+def test_what_is_no_message_is_refused(link: tuple[Shelf, Connect]) -> None:
+    shelf, connect = link
+    reply = Message(RecordDict(), reply_to=instruction("asked"))
+    name = deflated(shelf, "ConfigRecord", [], b"")
+    reply.metadata.__dict__["_message_id"] = name
+    shelf.list("asked", reply, ObjectTree(object_id=name))
+    assert pull(connect(), {"asked": LIMIT})[1] == {
+        "asked": "malformed reply: TypeError: expected a message, got ConfigRecord"
+    }
+
+
+def test_half_a_reply_holds_up_no_other_and_is_completed_in_a_later_look(link: tuple[Shelf, Connect]) -> None:
+    shelf, connect = link
+    name = shelf.put("slow", content(MODEL))
+    shelf.announced = set(shelf.objects)
+    late = {key: shelf.objects.pop(key) for key in sorted(shelf.objects)[::2]}
+    shelf.put("good", content(20))
+    inbox = Inbox(connect())
+    replies, refused = inbox.look({"slow": LIMIT, "good": LIMIT})
+    assert [reply.metadata.reply_to_message_id for reply in replies] == ["good"]
+    assert inbox.look({"slow": LIMIT}) == ([], {})
+    shelf.replies.clear()  # the SuperLink announces a reply once
+    shelf.objects |= late
+    [reply], refused = inbox.look({"slow": LIMIT})
+    np.testing.assert_array_equal(reply.content.array_records["arrays"]["flat"].numpy(), some(MODEL))
+    assert not refused
+    assert shelf.confirmed[-1] == name
+
+
+def test_what_comes_after_a_refusal_is_not_read_either(link: tuple[Shelf, Connect]) -> None:
+    shelf, connect = link
+    huge = deflated(shelf, "ArrayChunk", [], b"0" * 40 * PIECE)
+    wrong = deflated(shelf, "ArrayChunk", [], b"1" * 2 * PIECE)
+    reply = Message(RecordDict(), reply_to=instruction("asked"))
+    reply.metadata.__dict__["_message_id"] = deflated(shelf, "Message", [huge, wrong], b"")
+    children = [ObjectTree(object_id=huge), ObjectTree(object_id=wrong)]
+    shelf.list("asked", reply, ObjectTree(object_id=reply.metadata.message_id, children=children))
+    answer = shelf.answer
+
+    def huge_comes_last(kind: str, body: bytes) -> Proto:
+        if kind == "pull-object" and PullObjectRequest.FromString(body).object_id == huge:
+            time.sleep(0.5)  # the other object is refused meanwhile
+        return answer(kind, body)
+
+    shelf.answer = huge_comes_last  # type: ignore[method-assign]
+    before = set(threading.enumerate())
+    _, refused = pull(connect(), {"asked": LIMIT})
+    assert "bytes at once" in refused["asked"]
+    reading = {thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")}
+    assert not reading - before
+    assert shelf.sent < 20 * PIECE
+
+
+def test_a_reply_that_says_it_answers_the_message_of_another_is_set_aside(link: tuple[Shelf, Connect]) -> None:
+    shelf, connect = link
+    shelf.put("theirs", content(20))
+    shelf.replies["own"] = shelf.replies.pop("theirs")
+    shelf.put("theirs", content(10))
+    replies, refused = pull(connect(), {"own": LIMIT, "theirs": LIMIT})
+    assert [reply.content["arrays"]["flat"].numpy().size for reply in replies] == [10]
+    assert refused == {"own": "the reply says that it answers another message"}
+
+
 @pytest.mark.parametrize("header", [{"content-encoding": "gzip"}, {"connection": "close"}])
 def test_nothing_is_read_whose_size_is_unknown(link: tuple[Shelf, Connect], header: dict[str, str]) -> None:
     shelf, connect = link
@@ -156,11 +238,9 @@ def test_nothing_is_read_whose_size_is_unknown(link: tuple[Shelf, Connect], head
 
 
 def test_replies_are_not_pulled_at_all_where_they_cannot_be_limited() -> None:
-    class HttpGrid:
-        """Flower's, if it kept its connection under another name."""
-
+    other = type("OtherGrid", (), {"__module__": "flwr.superlink.grid"})  # Flower's, if it were made in another way
     with pytest.raises(UnmeteredError, match="install flwr"):
-        pull(HttpGrid(), {"asked": LIMIT})  # type: ignore[arg-type]
+        pull(other(), {"asked": LIMIT})
 
 
 def test_flower_still_has_the_connection_that_the_meter_is_put_on(link: tuple[Shelf, Connect]) -> None:

@@ -1,16 +1,22 @@
 """Decoded examples on disk: the same as reading again, and never used for files that have changed."""
 
+import fcntl
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from tasks.base import Examples
 from tasks.settings import TaskSettings
 from tasks.shares import load_task
-from tasks.site import cache, reading
+from tasks.site import ImageFolder, cache, reading
 from tasks.site.base import SiteTask
-from tests.site_data import ARGS, KINDS, image_folder
+from tests.site_data import ARGS, KINDS, image_folder, text_table
 
 NAMES = sorted(KINDS)
 
@@ -117,6 +123,151 @@ def test_a_damaged_file_of_examples_is_written_anew(tmp_path: Path, monkeypatch:
     assert len((folder / cache.FILE).read_bytes()) == len(whole)
     seen = reads(monkeypatch)
     task("image-folder", root, folder).train_examples()
+    assert seen == []
+
+
+def test_a_damaged_byte_is_seen_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, folder = image_folder(tmp_path / "data", count=4), tmp_path / "state"
+    expected = task("image-folder", root, folder).train_examples()
+    whole = (folder / cache.FILE).read_bytes()
+    for place in [*range(0, len(whole), 61), len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x80
+        (folder / cache.FILE).write_bytes(damaged)
+        seen = reads(monkeypatch)
+        got = task("image-folder", root, folder).train_examples()
+        assert len(seen) == 4, place
+        np.testing.assert_array_equal(got.features, expected.features)
+        np.testing.assert_array_equal(got.labels, expected.labels)
+        monkeypatch.undo()
+
+
+def test_a_file_with_a_digest_but_without_names_is_written_anew(tmp_path: Path) -> None:
+    root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
+    own = cache.Cache(folder, "image-folder", ARGS["image-folder"])
+    facts, arrays = {"key": own._key(root, ImageFolder)}, {"features": torch.zeros(1), "labels": torch.zeros(1)}
+    folder.mkdir()
+    save_file(arrays, folder / cache.FILE, {**facts, "sha256": cache._digest(facts, arrays)})
+    assert len(task("image-folder", root, folder).train_examples()) == 40
+
+
+PLUGIN = """
+from dataclasses import replace
+from tasks.site import ImageFolder
+from {module}_part import FACTOR
+
+class Mine(ImageFolder):
+    def read(self, root):
+        found = super().read(root)
+        return replace(found, examples=replace(found.examples, features=found.examples.features // FACTOR))
+
+def made(data_path, bad_data, cache):
+    return ImageFolder(classes={classes}, size=8, data_path=data_path, bad_data=bad_data, cache=cache)
+"""
+
+
+def plugin(folder: Path, factor: int, classes: list[str]) -> str:
+    """Write a task of the user's own and a module beside it, as if this process had never imported them."""
+    module = f"reader_{folder.parent.name}".replace("-", "_")
+    (folder / f"{module}.py").write_text(PLUGIN.format(module=module, classes=classes))
+    (folder / f"{module}_part.py").write_text(f"FACTOR = {factor}\n")
+    for name in (module, f"{module}_part"):
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    return module
+
+
+def test_other_code_reads_other_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, code = image_folder(tmp_path / "data"), tmp_path / "app"
+    code.mkdir()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(code))
+
+    def examples(name: str, args: str, factor: int, classes: list[str]) -> Examples:
+        load_task.cache_clear()
+        settings = TaskSettings(
+            f"{plugin(code, factor, classes)}:{name}", args, str(root), cache_path=str(tmp_path / name)
+        )
+        return load_task(settings).train_examples()
+
+    plain = load_task(TaskSettings("image-folder", ARGS["image-folder"], str(root))).train_examples()
+    for factor in (1, 2):
+        got = examples("Mine", ARGS["image-folder"], factor, [])
+        np.testing.assert_array_equal(got.features, plain.features // factor)
+    dark, bright = (examples("made", "", 1, classes) for classes in (["dark", "bright"], ["bright", "dark"]))
+    np.testing.assert_array_equal(dark.labels, 1 - bright.labels)
+
+
+def test_another_pillow_reads_other_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
+    task("image-folder", root, folder).train_examples()
+    monkeypatch.setattr(cache, "version", lambda package: f"another {package}")
+    seen = reads(monkeypatch)
+    task("image-folder", root, folder).train_examples()
+    assert len(seen) == 40
+
+
+@pytest.mark.parametrize("place", ["data", "data/state", "link/state"])
+def test_a_cache_in_the_data_folder_is_no_change_of_the_data(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = text_table(tmp_path / "data")
+    (tmp_path / "link").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    task("text-csv", root, Path(place)).train_examples()
+    seen = reads(monkeypatch)
+    found = task("text-csv", root, Path(place))
+    assert len(found.train_examples()) == 40
+    assert (seen, found.remarks()) == ([], [])
+
+
+def test_what_a_crash_has_left_is_removed_and_passes_on_no_mode(tmp_path: Path) -> None:
+    root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
+    folder.mkdir()
+    (folder / cache.PARTIAL).write_bytes(b"half")
+    (folder / cache.PARTIAL).chmod(0o644)
+    task("image-folder", root, folder).train_examples()
+    assert [path.name for path in folder.iterdir()] == [cache.FILE]
+    assert (folder / cache.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_while_another_process_writes_nothing_is_written(tmp_path: Path) -> None:
+    root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
+    folder.mkdir()
+    (folder / cache.PARTIAL).write_bytes(b"half")
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    found = task("image-folder", root, folder)
+    assert (len(found.train_examples()), found.remarks()) == (40, [])
+    assert [path.name for path in folder.iterdir()] == [cache.PARTIAL]
+    os.close(other)
+    task("image-folder", root, folder).train_examples()
+    assert [path.name for path in folder.iterdir()] == [cache.FILE]
+
+
+def test_a_link_that_may_not_be_followed_and_a_file_that_vanishes_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, folder = text_table(tmp_path / "data"), tmp_path / "state"
+    (root / "locked.png").symlink_to(tmp_path / "elsewhere.png")
+    (root / "gone.txt").write_text("here while the folder is listed")
+    stat, lstat = Path.stat, Path.lstat
+
+    def refused(path: Path, **more: bool) -> os.stat_result:
+        if path.name == "locked.png":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **more)
+
+    def vanished(path: Path) -> os.stat_result:
+        if path.name == "gone.txt":
+            raise FileNotFoundError(2, "No such file or directory")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(Path, "lstat", vanished)
+    assert len(task("text-csv", root, folder).train_examples()) == 40
+    seen = reads(monkeypatch)
+    assert len(task("text-csv", root, folder).train_examples()) == 40
     assert seen == []
 
 

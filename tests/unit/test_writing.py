@@ -61,6 +61,28 @@ def test_lines_that_do_not_fit_are_not_there_at_all(tmp_path: Path):
         append_text(tmp_path / "nowhere/lines", "one\n")
 
 
+def test_a_private_file_is_private_whatever_a_crash_has_left(tmp_path: Path):
+    path, left = tmp_path / "a", tmp_path / ".a.partial"
+    left.write_bytes(b"half")
+    left.chmod(0o644)
+    replace_file(path, b"secret", private=True)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"secret", 0o600)
+
+
+def test_a_line_that_cannot_be_taken_back_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "lines"
+    append_text(path, "one\n")
+
+    def refuse(path: Path, length: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "truncate", refuse)
+    said = r"^cannot write .*/lines: File too large; a part may stand at its end \(Input/output error\)$"
+    with room_for(10), pytest.raises(WriteError, match=said) as caught:
+        append_text(path, "two\nthree\n")
+    assert caught.value.errno == errno.EFBIG
+
+
 def test_the_error_carries_advice():
     error = WriteError(errno.ENOSPC, "No space left on device", "/a")
     error.advice = "free space"
