@@ -35,7 +35,7 @@ images:
 	docker compose build
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,20 +14,37 @@ settings.register_profile("winnow", deadline=None, derandomize=True)
 settings.load_profile("winnow")
 
 
-@pytest.hookimpl(tryfirst=True)
+LEVELS = ["unit", "property", "parity", "integration", "simulation", "deployment"]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick levels first, so that a broken formula shows before a federation starts."""
-    order = ["unit", "property", "parity", "integration", "simulation", "deployment"]
 
     def level(item: pytest.Item) -> int:
         folder = item.path.parent.name
-        return order.index(folder) if folder in order else -1
+        return LEVELS.index(folder) if folder in LEVELS else -1
 
     items.sort(key=level)
-    for item in items:  # side by side, federations with containers and with processes; never two of a kind
-        if level(item) >= order.index("simulation"):
-            kind = "containers" if "container" in item.path.name else item.path.parent.name
-            item.add_marker(pytest.mark.xdist_group(kind))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests among several processes: simulations, federations of processes, and containers stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Kinds(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return kind_of(nodeid)
+
+    return Kinds(config, log)
+
+
+def kind_of(test: str) -> str:
+    """Return what a test must not run beside of: two of a kind would want the same ports, images or all cores."""
+    for folder in LEVELS[4:]:
+        if test.startswith(f"tests/{folder}/"):
+            return "containers" if "/test_container" in test else folder
+    return test
 
 
 @pytest.fixture(scope="session")
