@@ -5,7 +5,6 @@ prefixed, and the rest is JSON in the file's metadata. No pickle. Written to a p
 of all content shows damage that leaves a file readable.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from strategies.server_steps.base import ServerStep
+from tasks.digest import content_digest
 from tasks.wire import Arrays
 from tasks.writing import replace_file
 
@@ -48,7 +48,7 @@ class Checkpoint:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {**self.model, **{PREFIX + name: array for name, array in self.strategy.items()}}
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        facts = {"sha256": _digest(contiguous, self.progress), "progress": self.progress}
+        facts = {"sha256": content_digest(json.dumps(self.progress), contiguous), "progress": self.progress}
         replace_file(path, save(contiguous, {"winnow": json.dumps(facts)}), keep)
 
     @classmethod
@@ -73,7 +73,7 @@ class Checkpoint:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
         if digest is None:
             raise CheckpointError(f"{path} has no digest: written by an older version; only that one can go on from it")
-        if digest != _digest(arrays, progress):
+        if digest != content_digest(json.dumps(progress), arrays):
             raise CheckpointError(f"{path} is damaged: its content does not match its digest")
         own = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
         return cls({name: array for name, array in arrays.items() if not name.startswith(PREFIX)}, own, progress)
@@ -83,16 +83,6 @@ class Checkpoint:
         mine = {name: (array.shape, array.dtype) for name, array in self.model.items()}
         if mine != {name: (array.shape, array.dtype) for name, array in expected.items()}:
             raise CheckpointError("the checkpoint holds another model than the configuration asks for")
-
-
-def _digest(arrays: Arrays, progress: dict[str, Any]) -> str:
-    """Return the SHA-256 of the progress, and of names, dtypes, shapes and values in the order of names."""
-    found = hashlib.sha256(json.dumps(progress).encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        found.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        found.update(array.reshape(-1).data)
-    return found.hexdigest()
 
 
 def strategy_state(strategy: Strategy | ServerStep) -> tuple[Arrays, dict[str, Any]]:

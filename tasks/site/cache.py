@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tasks.base import Examples, Task
+from tasks.digest import content_digest
 from tasks.plugin.errors import explain
 from tasks.site.problems import Problem
 from tasks.site.reading import Reading
@@ -112,13 +113,7 @@ class Cache:
 
 
 def _digest(facts: dict[str, str], arrays: dict[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of the facts, and of the arrays' names, types, shapes and values."""
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, tensor in arrays.items():
-        array = tensor.numpy()
-        found.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        found.update(array.reshape(-1).data)
-    return found.hexdigest()
+    return content_digest(json.dumps(facts, sort_keys=True), {name: tensor.numpy() for name, tensor in arrays.items()})
 
 
 def _code(task: type[Task], name: str) -> Iterator[str]:
