@@ -10,6 +10,7 @@ from tasks.plugin.errors import PluginError, did_you_mean, explain
 from tasks.plugin.importing import load_object, looks_like_path
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,18 @@ class Registry(Generic[T]):
         self._bases = (base, *others) if base else others
         self._entries: dict[str, Entry[T]] = {}
 
-    def register(self, name: str, paper: str = "") -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """Register a factory under ``name``; its docstring's first line becomes the summary."""
+    def register(self, name: str, paper: str = "") -> Callable[[F], F]:
+        """Register the class or function below under ``name``; its docstring's first line becomes the summary.
 
-        def add(factory: Callable[..., T]) -> Callable[..., T]:
+        Raises
+        ------
+        PluginError
+            If a class is no subclass of what this registry holds, or lacks a method of it.
+        """
+
+        def add(factory: F) -> F:
             assert name not in self._entries, f"{self.kind} {name} is registered twice"
+            self._check_factory(factory)
             summary = (inspect.getdoc(factory) or "").split("\n")[0].rstrip(".")
             self._entries[name] = Entry(name, factory, summary, paper)
             return factory
@@ -85,11 +93,18 @@ class Registry(Generic[T]):
         factory = self.find(name)
         try:
             given = parse_args(args) if isinstance(args, str) else args
-            built = factory(**bind(factory, given, context))
+            built = self.convert(factory(**bind(factory, given, context)), name)
         except Exception as error:  # the factory may be the user's: whatever it raises belongs in the message
             raise PluginError(f"{self.kind} {name!r}: {explain(error)}") from error
         if self._bases and not isinstance(built, self._bases):
             raise PluginError(f"{self.kind} {name!r}: expected {self._wanted()}, got {_article(type(built).__name__)}")
+        return cast(T, built)
+
+    def convert(self, built: Any, name: str) -> Any:
+        """Return what a factory built as what the registry promises; a subclass may wrap it, the default does not.
+
+        Called before the type check, so whatever cannot be converted is returned as it is.
+        """
         return built
 
     def _check_factory(self, found: object) -> None:
