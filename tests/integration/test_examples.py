@@ -108,7 +108,7 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_the_commands_of_the_guide_pass_the_check(guide: str) -> None:
     commands = [shlex.split(line) for line in re.findall(r"^winnow run (.*=.*)$", guide, re.MULTILINE)]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for words in commands:
         check(split_words([word for word in words if word != "--dry-run"])[1])
 
