@@ -10,7 +10,7 @@ from client_app.attacks import check_attack, configured_attack
 from client_app.audit_files import format_problem
 from client_app.methods import METHODS, ClientMethod
 from client_app.trainer import pick_device
-from server_app.callbacks.tracking import tracker_problem
+from server_app.callbacks import chosen_callbacks
 from server_app.dry_run import dry_run_errors
 from server_app.privacy import accept_model, privacy_problems
 from server_app.resume import resume_problems
@@ -49,8 +49,7 @@ def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
             f"federation.min-replies = {settings.federation.min_replies}: at most the number of clients "
             f"that train in a round, {training}"
         )
-    missing = (tracker_problem(settings.run.tracker), format_problem(settings.audit.format))
-    errors += [problem for problem in missing if problem]
+    errors += [problem for problem in [format_problem(settings.audit.format)] if problem]
     errors += privacy_problems(settings) + resume_problems(settings)
     if errors:
         raise ConfigError(list(dict.fromkeys(errors)))
@@ -126,6 +125,7 @@ def _plugin_errors(settings: Settings, simulated: bool) -> list[str]:
         return True
 
     clients = settings.federation.num_clients
+    attempt("run.callbacks", lambda: chosen_callbacks(settings.run.callbacks))
     attempt("train.device", lambda: pick_device(settings.train.device))
     method = attempt("method", lambda: METHODS.build(settings.method.name, settings.method.args))
     chosen = settings.strategy

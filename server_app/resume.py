@@ -18,7 +18,7 @@ FREE = (
     "run.resume",
     "run.checkpoint-every",
     "run.early-stopping",
-    "run.tracker",
+    "run.callbacks",
     "audit.enabled",
     "audit.format",
     "federation.round-timeout",

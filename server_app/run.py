@@ -10,13 +10,12 @@ from flwr.serverapp import Grid
 
 from client_app.attacks import NO_ATTACK
 from server_app.audit import audit_labels
-from server_app.callbacks.base import Callback
+from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.best import BestModel
 from server_app.callbacks.checkpoints import Checkpoints, restore
 from server_app.callbacks.privacy import PrivacySpent
 from server_app.callbacks.progress import Progress
 from server_app.callbacks.records import Records
-from server_app.callbacks.tracking import TensorBoard
 from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid
 from server_app.loop import RunLoop
@@ -123,14 +122,14 @@ def refuse_attack(grid: Grid, settings: Settings) -> None:
 def callbacks(settings: Settings, label: str) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
     private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
-    chosen: list[Callback] = [
+    return [
         *private,
         BestModel(settings.run.monitor, settings.run.early_stopping),
         Records(),
         Checkpoints(settings.run.checkpoint_every),  # after the records: a resumed run drops lines without a checkpoint
         Progress(label),
+        *chosen_callbacks(settings.run.callbacks),  # last: when one of them fails, the round is written down
     ]
-    return [*chosen, TensorBoard()] if settings.run.tracker == "tensorboard" else chosen
 
 
 def open_directory(settings: Settings, label: str) -> RunDirectory:

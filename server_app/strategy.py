@@ -1,11 +1,9 @@
 """Strategies by name: Winnow's own, Flower's stock ones, and anything by import path."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from flwr.serverapp import strategy as stock
-from flwr.serverapp.strategy import Strategy
 
 from server_app.privacy import is_central
 from server_app.roster import Roster
@@ -14,17 +12,15 @@ from strategies.fedcorr import FedCorr
 from strategies.guarded import GuardedStrategy
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
-from strategies.robust import RobustStrategy
+from strategies.robust import STRATEGIES, RobustStrategy
 from strategies.server_steps import build_server_step
-from tasks.plugin import Registry
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
 
-STRATEGIES = Registry("strategy", Strategy)
-STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")(RobustStrategy)
-STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")(NoisePartition)
-STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022")(FedCorr)
-_PAPERS = {
+__all__ = ["STRATEGIES", "FedCorr", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
+
+# Flower's stock strategies and their papers; Winnow's own are registered where they are defined.
+_STOCK = {
     "FedAvg": "McMahan et al., AISTATS 2017",
     "FedAvgM": "Hsu, Qi, Brown, 2019",
     "FedAdagrad": "Reddi et al., ICLR 2021",
@@ -38,9 +34,8 @@ _PAPERS = {
     "Bulyan": "El Mhamdi, Guerraoui, Rouault, ICML 2018",
     "QFedAvg": "Li et al., ICLR 2020",
 }
-for _name, _paper in _PAPERS.items():
-    _factory: Callable[..., Strategy] = getattr(stock, _name)
-    STRATEGIES.register(f"flower-{_name.lower()}", _paper)(_factory)
+for _name, _paper in _STOCK.items():
+    STRATEGIES.register(f"flower-{_name.lower()}", _paper)(getattr(stock, _name))
 
 
 def build_strategy(

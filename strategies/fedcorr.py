@@ -18,13 +18,14 @@ from flwr.serverapp import Grid
 from strategies.detection.base import Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
 from strategies.noise_levels import believable_score, nothing, read_level
-from strategies.robust import RobustStrategy
+from strategies.robust import STRATEGIES, RobustStrategy
 from strategies.stages import Schedule
 from tasks.mixture import upper_group
 from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, WANT_SCORE
 from tasks.seeds import rng
 
 
+@STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022")
 class FedCorr(RobustStrategy):
     """Finds noisy clients by the dimensionality of their answers and lets them correct their labels, in three stages.
 

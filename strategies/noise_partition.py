@@ -27,6 +27,7 @@ from strategies.aggregators import Rule
 from strategies.detection import DETECTORS, answers_since, detect, mean_profiles, no_answers, read_profile, with_answers
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
+from strategies.robust import STRATEGIES
 from strategies.turns import TurnStrategy
 from tasks.questions import LEARNED, SINCE_DETECTION
 from tasks.wire import Arrays
@@ -34,6 +35,7 @@ from tasks.wire import Arrays
 ATTEMPTS = 2
 
 
+@STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")
 class NoisePartition(TurnStrategy):
     """Tells clean from noisy clients by their loss profiles after a warm-up, over any aggregation rule.
 

@@ -27,10 +27,13 @@ from strategies.guard import Guard
 from strategies.parameters import Parameters, as_sent
 from strategies.server_steps.base import ServerStep
 from strategies.updates import RoundReport, Update, to_record, too_few, views
+from tasks.plugin import Registry
 from tasks.seeds import rng
 from tasks.wire import Arrays
 
 MOST_WEIGHT = 2.0  # largest prior weight of a client behind a robust rule, in medians
+
+STRATEGIES = Registry("strategy", Strategy)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Parts:
     buffers: Arrays
 
 
+@STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")
 class RobustStrategy(Strategy):
     """Samples clients, sets bad replies aside, and combines the rest with any aggregation rule.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.metrics import IGNORED, classification_metrics
+from tasks.plugin import Registry
 
 Labels = npt.NDArray[np.int64]
 
@@ -156,3 +157,6 @@ class Task(ABC):
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the measures of ``logits`` (N, K) against true ``labels`` (N,); higher is better."""
         return classification_metrics(logits, labels)
+
+
+TASKS = Registry("task", Task)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tasks.base import DataError, Examples
+from tasks.base import TASKS, DataError, Examples
 from tasks.image import ImageTask, crop_and_flip
 from tasks.seeds import rng
 
@@ -143,6 +143,7 @@ class Cifar(ImageTask):
         return f'fetch it: run  python -c "{download}"  in {root}, or let task.data-path name the folder that has it'
 
 
+@TASKS.register("cifar-10", "Krizhevsky, technical report, University of Toronto 2009")
 class Cifar10(Cifar):
     """60,000 photographs of 10 classes, 3x32x32; needs the folder cifar-10-batches-py."""
 
@@ -154,6 +155,7 @@ class Cifar10(Cifar):
     std = (0.24703233, 0.24348505, 0.26158768)
 
 
+@TASKS.register("cifar-100", "Krizhevsky, technical report, University of Toronto 2009")
 class Cifar100(Cifar):
     """60,000 photographs of 100 classes, 3x32x32; needs the folder cifar-100-python."""
 

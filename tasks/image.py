@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.base import Examples, Task
+from tasks.base import TASKS, Examples, Task
 from tasks.models import MODELS
 
 
@@ -83,6 +83,7 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int) -> T
     return padded.gather(2, places.flatten(1)[:, None].expand(-1, channels, -1)).view(images.shape)
 
 
+@TASKS.register("digits", "Alpaydin and Kaynak, Kybernetika 1998")
 class Digits(ImageTask):
     """1,797 handwritten digits of 8x8 pixels, part of scikit-learn: no download, runs in seconds.
 

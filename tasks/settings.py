@@ -24,7 +24,9 @@ class RunSettings:
     checkpoint_every: int = key(1, "rounds between checkpoints; best and last are kept", low=1)
     early_stopping: int = key(0, "stop after so many evaluations without a better `run.monitor`; 0 = never", low=0)
     monitor: str = key("accuracy", "measure that decides which model is best", choices=("accuracy", "macro-f1", "loss"))
-    tracker: str = key("none", "also send metrics to (needs the extra `tracking`)", choices=("none", "tensorboard"))
+    callbacks: str = key(
+        "", "what else happens around rounds, as inline TOML, e.g. tensorboard = {}; see docs/plugins.md"
+    )
 
 
 @dataclass(frozen=True)

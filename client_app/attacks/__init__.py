@@ -1,12 +1,20 @@
 """Hostile clients for robustness experiments, in a simulation only: which clients, and what they do."""
 
 from client_app.attacks.backdoor import Backdoor
-from client_app.attacks.base import Attack, CollusionAttack, DataAttack, Facts, Outcome, Scene, UpdateAttack
+from client_app.attacks.base import (
+    ATTACKS,
+    Attack,
+    CollusionAttack,
+    DataAttack,
+    Facts,
+    Outcome,
+    Scene,
+    UpdateAttack,
+)
 from client_app.attacks.collusion import Alie, InnerProduct, largest_hidden_shift
 from client_app.attacks.hostile import NO_ATTACK, attackers, check_attack, configured_attack, facts
 from client_app.attacks.labels import LabelFlip, flipped
 from client_app.attacks.play import play_client
-from client_app.attacks.registry import ATTACKS
 from client_app.attacks.small_loss import SmallLoss
 from client_app.attacks.updates import Gaussian, Scaling, SignFlip
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from client_app.attacks.base import DataAttack, Facts
+from client_app.attacks.base import ATTACKS, DataAttack, Facts
 from client_app.losses.base import expect
 from tasks.base import ClientData, Examples
 
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 
 
+@ATTACKS.register("backdoor", "Gu et al., 2017; Bagdasaryan et al., AISTATS 2020")
 @dataclass(frozen=True)
 class Backdoor(DataAttack):
     """Teach the model to take every image with a small patch for class ``target``, and to be right otherwise.

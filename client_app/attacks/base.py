@@ -20,6 +20,7 @@ from torch import Tensor
 
 from client_app.methods import State
 from tasks.base import ClientData, Examples
+from tasks.plugin import Registry
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Attack(ABC):
         The share of them that the global model predicts as wanted is measured as ``backdoor_success``.
         """
         return None
+
+
+ATTACKS = Registry("attack", Attack)
 
 
 class DataAttack(Attack):

@@ -6,10 +6,11 @@ from statistics import NormalDist
 
 from torch import Tensor
 
-from client_app.attacks.base import CollusionAttack, Facts
+from client_app.attacks.base import ATTACKS, CollusionAttack, Facts
 from client_app.losses.base import expect
 
 
+@ATTACKS.register("alie", "Baruch, Baruch, Goldberg, NeurIPS 2019")
 @dataclass(frozen=True)
 class Alie(CollusionAttack):
     """A little is enough: send mean - z x standard deviation of the honest updates, parameter by parameter.
@@ -56,6 +57,7 @@ def largest_hidden_shift(clients: int, hostile: int) -> float:
     return NormalDist().inv_cdf((clients - hostile - needed) / (clients - hostile)) if needed > 0 else math.inf
 
 
+@ATTACKS.register("inner-product", "Xie, Koyejo, Gupta, UAI 2020")
 @dataclass(frozen=True)
 class InnerProduct(CollusionAttack):
     """Inner product manipulation: send -epsilon x mean of the honest updates.

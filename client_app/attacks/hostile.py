@@ -1,7 +1,6 @@
 """Which clients of a simulation are hostile: a function of the settings alone, the same at server and clients."""
 
-from client_app.attacks.base import Attack, Facts
-from client_app.attacks.registry import ATTACKS
+from client_app.attacks.base import ATTACKS, Attack, Facts
 from tasks.image import ImageTask
 from tasks.seeds import rng
 from tasks.settings import AttackSettings, Settings

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from client_app.attacks.base import DataAttack, Facts
+from client_app.attacks.base import ATTACKS, DataAttack, Facts
 from client_app.losses.base import expect
 from tasks.base import ClientData, Labels
 
 MODES = ("reverse", "random", "pair")
 
 
+@ATTACKS.register("label-flip", "Biggio, Nelson, Laskov, ICML 2012; Tolpeygin et al., ESORICS 2020")
 @dataclass(frozen=True)
 class LabelFlip(DataAttack):
     """Train on examples whose labels are all wrong.

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from client_app.attacks.base import Attack, Outcome, Scene
+from client_app.attacks.base import ATTACKS, Attack, Outcome, Scene
 from client_app.attacks.labels import flipped
 from client_app.losses.base import expect
 
 
+@ATTACKS.register("small-loss")
 @dataclass(frozen=True)
 class SmallLoss(Attack):
     """Make consistent wrong labels look easy, so that filters by loss keep them and filters by distance see nothing.

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.attacks.base import Facts, UpdateAttack
+from client_app.attacks.base import ATTACKS, Facts, UpdateAttack
 from client_app.losses.base import expect
 
 MODES = ("replace", "add")
 
 
+@ATTACKS.register("sign-flip", "Li et al., AAAI 2019")
 @dataclass(frozen=True)
 class SignFlip(UpdateAttack):
     """Send the honest update backwards: -scale x update.
@@ -29,6 +30,7 @@ class SignFlip(UpdateAttack):
         return -self.scale * update
 
 
+@ATTACKS.register("gaussian", "Blanchard et al., NeurIPS 2017")
 @dataclass(frozen=True)
 class Gaussian(UpdateAttack):
     """Send Gaussian noise of standard deviation ``std`` per parameter.
@@ -50,6 +52,7 @@ class Gaussian(UpdateAttack):
         return self.std * drawn if self.mode == "replace" else update + self.std * drawn
 
 
+@ATTACKS.register("scaling", "Bagdasaryan et al., AISTATS 2020")
 @dataclass(frozen=True)
 class Scaling(UpdateAttack):
     """Send a multiple of the honest update, so that it decides the mean.

@@ -16,6 +16,7 @@ from torch import nn
 from client_app.losses import Objective
 from client_app.trainer import LocalData, Trainer
 from tasks.base import ClientData
+from tasks.plugin import Registry
 
 State = dict[str, npt.NDArray[np.generic]]
 
@@ -99,3 +100,6 @@ class ClientMethod(ABC):
             By default: most methods are only trained.
         """
         raise ValueError(f"the client method {type(self).__name__} answers no questions; choose the strategy's own")
+
+
+METHODS = Registry("client method", ClientMethod, listed="method")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.losses import L2ToGlobal
-from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.dimension import local_dimensions
 from client_app.methods.mixup import Mixup
 from tasks.mixture import upper_group
@@ -21,6 +21,7 @@ from tasks.seeds import rng
 logger = logging.getLogger(__name__)
 
 
+@METHODS.register("fedcorr", "Xu et al., CVPR 2022")
 @dataclass(frozen=True)
 class FedCorr(ClientMethod):
     """Train by mixup, and relabel by the global model when asked; meant for the strategy fedcorr and the loss ce.

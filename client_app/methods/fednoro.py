@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from client_app.goals import Batch, Goal
 from client_app.losses import Anchor, LogitAdjustedCrossEntropy, Objective
-from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
 from tasks.questions import SINCE_DETECTION
 
 
+@METHODS.register("fednoro", "Wu et al., IJCAI 2023")
 @dataclass(frozen=True)
 class FedNoRo(ClientMethod):
     """Distil the received global model at noisy clients; meant for the loss la-ce and the aggregator distance-aware.

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from client_app.losses import L2ToGlobal
-from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
 
 
+@METHODS.register("fedprox", "Li et al., MLSys 2020")
 @dataclass(frozen=True)
 class FedProx(ClientMethod):
     """Keep the local model near the global one: adds (mu / 2) ||w - w_global||^2, squared as in the paper.

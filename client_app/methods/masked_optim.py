@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.label_distribution import Form, LabelLearning, MaskRule, ThreeTerms
 from client_app.methods.sgd import train
 from tasks.questions import LEARNED
@@ -24,6 +24,7 @@ LABEL_LOGITS = "label_logits"
 logger = logging.getLogger(__name__)
 
 
+@METHODS.register("masked-optim", "arXiv 2506.02079, 2025")
 @dataclass(frozen=True)
 class MaskedOptim(ClientMethod):
     """Learn the labels of a noisy client beside the network (masked optimization).
@@ -124,6 +125,7 @@ class MaskedOptim(ClientMethod):
         return self.label_scale * F.one_hot(given, kit.num_classes).float()
 
 
+@METHODS.register("fedelc", "Jiang et al., CIKM 2024")
 @dataclass(frozen=True)
 class FedELC(MaskedOptim):
     """Correct labels without mask and without merging with the received weights.

@@ -3,9 +3,10 @@
 from torch import nn
 
 from client_app.losses import Objective
-from client_app.methods.base import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 
 
+@METHODS.register("sgd", "McMahan et al., AISTATS 2017")
 class LocalSGD(ClientMethod):
     """Minimise the configured loss for some epochs."""
 

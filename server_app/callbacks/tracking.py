@@ -1,14 +1,25 @@
-"""Sends the metrics of every round to an experiment tracker (extra ``tracking``)."""
+"""Experiment trackers: callbacks that send the metrics of every round elsewhere (extra ``tracking``)."""
 
 from importlib.util import find_spec
 from typing import Any
 
-from server_app.callbacks.base import Callback
+from server_app.callbacks.base import CALLBACKS, Callback
 from server_app.state import RunState
 
 
+@CALLBACKS.register("tensorboard")
 class TensorBoard(Callback):
-    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder."""
+    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder.
+
+    Raises
+    ------
+    ValueError
+        If the package is not installed.
+    """
+
+    def __init__(self) -> None:
+        if find_spec("tensorboard") is None:
+            raise ValueError('the package tensorboard is not installed; pip install -e ".[tracking]"')
 
     def on_run_start(self, state: RunState) -> None:
         """Open the event file."""
@@ -29,10 +40,3 @@ class TensorBoard(Callback):
     def on_run_end(self, state: RunState) -> None:
         """Close the event file."""
         self._writer.close()
-
-
-def tracker_problem(name: str) -> str:
-    """Return what is missing for a tracker, or an empty text."""
-    if name == "tensorboard" and find_spec("tensorboard") is None:
-        return "run.tracker = 'tensorboard': the package is not installed; pip install 'winnow[tracking]'"
-    return ""

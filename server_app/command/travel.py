@@ -1,5 +1,6 @@
 """Which plug-ins would not reach the other processes of a run, because Flower leaves their files out of the bundle."""
 
+import re
 import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -7,9 +8,9 @@ from pathlib import Path
 
 from server_app.command.configuration import read_toml
 from tasks.config import to_flat
-from tasks.plugin import is_own
 from tasks.settings import Settings
 
+OWN = re.compile(r"\b\w+(?:\.\w+)*:\w+")  # an import path, as a whole value or within inline TOML
 NEVER_SENT = ("test_*.py", "*_test.py")  # by name, in any folder; a rule of Flower's
 
 
@@ -19,7 +20,8 @@ def left_behind(app: Path, runs: Iterable[Settings]) -> list[str]:
     What lies elsewhere is installed, and every node needs it installed.
     """
     excluded = read_toml(app / "pyproject.toml")["tool"]["flwr"]["app"].get("fab-exclude", [])
-    names = {str(value) for settings in runs for value in to_flat(settings).values() if is_own(str(value))}
+    values = {str(value) for settings in runs for value in to_flat(settings).values()}
+    names = {name for value in values for name in OWN.findall(value)}
     errors = []
     for name in sorted(names):
         file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)

@@ -6,11 +6,13 @@ from typing import ClassVar
 from strategies.aggregators.base import Combine, Rule
 from strategies.aggregators.krum import select_repeatedly
 from strategies.aggregators.mea_med import nearest_to_median_mean
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 from strategies.points import Points
 
 
+@AGGREGATORS.register("bulyan", "El Mhamdi, Guerraoui, Rouault, ICML 2018")
 @dataclass(frozen=True)
 class Bulyan(Tolerant, Rule):
     """Mean of the middle values of each coordinate, among updates that Krum chooses one after the other.

@@ -6,9 +6,11 @@ from typing import ClassVar
 import numpy as np
 
 from strategies.aggregators.base import Reweighting
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles, mixture_distances
 
 
+@AGGREGATORS.register("centered-clipping", "Karimireddy, He, Jaggi, ICML 2021")
 @dataclass(frozen=True)
 class CenteredClipping(Reweighting):
     """Go from the global model to the mean of the updates, each clipped to a ball around the present point.

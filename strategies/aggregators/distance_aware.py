@@ -6,10 +6,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from strategies.aggregators.base import Reweighting
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles, squared_distances
 from strategies.points import Points
 
 
+@AGGREGATORS.register("distance-aware", "FedNoRo; Wu et al., IJCAI 2023")
 @dataclass(frozen=True)
 class DistanceAware(Reweighting):
     """Weighted mean in which clients with noisy labels count less, the further they are from every clean one.

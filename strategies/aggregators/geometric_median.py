@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.base import Reweighting
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import TINY, Doubles, mixture_distances, squared_distances
 
 HALVINGS = 0.5 ** np.arange(40)[:, None]
 
 
+@AGGREGATORS.register("geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022")
 @dataclass(frozen=True)
 class GeometricMedian(Reweighting):
     """Point with the smallest sum of distances to the updates, weighted by the prior.

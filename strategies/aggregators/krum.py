@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from strategies.aggregators.base import Reweighting
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 
 
+@AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017")
 @dataclass(frozen=True)
 class Krum(Tolerant, Reweighting):
     """The one update with the smallest sum of squared distances to its n - f - 2 nearest others.
@@ -31,6 +33,7 @@ class Krum(Tolerant, Reweighting):
         return np.asarray(np.eye(len(prior))[int(scores.argmin())], np.float64)
 
 
+@AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")
 @dataclass(frozen=True)
 class MultiKrum(Tolerant, Reweighting):
     """Mean of the m updates with the smallest Krum scores, weighted by the prior.

@@ -6,10 +6,12 @@ import numpy as np
 
 from strategies.aggregators.base import CoordinateWise
 from strategies.aggregators.median import middle
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles
 
 
+@AGGREGATORS.register("mea-med", "Xie, Koyejo, Gupta, 2018")
 @dataclass(frozen=True)
 class MeaMed(Tolerant, CoordinateWise):
     """Mean of the n - f values of each coordinate that are nearest to its median.

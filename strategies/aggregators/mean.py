@@ -1,10 +1,12 @@
 """Weighted mean: FedAvg (McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017)."""
 
 from strategies.aggregators.base import Reweighting
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles
 from strategies.points import Points
 
 
+@AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")
 class Mean(Reweighting):
     """Mean of the updates, weighted by the prior.
 

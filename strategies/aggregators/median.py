@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.base import CoordinateWise
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles
 
 
+@AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
 @dataclass(frozen=True)
 class Median(CoordinateWise):
     """Median of each coordinate; for an even number of clients the mean of the two middle values.

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.pre_steps import PreStep
+from strategies.aggregators.registry import PRE_STEPS
 from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 
 
+@PRE_STEPS.register("nnm", "Allouah et al., AISTATS 2023")
 @dataclass(frozen=True)
 class NearestNeighbourMixing(Tolerant, PreStep):
     """Replace every update by the mean of its n - f nearest updates, itself included.
@@ -33,6 +35,7 @@ class NearestNeighbourMixing(Tolerant, PreStep):
         return coefficients, prior
 
 
+@PRE_STEPS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")
 @dataclass(frozen=True)
 class Bucketing(PreStep):
     """Replace the updates by the means of random groups of ``size``, weighted by the prior.
@@ -69,6 +72,7 @@ class Bucketing(PreStep):
         return f"bucketing with size = {self.size}"
 
 
+@PRE_STEPS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019")
 @dataclass(frozen=True)
 class NormClipping(PreStep):
     """Shorten every update that is longer than a limit.

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.base import Combine, Rule
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles, mixture_distances
 from strategies.points import Points
 
 
+@AGGREGATORS.register("per-tensor-geometric-median", "as in the code of Jiang et al., 2025")
 @dataclass(frozen=True)
 class PerTensorGeometricMedian(Rule):
     """Smoothed Weiszfeld iterations from the mean, for each tensor on its own and without example counts.

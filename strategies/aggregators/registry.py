@@ -5,20 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from strategies.aggregators.base import Rule
-from strategies.aggregators.bulyan import Bulyan
-from strategies.aggregators.centered_clipping import CenteredClipping
-from strategies.aggregators.distance_aware import DistanceAware
-from strategies.aggregators.geometric_median import GeometricMedian
-from strategies.aggregators.krum import Krum, MultiKrum
-from strategies.aggregators.mea_med import MeaMed
-from strategies.aggregators.mean import Mean
-from strategies.aggregators.median import Median
-from strategies.aggregators.mixing import Bucketing, NearestNeighbourMixing, NormClipping
-from strategies.aggregators.per_tensor import PerTensorGeometricMedian
 from strategies.aggregators.plain import Plain
 from strategies.aggregators.pre_steps import Chain, PreStep
-from strategies.aggregators.trimmed_mean import TrimmedMean
-from tasks.plugin import PluginError, Registry, parse_args
+from tasks.plugin import PluginError, Registry
 
 
 class AggregatorRegistry(Registry[Rule]):
@@ -55,22 +44,7 @@ def _factory(function: Callable[..., Any]) -> Callable[..., Rule]:
 
 
 AGGREGATORS = AggregatorRegistry("aggregator")
-AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")(Mean)
-AGGREGATORS.register("geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022")(GeometricMedian)
-AGGREGATORS.register("per-tensor-geometric-median", "as in the code of Jiang et al., 2025")(PerTensorGeometricMedian)
-AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")(Median)
-AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017")(Krum)
-AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")(MultiKrum)
-AGGREGATORS.register("bulyan", "El Mhamdi, Guerraoui, Rouault, ICML 2018")(Bulyan)
-AGGREGATORS.register("trimmed-mean", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")(TrimmedMean)
-AGGREGATORS.register("mea-med", "Xie, Koyejo, Gupta, 2018")(MeaMed)
-AGGREGATORS.register("centered-clipping", "Karimireddy, He, Jaggi, ICML 2021")(CenteredClipping)
-AGGREGATORS.register("distance-aware", "FedNoRo; Wu et al., IJCAI 2023")(DistanceAware)
-
 PRE_STEPS = Registry("pre-step", PreStep)
-PRE_STEPS.register("nnm", "Allouah et al., AISTATS 2023")(NearestNeighbourMixing)
-PRE_STEPS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")(Bucketing)
-PRE_STEPS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019")(NormClipping)
 
 
 def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
@@ -96,9 +70,4 @@ def build_pre_steps(text: str) -> list[PreStep]:
     PluginError
         If a name is unknown, or an argument does not fit.
     """
-    steps = []
-    for step, arguments in parse_args(text).items():
-        if not isinstance(arguments, dict):
-            raise PluginError(f"pre-step {step!r}: write its arguments as {step} = {{ ... }}, got {arguments!r}")
-        steps.append(PRE_STEPS.build(step, arguments))
-    return steps
+    return list(PRE_STEPS.build_each(text).values())

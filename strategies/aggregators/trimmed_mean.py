@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.base import CoordinateWise
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles
 
 ROUNDING = 1e-12  # shares below this are rounding: a trimmed value of 1e12 must not leave a trace
 
 
+@AGGREGATORS.register("trimmed-mean", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
 @dataclass(frozen=True)
 class TrimmedMean(Tolerant, CoordinateWise):
     """Mean of each coordinate without its f smallest and f largest values.

@@ -1,18 +1,10 @@
 """Server steps: the combined update of a round to what is added to the global model."""
 
 from strategies.server_steps.adaptive import FedAdagrad, FedAdam, FedYogi
-from strategies.server_steps.base import ServerStep
+from strategies.server_steps.base import SERVER_STEPS, ServerStep
 from strategies.server_steps.extrapolation import FedExP
 from strategies.server_steps.momentum import FedAvgM
-from tasks.plugin import PluginError, Registry
-
-SERVER_STEPS = Registry("server step", ServerStep)
-
-SERVER_STEPS.register("fedavgm", "Hsu, Qi, Brown, 2019")(FedAvgM)
-SERVER_STEPS.register("fedadagrad", "Reddi et al., ICLR 2021")(FedAdagrad)
-SERVER_STEPS.register("fedadam", "Reddi et al., ICLR 2021")(FedAdam)
-SERVER_STEPS.register("fedyogi", "Reddi et al., ICLR 2021")(FedYogi)
-SERVER_STEPS.register("fedexp", "Jhunjhunwala, Wang, Joshi, ICLR 2023")(FedExP)
+from tasks.plugin import PluginError
 
 NO_STEP = "none"
 

@@ -12,9 +12,10 @@ from math import inf, sqrt
 import numpy as np
 
 from strategies.gram import Doubles, Vector
-from strategies.server_steps.base import ServerStep, require
+from strategies.server_steps.base import SERVER_STEPS, ServerStep, require
 
 
+@SERVER_STEPS.register("fedadagrad", "Reddi et al., ICLR 2021")
 @dataclass(eq=False)
 class FedAdagrad(ServerStep):
     """Adagrad at the server: coordinates that moved far in all rounds together move less from now on.
@@ -78,6 +79,7 @@ class Moments(ServerStep):
         return np.asarray(self.rate() * self.first_moment / (np.sqrt(self.second_moment) + self.tau))
 
 
+@SERVER_STEPS.register("fedadam", "Reddi et al., ICLR 2021")
 @dataclass(eq=False)
 class FedAdam(Moments):
     """Adam at the server: running means of the update and of its square.
@@ -111,6 +113,7 @@ class FedAdam(Moments):
         return self.eta * sqrt(1 - self.beta_2**power) / (1 - self.beta_1**power)
 
 
+@SERVER_STEPS.register("fedyogi", "Reddi et al., ICLR 2021")
 @dataclass(eq=False)
 class FedYogi(Moments):
     """Yogi at the server: Adam whose second moment changes by the newest square only, however large it was before.

@@ -9,6 +9,7 @@ Shapes: N clients, P coordinates.
 from abc import ABC, abstractmethod
 
 from strategies.gram import Doubles, Vector
+from tasks.plugin import Registry
 
 
 class ServerStep(ABC):
@@ -38,6 +39,9 @@ class ServerStep(ABC):
         Vector
             (P,), in the precision of ``update``.
         """
+
+
+SERVER_STEPS = Registry("server step", ServerStep)
 
 
 def require(holds: bool, name: str, value: float, expected: str) -> None:

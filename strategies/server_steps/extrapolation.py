@@ -6,9 +6,10 @@ from math import inf
 import numpy as np
 
 from strategies.gram import Doubles, Vector
-from strategies.server_steps.base import ServerStep, require
+from strategies.server_steps.base import SERVER_STEPS, ServerStep, require
 
 
+@SERVER_STEPS.register("fedexp", "Jhunjhunwala, Wang, Joshi, ICLR 2023")
 @dataclass(eq=False)
 class FedExP(ServerStep):
     """The combined update, made longer where the clients' updates cancel each other.

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from math import inf
 
 from strategies.gram import Doubles, Vector
-from strategies.server_steps.base import ServerStep, require
+from strategies.server_steps.base import SERVER_STEPS, ServerStep, require
 
 
+@SERVER_STEPS.register("fedavgm", "Hsu, Qi, Brown, 2019")
 @dataclass(eq=False)
 class FedAvgM(ServerStep):
     """Momentum at the server: the step is the sum of all updates so far, each weakened by every later round.

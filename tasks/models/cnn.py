@@ -2,10 +2,12 @@
 
 from torch import nn
 
+from tasks.models.base import MODELS
 from tasks.models.initialization import init_published
 from tasks.models.inputs import image_shape
 
 
+@MODELS.register("digits-cnn")
 def digits_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """Small network for digits: two 3x3 convolutions (16, 32 channels), one pooling, one linear layer.
 
@@ -28,6 +30,7 @@ def digits_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     )
 
 
+@MODELS.register("cnn8", "Ma et al., ICML 2020; Ye et al., NeurIPS 2023")
 def cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """Eight-layer network of the active-passive and active negative losses, with batch normalisation.
 

@@ -4,7 +4,10 @@ from math import prod
 
 from torch import nn
 
+from tasks.models.base import MODELS
 
+
+@MODELS.register("mlp")
 def mlp(num_classes: int, input_shape: tuple[int, ...], hidden: int = 64) -> nn.Module:
     """One hidden layer of ReLU units, for inputs of any shape.
 

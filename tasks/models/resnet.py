@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from tasks.models.base import MODELS
 from tasks.models.initialization import init_published
 from tasks.models.inputs import image_shape
 from tasks.plugin import did_you_mean
@@ -37,6 +38,7 @@ class BasicBlock(nn.Module):
         return nn.functional.relu(self.residual(x) + self.shortcut(x))
 
 
+@MODELS.register("resnet18", "He et al., CVPR 2016")
 def resnet18(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch") -> nn.Module:
     """ResNet-18 for small images; ``norm`` is "batch" or "group".
 
@@ -51,6 +53,7 @@ def resnet18(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch"
     return _resnet((2, 2, 2, 2), num_classes, input_shape, norm)
 
 
+@MODELS.register("resnet34", "He et al., CVPR 2016")
 def resnet34(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch") -> nn.Module:
     """ResNet-34 for small images; ``norm`` is "batch" or "group".
 

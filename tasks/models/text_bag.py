@@ -2,7 +2,10 @@
 
 from torch import Tensor, nn
 
+from tasks.models.base import MODELS
 
+
+@MODELS.register("text-bag", "Joulin et al. (fastText), EACL 2017")
 class TextBag(nn.Module):
     """Mean of the embeddings of a text's words and a linear layer, for hashed words (N, L); 0 is no word.
 

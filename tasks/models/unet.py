@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from tasks.models.base import MODELS
 from tasks.models.inputs import image_shape
 
 GROUP = 8
 
 
+@MODELS.register("unet", "Ronneberger et al., MICCAI 2015")
 class UNet(nn.Module):
     """Encoder and decoder with a connection at each size; logits (N, K, H, W) for images (N, C, H, W).
 

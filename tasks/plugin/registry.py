@@ -1,6 +1,7 @@
 """The choices of one kind: built-ins by short name, anything else by import path."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -10,6 +11,8 @@ from tasks.plugin.errors import PluginError, did_you_mean, explain
 from tasks.plugin.importing import load_object, looks_like_path
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes as a key without quotes
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,29 @@ class Registry(Generic[T]):
     base
         What every choice must be an instance of; None leaves that to the caller.
     others
-        Further types that the caller can turn into a ``base``.
+        Further types that :meth:`convert` can turn into a ``base``.
+    listed
+        The kind as ``winnow list`` calls it, in one word; None takes ``kind`` with hyphens.
     """
 
-    def __init__(self, kind: str, base: type[T] | None = None, *others: type) -> None:
+    def __init__(self, kind: str, base: type[T] | None = None, *others: type, listed: str | None = None) -> None:
         self.kind = kind
+        self.listed = listed or kind.replace(" ", "-")
         self._bases = (base, *others) if base else others
         self._entries: dict[str, Entry[T]] = {}
 
-    def register(self, name: str, paper: str = "") -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """Register a factory under ``name``; its docstring's first line becomes the summary."""
+    def register(self, name: str, paper: str = "") -> Callable[[F], F]:
+        """Register the class or function below under ``name``; its docstring's first line becomes the summary.
 
-        def add(factory: Callable[..., T]) -> Callable[..., T]:
+        Raises
+        ------
+        PluginError
+            If a class is no subclass of what this registry holds, or lacks a method of it.
+        """
+
+        def add(factory: F) -> F:
             assert name not in self._entries, f"{self.kind} {name} is registered twice"
+            self._check_factory(factory)
             summary = (inspect.getdoc(factory) or "").split("\n")[0].rstrip(".")
             self._entries[name] = Entry(name, factory, summary, paper)
             return factory
@@ -85,11 +98,36 @@ class Registry(Generic[T]):
         factory = self.find(name)
         try:
             given = parse_args(args) if isinstance(args, str) else args
-            built = factory(**bind(factory, given, context))
+            built = self.convert(factory(**bind(factory, given, context)), name)
         except Exception as error:  # the factory may be the user's: whatever it raises belongs in the message
             raise PluginError(f"{self.kind} {name!r}: {explain(error)}") from error
         if self._bases and not isinstance(built, self._bases):
             raise PluginError(f"{self.kind} {name!r}: expected {self._wanted()}, got {_article(type(built).__name__)}")
+        return cast(T, built)
+
+    def build_each(self, text: str) -> dict[str, T]:
+        """Build several choices, in the order of inline TOML such as ``nnm = { f = 4 }, "package.module:Name" = {}``.
+
+        Raises
+        ------
+        PluginError
+            If the text is not of this form, a name is unknown, or an argument does not fit.
+        """
+        try:
+            given = parse_args(text)
+        except PluginError as error:
+            raise PluginError(f"each {self.kind} is written as name = {{ its arguments }}: {error}") from error
+        for name, arguments in given.items():
+            if not isinstance(arguments, dict):
+                key = name if BARE_KEY.fullmatch(name) else f'"{name}"'
+                raise PluginError(f"{self.kind} {name!r}: write its arguments as {key} = {{ ... }}, got {arguments!r}")
+        return {name: self.build(name, arguments) for name, arguments in given.items()}
+
+    def convert(self, built: Any, name: str) -> Any:
+        """Return what a factory built as what the registry promises; a subclass may wrap it, the default does not.
+
+        Called before the type check, so whatever cannot be converted is returned as it is.
+        """
         return built
 
     def _check_factory(self, found: object) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.base import DataError
+from tasks.base import TASKS, DataError
 from tasks.site.base import TEST_FOLDER, attempt
 from tasks.site.files import entries, files_below, inside, readable_image
 from tasks.site.images import SiteImages
@@ -13,6 +13,7 @@ from tasks.site.problems import Problem, UnusableError
 from tasks.site.reading import Item, Pair, Reading, read_items
 
 
+@TASKS.register("image-folder")
 class ImageFolder(SiteImages):
     """A folder of images for each class, named as the class.
 

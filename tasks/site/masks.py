@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.base import DataError
+from tasks.base import TASKS, DataError
 from tasks.metrics import IGNORED, segmentation_metrics
 from tasks.site.base import distinct
 from tasks.site.files import existing_folder, files_below, readable_image
@@ -18,6 +18,7 @@ from tasks.site.problems import Problem, UnusableError
 from tasks.site.reading import Item, Pair, Reading, Shape, read_items
 
 
+@TASKS.register("image-masks")
 class ImageMasks(SiteImages):
     """A folder of images and a folder of masks with the same names, whatever their endings.
 

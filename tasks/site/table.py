@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.base import TASKS
 from tasks.site.base import distinct
 from tasks.site.files import inside, readable_image
 from tasks.site.images import SiteImages
@@ -14,6 +15,7 @@ from tasks.site.reading import Item, Pair, Reading, read_items
 from tasks.site.rows import Row, TableFormat, read_rows
 
 
+@TASKS.register("image-csv")
 class ImageTable(SiteImages):
     """A CSV file with a row for each image: its path inside the data folder, and its label.
 

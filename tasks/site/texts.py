@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tasks.base import DataError
+from tasks.base import TASKS, DataError
 from tasks.models import MODELS
 from tasks.site.base import SiteTask, distinct
 from tasks.site.problems import UnusableError
@@ -25,6 +25,7 @@ from tasks.site.rows import Row, TableFormat, read_rows
 NO_TOKEN = 0
 
 
+@TASKS.register("text-csv")
 class TextTable(SiteTask):
     """A CSV file with a row for each text.
 

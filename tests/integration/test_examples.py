@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ KINDS = {
     "noise.law",
     "noise.name",
     "partition.name",
+    "run.callbacks",
     "strategy.aggregator",
     "strategy.name",
     "strategy.pre-steps",
@@ -73,6 +75,20 @@ def test_an_example_trains(file: Path, play: Play) -> None:
     assert examples_in_record(run.path) == {f"examples.{file.stem}"}
 
 
+def test_the_example_of_a_callback_ends_the_run_at_its_target(play: Play) -> None:
+    target = "{ target = 0.3, evaluations = 2 }"
+    run = play(
+        num_server_rounds=20,
+        loss__name="ce",
+        noise__name="none",
+        run__callbacks=f'"examples.target_accuracy:TargetAccuracy" = {target}',
+    )
+    reached = [line["accuracy"] >= 0.3 for line in run.metrics]
+    assert reached[-2:] == [True, True]
+    assert not any(first and second for first, second in pairwise(reached[:-1]))
+    assert run.status["reason"].startswith("examples.target_accuracy:TargetAccuracy: the accuracy is 0.")
+
+
 def examples_in_record(path: Path) -> set[str]:
     return set(re.findall(r"examples\.\w+", (path / "config.toml").read_text()))
 
@@ -92,7 +108,7 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_the_commands_of_the_guide_pass_the_check(guide: str) -> None:
     commands = [shlex.split(line) for line in re.findall(r"^winnow run (.*=.*)$", guide, re.MULTILINE)]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for words in commands:
         check(split_words([word for word in words if word != "--dry-run"])[1])
 

@@ -1,13 +1,15 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 from flwr.app import Error, Message
 from safetensors.numpy import load_file
 
+from server_app.callbacks import Callback, CallbackError
 from server_app.roster import FederationError
+from server_app.state import RunState
 from tasks.config import ConfigError
 from tests.integration.conftest import Play
 
@@ -230,11 +232,89 @@ def test_two_nodes_with_the_same_identity_are_refused(play: Play):
 def test_metrics_reach_tensorboard(play: Play):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = play(run__tracker="tensorboard", num_server_rounds=2)
+    run = play(run__callbacks="tensorboard = {}", num_server_rounds=2)
     events = EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     expected = [(line["round"], pytest.approx(line["accuracy"])) for line in run.metrics]
     assert [(event.step, event.value) for event in events.Scalars("accuracy")] == expected
+
+
+class Tampering(Callback):
+    """Changes what it gets."""
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> None:
+        """Take the round's number away."""
+        metrics.pop("round")
+
+
+class Watching(Callback):
+    """Leaves the accuracy of each round in a class attribute; stops, answers wrongly or fails after round 2."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self, then: Literal["stop", "answer wrongly", "fail"]) -> None:
+        self.then = then
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> Any:
+        """Note the round."""
+        self.seen.append(metrics["round"])
+        if state.server_round < 2:
+            return None
+        if self.then == "fail":
+            raise KeyError("colour")
+        return "enough" if self.then == "stop" else True
+
+
+def watching(then: str) -> str:
+    Watching.seen.clear()
+    return f'"{__name__}:Tampering" = {{}}, "{__name__}:Watching" = {{ then = "{then}" }}'
+
+
+def test_a_chosen_callback_sees_every_round_and_may_stop_the_run(play: Play):
+    run = play(run__callbacks=watching("stop"), num_server_rounds=5)
+    assert Watching.seen == [0, 1, 2]
+    assert [line["round"] for line in run.metrics] == [0, 1, 2]
+    assert run.status["status"] == "completed"
+    assert run.status["reason"] == f"{__name__}:Watching: enough"
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        ("fail", r"KeyError: 'colour' \(test_run.py, line \d+\)"),
+        ("answer wrongly", "on_round_end must return a text that says why to stop, or an empty one to go on, got True"),
+    ],
+)
+def test_a_callback_that_fails_ends_the_run_which_can_go_on_without_it(
+    then: str, reason: str, play: Play, tmp_path: Path
+):
+    with pytest.raises(
+        CallbackError, match=rf"callback '{__name__}:Watching', round 2: {reason}; what was recorded"
+    ) as e:
+        play(run__callbacks=watching(then))
+    [broken] = tmp_path.iterdir()
+    assert str(e.value).endswith(f"take it out of run.callbacks, then go on with run.resume={broken}")
+    status = json.loads((broken / "status.json").read_text())
+    assert (status["status"], status["reason"]) == ("failed", f"CallbackError: {e.value}")
+    resumed, whole = play(run__resume=str(broken)), play()
+    assert resumed.status["resumed_after"] == 2
+    assert resumed.metrics == whole.metrics
+    assert resumed.weights() == whole.weights()
+
+
+class NotReady(Callback):
+    """Cannot start."""
+
+    def on_run_start(self, state: RunState) -> None:
+        """Miss what it needs."""
+        raise ConnectionError("no tracker at port 5000")
+
+
+def test_a_callback_that_cannot_start_ends_the_run_before_any_training(play: Play, tmp_path: Path):
+    with pytest.raises(CallbackError, match=r"round 0: ConnectionError: no tracker at port 5000 .*then start again$"):
+        play(run__callbacks=f'"{__name__}:NotReady" = {{}}')
+    [broken] = tmp_path.iterdir()
+    assert not (broken / "metrics.jsonl").exists()
 
 
 def test_a_run_whose_clients_all_die_fails(play: Play):

@@ -1,25 +1,53 @@
 """``winnow list`` shows all that can be chosen, and ``report`` and ``compare`` what was recorded."""
 
+import ast
 import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from client_app.losses import PRESETS
 from server_app.command import main
-from server_app.command.listing import KINDS, choices, section
+from server_app.command.listing import PACKAGES, kinds, registries, section
 from server_app.run_directory import RunDirectory
 from tasks.plugin import Registry
 from tasks.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
+
+KINDS = (
+    "task",
+    "model",
+    "loss",
+    "preset",
+    "noise",
+    "noise-law",
+    "partition",
+    "attack",
+    "method",
+    "aggregator",
+    "pre-step",
+    "server-step",
+    "strategy",
+    "detector",
+    "callback",
+)
+LISTED = {registry.listed: registry for registry in registries()}
+DECORATED = [kind for kind in LISTED if kind != "loss"]  # losses have a catalogue
+OURS = ("tasks", "client_app", "strategies", "server_app")
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_choice_of_a_kind_is_listed_with_a_description(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module, _, attribute = KINDS[kind].partition(":")
-    table = getattr(importlib.import_module(module), attribute)
-    names = [entry.name for entry in table.entries()] if isinstance(table, Registry) else sorted(table)
+    names = sorted(PRESETS) if kind == "preset" else [entry.name for entry in LISTED[kind].entries()]
     assert names
-    assert [name for name, _ in choices(kind)] == names
-    assert [name for name, text in choices(kind) if not text] == []
+    assert [name for name, _ in kinds()[kind]] == names
+    assert [name for name, text in kinds()[kind] if not text] == []
     assert main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{kind}:"
@@ -30,6 +58,67 @@ def test_without_a_kind_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["list"]) == 0
     headings = [line for line in capsys.readouterr().out.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == [f"{kind}:" for kind in KINDS]
+
+
+def test_an_unknown_kind_is_refused_with_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["list", "agregator"])
+    assert "unknown kind 'agregator'; did you mean 'aggregator'? choices: aggregator, attack" in capsys.readouterr().err
+
+
+def test_the_command_starts_without_the_libraries_that_only_the_choices_need() -> None:
+    code = (
+        "import sys; from server_app.command.listing import add_parser; import argparse; "
+        "add_parser(argparse.ArgumentParser().add_subparsers()); print({'torch', 'client_app'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "set()\n"
+
+
+def test_every_registry_of_the_product_is_listed() -> None:
+    found: dict[int, str] = {}
+    for package in OURS:
+        for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
+            if not module.name.endswith("__main__"):
+                values = vars(importlib.import_module(module.name)).items()
+                found |= {id(value): f"{module.name}:{name}" for name, value in values if isinstance(value, Registry)}
+    assert [place for key, place in found.items() if key not in map(id, LISTED.values())] == []
+    assert len(found) == len(LISTED) == len(KINDS) - 1  # presets are a table
+
+
+@pytest.mark.parametrize("kind", DECORATED)
+def test_a_built_in_is_registered_where_it_is_defined(kind: str) -> None:
+    for entry in LISTED[kind].entries():
+        if entry.factory.__module__.startswith("flwr."):
+            continue
+        [node] = [one for one in definitions(entry.factory) if one.name == entry.factory.__name__]
+        decorators = [one for one in node.decorator_list if isinstance(one, ast.Call)]
+        names = [ast.literal_eval(one.args[0]) for one in decorators if ast.unparse(one.func).endswith(".register")]
+        assert entry.name in names
+
+
+@pytest.mark.parametrize("kind", DECORATED)
+def test_one_import_line_makes_a_module_s_built_ins_known(kind: str) -> None:
+    [registered] = [
+        module
+        for module in map(importlib.import_module, PACKAGES)
+        if any(value is LISTED[kind] for value in vars(module).values())
+    ]
+    for entry in LISTED[kind].entries():
+        file = inspect.getsourcefile(entry.factory)
+        assert file
+        if entry.factory.__module__.startswith("flwr."):
+            continue
+        importers = {Path(str(registered.__file__)), Path(file).parent / "__init__.py"}
+        nodes = [node for importer in importers for node in ast.walk(ast.parse(importer.read_text()))]
+        lines = [one for one in nodes if isinstance(one, ast.ImportFrom) and one.module == entry.factory.__module__]
+        assert len(lines) == 1, entry.name
+
+
+def definitions(factory: Callable[..., object]) -> list[ast.ClassDef | ast.FunctionDef]:
+    """The classes and functions at the top of the module that defines a factory."""
+    tree = ast.parse(Path(str(inspect.getsourcefile(factory))).read_text())
+    return [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
 
 
 def test_papers_are_named(capsys: pytest.CaptureFixture[str]) -> None:

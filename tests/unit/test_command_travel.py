@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server_app.command.travel import left_behind
-from tasks.settings import MethodSettings, Settings
+from tasks.settings import MethodSettings, RunSettings, Settings
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,12 @@ def test_a_file_that_is_not_sent_is_named_with_the_rule(
     run = replace(Settings(), method=MethodSettings(name="a_plug_in:Method"))
     message = f"a_plug_in:Method: {path} is not sent with the app (excluded by {pattern!r}); move or rename it"
     assert left_behind(app, [run, run]) == ([message] if pattern else [])
+
+
+def test_a_plug_in_that_inline_toml_names_is_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.flwr.app]")
+    monkeypatch.setitem(sys.modules, "mine.test_plug_in", type(sys)("mine.test_plug_in"))
+    sys.modules["mine.test_plug_in"].__file__ = str(tmp_path / "mine/test_plug_in.py")
+    run = replace(Settings(), run=RunSettings(callbacks='tensorboard = {}, "mine.test_plug_in:Log" = { every = 2 }'))
+    [message] = left_behind(tmp_path, [run])
+    assert message.startswith("mine.test_plug_in:Log: mine/test_plug_in.py is not sent with the app")
