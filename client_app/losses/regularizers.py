@@ -30,6 +30,8 @@ T = TypeVar("T")
 class RegularizerInput:
     """What a regularizer may look at in one training step. Asking for what was not given raises ``ValueError``.
 
+    What costs something is only there if a regularizer of the objective says that it ``needs_`` it.
+
     Parameters
     ----------
     logits
