@@ -32,7 +32,8 @@ from tasks.base import Labels
 from tasks.cifar import Cifar10
 from tasks.measure import evaluate, predict
 from tasks.models.initialization import init_published
-from tasks.noise import NOISES, class_quota_labels, realised_rate
+from tasks.noise import NOISES, realised_rate
+from tasks.noise.base import Matrix, check_labels
 from tasks.seeds import rng, seed_everything, torch_seed
 from tasks.shares import data_root
 
@@ -99,6 +100,32 @@ def given_labels(name: str, seed: int, task: Cifar10) -> Labels:
     if matrix is None:
         return rule(clean, rng(seed, "noise", 0), ids=task.train_ids())
     return class_quota_labels(clean, matrix, seed)
+
+
+def class_quota_labels(labels: Labels, transition: Matrix, seed: int) -> Labels:
+    """Return the labels (n,) that the paper's code gives for a seed, from NumPy's legacy stream, all at once.
+
+    Of the n_i examples of class i, exactly ``int(n_i * transition[i, j])`` become j; the truncation makes the
+    realised rate slightly lower than the asked one. ``transition`` is (K, K). Winnow's own runs draw the noise client
+    by client instead.
+
+    Raises
+    ------
+    NoiseError
+        If labels lie outside the matrix.
+    """
+    labels = check_labels(labels, len(transition))
+    stream = np.random.RandomState(seed)
+    noisy = labels.copy()
+    for true in range(len(transition)):
+        left = np.flatnonzero(labels == true)
+        quotas = (len(left) * transition[true]).astype(np.int64)
+        for given in np.flatnonzero(quotas):
+            if given != true:
+                chosen = stream.choice(left, quotas[given], replace=False)
+                noisy[chosen] = given
+                left = np.setdiff1d(left, chosen)
+    return noisy
 
 
 def run_case(case: Case, data: Path, device_name: str) -> Outcome:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.goals import Batch, GivenLabels
-from client_app.losses import L1, Objective, build
+from client_app.losses import L1, Objective, RegularizerInput, build
 from client_app.trainer import Trainer, make_optimizer, pick_device
 from tasks.base import Task
 from tasks.cifar import Cifar10
@@ -55,7 +55,7 @@ def plain_anl_ce(logits: Tensor, labels: Tensor, alpha: float = 5.0, beta: float
 
 
 def loss_ways(examples: int, device: torch.device) -> dict[str, Call]:
-    """Return forward and backward of ANL-CE without its penalty, on random logits of 10 classes."""
+    """Return forward and backward of ANL-CE without its regularizer, on random logits of 10 classes."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(examples, 10, generator=generator).to(device).requires_grad_()
     labels = torch.randint(10, (examples,), generator=generator).to(device)
@@ -74,7 +74,7 @@ def penalty_ways(model: nn.Module) -> dict[str, Call]:
         return torch.stack([parameter.abs().sum() for parameter in parameters]).sum()
 
     return {
-        "multi-tensor": lambda: torch.autograd.grad(L1()(model, {}), parameters),
+        "multi-tensor": lambda: torch.autograd.grad(L1()(RegularizerInput(model=model)), parameters),
         "sum over parameters": lambda: torch.autograd.grad(python_sum(), parameters),
     }
 

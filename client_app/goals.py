@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from client_app.losses import Anchor, Objective
+from client_app.losses import GlobalParameters, Objective
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Goal(ABC):
 class GivenLabels(Goal):
     """Minimise an objective on the labels as they were given.
 
-    ``anchor`` holds the received global parameters by name, for the penalties that measure a distance to them.
+    ``anchor`` holds the received global parameters by name, for the regularizers that measure a distance to them.
     """
 
-    def __init__(self, objective: Objective, anchor: Anchor) -> None:
+    def __init__(self, objective: Objective, anchor: GlobalParameters) -> None:
         self._objective = objective
         self._anchor = anchor
         self.needs_inputs = objective.needs_inputs

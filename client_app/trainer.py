@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from client_app.goals import Batch, GivenLabels, Goal
-from client_app.losses import Anchor, Objective
+from client_app.losses import GlobalParameters, Objective
 from tasks.base import ClientData, Task
 from tasks.measure import predict
 from tasks.seeds import torch_seed
@@ -94,7 +94,7 @@ class Trainer:
         model: nn.Module,
         data: LocalData,
         objective: Objective,
-        anchor: Anchor,
+        anchor: GlobalParameters,
         rate: float,
         stream: tuple[int, ...],
     ) -> Trained:

@@ -1,13 +1,17 @@
-"""Losses for learning with noisy labels: per-element losses, penalties, batch terms and their objectives."""
+"""Losses for learning with noisy labels: losses per element, regularizers, and the objectives made of both.
+
+What a loss plug-in may use is exported here. A built-in loss is registered where it is defined, by
+``@LOSSES.register(name, paper)``, and its module is imported below.
+"""
 
 from client_app.losses.base import IGNORE_INDEX, ElementwiseLoss, LabelLoss, Loss, WeightedSum
-from client_app.losses.batch_terms import BatchTerm, EntropyOfMean, InputTerm, Jacobian
-from client_app.losses.catalogue import LOSSES, build
+from client_app.losses.combinations import active_passive
 from client_app.losses.distribution_losses import (
     LogitAdjustedCrossEntropy,
     Normalized,
     NormalizedNegative,
     ReverseCrossEntropy,
+    TLoss,
 )
 from client_app.losses.label_losses import (
     AsymmetricExponential,
@@ -21,9 +25,19 @@ from client_app.losses.label_losses import (
     TaylorCrossEntropy,
 )
 from client_app.losses.objective import Objective, weighted_mean
-from client_app.losses.penalties import L1, L2, Anchor, L1ToGlobal, L2ToGlobal, Penalty
 from client_app.losses.presets import PRESETS
-from client_app.losses.tloss import TLoss
+from client_app.losses.registry import LOSSES, build
+from client_app.losses.regularizers import (
+    L1,
+    L2,
+    EntropyOfMean,
+    GlobalParameters,
+    Jacobian,
+    L1ToGlobal,
+    L2ToGlobal,
+    Regularizer,
+    RegularizerInput,
+)
 
 __all__ = [
     "IGNORE_INDEX",
@@ -31,17 +45,15 @@ __all__ = [
     "L2",
     "LOSSES",
     "PRESETS",
-    "Anchor",
     "AsymmetricExponential",
     "AsymmetricGeneralizedCrossEntropy",
     "AsymmetricUnhinged",
-    "BatchTerm",
     "CrossEntropy",
     "ElementwiseLoss",
     "EntropyOfMean",
     "Focal",
     "GeneralizedCrossEntropy",
-    "InputTerm",
+    "GlobalParameters",
     "Jacobian",
     "L1ToGlobal",
     "L2ToGlobal",
@@ -53,11 +65,13 @@ __all__ = [
     "NormalizedNegative",
     "Objective",
     "PartiallyHuberisedCrossEntropy",
-    "Penalty",
+    "Regularizer",
+    "RegularizerInput",
     "ReverseCrossEntropy",
     "TLoss",
     "TaylorCrossEntropy",
     "WeightedSum",
+    "active_passive",
     "build",
     "weighted_mean",
 ]

@@ -1,4 +1,4 @@
-"""What a loss is: a value for every labelled element of a batch, never reduced.
+"""Losses for noisy labels, what all have in common: a value for every labelled element of a batch, never reduced.
 
 Shapes: N examples, K classes (always dimension 1), *D any further dimensions (none for images and texts, height and
 width for segmentation). Reduction, masks and weights belong to the ``Objective`` and to the trainer.
@@ -14,6 +14,11 @@ from torch import Tensor
 
 IGNORE_INDEX = -100
 """The target that means "no label here" (padding, unlabelled pixels): loss and gradient are zero."""
+
+MIN_PROB = 1e-7
+"""Probabilities below this are clipped by GCE, RCE, NNCE, NNFL and the entropy term, as in the authors' code."""
+
+LOG_MIN_PROB = math.log(MIN_PROB)
 
 
 class Loss(ABC):

@@ -1,16 +1,30 @@
-"""Losses of the whole predicted distribution: reverse, normalized, normalized negative, logit-adjusted."""
+"""Losses of the whole predicted distribution: reverse, normalized, normalized negative, logit-adjusted, T-Loss."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from client_app.losses import formulas
-from client_app.losses.base import ElementwiseLoss, LabelLoss, expect
+from client_app.losses.base import (
+    IGNORE_INDEX,
+    LOG_MIN_PROB,
+    ElementwiseLoss,
+    LabelLoss,
+    Loss,
+    check_shapes,
+    expect,
+    log_probabilities,
+)
 from client_app.losses.label_losses import CrossEntropy
+from client_app.losses.registry import LOSSES
+
+MIN_LABEL_PROB = 1e-4
+"""Stands for the probability 0 of a class that is not the label, inside the logarithm of RCE."""
 
 
+@LOSSES.register("rce", "Wang et al., ICCV 2019")
 @dataclass(frozen=True)
 class ReverseCrossEntropy(ElementwiseLoss):
     """Reverse cross-entropy, -sum_k p_k log q_k with log 0 = log 1e-4: 9.21 x MAE.
@@ -21,7 +35,11 @@ class ReverseCrossEntropy(ElementwiseLoss):
 
     def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
         """Return the loss (N, *D) of the given labels or label distributions."""
-        return formulas.reverse_cross_entropy(log_probs, target)
+        probs = log_probs.clamp_min(LOG_MIN_PROB).exp()
+        if target.is_floating_point():
+            return -(probs * target.clamp(MIN_LABEL_PROB, 1.0).log()).sum(1)
+        # Not "all minus the label's": that difference cancels when the label's probability is near 1.
+        return -math.log(MIN_LABEL_PROB) * probs.scatter(1, target.unsqueeze(1), 0.0).sum(1)
 
 
 @dataclass(frozen=True)
@@ -52,12 +70,12 @@ class NormalizedNegative(ElementwiseLoss):
     ceiling: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        at_minimum = self.loss.value(torch.tensor(formulas.LOG_MIN_PROB, dtype=torch.float64))
+        at_minimum = self.loss.value(torch.tensor(LOG_MIN_PROB, dtype=torch.float64))
         object.__setattr__(self, "ceiling", at_minimum.item())
 
     def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
         """Return one minus the given label's share of the distances to A, (N, *D)."""
-        clipped = log_probs.clamp_min(formulas.LOG_MIN_PROB)
+        clipped = log_probs.clamp_min(LOG_MIN_PROB)
         distance = self.ceiling - self.loss.formula(clipped, target)
         return 1 - distance / (self.ceiling - self.loss.per_label(clipped)).sum(1)
 
@@ -100,3 +118,105 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
             # 0 x -inf is NaN: a class without examples and without target mass adds nothing.
             adjusted = adjusted.masked_fill(adjusted.isneginf() & (target == 0), 0.0)
         return CrossEntropy().formula(adjusted, target)
+
+
+@LOSSES.register("la-ce", "Menon et al., ICLR 2021")
+def la_ce(
+    num_classes: int, class_counts: npt.ArrayLike | Tensor | None = None, tau: float = 1.0
+) -> LogitAdjustedCrossEntropy:
+    """Logit-adjusted cross-entropy: CE(logits + tau log(class share at the client), label).
+
+    Raises
+    ------
+    ValueError
+        If ``class_counts`` is missing or does not have ``num_classes`` entries.
+    """
+    if class_counts is None:
+        raise ValueError("needs class_counts, the number of the client's examples per class")
+    loss = LogitAdjustedCrossEntropy.from_counts(class_counts, tau)
+    expect(len(loss.margin) == num_classes, f"class_counts has {len(loss.margin)} entries for {num_classes} classes")
+    return loss
+
+
+@dataclass(frozen=True, eq=False)
+class TLoss(Loss):
+    """T-Loss for binary masks (Gonzalez-Jimenez et al., MICCAI 2023): the negative log-likelihood of the error image.
+
+    The error image is the foreground probability minus the mask; class 1 is the foreground. Every pixel carries its
+    image's loss, so that a mean over pixels is the mean over images (weighted by their labelled pixels, if some are
+    ignored: those are left out of the image). The loss grows with the number of pixels: compare it only between
+    images of one size.
+
+    ``log_nu`` is the logarithm of the degrees of freedom. To learn it as the authors do (start 1, Adam, learning rate
+    1e-3), pass an ``nn.Parameter`` of one element and give it to the optimizer too. ``form`` is "official" (the
+    authors' code, whose precisions are e) or "paper" (unit scale matrix).
+    """
+
+    log_nu: float | Tensor = 1.0
+    form: str = "official"
+
+    def __post_init__(self) -> None:
+        expect(self.form in T_FORMS, f"form must be one of {', '.join(T_FORMS)}, got {self.form!r}")
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of its image at every pixel, (N, *D); see ``Loss``."""
+        check_shapes(logits, target)
+        expect(logits.shape[1] == 2, f"the T-Loss is for 2 classes (background, foreground), got {logits.shape[1]}")
+        foreground = log_probabilities(logits)[:, 1].exp()
+        if target.is_floating_point():
+            ignored, mask = torch.zeros_like(foreground, dtype=torch.bool), target[:, 1]
+        else:
+            ignored, mask = target == IGNORE_INDEX, target
+        error = (foreground - mask.to(foreground.dtype)).masked_fill(ignored, 0.0)
+        image = self._per_image(per_example(error.square()), per_example((~ignored).to(error.dtype)))
+        return image.reshape(-1, *[1] * (error.dim() - 1)).expand_as(error).masked_fill(ignored, 0.0)
+
+    def _per_image(self, residual: Tensor, size: Tensor) -> Tensor:
+        log_nu = self.log_nu if isinstance(self.log_nu, Tensor) else residual.new_full((), self.log_nu)
+        return T_FORMS[self.form](residual, size, log_nu)
+
+
+@LOSSES.register("t-loss", "Gonzalez-Jimenez et al., MICCAI 2023")
+def t_loss(num_classes: int, log_nu: float = 1.0, form: str = "official") -> TLoss:
+    """T-Loss, the negative log-likelihood of a Student-t error image; binary masks only.
+
+    Raises
+    ------
+    ValueError
+        If there are not 2 classes.
+    """
+    expect(num_classes == 2, f"is for 2 classes (background, foreground), not {num_classes}")
+    return TLoss(log_nu, form)
+
+
+def per_example(values: Tensor) -> Tensor:
+    """Return the sums (N,) of ``values`` (N, *D) over everything but the examples."""
+    return values.unsqueeze(-1).flatten(1).sum(1)
+
+
+def student_t(residual: Tensor, size: Tensor, log_nu: Tensor) -> Tensor:
+    """Return the negative log-likelihood of a Student-t vector with unit scale matrix.
+
+    ``residual`` (N,) is its squared length, ``size`` (N,) its number of elements D, exp(``log_nu``) its degrees
+    of freedom nu. The paper's form of the T-Loss.
+    """
+    nu = log_nu.exp()
+    normaliser = torch.lgamma(nu / 2) - torch.lgamma((nu + size) / 2) + size / 2 * (math.log(math.pi) + log_nu)
+    return normaliser + (nu + size) / 2 * torch.log1p(residual / nu)
+
+
+def student_t_official(residual: Tensor, size: Tensor, log_nu: Tensor) -> Tensor:
+    """Return the T-Loss of the authors' code: ``student_t`` with every precision e instead of 1.
+
+    Their code keeps the logarithms of the precisions at 1, which scales the residual by e and adds -D/2, and puts
+    1e-8 on nu, log nu and the log-precisions.
+    """
+    epsilon = 1e-8
+    nu = log_nu.exp() + epsilon
+    log_precision = 1 + epsilon
+    normaliser = torch.lgamma(nu / 2) - torch.lgamma((nu + size) / 2)
+    determinant = size / 2 * (math.log(math.pi) + log_nu + epsilon - log_precision)
+    return normaliser + determinant + (nu + size) / 2 * torch.log1p(residual * math.exp(log_precision) / nu)
+
+
+T_FORMS = {"official": student_t_official, "paper": student_t}

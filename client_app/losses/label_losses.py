@@ -1,14 +1,23 @@
-"""Losses of the label's own probability p: the cross-entropy family and the asymmetric losses."""
+"""Losses of the label's own probability p: the cross-entropy family and the asymmetric losses.
 
+Each formula takes log p. Where p can reach exactly 0 or 1, it is written so that value and gradient stay finite in
+float32.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from client_app.losses import formulas
-from client_app.losses.base import LabelLoss, expect
+from client_app.losses.base import LOG_MIN_PROB, LabelLoss, expect
+from client_app.losses.registry import LOSSES
+
+ZHOU = "Zhou et al., ICML 2021"
 
 
+@LOSSES.register("ce")
 @dataclass(frozen=True)
 class CrossEntropy(LabelLoss):
     """Cross-entropy, -log p; not robust: an outlier's loss has no bound."""
@@ -17,9 +26,10 @@ class CrossEntropy(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return -log p."""
-        return formulas.cross_entropy(log_p)
+        return -log_p
 
 
+@LOSSES.register("focal", "Lin et al., ICCV 2017")
 @dataclass(frozen=True)
 class Focal(LabelLoss):
     """Focal loss, -(1-p)^gamma log p; gamma = 0 is cross-entropy.
@@ -38,9 +48,12 @@ class Focal(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return -(1-p)^gamma log p."""
-        return formulas.focal(log_p, self.gamma, self.detach_modulator)
+        # The smallest positive number in place of 1-p = 0: the power's derivative there is infinite for gamma < 1.
+        modulator = complement(log_p).clamp_min(torch.finfo(log_p.dtype).tiny).pow(self.gamma)
+        return -(modulator.detach() if self.detach_modulator else modulator) * log_p
 
 
+@LOSSES.register("mae", "Ghosh, Kumar and Sastry, AAAI 2017")
 @dataclass(frozen=True)
 class MeanAbsoluteError(LabelLoss):
     """Mean absolute error, scale (1-p): symmetric, robust, slow to learn.
@@ -57,7 +70,7 @@ class MeanAbsoluteError(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return scale (1-p)."""
-        return formulas.mean_absolute_error(log_p, self.scale)
+        return self.scale * complement(log_p)
 
     def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
         """Return the loss (N, *D) of the given labels or label distributions."""
@@ -66,6 +79,7 @@ class MeanAbsoluteError(LabelLoss):
         return super().formula(log_probs, target)
 
 
+@LOSSES.register("gce", "Zhang and Sabuncu, NeurIPS 2018")
 @dataclass(frozen=True)
 class GeneralizedCrossEntropy(LabelLoss):
     """Generalized cross-entropy, (1-p^q)/q; q -> 0 is cross-entropy, q = 1 is MAE.
@@ -81,9 +95,10 @@ class GeneralizedCrossEntropy(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return (1-p^q)/q."""
-        return formulas.generalized_cross_entropy(log_p, self.q)
+        return -torch.expm1(self.q * log_p.clamp_min(LOG_MIN_PROB)) / self.q
 
 
+@LOSSES.register("phce", "Menon et al., ICLR 2020")
 @dataclass(frozen=True)
 class PartiallyHuberisedCrossEntropy(LabelLoss):
     """Partially Huberised cross-entropy: -log p, linear in p below p = 1/tau; tau = 1 is MAE.
@@ -98,9 +113,11 @@ class PartiallyHuberisedCrossEntropy(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return -log p, or its tangent at 1/tau for smaller p."""
-        return formulas.partially_huberised_cross_entropy(log_p, self.tau)
+        p = log_p.exp()
+        return torch.where(p * self.tau <= 1, 1 + math.log(self.tau) - self.tau * p, -log_p)
 
 
+@LOSSES.register("tce", "Feng et al., IJCAI 2020")
 @dataclass(frozen=True)
 class TaylorCrossEntropy(LabelLoss):
     """Taylor cross-entropy, sum_{i=1..t} (1-p)^i / i; t = 1 is MAE, t -> infinity cross-entropy.
@@ -114,10 +131,15 @@ class TaylorCrossEntropy(LabelLoss):
         expect(isinstance(self.t, int) and self.t >= 1, f"t, a number of terms, must be an integer >= 1, got {self.t}")
 
     def value(self, log_p: Tensor) -> Tensor:
-        """Return the first t terms of the series of -log p around p = 1."""
-        return formulas.taylor_cross_entropy(log_p, self.t)
+        """Return the first t terms of the series of -log p around p = 1, by Horner's rule."""
+        rest = complement(log_p)
+        total = torch.full_like(rest, 1 / self.t)
+        for i in range(self.t - 1, 0, -1):
+            total = 1 / i + rest * total
+        return rest * total
 
 
+@LOSSES.register("agce", ZHOU)
 @dataclass(frozen=True)
 class AsymmetricGeneralizedCrossEntropy(LabelLoss):
     """Asymmetric generalized cross-entropy, ((a+1)^q - (a+p)^q)/q; q = 1 is MAE, a -> 0 GCE.
@@ -134,9 +156,10 @@ class AsymmetricGeneralizedCrossEntropy(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return ((a+1)^q - (a+p)^q)/q."""
-        return formulas.asymmetric_generalized_cross_entropy(log_p, self.a, self.q)
+        return (math.pow(self.a + 1, self.q) - (self.a + log_p.exp()).pow(self.q)) / self.q
 
 
+@LOSSES.register("aul", ZHOU)
 @dataclass(frozen=True)
 class AsymmetricUnhinged(LabelLoss):
     """Asymmetric unhinged loss, ((a-p)^q - (a-1)^q)/q; q = 1 is MAE.
@@ -153,9 +176,10 @@ class AsymmetricUnhinged(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return ((a-p)^q - (a-1)^q)/q."""
-        return formulas.asymmetric_unhinged(log_p, self.a, self.q)
+        return ((self.a - log_p.exp()).pow(self.q) - math.pow(self.a - 1, self.q)) / self.q
 
 
+@LOSSES.register("ael", ZHOU)
 @dataclass(frozen=True)
 class AsymmetricExponential(LabelLoss):
     """Asymmetric exponential loss, exp(-p/a); for large a, a x loss is MAE up to a constant.
@@ -170,4 +194,9 @@ class AsymmetricExponential(LabelLoss):
 
     def value(self, log_p: Tensor) -> Tensor:
         """Return exp(-p/a)."""
-        return formulas.asymmetric_exponential(log_p, self.a)
+        return torch.exp(-log_p.exp() / self.a)
+
+
+def complement(log_p: Tensor) -> Tensor:
+    """Return 1-p with all the digits that ``log_p`` has when p is near 1."""
+    return -torch.expm1(log_p)

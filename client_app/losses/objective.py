@@ -1,120 +1,111 @@
-"""What a client minimises: one loss per element, penalties on the weights, terms of the batch."""
+"""Objectives: what a client minimises, the mean of a loss plus weighted regularizers."""
 
 import math
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from client_app.losses.base import IGNORE_INDEX, Loss, at_least_float32, expect
-from client_app.losses.batch_terms import BatchTerm, InputTerm
-from client_app.losses.penalties import Anchor, Penalty
+from client_app.losses.base import IGNORE_INDEX, Loss, expect
+from client_app.losses.regularizers import GlobalParameters, Regularizer, RegularizerInput
 
-T = TypeVar("T")
+WeightedRegularizers = tuple[tuple[float, Regularizer], ...]
+"""Pairs (coefficient, regularizer)."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss and what is added to its mean: pairs (coefficient, term) of penalties, batch terms and input terms.
+    """A loss and what is added to its mean: regularizers with their coefficients, in this order.
 
     ``objective.loss`` gives the loss per element.
     """
 
     loss: Loss
-    penalties: tuple[tuple[float, Penalty], ...] = ()
-    batch_terms: tuple[tuple[float, BatchTerm], ...] = ()
-    input_terms: tuple[tuple[float, InputTerm], ...] = ()
+    regularizers: WeightedRegularizers = ()
 
     def __call__(
         self,
         logits: Tensor,
         target: Tensor,
         model: nn.Module,
-        anchor: Anchor,
+        global_parameters: GlobalParameters,
         weights: Tensor | None = None,
         inputs: Tensor | None = None,
     ) -> Tensor:
-        """Return the scalar to minimise: ``data_term`` plus the penalties.
+        """Return the scalar to minimise: the mean loss plus all regularizers.
 
         Parameters
         ----------
         logits, target
             As for ``Loss``: (N, K, *D), and (N, *D) or (N, K, *D).
         model
-            The model being trained; its parameters are what the penalties see.
-        anchor
-            Parameters of the received global model by name; may be empty if no penalty measures a distance.
-        weights, inputs
-            As for ``data_term``.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit, or something that a term needs is missing.
-        """
-        total = self.data_term(logits, target, weights, inputs)
-        for coefficient, penalty in self.penalties:
-            total = total + coefficient * penalty(model, anchor)
-        return total
-
-    def data_term(
-        self, logits: Tensor, target: Tensor, weights: Tensor | None = None, inputs: Tensor | None = None
-    ) -> Tensor:
-        """Return the mean loss plus batch and input terms, without the penalties.
-
-        Parameters
-        ----------
-        logits, target
-            As for ``Loss``.
+            The model being trained.
+        global_parameters
+            Parameters of the received global model by name; may be empty if no regularizer measures a distance.
         weights
-            Weight of each element in the mean of the loss, (N, *D), at least 0. Batch and input terms do not depend
-            on labels and so not on these weights. If no element counts, the mean is 0.
+            Weight of each element in the mean of the loss, (N, *D), at least 0. Regularizers do not depend on labels
+            and so not on these weights. If no element counts, the mean is 0.
         inputs
             What ``logits`` were computed from, with ``requires_grad``; needed if ``needs_inputs``.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, or ``inputs`` is needed and missing.
+            If shapes do not fit, or something that a regularizer needs is missing.
         """
-        valid = None if target.is_floating_point() else target != IGNORE_INDEX
-        total = weighted_mean(self.loss(logits, target), valid, weights)
-        if self.batch_terms:
-            probabilities = torch.softmax(at_least_float32(logits), dim=1)
-            for coefficient, batch_term in self.batch_terms:
-                total = total + coefficient * batch_term(probabilities, valid)
-        for coefficient, input_term in self.input_terms:
-            total = total + coefficient * input_term(logits, given(inputs, input_term))
-        return total
+        batch = RegularizerInput(
+            logits=logits, valid=labelled(target), inputs=inputs, model=model, global_parameters=global_parameters
+        )
+        return self._total(batch, target, weights, self.regularizers)
 
-    def with_penalty(self, coefficient: float, penalty: Penalty) -> "Objective":
-        """Return this objective plus ``coefficient`` x ``penalty``; 0 changes nothing.
+    def data_term(
+        self, logits: Tensor, target: Tensor, weights: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
+        """Return the same without the regularizers that look at the model; arguments and errors as above."""
+        batch = RegularizerInput(logits=logits, valid=labelled(target), inputs=inputs)
+        of_data = tuple((c, regularizer) for c, regularizer in self.regularizers if not regularizer.needs_model)
+        return self._total(batch, target, weights, of_data)
+
+    def with_regularizer(self, coefficient: float, regularizer: Regularizer) -> "Objective":
+        """Return this objective plus ``coefficient`` x ``regularizer``; 0 changes nothing.
 
         Raises
         ------
         ValueError
-            If the coefficient is negative.
+            If the coefficient is negative or not finite.
         """
-        return replace(self, penalties=self.penalties + weighted(coefficient, (penalty,)))
+        return replace(self, regularizers=self.regularizers + weighted(coefficient, (regularizer,)))
 
     @property
     def needs_inputs(self) -> bool:
         """Whether the trainer must pass ``inputs`` that required a gradient during the forward pass."""
-        return bool(self.input_terms)
+        return any(regularizer.needs_inputs for _, regularizer in self.regularizers)
+
+    def _total(
+        self, batch: RegularizerInput, target: Tensor, weights: Tensor | None, regularizers: WeightedRegularizers
+    ) -> Tensor:
+        total = weighted_mean(self.loss(batch.logits, target), batch.valid, weights)
+        for coefficient, regularizer in regularizers:
+            total = total + coefficient * regularizer(batch)
+        return total
 
 
-def weighted(coefficient: float, terms: tuple[T, ...]) -> tuple[tuple[float, T], ...]:
-    """Pair each term with its coefficient; a coefficient of 0 leaves no terms.
+def weighted(coefficient: float, regularizers: tuple[Regularizer, ...]) -> WeightedRegularizers:
+    """Pair each regularizer with its coefficient; a coefficient of 0 leaves none.
 
     Raises
     ------
     ValueError
         If the coefficient is negative or not finite.
     """
-    names = ", ".join(type(term).__name__ for term in terms)
+    names = ", ".join(type(regularizer).__name__ for regularizer in regularizers)
     expect(0 <= coefficient < math.inf, f"the coefficient of {names} must be at least 0, got {coefficient}")
-    return tuple((coefficient, term) for term in terms if coefficient > 0)
+    return tuple((coefficient, regularizer) for regularizer in regularizers if coefficient > 0)
+
+
+def labelled(target: Tensor) -> Tensor | None:
+    """Return which elements have a label, (N, *D); None for label distributions (N, K, *D), where all have."""
+    return None if target.is_floating_point() else target != IGNORE_INDEX
 
 
 def weighted_mean(losses: Tensor, valid: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
@@ -135,16 +126,3 @@ def weighted_mean(losses: Tensor, valid: Tensor | None = None, weights: Tensor |
         )
         share = share * weights
     return (losses * share).sum() / share.sum().clamp_min(torch.finfo(losses.dtype).tiny)
-
-
-def given(inputs: Tensor | None, term: InputTerm) -> Tensor:
-    """Return ``inputs``, which ``term`` cannot do without.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
-    if inputs is None:
-        raise ValueError(f"the term {type(term).__name__} needs the inputs of the model: pass inputs=...")
-    return inputs

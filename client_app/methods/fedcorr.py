@@ -76,7 +76,7 @@ class FedCorr(ClientMethod):
         """Train in place; see :class:`ClientMethod`."""
         anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         level = float(str(plan.config.get(NOISE_LEVEL, 0.0)))
-        objective = kit.objective.with_penalty(2 * self.beta * level, L2ToGlobal())  # that penalty is half the square
+        objective = kit.objective.with_regularizer(2 * self.beta * level, L2ToGlobal())  # that term is half the square
         seed, *names = plan.stream
         goal = Mixup(objective, anchor, self.mixup_alpha, rng(seed, "mixup", *names))
         local = replace(kit.local, labels=present_labels(kit, plan, state))

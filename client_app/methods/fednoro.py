@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from client_app.goals import Batch, Goal
-from client_app.losses import Anchor, LogitAdjustedCrossEntropy, Objective
+from client_app.losses import LogitAdjustedCrossEntropy, Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
 from tasks.questions import SINCE_DETECTION
@@ -84,7 +84,7 @@ class Distillation(Goal):
         counts = torch.bincount(kit.local.labels, minlength=kit.num_classes)
         self._margin = LogitAdjustedCrossEntropy.from_counts(counts).margin.float()
         self._teacher = copy.deepcopy(received).to(kit.trainer.device).eval()
-        self._anchor: Anchor = {name: parameter.detach() for name, parameter in self._teacher.named_parameters()}
+        self._anchor = {name: parameter.detach() for name, parameter in self._teacher.named_parameters()}
         self._objective: Objective = kit.objective
         self._temperature, self._weight = temperature, weight
         self.needs_inputs = kit.objective.needs_inputs

@@ -26,4 +26,4 @@ class FedProx(ClientMethod):
     def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`."""
         mu = float(str(plan.config.get("proximal-mu", self.mu)))
-        return train(model, kit, plan, kit.objective.with_penalty(mu, L2ToGlobal()))
+        return train(model, kit, plan, kit.objective.with_regularizer(mu, L2ToGlobal()))

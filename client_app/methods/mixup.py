@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from client_app.goals import Batch, GivenLabels
-from client_app.losses import Anchor, Objective
+from client_app.losses import GlobalParameters, Objective
 
 
 class Mixup(GivenLabels):
@@ -15,7 +15,9 @@ class Mixup(GivenLabels):
     alpha = 0 leaves every example as it is, which is also the limit of small alpha.
     """
 
-    def __init__(self, objective: Objective, anchor: Anchor, alpha: float, draws: np.random.Generator) -> None:
+    def __init__(
+        self, objective: Objective, anchor: GlobalParameters, alpha: float, draws: np.random.Generator
+    ) -> None:
         super().__init__(objective, anchor)
         self._alpha = alpha
         self._draws = draws

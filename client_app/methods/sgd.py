@@ -16,7 +16,7 @@ class LocalSGD(ClientMethod):
 
 
 def train(model: nn.Module, kit: Kit, plan: Plan, objective: Objective) -> FitResult:
-    """Train on ``objective`` with the received weights as the anchor of its penalties."""
+    """Train on ``objective`` with the received weights as the anchor of its regularizers."""
     anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trained = kit.trainer.fit(model, kit.local, objective, anchor, plan.learning_rate, plan.stream)
     return FitResult({"train-loss": trained.loss})

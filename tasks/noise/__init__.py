@@ -17,7 +17,6 @@ from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.laws import LAWS, NoiseLaw
 from tasks.noise.masks import MaskNoise
 from tasks.noise.open_set import OpenSetNoise, replace_examples
-from tasks.noise.published import class_quota_labels
 
 __all__ = [
     "LAWS",
@@ -39,7 +38,6 @@ __all__ = [
     "PairFlip",
     "Symmetric",
     "SymmetricAll",
-    "class_quota_labels",
     "dominant",
     "human_labels",
     "mixed",

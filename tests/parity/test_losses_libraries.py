@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn import functional
 
-from client_app.losses import EntropyOfMean, Jacobian, TLoss, build
+from client_app.losses import EntropyOfMean, Jacobian, RegularizerInput, TLoss, build
 from tests.loss_members import COUNTS, batch
 
 
@@ -51,10 +51,10 @@ def test_logit_adjustment_is_cross_entropy_of_shifted_logits() -> None:
 
 
 def test_entropy_term_is_the_divergence_from_uniform() -> None:
-    probabilities = batch((9, 3), 4)[0].softmax(1)
-    mean = probabilities.mean(dim=(0, 2)).numpy()
+    logits, _ = batch((9, 3), 4)
+    mean = logits.softmax(1).mean(dim=(0, 2)).numpy()
     expected = stats.entropy(mean, np.full(4, 0.25))
-    assert EntropyOfMean()(probabilities).item() == pytest.approx(expected, rel=1e-6)
+    assert EntropyOfMean()(RegularizerInput(logits=logits)).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("log_nu", [-1.0, 0.0, 1.0, 3.0])
@@ -78,6 +78,6 @@ def test_jacobian_term_is_the_norm_of_functional_jacobians() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)).double()
     inputs = torch.randn(5, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    value = Jacobian()(model(inputs), inputs)
+    value = Jacobian()(RegularizerInput(logits=model(inputs), inputs=inputs))
     each = torch.func.vmap(torch.func.jacrev(lambda x: model(x.unsqueeze(0)).squeeze(0)))(inputs.detach())
     assert value.item() == pytest.approx(each.square().sum().item() / 10, rel=1e-12)

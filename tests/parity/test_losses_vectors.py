@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client_app.losses import Objective, TLoss, build
+from client_app.losses import Objective, RegularizerInput, TLoss, build
 from tests.loss_members import gradient
 
 # Name in the vectors: name here and arguments.
@@ -108,12 +108,12 @@ def test_entropy_term(numbers: dict[str, Any]) -> None:
         logits = torch.tensor(numbers["cases"][case]["logits"], dtype=torch.float64)
         labels = torch.tensor(numbers["cases"][case]["labels"])
         objective = build("anl-ce*", logits.shape[1])
-        ((weight, term),) = objective.batch_terms
+        weight, term = objective.regularizers[0]
         assert weight == 2.0
-        assert error(term(logits.softmax(1)), expected["entropy_reg_official"]) < 1e-12
+        assert error(term(RegularizerInput(logits=logits)), expected["entropy_reg_official"]) < 1e-12
         assert error(objective.data_term(logits, labels), expected["ANL-CE*_lambda2_without_L1"]) < 1e-7
         if "grad_wrt_logits" in expected:
-            found = gradient(lambda z: term(z.softmax(1)), logits)  # noqa: B023
+            found = gradient(lambda z: term(RegularizerInput(logits=z)), logits)  # noqa: B023
             assert error(found, expected["grad_wrt_logits"]) < 1e-12
 
 
@@ -123,9 +123,10 @@ def test_l1_term(numbers: dict[str, Any]) -> None:
     with torch.no_grad():
         model.weight.copy_(torch.tensor(expected["parameters"][0]))
         model.bias.copy_(torch.tensor(expected["parameters"][1]))
-    ((delta, penalty),) = build("anl-ce", 2, {"delta": expected["delta"]}).penalties
-    assert error(penalty(model, {}), expected["l1_norm"]) < 1e-7
-    assert abs((delta * penalty(model, {})).item() - expected["term"]) < 1e-11
+    ((delta, penalty),) = build("anl-ce", 2, {"delta": expected["delta"]}).regularizers
+    norm = penalty(RegularizerInput(model=model))
+    assert error(norm, expected["l1_norm"]) < 1e-7
+    assert abs((delta * norm).item() - expected["term"]) < 1e-11
 
 
 def test_logit_adjusted_cross_entropy(numbers: dict[str, Any]) -> None:

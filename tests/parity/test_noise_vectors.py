@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.noise import NOISES, NoiseError, NoiseWarning, class_quota_labels, part_dependent_labels
+from benchmarks.anl_claims import class_quota_labels
+from tasks.noise import NOISES, NoiseError, NoiseWarning, part_dependent_labels
 from tasks.noise.asymmetric import CIFAR100_SUPERCLASSES
 from tasks.noise.masks import displace, grow, shrink
 
@@ -90,9 +91,9 @@ def test_class_quotas_of_cifar10(golden: Any, cifar10: tuple[Array, Array], kind
     assert sha256(noisy) == case["sha256_le_int64"]
 
 
-def test_class_quotas_need_a_square_matrix() -> None:
-    with pytest.raises(NoiseError, match="square"):
-        class_quota_labels(np.array([0]), np.ones((2, 3)), 1)
+def test_class_quotas_need_labels_of_the_matrix() -> None:
+    with pytest.raises(NoiseError, match=r"0\.\.2"):
+        class_quota_labels(np.array([0, 3]), transition("symmetric", 3, 0.4), 1)
 
 
 def test_part_dependent_tiny(golden: Any) -> None:

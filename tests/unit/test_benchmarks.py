@@ -12,7 +12,7 @@ import torch
 from benchmarks import anl_claims, losses
 from benchmarks.anl_runs import LOSSES, PUBLISHED, Case, Outcome, table
 from benchmarks.ledger import Ledger
-from client_app.losses import build
+from client_app.losses import L1, EntropyOfMean, build
 from tasks.cifar import Cifar10
 from tasks.models import cnn8
 
@@ -47,9 +47,10 @@ def test_every_kind_of_labels_has_a_published_number_for_every_loss():
 
 
 def test_the_objectives_carry_the_papers_constants():
-    penalties = {loss: build(loss, 10, preset="cifar-10").penalties for loss in LOSSES}
-    assert [len(penalties[loss]) for loss in LOSSES] == [0, 0, 1, 1]
-    assert penalties["anl-ce"][0][0] == penalties["anl-ce*"][0][0] == 5e-5
+    regularizers = {loss: build(loss, 10, preset="cifar-10").regularizers for loss in LOSSES}
+    assert regularizers["ce"] == regularizers["nce+rce"] == ()
+    assert regularizers["anl-ce"] == ((5e-5, L1()),)
+    assert regularizers["anl-ce*"] == ((2.0, EntropyOfMean()), (5e-5, L1()))
 
 
 def test_the_command_line_overrides_a_schedule():

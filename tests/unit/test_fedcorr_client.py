@@ -81,7 +81,7 @@ def test_the_noise_level_holds_the_model_back_by_the_squared_distance():
     FedCorr(mixup_alpha=0.0).fit(model, kit(own, **options), plan(noise_level=0.4), {})
     work = kit(own, **options)
     anchor = {name: p.detach().clone() for name, p in expected.named_parameters()}
-    objective = work.objective.with_penalty(2 * 5.0 * 0.4, L2ToGlobal())  # 5 x 0.4 x ||w - w_g||^2
+    objective = work.objective.with_regularizer(2 * 5.0 * 0.4, L2ToGlobal())  # 5 x 0.4 x ||w - w_g||^2
     work.trainer.fit(expected, work.local, objective, anchor, 0.1, (1, 0, 1))
     for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(got, wanted)

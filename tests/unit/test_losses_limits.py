@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from client_app.losses import CrossEntropy, MeanAbsoluteError, Normalized, NormalizedNegative, WeightedSum, build
-from client_app.losses.formulas import complement
+from client_app.losses.label_losses import complement
 from tests.loss_members import K, batch, gradient
 
 

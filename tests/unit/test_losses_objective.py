@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client_app.losses import IGNORE_INDEX, L1, EntropyOfMean, Jacobian, L2ToGlobal, Objective, build, weighted_mean
+from client_app.losses import (
+    IGNORE_INDEX,
+    L1,
+    EntropyOfMean,
+    Jacobian,
+    L2ToGlobal,
+    Objective,
+    RegularizerInput,
+    build,
+    weighted_mean,
+)
 from tests.loss_members import K, batch
 
 
@@ -19,31 +29,25 @@ def test_sum_of_its_terms() -> None:
     model, (inputs, labels) = linear(), batch((8,), 3)
     anchor = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     loss = build("nce+rce", K).loss
-    objective = Objective(
-        loss,
-        penalties=((0.1, L1()), (0.2, L2ToGlobal())),
-        batch_terms=((0.3, EntropyOfMean()),),
-        input_terms=((0.4, Jacobian()),),
-    )
+    terms = ((0.1, L1()), (0.3, EntropyOfMean()), (0.2, L2ToGlobal()), (0.4, Jacobian()))
+    objective = Objective(loss, terms)
     inputs.requires_grad_()
     logits = model(inputs)
-    expected = (
-        loss(logits, labels).mean()
-        + 0.1 * L1()(model, {})
-        + 0.2 * L2ToGlobal()(model, anchor)
-        + 0.3 * EntropyOfMean()(logits.softmax(1))
-        + 0.4 * Jacobian()(logits, inputs)
-    )
+    whole = RegularizerInput(logits=logits, inputs=inputs, model=model, global_parameters=anchor)
+    of_data = loss(logits, labels).mean() + 0.3 * EntropyOfMean()(whole) + 0.4 * Jacobian()(whole)
+    expected = of_data + 0.1 * L1()(whole) + 0.2 * L2ToGlobal()(whole)
     found = objective(logits, labels, model, anchor, inputs=inputs)
     assert found.shape == ()
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert objective.data_term(logits, labels, inputs=inputs).item() == pytest.approx(of_data.item(), rel=1e-12)
     assert objective.needs_inputs
+    assert not build("fsanl", K).needs_inputs
 
 
 def test_trains_a_model_with_every_term() -> None:
     model, (inputs, labels) = linear(), batch((8,), 3)
     anchor = {name: p.detach().clone() for name, p in model.named_parameters()}
-    objective = build("fsanl", K).with_penalty(0.1, L2ToGlobal())
+    objective = build("fsanl", K).with_regularizer(0.1, L2ToGlobal())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     values = []
     for _ in range(30):
@@ -104,12 +108,12 @@ def test_label_distributions_have_a_mean_too() -> None:
     assert objective.data_term(logits, targets).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_batch_terms_ignore_the_weights_of_labels() -> None:
+def test_regularizers_ignore_the_weights_of_labels() -> None:
     logits, labels = batch((6,), K)
     plain, balanced = build("anl-ce", K), build("anl-ce*", K)
     weights = torch.tensor([1.0, 0, 0, 1, 0, 1], dtype=torch.float64)
     added = balanced.data_term(logits, labels, weights) - plain.data_term(logits, labels, weights)
-    assert added.item() == pytest.approx(2 * EntropyOfMean()(logits.softmax(1)).item(), rel=1e-9)
+    assert added.item() == pytest.approx(2 * EntropyOfMean()(RegularizerInput(logits=logits)).item(), rel=1e-9)
 
 
 def test_half_precision_objective_is_float32() -> None:
@@ -129,20 +133,20 @@ def test_ten_clients_side_by_side() -> None:
     assert torch.allclose(together, alone, rtol=1e-12)
 
 
-def test_adding_a_penalty() -> None:
+def test_adding_a_regularizer() -> None:
     objective = build("anl-ce", K)
-    extended = objective.with_penalty(0.5, L2ToGlobal())
-    assert extended.penalties == ((5e-5, L1()), (0.5, L2ToGlobal()))
+    extended = objective.with_regularizer(0.5, L2ToGlobal())
+    assert extended.regularizers == ((5e-5, L1()), (0.5, L2ToGlobal()))
     assert extended.loss == objective.loss
-    assert objective.with_penalty(0.0, L2ToGlobal()) == objective
+    assert objective.with_regularizer(0.0, L2ToGlobal()) == objective
     for coefficient in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="coefficient of L2ToGlobal must be at least 0"):
-            objective.with_penalty(coefficient, L2ToGlobal())
+            objective.with_regularizer(coefficient, L2ToGlobal())
 
 
 def test_missing_inputs_are_asked_for() -> None:
     logits, labels = batch((4,), K)
-    with pytest.raises(ValueError, match=r"term Jacobian needs the inputs.*inputs="):
+    with pytest.raises(ValueError, match=r"regularizer of the objective needs the inputs .*inputs="):
         build("anl-ce", K, 'regularizer = "jacobian"').data_term(logits, labels)
 
 

@@ -48,7 +48,7 @@ def test_a_penalty_counts_once():
     objective = build("ce", 3)
     model = linear()
     distance = sum(float((p.detach() ** 2).sum()) for p in model.parameters()) / 2
-    added = mixed(1.0, objective=objective.with_penalty(4.0, L2ToGlobal()))[1] - mixed(1.0)[1]
+    added = mixed(1.0, objective=objective.with_regularizer(4.0, L2ToGlobal()))[1] - mixed(1.0)[1]
     assert added.item() == pytest.approx(4.0 * distance, rel=1e-5)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from client_app.losses import L2ToGlobal, build
+from client_app.losses import L2ToGlobal, RegularizerInput, build
 from client_app.methods import METHODS, Kit, Plan
 from client_app.trainer import Trainer, learning_rate, pick_device, to_device
 from tasks.base import ClientData
@@ -151,7 +151,8 @@ def test_fedprox_with_mu_zero_is_plain_training_and_a_large_mu_stays_near_the_gl
 
 def test_the_proximal_gradient_is_mu_times_the_distance():
     model, anchor = network(), {name: p.detach() for name, p in network(1).named_parameters()}
-    gradients = torch.autograd.grad(0.7 * L2ToGlobal()(model, anchor), list(model.parameters()))
+    penalty = L2ToGlobal()(RegularizerInput(model=model, global_parameters=anchor))
+    gradients = torch.autograd.grad(0.7 * penalty, list(model.parameters()))
     for gradient, (name, parameter) in zip(gradients, model.named_parameters(), strict=True):
         torch.testing.assert_close(gradient, 0.7 * (parameter.detach() - anchor[name]))
 

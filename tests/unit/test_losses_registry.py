@@ -29,7 +29,7 @@ from client_app.losses import (
 from tasks.plugin import PluginError
 from tests.loss_members import COUNTS, K, batch
 
-HERE = "tests.unit.test_losses_catalogue"
+HERE = __name__
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Squared(LabelLoss):
 def penalised(num_classes: int, class_counts: Any = None) -> Objective:
     """A user's factory that asks for the context."""
     assert class_counts is not None
-    return Objective(Squared(float(num_classes))).with_penalty(1.0, L1())
+    return Objective(Squared(float(num_classes))).with_regularizer(1.0, L1())
 
 
 def not_a_loss() -> int:
@@ -74,20 +74,20 @@ def test_arguments_as_text_and_as_mapping() -> None:
 
 
 def test_objectives_of_the_active_negative_losses() -> None:
-    assert build("anl-ce", K).penalties == ((5e-5, L1()),)
-    assert build("anl-ce", K, "delta = 0").penalties == ()
-    assert build("anl-ce", K, 'regularizer = "l2", delta = 1e-3').penalties == ((1e-3, L2()),)
+    assert build("anl-ce", K).regularizers == ((5e-5, L1()),)
+    assert build("anl-ce", K, "delta = 0").regularizers == ()
+    assert build("anl-ce", K, 'regularizer = "l2", delta = 1e-3').regularizers == ((1e-3, L2()),)
     assert build("anl-ce", K, 'regularizer = "none"') == build("anl-ce", K, "delta = 0")
-    assert build("anl-fl", K, 'regularizer = "jacobian", delta = 0.1').input_terms == ((0.1, Jacobian()),)
+    assert build("anl-fl", K, 'regularizer = "jacobian", delta = 0.1').regularizers == ((0.1, Jacobian()),)
     assert build("anl-ce*", K, "entropy_weight = 0") == build("anl-ce", K)
-    assert build("anl-fl*", K).batch_terms == ((2.0, EntropyOfMean()),)
+    assert build("anl-fl*", K).regularizers == ((2.0, EntropyOfMean()), (5e-5, L1()))
     assert build("anl-fl*", K).loss == build("anl-fl", K).loss
 
 
 def test_three_readings_of_fsanl() -> None:
-    assert build("fsanl", K).penalties == ((5e-5, L1ToGlobal()),)
-    assert build("fsanl", K, 'l1_mode = "weight"').penalties == ((5e-5, L1()),)
-    assert build("fsanl", K, 'l1_mode = "none"').penalties == ()
+    assert build("fsanl", K).regularizers == ((5e-5, L1ToGlobal()),)
+    assert build("fsanl", K, 'l1_mode = "weight"').regularizers == ((5e-5, L1()),)
+    assert build("fsanl", K, 'l1_mode = "none"').regularizers == ()
     assert "not public" in (inspect.getdoc(LOSSES.find("fsanl")) or "")
 
 
@@ -107,7 +107,7 @@ def test_every_preset_builds_and_has_only_arguments_of_its_loss(preset: str, nam
 
 def test_preset_values() -> None:
     assert build("anl-ce", 100, preset="cifar-100") == build("anl-ce", 100, "alpha = 10, beta = 1, delta = 5e-7")
-    assert build("anl-ce", 14, preset="clothing1m").penalties == ((1e-3, L2()),)
+    assert build("anl-ce", 14, preset="clothing1m").regularizers == ((1e-3, L2()),)
     assert build("gce", 10, preset="animal-10n").loss == GeneralizedCrossEntropy(0.5)
     assert build("nce+agce", 10, preset="mnist").loss != build("nce+agce", 10).loss
 
@@ -142,7 +142,7 @@ def test_import_path_to_a_class_and_to_a_factory() -> None:
     logits, labels = batch((5,), K)
     missed = 1 - logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
     assert torch.allclose(objective.loss(logits, labels), missed**3)
-    assert build(f"{HERE}:penalised", K, class_counts=COUNTS).penalties == ((1.0, L1()),)
+    assert build(f"{HERE}:penalised", K, class_counts=COUNTS).regularizers == ((1.0, L1()),)
 
 
 ERRORS: list[tuple[str, dict[str, Any], str]] = [
