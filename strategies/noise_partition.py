@@ -174,7 +174,8 @@ class NoisePartition(TurnStrategy):
         due = [last for last in (planned, self.extra) if 0 <= last - server_round <= before]
         if due:
             self.profiles = [answer for answer in self.profiles if answer.server_round >= server_round - before]
-            self.profiles += answers_of(server_round, self._ask(clients, arrays, config, grid))
+            found = self._ask(clients, arrays, config, grid)
+            self.profiles += answers_of(server_round, found)
         if server_round in due:
             if server_round == planned:
                 self.failures.clear()
