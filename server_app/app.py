@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
+from server_app.callbacks.checkpoints import unsaved_remarks
 from server_app.checks import check_arms
 from server_app.pulling import is_simulation
 from server_app.remarks import remarks
@@ -30,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     flat = dict(context.run_config)
     simulated = is_simulation(grid)
     checked = check_arms(flat, simulated)
-    for line in remarks(checked, simulated):
+    for line in [*remarks(checked, simulated), *unsaved_remarks(checked)]:
         log(WARNING, "%s", line)
     runs = [
         play_run(grid, settings, name, json.dumps({"arms": "", **arms(flat)[name]}))

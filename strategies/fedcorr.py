@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from logging import INFO, WARNING
 from typing import Any
 
@@ -15,7 +16,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from strategies.detection.base import Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
 from strategies.noise_levels import believable_score, nothing, read_level
 from strategies.robust import STRATEGIES, RobustStrategy
@@ -23,6 +23,15 @@ from strategies.stages import Schedule
 from tasks.mixture import upper_group
 from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, WANT_SCORE
 from tasks.seeds import rng
+
+
+@dataclass
+class ClientEstimate:
+    """What is known of a client: the sum and number of its scores, and its estimated noise level, 0 to 1."""
+
+    score_sum: float = 0.0
+    scores: int = 0
+    noise_level: float = 0.0
 
 
 @STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022")
@@ -80,12 +89,7 @@ class FedCorr(RobustStrategy):
         self.clean_threshold = clean_threshold
         self._usual_replies = self.min_replies
         self._inquiry = Inquiry("query.method", options.get("examples") or {}, timeout)
-        # Kept as arrays, which a checkpoint holds: the clients of the first round, and by client the sum and
-        # number of its scores and its noise level.
-        self.members: Counts = np.zeros(0, np.int64)
-        self.score_sums: Doubles = np.zeros(0)
-        self.visits: Counts = np.zeros(0, np.int64)
-        self.levels: Doubles = np.zeros(0)
+        self.estimates: dict[int, ClientEstimate] = {}  # of the clients of the first round, in ascending order
 
     def schedule(self, clients: int) -> Schedule:
         """Return which round belongs to what in a federation of so many clients."""
@@ -95,15 +99,16 @@ class FedCorr(RobustStrategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample the clients of this round; before it let them relabel if a stage or an iteration has ended."""
-        if not len(self.members):
-            self._begin(grid)
-        schedule = self.schedule(len(self.members))
+        if not self.estimates:
+            self.estimates = {client: ClientEstimate() for client in sorted(grid.get_node_ids())}
+        schedule = self.schedule(len(self.estimates))
         if schedule.ends_iteration(server_round - 1):
             self._judge(arrays, config, grid)
         if schedule.ends_finetuning(server_round - 1):
-            self._relabel(self.members[self._noisy()], RELABEL_CONFIDENT, arrays, config, grid)
-        known = zip(self.members.tolist(), self._noisy().tolist(), strict=True)
-        self.roles = {c: "noisy" if noisy else "clean" for c, noisy in known if server_round > schedule.steps}
+            self._relabel(self._noisy(), RELABEL_CONFIDENT, arrays, config, grid)
+        noisy = self._noisy()
+        judged = self.estimates if server_round > schedule.steps else ()
+        self.roles = {client: "noisy" if client in noisy else "clean" for client in judged}
         messages = list(super().configure_train(server_round, arrays, config, grid))
         self.min_replies = min(self._usual_replies, len(messages))
         for message in messages:
@@ -117,9 +122,9 @@ class FedCorr(RobustStrategy):
         """Combine the usable replies and keep their scores; the report also says how the clients were judged."""
         result = super().aggregate_train(server_round, replies)
         for client, metrics in self.report.metrics.items():
-            if (score := believable_score(metrics)) is not None:
-                self.score_sums[self.members == client] += score
-                self.visits[self.members == client] += 1
+            if client in self.estimates and (score := believable_score(metrics)) is not None:
+                self.estimates[client].score_sum += score
+                self.estimates[client].scores += 1
         named = self.report.examples.keys() | self.report.quarantined.keys()
         self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
         self.report.noise_levels = {client: self._level(client) for client in self.roles}
@@ -137,23 +142,27 @@ class FedCorr(RobustStrategy):
             f"but the run has {num_rounds} rounds; a pass over {num_clients} clients takes {schedule.steps}"
         ]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state and the estimates."""
+        estimates = {client: astuple(known) for client, known in self.estimates.items()}
+        return {**super().state_dict(), "estimates": estimates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        super().load_state_dict(state)
+        self.estimates = {client: ClientEstimate(*known) for client, known in state["estimates"].items()}
+
     def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
         """Return the clients of a round; those that evaluate are drawn as usual."""
-        schedule, present = self.schedule(len(self.members)), set(grid.get_node_ids())
+        schedule, present = self.schedule(len(self.estimates)), set(grid.get_node_ids())
         stage = schedule.stage(server_round)
-        clean = sorted(present - set(self.members[self._noisy()].tolist()))
+        clean = sorted(present - self._noisy())
         if stream != "sample" or stage == 3 or (stage == 2 and not clean):
             return super()._sample(stream, server_round, grid, fraction)
         if stage == 2:
             size = max(1, min(round(fraction * len(present)), len(clean)))
             return sorted(rng(self.seed, stream, server_round).choice(clean, size, replace=False).tolist())
-        return schedule.visited(server_round, self.members, present, self.seed)
-
-    def _begin(self, grid: Grid) -> None:
-        """Take the clients that are there for the members."""
-        self.members = np.array(sorted(grid.get_node_ids()), np.int64)
-        self.score_sums, self.levels = np.zeros((2, len(self.members)))
-        self.visits = np.zeros(len(self.members), np.int64)
+        return schedule.visited(server_round, [*self.estimates], present, self.seed)
 
     def _told(self, client: int, stage: int) -> dict[str, str | float | bool]:
         """Return what a client learns beside the model; one that came later is not judged and has level 0."""
@@ -161,34 +170,33 @@ class FedCorr(RobustStrategy):
         return {**told, WANT_SCORE: True, NOISE_LEVEL: self._level(client)} if stage == 1 else {**told}
 
     def _level(self, client: int) -> float:
-        return float(self.levels[self.members == client].sum())
+        return self.estimates[client].noise_level if client in self.estimates else 0.0
 
-    def _noisy(self) -> Flags:
-        """Return which members are noisy, (N,)."""
-        noisy: Flags = self.levels > self.clean_threshold
-        return noisy
+    def _noisy(self) -> set[int]:
+        """Return the clients that are noisy."""
+        return {client for client, known in self.estimates.items() if known.noise_level > self.clean_threshold}
 
     def _judge(self, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> None:
         """Suspect the clients of high mean score, and learn their noise levels; all others have level 0.
 
         A suspect without a usable answer keeps the level that it has.
         """
-        scored = np.flatnonzero(self.visits)
-        suspects = scored[upper_group(self.score_sums[scored] / self.visits[scored], self.seed)]
-        levels = self._relabel(self.members[suspects], RELABEL, arrays, config, grid)
-        self.levels[np.setdiff1d(np.arange(len(self.members)), suspects)] = 0.0
-        for client, level in levels.items():
-            self.levels[self.members == client] = level
+        means = {client: known.score_sum / known.scores for client, known in self.estimates.items() if known.scores}
+        high = upper_group(np.array([*means.values()], np.float64), self.seed)
+        suspects = {client for client, suspected in zip(means, high, strict=True) if suspected}
+        levels = self._relabel(suspects, RELABEL, arrays, config, grid)
+        for client, known in self.estimates.items():
+            known.noise_level = levels.get(client, known.noise_level if client in suspects else 0.0)
         found = ", ".join(f"{c} ({level:.2f})" for c, level in levels.items())
-        log(INFO, "FedCorr: noise levels among %d clients: %s", len(self.members), found or "none above 0")
-        if self._noisy().all():
+        log(INFO, "FedCorr: noise levels among %d clients: %s", len(self.estimates), found or "none above 0")
+        if len(self._noisy()) == len(self.estimates):
             log(WARNING, "FedCorr: every client has a noise level above %g", self.clean_threshold)
 
     def _relabel(
-        self, clients: Counts, question: str, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        self, clients: set[int], question: str, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> dict[int, float]:
         """Ask clients to correct their labels; return the noise levels of those that did."""
-        asked = set(clients.tolist()) & set(grid.get_node_ids())
+        asked = clients & set(grid.get_node_ids())
         record = ConfigRecord({**config, QUESTION: question})
         answers = self._inquiry.ask(grid, asked, arrays, record, read_level if question == RELABEL else nothing)
         for client, problem in sorted(answers.problems.items()):

@@ -9,6 +9,7 @@ McMahan, Ramaswamy, NeurIPS 2021. What Flower does differently from the papers i
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -129,6 +130,14 @@ class Mechanism(Strategy):
     def summary(self) -> None:
         """Log the wrapper's own summary."""
         self.wrapper.summary()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clipping norm of the next round and the number of releases; the mean itself remembers nothing."""
+        return {"clipping_norm": self.clipping_norm, "releases": self.releases}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self.clipping_norm, self.releases = state["clipping_norm"], state["releases"]
 
 
 def next_norm(wrapper: Adaptive | Fixed) -> float:

@@ -15,24 +15,40 @@ about the same models; a client that twice gave too few usable answers is not wa
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
 from logging import INFO, WARNING
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from strategies.aggregators import Rule
-from strategies.detection import DETECTORS, answers_since, detect, mean_profiles, no_answers, read_profile, with_answers
-from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles, Flags
+from strategies.detection import (
+    DETECTORS,
+    ProfileAnswer,
+    answers_of,
+    detect,
+    from_table,
+    mean_profiles,
+    read_profile,
+    to_table,
+)
+from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles
 from strategies.inquiry import Inquiry
 from strategies.robust import STRATEGIES
 from strategies.turns import TurnStrategy
 from tasks.questions import LEARNED, SINCE_DETECTION
-from tasks.wire import Arrays
 
 ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a client was judged: the posterior probability that it is noisy, and whether it counts as noisy."""
+
+    posterior: float
+    noisy: bool
 
 
 @STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")
@@ -84,13 +100,10 @@ class NoisePartition(TurnStrategy):
         self.reprofile_every = reprofile_every
         self._detector = DETECTORS.build(detector, detector_args)
         self._inquiry = Inquiry("query.profile", examples or {}, timeout)
-        # Kept as arrays, which a checkpoint holds: who was judged and how, from which answers, and who gave too few.
-        self.judged: Counts = np.zeros(0, np.int64)
-        self.posterior: Doubles = np.zeros(0)
-        self.noisy: Flags = np.zeros(0, bool)
-        self.profiles: Arrays = no_answers()
-        self.failures: Counts = np.zeros(0, np.int64)
-        self.learned: Counts = np.zeros(0, np.int64)  # who has trained as noisy, so that it has corrected labels
+        self.judgements: dict[int, Judgement] = {}  # by client, in ascending order
+        self.profiles: list[ProfileAnswer] = []
+        self.failures: Counter[int] = Counter()  # how often a client gave too few usable answers
+        self.learned: set[int] = set()  # who has trained as noisy, so that it has corrected labels
         self.extra = 0  # before this round all are judged again for the sake of a client that turned up late
 
     def configure_train(
@@ -98,8 +111,7 @@ class NoisePartition(TurnStrategy):
     ) -> Iterable[Message]:
         """Choose the clients of this round and tell each its role; ask for profiles first if they are due."""
         self._ask_if_due(server_round, arrays, config, grid)
-        pairs = zip(self.judged.tolist(), self.noisy.tolist(), strict=True)
-        self.roles = {client: "noisy" if noisy else "clean" for client, noisy in pairs}
+        self.roles = {client: "noisy" if found.noisy else "clean" for client, found in self.judgements.items()}
         since = max(server_round - self.warmup_rounds - 1, 0)
         messages = list(super().configure_train(server_round, arrays, config, grid))
         for message in messages:
@@ -114,11 +126,10 @@ class NoisePartition(TurnStrategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Combine the usable replies; the report also says how the clients were judged."""
         result = super().aggregate_train(server_round, replies)
-        noisy = [client for client in self.report.examples if self.roles.get(client) == "noisy"]
-        self.learned = np.union1d(self.learned, np.array(noisy, np.int64))
+        self.learned.update(client for client in self.report.examples if self.roles.get(client) == "noisy")
         named = self.report.examples.keys() | self.report.quarantined.keys()
         self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
-        self.report.posteriors = dict(zip(self.judged.tolist(), self.posterior.tolist(), strict=True))
+        self.report.posteriors = {client: found.posterior for client, found in self.judgements.items()}
         return result
 
     def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
@@ -138,6 +149,24 @@ class NoisePartition(TurnStrategy):
             ]
         return []
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state, the judgements and what the next ones rest on."""
+        return {
+            **super().state_dict(),
+            "judgements": {client: astuple(found) for client, found in self.judgements.items()},
+            "profiles": to_table(self.profiles),
+            "failures": dict(self.failures),
+            "learned": self.learned,
+            "extra": self.extra,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        super().load_state_dict(state)
+        self.judgements = {client: Judgement(*found) for client, found in state["judgements"].items()}
+        self.profiles, self.failures = from_table(state["profiles"]), Counter(state["failures"])
+        self.learned, self.extra = state["learned"], state["extra"]
+
     def _ask_if_due(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> None:
         clients = set(grid.get_node_ids())
         before = self.rounds_for_all(len(clients)) - 1  # questions before the last one
@@ -146,12 +175,12 @@ class NoisePartition(TurnStrategy):
             self.extra = server_round + 2 * before  # by then whoever is new has trained as often as the others
         due = [last for last in (planned, self.extra) if 0 <= last - server_round <= before]
         if due:
-            self.profiles = answers_since(self.profiles, server_round - before)
+            self.profiles = [answer for answer in self.profiles if answer.server_round >= server_round - before]
             found = self._ask(clients, arrays, config, grid)
-            self.profiles = with_answers(self.profiles, server_round, found)
+            self.profiles += answers_of(server_round, found)
         if server_round in due:
             if server_round == planned:
-                self.failures = np.zeros(0, np.int64)
+                self.failures.clear()
             self._judge(clients)
 
     def _planned(self, server_round: int) -> int:
@@ -163,8 +192,7 @@ class NoisePartition(TurnStrategy):
 
     def _waits(self, clients: set[int]) -> bool:
         """Tell whether one of the clients has no judgement and may still be asked for it."""
-        failed = Counter(self.failures.tolist())
-        return any(failed[client] < ATTEMPTS for client in clients - set(self.judged.tolist()))
+        return any(self.failures[client] < ATTEMPTS for client in clients - self.judgements.keys())
 
     def _ask(
         self, clients: set[int], arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -172,8 +200,9 @@ class NoisePartition(TurnStrategy):
         """Return the usable profiles by client; why the others are not is logged."""
         answers = self._inquiry.ask(grid, clients, arrays, config, read_profile)
         sizes = Counter(len(losses) for losses, _ in answers.found.values())
-        sizes.update([self.profiles["losses"].shape[1]] * len(self.profiles["losses"]))
+        sizes.update(len(answer.losses) for answer in self.profiles)
         usual = sizes.most_common(1)[0][0] if sizes else 0
+        self.profiles = [answer for answer in self.profiles if len(answer.losses) == usual]
         for client, (losses, _) in answers.found.items():
             if len(losses) != usual:
                 answers.problems[client] = f"{len(losses)} classes, but most clients have {usual}"
@@ -184,15 +213,13 @@ class NoisePartition(TurnStrategy):
     def _judge(self, present: set[int]) -> None:
         """Decide anew who is noisy; a client without a new profile keeps the judgement that it has."""
         clients, losses, counts = mean_profiles(self.profiles)
-        self.failures = np.append(self.failures, np.array(sorted(present - set(clients.tolist())), np.int64))
+        self.failures.update(present - set(clients.tolist()))
         if not len(clients):
             log(WARNING, "No usable loss profile: all roles stay as they are")
             return
         result = detect(self._detector, losses, counts)
-        kept = ~np.isin(self.judged, clients)
-        order = np.argsort(np.append(clients, self.judged[kept]))
-        self.judged = np.append(clients, self.judged[kept])[order]
-        self.posterior = np.append(result.posterior, self.posterior[kept])[order]
-        self.noisy = np.append(result.noisy, self.noisy[kept])[order]
-        noisy = ", ".join(map(str, self.judged[self.noisy])) or "none"
-        log(INFO, "Noisy among %d clients: %s (%s)", len(self.judged), noisy, result.reason)
+        judged = map(Judgement, result.posterior.tolist(), result.noisy.tolist())
+        found = {**self.judgements, **dict(zip(clients.tolist(), judged, strict=True))}
+        self.judgements = {client: found[client] for client in sorted(found)}
+        noisy = ", ".join(str(client) for client, one in self.judgements.items() if one.noisy) or "none"
+        log(INFO, "Noisy among %d clients: %s (%s)", len(self.judgements), noisy, result.reason)

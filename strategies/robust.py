@@ -191,6 +191,20 @@ class RobustStrategy(Strategy):
     def summary(self) -> None:
         """Nothing to log: the run directory records every setting."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next rounds need and no setting says; a subclass that remembers something adds it.
+
+        What the dictionary may hold is in :mod:`server_app.checkpoint`.
+        """
+        return {"server_step": None if self.server_step is None else self.server_step.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        if (self.server_step is None) != (state["server_step"] is None):
+            raise ValueError("one of the two has a server step, and the other has none")
+        if self.server_step is not None:
+            self.server_step.load_state_dict(state["server_step"])
+
     def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
         clients = sorted(grid.get_node_ids())
         size = max(1, round(fraction * len(clients)))

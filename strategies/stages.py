@@ -1,11 +1,10 @@
 """The three stages of FedCorr (Xu, Chen, Quek, Chong, CVPR 2022) as rounds, counted from 1."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.detection.base import Counts
 from tasks.seeds import rng
 
 
@@ -41,7 +40,7 @@ class Schedule:
         """Tell whether the second stage is complete after this round."""
         return self.finetune_rounds > 0 and server_round == self.first_stage + self.finetune_rounds
 
-    def visited(self, server_round: int, members: Counts, present: Collection[int], seed: int) -> list[int]:
+    def visited(self, server_round: int, members: Sequence[int], present: Collection[int], seed: int) -> list[int]:
         """Return who trains in a round of stage 1, in ascending order: in each iteration another order of ``members``.
 
         For a client that is not ``present`` the next one stands in.

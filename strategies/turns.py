@@ -5,14 +5,12 @@ others, or not for a long time, and their losses differ for that alone. In turn,
 rounds, and over these rounds each is seen once at every distance from its training.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from flwr.serverapp import Grid
 
 from strategies.aggregators import Rule
-from strategies.detection.base import Counts
 from strategies.robust import RobustStrategy
 from tasks.seeds import rng
 
@@ -31,7 +29,7 @@ class TurnStrategy(RobustStrategy):
     def __init__(self, aggregator: Rule, *, in_turn: bool = True, **options: Any) -> None:
         super().__init__(aggregator, **options)
         self.in_turn = in_turn
-        self.queue: Counts = np.zeros(0, np.int64)
+        self.queue: list[int] = []
 
     def rounds_for_all(self, clients: int) -> int:
         """Return in how many rounds everybody has a turn; 1 where clients are drawn at random."""
@@ -45,16 +43,25 @@ class TurnStrategy(RobustStrategy):
         drawn, self.queue = take_turns(self.queue, clients, self._size(len(clients)), self.seed)
         return drawn
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state and the queue."""
+        return {**super().state_dict(), "queue": self.queue}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        super().load_state_dict(state)
+        self.queue = state["queue"]
+
     def _size(self, clients: int) -> int:
         return max(1, round(self.fraction_train * clients))
 
 
-def take_turns(queue: Counts, present: Iterable[int], size: int, seed: int) -> tuple[list[int], Counts]:
+def take_turns(queue: Sequence[int], present: Iterable[int], size: int, seed: int) -> tuple[list[int], list[int]]:
     """Return the ``size`` clients whose turn it is, in ascending order, and the queue for the next call.
 
     Who is not in ``queue`` yet comes first, in an order that follows from the seed; who is not present loses its place.
     """
     here = set(present)
-    waiting = [client for client in queue.tolist() if client in here]
+    waiting = [client for client in queue if client in here]
     order = [*rng(seed, "turns").permutation(sorted(here - set(waiting))).tolist(), *waiting]
-    return sorted(order[:size]), np.array(order[size:] + order[:size], np.int64)
+    return sorted(order[:size]), order[size:] + order[:size]

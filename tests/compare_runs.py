@@ -3,7 +3,7 @@
     python -m tests.compare_runs play FOLDER     # play six recipes into FOLDER with the code that is installed
     python -m tests.compare_runs BEFORE AFTER    # compare two such folders; exit status 1 where anything differs
 
-Compared are every value of ``metrics.jsonl`` but the seconds, every value of ``clients.jsonl``, the bytes of every model
+Compared are all values of ``metrics.jsonl`` but the seconds, all of ``clients.jsonl``, the bytes of every model
 array in the checkpoints, the label audits and their scores. What a strategy keeps for itself in a checkpoint may change
 its form with the code, so it is compared by what follows from it: the later rounds.
 """

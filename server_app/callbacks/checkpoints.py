@@ -1,14 +1,18 @@
 """Saves the last and the best model, and everything that an exact resume needs."""
 
+from collections.abc import Iterable, Mapping
 from logging import WARNING
 from typing import Any
 
 from flwr.common.logger import log
 
 from server_app.callbacks.base import Callback
-from server_app.checkpoint import Checkpoint, restore_strategy, strategy_state
+from server_app.checkpoint import Checkpoint, restore_strategy, strategy_state, unsaved_attributes
 from server_app.checkpoint_folder import LAST, PREVIOUS, CheckpointFolder
 from server_app.state import RunState
+from server_app.strategy import build_strategy
+from strategies.guarded import GuardedStrategy
+from tasks.settings import Settings
 
 PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 
@@ -18,6 +22,11 @@ class Checkpoints(Callback):
 
     def __init__(self, every: int) -> None:
         self._every = every
+        self._unsaved: set[str] = set()
+
+    def on_run_start(self, state: RunState) -> None:
+        """Remember what was warned about before the run."""
+        self._unsaved.update(unsaved_attributes(state.inner_strategy))
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Save what is due."""
@@ -26,21 +35,48 @@ class Checkpoints(Callback):
             CheckpointFolder(state.directory.path).save_best(best)
         last_round = state.server_round == state.settings.num_server_rounds
         if state.server_round % self._every == 0 or last_round:
-            _save(state)
+            self._save(state)
         return ""
 
     def on_run_end(self, state: RunState) -> None:
         """Save the final model, also when the run was stopped between two checkpoints."""
         if state.saved_round != state.server_round:
-            _save(state)
+            self._save(state)
+
+    def _save(self, state: RunState) -> None:
+        """Save the run; from now on it may have to go back to the checkpoint before, and no further."""
+        state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
+        arrays, shapes = strategy_state(state.inner_strategy)
+        progress = {name: getattr(state, name) for name in PROGRESS}
+        CheckpointFolder(state.directory.path).save(Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes}))
+        new = [name for name in unsaved_attributes(state.inner_strategy) if name not in self._unsaved]
+        if new:
+            log(WARNING, "%s", _unsaved_remark(state.settings.strategy.name, new))
+        self._unsaved.update(new)
 
 
-def _save(state: RunState) -> None:
-    """Save the run; from now on it may have to go back to the checkpoint before, and no further."""
-    state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
-    arrays, shapes = strategy_state(state.inner_strategy)
-    progress = {name: getattr(state, name) for name in PROGRESS}
-    CheckpointFolder(state.directory.path).save(Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes}))
+def unsaved_remarks(checked: Mapping[str, Settings]) -> list[str]:
+    """Return, for each strategy among checked arms, which of its attributes a resumed run would not get back.
+
+    Raises
+    ------
+    CheckpointError
+        If a strategy's ``state_dict`` returns what a checkpoint cannot hold.
+    """
+    lines = []
+    for settings in checked.values():
+        strategy = build_strategy(settings)
+        inner = strategy.inner if isinstance(strategy, GuardedStrategy) else strategy
+        if names := unsaved_attributes(inner):
+            lines.append(_unsaved_remark(settings.strategy.name, names))
+    return list(dict.fromkeys(lines))
+
+
+def _unsaved_remark(strategy: str, names: Iterable[str]) -> str:
+    return (
+        f"strategy {strategy}: a resumed run does not get back {', '.join(names)}, because checkpoints hold plain "
+        "values and arrays only; if they change between rounds, give the strategy state_dict and load_state_dict"
+    )
 
 
 def restore(state: RunState) -> None:

@@ -1,6 +1,6 @@
 """Who has many wrong labels? Detectors that read the loss profiles of clients; they work without Flower."""
 
-from strategies.detection.answers import answers_since, mean_profiles, no_answers, with_answers
+from strategies.detection.answers import ProfileAnswer, answers_of, from_table, mean_profiles, to_table
 from strategies.detection.base import DETECTORS, Detection, Detector, detect
 from strategies.detection.official import Official
 from strategies.detection.profiles import read_profile
@@ -11,11 +11,12 @@ __all__ = [
     "Detection",
     "Detector",
     "Official",
+    "ProfileAnswer",
     "Robust",
-    "answers_since",
+    "answers_of",
     "detect",
+    "from_table",
     "mean_profiles",
-    "no_answers",
     "read_profile",
-    "with_answers",
+    "to_table",
 ]

@@ -1,10 +1,10 @@
 """Answers to the question about losses under the models of several rounds, and one profile a client from them.
 
-Shapes: A answers, N clients, K classes. Answers are a dictionary of arrays, which a checkpoint can hold: ``rounds``
-(A,), the round whose question is answered, ``clients`` (A,), ``losses`` (A, K) and ``counts`` (A, K).
+Shapes: A answers, N clients, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,31 +12,40 @@ from strategies.detection.base import Counts, Doubles
 from tasks.wire import Arrays
 
 
-def no_answers() -> Arrays:
-    """Return a table without rows."""
-    whole, table = np.zeros(0, np.int64), np.zeros((0, 0))
-    return {"rounds": whole, "clients": whole, "losses": table, "counts": table.astype(np.int64)}
+@dataclass(frozen=True, eq=False)
+class ProfileAnswer:
+    """A client's losses (K,) and example counts (K,) by class under the model of one round."""
+
+    server_round: int
+    client: int
+    losses: Doubles
+    counts: Counts
 
 
-def answers_since(answers: Arrays, first: int) -> Arrays:
-    """Return the answers to the questions of round ``first`` and later."""
-    recent = np.asarray(answers["rounds"], np.int64) >= first
-    return {name: rows[recent] for name, rows in answers.items()}
+def answers_of(server_round: int, found: Mapping[int, tuple[Doubles, Counts]]) -> list[ProfileAnswer]:
+    """Return the answers found in a round: losses and counts (K,) of each client."""
+    return [ProfileAnswer(server_round, client, *profile) for client, profile in found.items()]
 
 
-def with_answers(answers: Arrays, server_round: int, found: Mapping[int, tuple[Doubles, Counts]]) -> Arrays:
-    """Return the answers and, behind them, those found in a round: losses and counts (K,) of each client."""
-    if not found:
-        return answers
-    clients = np.array(list(found), np.int64)
-    losses, counts = (np.stack(tables) for tables in zip(*found.values(), strict=True))
-    new = {"rounds": np.full_like(clients, server_round), "clients": clients, "losses": losses, "counts": counts}
-    if not len(answers["rounds"]):
-        return new
-    return {name: np.concatenate([answers[name], rows]) for name, rows in new.items()}
+def to_table(answers: Sequence[ProfileAnswer]) -> Arrays:
+    """Return answers as one array a column: ``rounds`` and ``clients`` (A,), ``losses`` and ``counts`` (A, K)."""
+    rows, classes = len(answers), len(answers[0].losses) if answers else 0
+    return {
+        "rounds": np.array([answer.server_round for answer in answers], np.int64),
+        "clients": np.array([answer.client for answer in answers], np.int64),
+        "losses": np.array([answer.losses for answer in answers], np.float64).reshape(rows, classes),
+        "counts": np.array([answer.counts for answer in answers], np.int64).reshape(rows, classes),
+    }
 
 
-def mean_profiles(answers: Arrays) -> tuple[Counts, Doubles, Counts]:
+def from_table(table: Arrays) -> list[ProfileAnswer]:
+    """Return the answers in a table; the inverse of :func:`to_table`."""
+    rounds, clients = table["rounds"].tolist(), table["clients"].tolist()
+    losses, counts = np.asarray(table["losses"], np.float64), np.asarray(table["counts"], np.int64)
+    return [ProfileAnswer(*row) for row in zip(rounds, clients, losses, counts, strict=True)]
+
+
+def mean_profiles(answers: Sequence[ProfileAnswer]) -> tuple[Counts, Doubles, Counts]:
     """Return each client's mean answer; of one round the answers themselves.
 
     All clients are compared over the same models, which cancels what the models differ in. For a client that missed
@@ -50,12 +59,13 @@ def mean_profiles(answers: Arrays) -> tuple[Counts, Doubles, Counts]:
     losses, counts
         (N, K) each; of differing counts the largest.
     """
-    losses, counts = np.asarray(answers["losses"], np.float64), np.asarray(answers["counts"], np.int64)
-    asked, row = np.unique(answers["rounds"], return_inverse=True)
+    table = to_table(answers)
+    losses, counts = np.asarray(table["losses"], np.float64), np.asarray(table["counts"], np.int64)
+    asked, row = np.unique(table["rounds"], return_inverse=True)
     totals = _summed(counts.astype(np.float64), row, len(asked))
     means = _summed(counts * losses, row, len(asked)) / np.maximum(totals, 1)
     level = losses + (means.mean(axis=0) - means)[row] if len(asked) else losses
-    clients, row, times = np.unique(np.asarray(answers["clients"], np.int64), return_inverse=True, return_counts=True)
+    clients, row, times = np.unique(np.asarray(table["clients"], np.int64), return_inverse=True, return_counts=True)
     told = _summed((counts > 0).astype(np.float64), row, len(clients))
     averages = _summed(np.where(counts > 0, level, 0.0), row, len(clients)) / np.maximum(told, 1)
     most = np.zeros(averages.shape, np.int64)

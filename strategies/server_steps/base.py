@@ -7,6 +7,8 @@ Shapes: N clients, P coordinates.
 """
 
 from abc import ABC, abstractmethod
+from inspect import isroutine
+from typing import Any
 
 from strategies.gram import Doubles, Vector
 from tasks.plugin import Registry
@@ -15,9 +17,20 @@ from tasks.plugin import Registry
 class ServerStep(ABC):
     """A step after the rule.
 
-    Whatever it remembers between rounds is an attribute that holds a number, an array or, before the first round, None;
-    a checkpoint saves those. So every run needs a step of its own.
+    It may remember something between rounds, so every run needs a step of its own.
     """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: all attributes but functions, unless the step says otherwise.
+
+        What they may hold is in :mod:`server_app.checkpoint`; a step with other attributes needs methods of its own.
+        """
+        return {name: value for name, value in attributes_of(self).items() if not isroutine(value)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        for name, value in state.items():
+            object.__setattr__(self, name, value)  # a step without a memory may be frozen
 
     @abstractmethod
     def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
@@ -42,6 +55,12 @@ class ServerStep(ABC):
 
 
 SERVER_STEPS = Registry("server step", ServerStep)
+
+
+def attributes_of(thing: object) -> dict[str, Any]:
+    """Return all attributes of an object by name, those in slots too."""
+    slots = [name for kind in type(thing).__mro__ for name in vars(kind).get("__slots__", ()) if hasattr(thing, name)]
+    return {**vars(thing), **{name: getattr(thing, name) for name in slots if not name.startswith("__")}}
 
 
 def require(holds: bool, name: str, value: float, expected: str) -> None:

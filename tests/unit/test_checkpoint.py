@@ -6,18 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord
-from flwr.serverapp.strategy import FedAdam, FedAvgM
 from safetensors.numpy import load_file, save
 
-from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state
+from server_app.checkpoint import Checkpoint, CheckpointError
 from server_app.run_directory import CLIENTS, METRICS, OccupiedError, RunDirectory
-from strategies.aggregators import AGGREGATORS
-from strategies.robust import RobustStrategy
-from strategies.server_steps import SERVER_STEPS
 from tasks.settings import Settings
 from tests.conftest import ROOT
-from tests.messages import MODEL, record
+from tests.messages import MODEL
 
 
 def test_a_checkpoint_comes_back_and_loads_as_a_state_dict(tmp_path: Path):
@@ -70,47 +65,6 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path):
             assert back.progress == written.progress, f"byte {place}"
             assert all(back.model[name].tobytes() == MODEL[name].tobytes() for name in MODEL), f"byte {place}"
     assert refused > 1.9 * len(whole), "what is read in spite of a flip is padding"
-
-
-def test_the_state_of_stock_strategies_survives():
-    adam = FedAdam(fraction_evaluate=0.0)
-    adam.current_arrays = {"weight": MODEL["weight"]}
-    adam.m_t, adam.v_t = {"weight": MODEL["weight"] * 2}, {"weight": MODEL["weight"] * 3}
-    momentum = FedAvgM(fraction_evaluate=0.0, server_momentum=0.9)
-    momentum.current_arrays, momentum.momentum_vector = record(MODEL), [np.ones(2), np.zeros((2, 2))]
-    for strategy in (adam, momentum):
-        arrays, shapes = strategy_state(strategy)
-        fresh = type(strategy)(fraction_evaluate=0.0)
-        restore_strategy(fresh, arrays, shapes)
-        for name in ("current_arrays", "m_t", "v_t", "momentum_vector", "server_momentum"):
-            assert _plain(getattr(fresh, name, None)) == _plain(getattr(strategy, name, None))
-
-
-def test_the_state_of_a_server_step_survives_beside_the_strategys_own():
-    def strategy() -> RobustStrategy:
-        return RobustStrategy(AGGREGATORS.build("mean"), server_step=SERVER_STEPS.build("fedadam"))
-
-    trained, fresh = strategy(), strategy()
-    empty, empty_shapes = strategy_state(trained)
-    assert not empty
-    for _ in range(2):
-        trained.server_step.apply(np.ones(3, np.float32), np.ones(2), None, False)  # type: ignore[union-attr]
-    arrays, shapes = strategy_state(trained)
-    assert arrays
-    restore_strategy(fresh, arrays, json.loads(json.dumps(shapes)))
-    steps = [one.server_step.apply(np.ones(3, np.float32), np.ones(2), None, False) for one in (trained, fresh)]  # type: ignore[union-attr]
-    assert steps[0].tobytes() == steps[1].tobytes()
-    again = strategy()
-    restore_strategy(again, empty, empty_shapes)
-    assert strategy_state(again)[1] == empty_shapes
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, ArrayRecord):
-        return {key: array.numpy().tolist() for key, array in value.items()}
-    if isinstance(value, dict):
-        return {key: item.tolist() for key, item in value.items()}
-    return [item.tolist() for item in value] if isinstance(value, list) else value
 
 
 def test_a_run_directory_is_new_and_forgets_rounds_after_a_checkpoint(tmp_path: Path):

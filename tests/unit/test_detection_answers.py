@@ -4,25 +4,25 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.detection import answers_since, mean_profiles, no_answers, with_answers
+from strategies.detection import ProfileAnswer, answers_of, from_table, mean_profiles, to_table
 from strategies.detection.base import Counts, Doubles
-from tasks.wire import Arrays
 
 
-def table(rounds: int, clients: int = 5, classes: int = 3, seed: int = 0) -> tuple[Doubles, Counts, Arrays]:
+def table(
+    rounds: int, clients: int = 5, classes: int = 3, seed: int = 0
+) -> tuple[Doubles, Counts, list[ProfileAnswer]]:
     """Losses (R, N, K) and counts (N, K) with missing classes, and the answers that hold them."""
     draw = np.random.default_rng(seed)
     counts = draw.integers(0, 4, (clients, classes)) + np.eye(clients, classes, dtype=np.int64)
     losses = np.where(counts > 0, draw.uniform(0.1, 3.0, (rounds, clients, classes)), 0.0)
-    answers = no_answers()
+    answers = []
     for i in range(rounds):
-        answers = with_answers(answers, i + 1, {c: (losses[i, c], counts[c]) for c in range(clients)})
+        answers += answers_of(i + 1, {c: (losses[i, c], counts[c]) for c in range(clients)})
     return losses, counts, answers
 
 
-def without(answers: Arrays, server_round: int, client: int) -> Arrays:
-    kept = ~((answers["rounds"] == server_round) & (answers["clients"] == client))
-    return {name: rows[kept] for name, rows in answers.items()}
+def without(answers: list[ProfileAnswer], server_round: int, client: int) -> list[ProfileAnswer]:
+    return [answer for answer in answers if (answer.server_round, answer.client) != (server_round, client)]
 
 
 def test_about_one_model_the_profiles_are_the_answers_to_the_last_bit():
@@ -44,9 +44,9 @@ def test_about_several_models_they_are_the_means():
 def test_who_missed_a_question_is_not_judged_by_how_good_that_model_was(seed: int, rounds: int):
     counts, drift = np.full((6, 2), 10), np.random.default_rng(seed).uniform(0, 5, (rounds, 2))
     own = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
-    answers = no_answers()
+    answers = []
     for i in range(rounds):
-        answers = with_answers(answers, i, {c: (own[c] + drift[i], counts[c]) for c in range(6) if (i, c) != (0, 0)})
+        answers += answers_of(i, {c: (own[c] + drift[i], counts[c]) for c in range(6) if (i, c) != (0, 0)})
     _, means, _ = mean_profiles(answers)
     shift = abs(means[0] - means[1]).max()  # what is left: the others' mean is 0.1 higher without client 0
     assert shift <= 0.1 + 1e-9
@@ -55,9 +55,7 @@ def test_who_missed_a_question_is_not_judged_by_how_good_that_model_was(seed: in
 def test_the_order_of_the_answers_says_nothing():
     _, _, answers = table(3)
     order = np.random.default_rng(1).permutation(15)
-    for value, wanted in zip(
-        mean_profiles({name: rows[order] for name, rows in answers.items()}), mean_profiles(answers), strict=True
-    ):
+    for value, wanted in zip(mean_profiles([answers[i] for i in order]), mean_profiles(answers), strict=True):
         np.testing.assert_allclose(value, wanted, atol=1e-12)
 
 
@@ -68,8 +66,17 @@ def test_half_of_the_questions_are_enough_and_fewer_are_not():
     assert mean_profiles(without(answers, 3, 0))[0].tolist() == [1, 2, 3, 4]
 
 
-def test_old_answers_are_left_out_and_no_answers_make_no_profiles():
-    _, _, answers = table(4)
-    assert set(answers_since(answers, 3)["rounds"].tolist()) == {3, 4}
-    for nothing in (no_answers(), answers_since(answers, 9), with_answers(no_answers(), 1, {})):
-        assert [len(part) for part in mean_profiles(nothing)] == [0, 0, 0]
+def test_no_answers_make_no_profiles():
+    assert [len(part) for part in mean_profiles([])] == [0, 0, 0]
+
+
+@given(st.integers(0, 4), st.integers(1, 5), st.integers(1, 3), st.integers(0, 1000))
+def test_a_table_of_answers_holds_them_to_the_last_bit(rounds: int, clients: int, classes: int, seed: int):
+    _, _, answers = table(rounds, clients, classes, seed)
+    columns = to_table(answers)
+    assert [column.shape for column in columns.values()][:2] == [(rounds * clients,)] * 2
+    back = from_table(columns)
+    assert [(one.server_round, one.client) for one in back] == [(one.server_round, one.client) for one in answers]
+    for one, wanted in zip(back, answers, strict=True):
+        assert one.losses.tobytes() == wanted.losses.tobytes()
+        assert one.counts.tobytes() == wanted.counts.tobytes()

@@ -3,17 +3,18 @@
 import logging
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from server_app.checkpoint import restore_strategy, strategy_state
 from strategies.aggregators import AGGREGATORS
-from strategies.fedcorr import FedCorr
+from strategies.fedcorr import ClientEstimate, FedCorr
 from strategies.stages import Schedule
 from tests.messages import MODEL, answer, record
+from tests.unit.test_strategy_state import through_a_file
 
 LEVELS = {4: 0.5, 5: 0.7}
 """Noise levels of the clients that are noisy; their scores are high."""
@@ -46,6 +47,10 @@ class Federation:
 def fedcorr(**options: Any) -> FedCorr:
     options = {"iterations": 2, "finetune_rounds": 2, "seed": 3, **options}
     return FedCorr(AGGREGATORS.build(options.pop("rule", "mean")), buffers=("running_var", "count"), **options)
+
+
+def levels(strategy: FedCorr) -> list[float]:
+    return [known.noise_level for known in strategy.estimates.values()]
 
 
 def play_round(strategy: FedCorr, server_round: int, clients: Federation) -> dict[int, ConfigRecord]:
@@ -106,14 +111,16 @@ def test_a_low_noise_level_is_clean_and_without_fine_tuning_nobody_relabels_in_b
 def test_scores_of_all_iterations_count():
     strategy = fedcorr()
     play(strategy, 12, Federation(6))
-    np.testing.assert_allclose(strategy.score_sums, [4.0, 4.2, 4.4, 4.6, 18.0, 18.0])
-    assert strategy.visits.tolist() == [2] * 6
+    known = strategy.estimates.values()
+    np.testing.assert_allclose([one.score_sum for one in known], [4.0, 4.2, 4.4, 4.6, 18.0, 18.0])
+    assert [one.scores for one in known] == [2] * 6
 
 
 def test_if_every_client_is_noisy_all_train_on():
     strategy, clients = fedcorr(iterations=1), Federation(2)
     play(strategy, 3, clients)
-    strategy.levels[:] = 0.9
+    for known in strategy.estimates.values():
+        known.noise_level = 0.9
     assert sorted(play_round(strategy, 4, clients)) == [0, 1]
 
 
@@ -131,7 +138,7 @@ def test_a_bad_answer_costs_nobody_else_his_level(kind: str, caplog: pytest.LogC
     strategy = fedcorr()
     with caplog.at_level(logging.WARNING, "flwr"):
         play(strategy, 7, Federation(6, {4: BAD[kind]}))
-    assert strategy.levels.tolist() == [0.0] * 5 + [0.7]
+    assert levels(strategy) == [0.0] * 5 + [0.7]
     (line,) = [text.getMessage() for text in caplog.records if "Client 4 did not relabel" in text.getMessage()]
     assert ("no answer in time" in line) if kind == "silence" else ("must be a number from 0 to 1" in line)
 
@@ -140,9 +147,9 @@ def test_a_suspect_that_does_not_answer_again_keeps_its_level_and_one_no_longer_
     strategy, clients = fedcorr(), Federation(6)
     play(strategy, 7, clients)
     clients.replace = {4: "none"}
-    strategy.score_sums[5] = strategy.visits[5] * 2.0
+    strategy.estimates[5].score_sum = strategy.estimates[5].scores * 2.0
     strategy._judge(record(MODEL), ConfigRecord(), clients)  # type: ignore[arg-type]
-    assert strategy.levels.tolist() == [0.0, 0.0, 0.0, 0.0, 0.5, 0.0]
+    assert levels(strategy) == [0.0, 0.0, 0.0, 0.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -1.0, 1e9, 0.0])
@@ -150,30 +157,28 @@ def test_a_score_that_cannot_be_is_no_score(score: float):
     strategy, clients = fedcorr(), Federation(3)
     (message,) = strategy.configure_train(1, record(MODEL), ConfigRecord(), clients)  # type: ignore[arg-type]
     strategy.aggregate_train(1, [answer(message.metadata.dst_node_id, num_examples=10, lid=score)])
-    assert strategy.visits.tolist() == [0, 0, 0]
-    assert not strategy.score_sums.any()
+    assert [(one.scores, one.score_sum) for one in strategy.estimates.values()] == [(0, 0.0)] * 3
 
 
 def test_another_client_stands_in_for_a_lost_one():
     clients, strategy = Federation(6), fedcorr()
     clients.present.discard(2)
-    strategy.members = np.arange(6)
-    strategy.score_sums, strategy.levels, strategy.visits = np.zeros(6), np.zeros(6), np.zeros(6, np.int64)
+    strategy.estimates = {client: ClientEstimate() for client in range(6)}
     visited = [client for one in play(strategy, 6, clients) for client in one]
     assert len(visited) == 6
     assert set(visited) == {0, 1, 3, 4, 5}
 
 
-@pytest.mark.parametrize("interrupted", [1, 5, 6, 7, 12, 13, 14])
-def test_a_checkpoint_holds_all_that_the_rounds_after_it_need(interrupted: int):
+@pytest.mark.parametrize("interrupted", range(17))
+def test_a_checkpoint_holds_all_that_the_rounds_after_it_need(interrupted: int, tmp_path: Path):
     whole, first, second = fedcorr(), fedcorr(), fedcorr()
     expected = play(whole, 16, Federation(6))
     play(first, interrupted, Federation(6))
-    restore_strategy(second, *strategy_state(first))
+    through_a_file(first, second, tmp_path)
+    assert second.state_dict() == first.state_dict()
     assert play(second, 16, Federation(6), interrupted + 1) == expected[interrupted:]
-    assert strategy_state(second)[0].keys() == strategy_state(whole)[0].keys()
-    for name, values in strategy_state(whole)[0].items():
-        np.testing.assert_array_equal(strategy_state(second)[0][name], values)
+    assert second.estimates == whole.estimates
+    assert second.report == whole.report or interrupted == 16
 
 
 @pytest.mark.parametrize(

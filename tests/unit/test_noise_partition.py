@@ -1,18 +1,18 @@
 """The strategy that tells clients apart, without clients that train: what it asks, keeps and forgets."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from server_app.checkpoint import restore_strategy, strategy_state
 from server_app.checks import check_arms
 from server_app.remarks import remarks
 from strategies.aggregators import AGGREGATORS
 from strategies.noise_partition import NoisePartition
 from tests.messages import MODEL, record
+from tests.unit.test_strategy_state import through_a_file
 
 
 class Answers:
@@ -78,7 +78,7 @@ def test_a_judged_client_that_falls_silent_keeps_its_role():
     roles(strategy, 3, grid)
     grid.silent, grid.noisy = {1}, {0, 4}
     assert roles(strategy, 4, grid) == expected({0, 1, 4})
-    assert strategy.judged.tolist() == list(range(6))
+    assert list(strategy.judgements) == list(range(6))
 
 
 def test_a_client_that_never_answers_is_asked_twice_and_again_at_the_next_profiling():
@@ -114,16 +114,36 @@ def test_roles_reach_the_aggregation_and_the_report():
     assert {client for client, value in strategy.report.posteriors.items() if value > 0.5} == {1, 4}
 
 
-def test_what_was_found_out_survives_a_restart():
+def test_what_was_found_out_survives_a_restart(tmp_path: Path):
     strategy, fresh, grid = build(), build(timeout=9.0), Answers({1, 4}, silent={2})
     roles(strategy, 3, grid)
-    restore_strategy(fresh, *strategy_state(strategy))
+    through_a_file(strategy, fresh, tmp_path)
+    for name in ("judgements", "failures", "learned", "extra"):
+        assert getattr(fresh, name) == getattr(strategy, name), name
+    assert fresh.failures == {2: 1}
     grid.asked.clear()
     assert roles(fresh, 4, grid) == roles(strategy, 4, grid)
     assert grid.asked == [list(range(6))] * 2, "client 2 is asked a second time by both"
-    for name in ("judged", "posterior", "noisy", "failures"):
-        assert np.array_equal(getattr(fresh, name), getattr(strategy, name))
-    assert np.array_equal(fresh.profiles["losses"], strategy.profiles["losses"])
+    assert fresh.judgements == strategy.judgements
+
+
+def test_clients_that_all_answer_about_other_classes_later_do_not_end_the_run():
+    class TwoLiars(Answers):
+        classes = 7
+
+        def answer(self, message: Message) -> Message:
+            reply = super().answer(message)
+            metrics = reply.content.metric_records["metrics"]
+            metrics["class-losses"], metrics["class-counts"] = [0.3] * self.classes, [20] * self.classes
+            metrics["num-examples"] = 20 * self.classes
+            return reply
+
+    strategy, grid = build(warmup_rounds=4, fraction_train=0.5), TwoLiars({1, 4}, silent=set(range(1, 6)))
+    roles(strategy, 4, grid)
+    assert [len(answer.losses) for answer in strategy.profiles] == [7]
+    grid.classes, grid.silent = 3, set()
+    roles(strategy, 5, grid)
+    assert [len(answer.losses) for answer in strategy.profiles] == [3] * 6
 
 
 @pytest.mark.parametrize("options", [{"warmup_rounds": -1}, {"reprofile_every": -1}])

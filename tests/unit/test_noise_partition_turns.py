@@ -1,17 +1,18 @@
 """The strategy that tells clients apart where only some train in a round: when it asks, and whom it believes."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from server_app.checkpoint import restore_strategy, strategy_state
 from server_app.checks import check_arms
 from server_app.remarks import remarks
 from strategies.noise_partition import NoisePartition
+from tests.messages import MODEL, answer, record
 from tests.unit.test_noise_partition import Answers, build, expected, roles
+from tests.unit.test_strategy_state import through_a_file
 
 CLIENTS = 12
 
@@ -106,17 +107,33 @@ def test_questions_for_the_next_judgement_begin_before_it():
     assert strategy.roles == expected({0, 3, 4, 7}, CLIENTS)
 
 
-@pytest.mark.parametrize("last", [4, 6, 7, 8, 9])
-def test_a_restart_between_two_questions_changes_nothing(last: int):
-    whole, half, fresh = partial(), partial(), partial()
-    grid, other = Memory({0, 3, 4, 7}), Memory({0, 3, 4, 7})
-    play(whole, grid, range(1, 11))
-    play(half, other, range(1, last + 1))
-    restore_strategy(fresh, *strategy_state(half))
-    play(fresh, other, range(last + 1, 11))
-    assert other.trained == grid.trained
-    assert np.array_equal(fresh.posterior, whole.posterior)
-    assert fresh.roles == whole.roles
+def play_and_aggregate(strategy: NoisePartition, grid: Memory, rounds: Iterable[int]) -> list[dict[int, object]]:
+    """Play rounds to their end, and return what the clients were told in each."""
+    told = []
+    for server_round in rounds:
+        grid.now = server_round
+        messages = list(strategy.configure_train(server_round, record(MODEL), ConfigRecord(), grid))  # type: ignore[arg-type]
+        told.append({m.metadata.dst_node_id: dict(m.content.config_records["config"]) for m in messages})
+        for client in told[-1]:
+            grid.trained.setdefault(client, []).append(server_round)
+        strategy.aggregate_train(server_round, [answer(client) for client in told[-1]])
+    return told
+
+
+@pytest.mark.parametrize("options", [{}, {"reprofile_every": 3}])
+@pytest.mark.parametrize("last", range(15))
+def test_a_restart_between_two_rounds_changes_nothing(last: int, options: dict[str, int], tmp_path: Path):
+    whole, half, fresh = partial(**options), partial(**options), partial(**options)
+    grid, other = Memory({0, 3, 4, 7}, silent={5}), Memory({0, 3, 4, 7}, silent={5})
+    expected = play_and_aggregate(whole, grid, range(1, 15))
+    play_and_aggregate(half, other, range(1, last + 1))
+    through_a_file(half, fresh, tmp_path)
+    assert play_and_aggregate(fresh, other, range(last + 1, 15)) == expected[last:]
+    assert other.asked == grid.asked
+    for name in ("judgements", "learned", "failures", "extra", "queue"):
+        assert getattr(fresh, name) == getattr(whole, name), name
+    assert whole.learned
+    assert fresh.report == whole.report or last == 14
 
 
 def test_a_warm_up_in_which_some_have_trained_more_often_is_remarked_on():

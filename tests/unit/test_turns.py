@@ -3,12 +3,11 @@
 from collections import Counter
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
 from strategies.turns import take_turns
 
-NOBODY = np.zeros(0, np.int64)
+NOBODY: list[int] = []
 
 
 def draws(rounds: int, clients: int, size: int, seed: int = 0) -> list[list[int]]:
@@ -43,12 +42,12 @@ def test_a_new_client_is_next_and_the_others_keep_their_order():
     _, queue = take_turns(NOBODY, range(6), 2, 0)
     now, longer = take_turns(queue, range(7), 1, 0)
     assert now == [6]
-    assert longer.tolist() == [*queue.tolist(), 6]
+    assert longer == [*queue, 6]
 
 
 def test_a_client_that_is_gone_is_skipped():
     _, queue = take_turns(NOBODY, range(6), 2, 0)
-    first = int(queue[0])
+    first = queue[0]
     now, shorter = take_turns(queue, set(range(6)) - {first}, 2, 0)
-    assert now == sorted(queue[1:3].tolist())
+    assert now == sorted(queue[1:3])
     assert first not in shorter
