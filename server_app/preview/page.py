@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, StrictUndefined
 
 from server_app.preview.picture import draw_picture, shades
 from server_app.preview.survey import Survey
-from server_app.preview.template import STYLE, TEMPLATE
 from server_app.preview.words import choices, span, title
-from server_app.report.style import STYLE as REPORT_STYLE
+from server_app.report.page import render_page
 from server_app.report.views import unbroken
 from server_app.report.wording import percent
 from tasks.writing import replace_file
@@ -43,9 +41,8 @@ def write_preview(survey: Survey, folder: Path, name: str, remarks: Sequence[str
 
 def render(survey: Survey, picture: bytes, width: float, remarks: Sequence[str] = ()) -> str:
     """Return the HTML page of a survey with its picture, a PNG ``width`` inches wide."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE).render(
-        style=REPORT_STYLE + STYLE,
+    return render_page(
+        "preview",
         title=title(survey),
         remarks=remarks,
         figures=key_figures(survey),

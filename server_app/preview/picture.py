@@ -1,16 +1,15 @@
 """The picture of a survey: classes, sizes and wrong labels of all clients, and the transition matrix, as one PNG."""
 
-import io
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from server_app.preview.survey import Survey
 from server_app.preview.words import choices, findings, title
-from server_app.report.charts import FAINT, FIRST, INK, RC, SECOND
+from server_app.report.charts import FIRST, INK, SECOND, draw_figure, heat_map, name_ticks
 from server_app.report.views import unbroken
 from server_app.report.wording import percent, single_line
 
@@ -21,21 +20,10 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 160
 CELL_INCHES = 0.36
-SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
 CHARACTER_INCHES = 0.08
 LONGEST_NAME, LONGEST_LINE = 16, 200
-MOST_TICKS = 40
-"""Clients or classes beyond which only some are named."""
 COUNT_COLOUR, SHARE_COLOUR = "#5fae8f", "#d98f63"
 """Colours of the darkest cells, light enough for dark numbers on them."""
-LOOK: dict[Any, Any] = {
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "text.parse_math": False,  # a name may hold dollar signs
-}
-Grid = npt.NDArray[np.float64]
 Box = tuple[float, float]
 
 
@@ -47,26 +35,25 @@ def draw_picture(survey: Survey) -> tuple[bytes, float]:
     ImportError
         If matplotlib is not installed (extra ``report``).
     """
-    import matplotlib  # itself, not only its parts: this is where a missing installation shows
-    from matplotlib.figure import Figure
-
     clients, classes = survey.counts.shape
     names = CHARACTER_INCHES * max(map(len, _short(survey.row_names)))
     widths = _inches(clients, 6.0, 14.0), _inches(classes, 3.6, 8.0)
     heights = _inches(len(survey.transitions), 2.6, 8.0), 1.7, 1.9
-    with matplotlib.rc_context({**RC, **LOOK}):
-        figure = Figure(figsize=(sum(widths) + 2 * names + 1.6, sum(heights) + names + 1.5), layout="constrained")
+
+    def draw(figure: "Figure") -> None:
         grid = figure.add_gridspec(3, 2, width_ratios=widths, height_ratios=heights)
         _draw_clients(survey, figure, grid, (widths[0], heights[0]))
         _draw_transitions(survey, figure.add_subplot(grid[0, 1]), (widths[1], heights[0]))
         _write_summary(survey, figure.add_subplot(grid[1:, 1]), columns=int(widths[1] / CHARACTER_INCHES))
         figure.suptitle(title(survey), x=0.01, ha="left", fontsize=13, fontweight="bold")
-        target = io.BytesIO()
-        figure.savefig(target, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return target.getvalue(), float(figure.get_figwidth())
+
+    size = sum(widths) + 2 * names + 1.6, sum(heights) + names + 1.5
+    small_ticks = {"xtick.labelsize": 9, "ytick.labelsize": 9}
+    metadata = {"Software": None}
+    return draw_figure(size, draw, small_ticks, format="png", dpi=DOTS_PER_INCH, metadata=metadata), size[0]
 
 
-def shades(counts: npt.NDArray[np.int64]) -> Grid:
+def shades(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return how dark the cell of each count is, in [0, 1]: its square root, so that small counts can be seen."""
     return np.asarray(np.sqrt(counts / max(counts.max(), 1)))
 
@@ -80,8 +67,8 @@ def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) 
     counts = figure.add_subplot(grid[0, 0])
     sizes, rates = figure.add_subplot(grid[1, 0], sharex=counts), figure.add_subplot(grid[2, 0], sharex=counts)
     texts = [str(count) if count else "" for count in survey.counts.T.flat]
-    _heat_map(counts, shades(survey.counts.T), COUNT_COLOUR, texts, box)
-    _name_ticks(counts.yaxis, _short(survey.class_names))
+    heat_map(counts, shades(survey.counts.T), COUNT_COLOUR, texts, box)
+    name_ticks(counts.yaxis, _short(survey.class_names))
     most = survey.counts.max()
     counts.set(title=f"Labels of each true class, before the noise (darkest: {most})", ylabel="true class")
     clients = np.arange(len(survey.examples))
@@ -96,15 +83,15 @@ def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) 
     rates.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, fontsize=9)
     for axes in (sizes, rates):
         axes.grid(visible=False, axis="x")
-    _name_ticks(rates.xaxis, [str(client) for client in clients])
+    name_ticks(rates.xaxis, [str(client) for client in clients])
 
 
 def _draw_transitions(survey: Survey, axes: "Axes", box: Box) -> None:
     matrix = survey.transition_matrix
     texts = [f"{100 * share:.0f}" if share >= 0.005 else "" for share in matrix.flat]
-    _heat_map(axes, matrix, SHARE_COLOUR, texts, box)
-    _name_ticks(axes.yaxis, _short(survey.row_names))
-    _name_ticks(axes.xaxis, _short(survey.class_names))
+    heat_map(axes, matrix, SHARE_COLOUR, texts, box)
+    name_ticks(axes.yaxis, _short(survey.row_names))
+    name_ticks(axes.xaxis, _short(survey.class_names))
     axes.tick_params(axis="x", labelrotation=90 if max(map(len, survey.class_names)) > 2 else 0)
     axes.set(title="Given labels of each true class (%)", xlabel="given label", ylabel="true class")
 
@@ -117,30 +104,5 @@ def _write_summary(survey: Survey, axes: "Axes", columns: int) -> None:
     axes.text(0, 1, text, ha="left", va="top", fontsize=9.5, transform=axes.transAxes, in_layout=False)
 
 
-def _heat_map(axes: "Axes", shades: Grid, colour: str, texts: list[str], box: Box) -> None:
-    """Colour cells by ``shades`` (R, C) in [0, 1]; write a text in each if they are legible in the box (inches)."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    rows, columns = shades.shape
-    palette = LinearSegmentedColormap.from_list("shades", ["#ffffff", colour])
-    axes.imshow(shades, cmap=palette, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.spines[:].set(visible=True, color=FAINT)
-    axes.grid(visible=False)
-    longest = max(1, *map(len, texts))
-    size = min(LARGEST_POINTS, 72 * 0.6 * box[1] / rows, 72 * 1.4 * box[0] / columns / longest)
-    if size < SMALLEST_POINTS:
-        return
-    for place, text in enumerate(texts):
-        row, column = divmod(place, columns)
-        axes.text(column, row, text, ha="center", va="center", fontsize=size)
-
-
 def _short(names: Sequence[str]) -> list[str]:
     return [single_line(name, LONGEST_NAME) for name in names]
-
-
-def _name_ticks(axis: Any, names: list[str]) -> None:
-    """Name every row or column, or some at even distances where they are many."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(names)) if len(names) / step <= MOST_TICKS)
-    places = range(0, len(names), step)
-    axis.set_ticks(places, [names[place] for place in places])

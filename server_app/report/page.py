@@ -1,8 +1,9 @@
 """The report of a run as one HTML file that needs nothing else: no script, no font, no network."""
 
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from server_app.report.audit import audit_section
 from server_app.report.charts import Chart, accuracy_chart, loss_chart, trust_chart
@@ -11,13 +12,18 @@ from server_app.report.headline import headline
 from server_app.report.label_charts import group_chart, label_chart, standing_chart
 from server_app.report.record import RunRecord, read_run
 from server_app.report.roles import group_losses, role_section, standings
-from server_app.report.style import STYLE
-from server_app.report.template import TEMPLATE
 from server_app.report.views import View, client_section, facts, key_figures, round_section, settings, unbroken
 from server_app.report.wording import single_line
 from tasks.writing import replace_file
 
 REPORT = "report.html"
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,  # for every file: jinja2 chooses by endings, and these end in .md for the sake of Flower's bundle
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -36,11 +42,10 @@ def write_report(run_dir: str | Path) -> Path:
 
 def render(record: RunRecord) -> str:
     """Return the report of a run as an HTML page."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     clients = summarize_clients(record)
-    return environment.from_string(TEMPLATE).render(
+    return render_page(
+        "report",
         record=record,
-        style=STYLE,
         headline=unbroken(headline(record)),
         whole_reason=record.reason if single_line(record.reason) != record.reason else "",
         figures=key_figures(record),
@@ -52,6 +57,11 @@ def render(record: RunRecord) -> str:
         **audit_section(record),
         **round_section(record),
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return the page that the template ``templates/<template>.html.md`` makes of these values."""
+    return TEMPLATES.get_template(f"{template}.html.md").render(values)
 
 
 def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
