@@ -15,6 +15,7 @@ about the same models; a client that twice gave too few usable answers is not wa
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from logging import INFO, WARNING
 from typing import Any
 
@@ -26,7 +27,7 @@ from flwr.serverapp import Grid
 from strategies.aggregators import Rule
 from strategies.detection import DETECTORS, answers_since, detect, mean_profiles, no_answers, read_profile, with_answers
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles, Flags
-from strategies.inquiry import Inquiry
+from strategies.inquiry import query, with_count
 from strategies.turns import TurnStrategy
 from tasks.questions import LEARNED, SINCE_DETECTION
 from tasks.wire import Arrays
@@ -81,7 +82,9 @@ class NoisePartition(TurnStrategy):
         self.warmup_rounds = warmup_rounds
         self.reprofile_every = reprofile_every
         self._detector = DETECTORS.build(detector, detector_args)
-        self._inquiry = Inquiry("query.profile", examples or {}, timeout)
+        self._query = partial(
+            query, kind="query.profile", read=with_count(read_profile, examples or {}), timeout=timeout
+        )
         # Kept as arrays, which a checkpoint holds: who was judged and how, from which answers, and who gave too few.
         self.judged: Counts = np.zeros(0, np.int64)
         self.posterior: Doubles = np.zeros(0)
@@ -168,7 +171,7 @@ class NoisePartition(TurnStrategy):
         self, clients: set[int], arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> dict[int, tuple[Doubles, Counts]]:
         """Return the usable profiles by client; why the others are not is logged."""
-        answers = self._inquiry.ask(grid, clients, arrays, config, read_profile)
+        answers = self._query(grid, clients, content=RecordDict({"arrays": arrays, "config": config}))
         sizes = Counter(len(losses) for losses, _ in answers.found.values())
         sizes.update([self.profiles["losses"].shape[1]] * len(self.profiles["losses"]))
         usual = sizes.most_common(1)[0][0] if sizes else 0
