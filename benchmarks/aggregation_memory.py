@@ -87,10 +87,8 @@ def play_round(way: str, clients: int, parameters: int) -> Row:
     parts = np.array_split(np.zeros(parameters, np.float32), LAYERS)
     model: Any = {f"layer{i}": part for i, part in enumerate(parts)}
     inner: Any = Replies(model)
-    grid, strategy = (
-        ClientGrid(inner, {i: 1000 + i for i in range(clients)}, Envelope(-1), Mode.SIMULATION),
-        WAYS[way](),
-    )
+    grid = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, Envelope(-1), Mode.SIMULATION)
+    strategy = WAYS[way]()
     messages = strategy.configure_train(1, to_record(model), ConfigRecord(), grid)
     before = peak_bytes()
     replies = grid.send_and_receive(messages, timeout=3600)
