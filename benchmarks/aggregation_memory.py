@@ -28,6 +28,7 @@ from strategies.robust import RobustStrategy
 from strategies.updates import to_record
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.mode import Mode
 
 LAYERS = 50
 WAYS: dict[str, Callable[[], Strategy]] = {
@@ -86,7 +87,8 @@ def play_round(way: str, clients: int, parameters: int) -> Row:
     parts = np.array_split(np.zeros(parameters, np.float32), LAYERS)
     model: Any = {f"layer{i}": part for i, part in enumerate(parts)}
     inner: Any = Replies(model)
-    grid, strategy = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, Envelope(-1)), WAYS[way]()
+    grid = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, Envelope(-1), Mode.SIMULATION)
+    strategy = WAYS[way]()
     messages = strategy.configure_train(1, to_record(model), ConfigRecord(), grid)
     before = peak_bytes()
     replies = grid.send_and_receive(messages, timeout=3600)

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from server_app.grid import ClientGrid
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.mode import Mode
 
 CONFIG: dict[str, int | float | str] = {"nodes": 2, "rounds": 1, "parameters": 1, "timeout": 600.0, "output": ""}
 client = ClientApp()
@@ -85,7 +86,7 @@ def serve(grid: Grid, context: Context) -> None:
     config = {key: type(default)(context.run_config[key]) for key, default in CONFIG.items()}
     while len(nodes := sorted(grid.get_node_ids())) < int(config["nodes"]):
         time.sleep(1.0)
-    timed, clients = Stopwatch(grid), ClientGrid(grid, dict(enumerate(nodes)), Envelope(-1))
+    timed, clients = Stopwatch(grid), ClientGrid(grid, dict(enumerate(nodes)), Envelope(-1), Mode.DEPLOYMENT)
     with Path(str(config["output"])).open("a", buffering=1) as output:
         for server_round in range(1, int(config["rounds"]) + 1):
             timed.restart()

@@ -11,8 +11,9 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
-from client_app import simulation
+from client_app.simulation import present_mode
 from tasks.envelope import RECORD
+from tasks.mode import Mode
 from tasks.told import ToldError
 
 RAISED = 2  # Flower's code for a ClientApp that has raised an exception
@@ -20,7 +21,7 @@ RAISED = 2  # Flower's code for a ClientApp that has raised an exception
 
 def account(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Log on a real node what each reply holds; a mod, and those around it add nothing to them."""
-    if simulation.is_simulated():
+    if present_mode() is Mode.SIMULATION:
         return call_next(message, context)
     asked = message.metadata.message_type
     envelope = message.content.config_records.get(RECORD, ConfigRecord())

@@ -7,7 +7,6 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
-from client_app import simulation
 from client_app.account import account
 from client_app.attacks import play_client
 from client_app.audit import audit_client
@@ -19,24 +18,26 @@ from client_app.patience import bounded
 from client_app.privacy import private
 from client_app.profile import class_losses
 from client_app.session import Session
+from client_app.simulation import with_mode
 from client_app.site import brings_data, warn_of_left_out
 from tasks.base import Examples
 from tasks.measure import evaluate
+from tasks.mode import Mode
 from tasks.shares import load_task
 
-app = ClientApp(mods=[bounded, account, named_arrays])
+app = ClientApp(mods=[with_mode, bounded, account, named_arrays])
 
 
 @app.query("identity")
 def identity(message: Message, context: Context) -> Message:
     """Say how many examples this client has; in a simulation also how many of its labels are wrong."""
     session = Session.open(message, context)
-    warn_of_left_out(session.settings)
+    warn_of_left_out(session.settings, session.mode)
     session.claim_folder()
     facts: dict[str, Any] = {"client": session.envelope.client}
-    if brings_data(session.settings):
+    if brings_data(session.settings, session.mode):
         facts["data-fingerprint"] = fingerprint(session.share.data, session.envelope.run_name)
-    if simulation.is_simulated():  # what a real site knows about its labels stays there
+    if session.mode is Mode.SIMULATION:  # what a real site knows about its labels stays there
         facts["noise-rate"] = session.share.noise_rate
         if session.share.data.labels.ndim == 1:
             facts["class-counts"] = session.share.data.class_counts().tolist()
@@ -95,7 +96,7 @@ def audit(message: Message, context: Context) -> Message:
         "method": settings.method.name,
     }
     path = write_audit(folder, found, load_task(settings.task).class_names, settings.audit.format, facts)
-    if not simulation.is_simulated():  # there the server says it once for all clients
+    if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
         log(INFO, "Label audit: %s", path)
     return session.reply({})
 

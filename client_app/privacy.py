@@ -5,9 +5,10 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_mod
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
-from client_app import simulation
+from client_app.simulation import present_mode
 from tasks.config import parse
 from tasks.envelope import RECORD, Envelope
+from tasks.mode import Mode
 from tasks.seeds import seed_noise
 from tasks.settings import PrivacySettings
 
@@ -32,7 +33,8 @@ def private(message: Message, context: Context, call_next: ClientAppCallable) ->
         reply = call_next(inner, context)
         if reply.has_content():
             _check_moved(inner, reply)
-        seed_noise(simulation.is_simulated(), settings.seed, "privacy", envelope.client, envelope.server_round)
+        predictable = present_mode() is Mode.SIMULATION
+        seed_noise(predictable, settings.seed, "privacy", envelope.client, envelope.server_round)
         return reply
 
     del message.content[RECORD]  # the mods take the one record of settings that they find for their own

@@ -11,15 +11,16 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
-from client_app import simulation
 from client_app.attacks import NO_ATTACK
 from client_app.methods import Plan
 from client_app.owner import claim
+from client_app.simulation import present_mode
 from client_app.site import NUMBER, NodeError, at_site, node_share, own_id
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
 from tasks.config import parse
 from tasks.envelope import RECORD, Envelope
+from tasks.mode import Mode
 from tasks.settings import ModelSettings, Settings, TaskSettings
 from tasks.shares import Share, load_task
 
@@ -36,23 +37,25 @@ class Session:
     settings: Settings
     share: Share
     device: torch.device
+    mode: Mode
 
     @classmethod
     def open(cls, message: Message, context: Context) -> "Session":
         """Read a message."""
         envelope = Envelope.of(message.content.config_records.get(RECORD, {}))
-        node = context.node_config
-        settings = at_site(parse({**context.run_config, **envelope.changes()}), node)
-        refuse_attack(settings)
-        envelope = replace(envelope, client=own_id(settings, node, envelope.client))
+        node, mode = context.node_config, present_mode()
+        settings = at_site(parse({**context.run_config, **envelope.changes()}), node, mode)
+        refuse_attack(settings, mode)
+        envelope = replace(envelope, client=own_id(settings, node, envelope.client, mode))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(
             message,
             context,
             envelope,
             settings,
-            node_share(settings, node, envelope.client),
+            node_share(settings, node, envelope.client, mode),
             pick_device(settings.train.device),
+            mode,
         )
 
     def plan(self) -> Plan:
@@ -87,7 +90,7 @@ class Session:
         if own:  # a number that the server gives may change when a run is resumed; what is kept here stays
             name = client if NUMBER in self.context.node_config else "site"
             return Path(str(own)) / run_key(self.envelope.run_name) / name
-        if self.envelope.run_dir and simulation.is_simulated():
+        if self.envelope.run_dir and self.mode is Mode.SIMULATION:
             return Path(self.envelope.run_dir) / "clients" / client
         return None
 
@@ -128,7 +131,7 @@ def run_key(name: str) -> str:
     return name
 
 
-def refuse_attack(settings: Settings) -> None:
+def refuse_attack(settings: Settings, mode: Mode) -> None:
     """Refuse to be hostile on a real node: attacks are for experiments, in a simulation.
 
     Raises
@@ -136,7 +139,7 @@ def refuse_attack(settings: Settings) -> None:
     NodeError
         If an attack is configured and this client is not simulated.
     """
-    if settings.attack.name != NO_ATTACK and not simulation.is_simulated():
+    if settings.attack.name != NO_ATTACK and mode is Mode.DEPLOYMENT:
         raise NodeError(
             f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and this is a real node; "
             "remove attack.* from the run configuration"

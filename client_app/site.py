@@ -8,8 +8,8 @@ from pathlib import Path
 
 from flwr.common.logger import log
 
-from client_app import simulation
 from tasks.base import DataError
+from tasks.mode import Mode
 from tasks.settings import Settings
 from tasks.shares import Share, client_share, data_root, load_task, whole_share
 from tasks.site import BadDataError
@@ -30,7 +30,7 @@ class NodeError(ToldError):
     """The node does not do what it is asked, or lacks a number; the message goes to the server."""
 
 
-def at_site(settings: Settings, node: Node) -> Settings:
+def at_site(settings: Settings, node: Node, mode: Mode) -> Settings:
     """Return the settings with the node's own folders in place of the run configuration's.
 
     A real node reads and writes only where its operator says. Without a data folder of its own it may read what lies
@@ -44,7 +44,7 @@ def at_site(settings: Settings, node: Node) -> Settings:
     own, task = node.get(DATA_PATH), settings.task
     if own:
         task = replace(task, data_path=str(own), cache_path=str(node.get(STATE_DIR, "")))
-    elif not simulation.is_simulated():
+    elif mode is Mode.DEPLOYMENT:
         task = replace(task, data_path=_shared(task.data_path), cache_path="")
     return replace(settings, task=task)
 
@@ -59,7 +59,7 @@ def _shared(path: str) -> str:
     )
 
 
-def brings_data(settings: Settings) -> bool:
+def brings_data(settings: Settings, mode: Mode) -> bool:
     """Tell whether this is a real node whose data is its own, and not a share of a data set that all nodes have.
 
     Raises
@@ -67,10 +67,10 @@ def brings_data(settings: Settings) -> bool:
     ValueError
         If its own data is asked for and the node does not say where that is.
     """
-    return not simulation.is_simulated() and load_task(settings.task).brings_own_data
+    return mode is Mode.DEPLOYMENT and load_task(settings.task).brings_own_data
 
 
-def node_share(settings: Settings, node: Node, client: int) -> Share:
+def node_share(settings: Settings, node: Node, client: int, mode: Mode) -> Share:
     """Return the data of client number ``client``; ``settings`` are those :func:`at_site`.
 
     Raises
@@ -78,7 +78,7 @@ def node_share(settings: Settings, node: Node, client: int) -> Share:
     SiteDataError
         If the node's own data cannot be used, or the node does not say where it is. What and where is logged here.
     """
-    if not brings_data(settings):
+    if not brings_data(settings, mode):
         return client_share(settings, client)
     if not node.get(DATA_PATH):  # what the server names as data-path is a folder of its own machine
         raise SiteDataError("this task learns from each site's own data: start the node with 'data-path=/its/folder'")
@@ -93,7 +93,7 @@ def node_share(settings: Settings, node: Node, client: int) -> Share:
     raise SiteDataError(f"{told}; what and where is in the log of this node")
 
 
-def own_id(settings: Settings, node: Node, asked: int) -> int:
+def own_id(settings: Settings, node: Node, asked: int, mode: Mode) -> int:
     """Return this client's number: its node's partition-id, which the operator or the simulation set, or as ``asked``.
 
     A node with data of its own needs no partition-id: it is ``UNNUMBERED`` until the server has counted the nodes.
@@ -105,7 +105,7 @@ def own_id(settings: Settings, node: Node, asked: int) -> int:
     """
     clients = settings.federation.num_clients
     own = node.get(NUMBER, asked)
-    if own == UNNUMBERED and NUMBER not in node and brings_data(settings):
+    if own == UNNUMBERED and NUMBER not in node and brings_data(settings, mode):
         return UNNUMBERED
     client = int(str(own)) if re.fullmatch(r"\d{1,9}", str(own), re.ASCII) else UNNUMBERED
     if not 0 <= client < clients:
@@ -113,7 +113,7 @@ def own_id(settings: Settings, node: Node, asked: int) -> int:
     return client
 
 
-def warn_of_left_out(settings: Settings) -> None:
+def warn_of_left_out(settings: Settings, mode: Mode) -> None:
     """Log on the node what of its own data is left out, with names and reasons."""
-    for line in load_task(settings.task).remarks() if brings_data(settings) else []:
+    for line in load_task(settings.task).remarks() if brings_data(settings, mode) else []:
         log(WARNING, "%s", line)

@@ -10,13 +10,22 @@ from flwr.serverapp import Grid, ServerApp
 
 from server_app.callbacks.checkpoints import unsaved_remarks
 from server_app.checks import check_arms
-from server_app.pulling import is_simulation
 from server_app.remarks import remarks
 from server_app.report import comparison_table
 from server_app.run import play_run
 from tasks.config import arms
+from tasks.mode import Mode
 
 app = ServerApp()
+SIMULATION_GRID = "InMemoryGrid"
+
+
+def mode_of(grid: Grid) -> Mode:
+    """Find out where the clients are, by Flower's grid: it has another for nodes that are simulated on this machine.
+
+    Only :func:`main` asks; all others are told. Any other grid is taken for one of real nodes.
+    """
+    return Mode.SIMULATION if type(grid).__name__ == SIMULATION_GRID else Mode.DEPLOYMENT
 
 
 @app.main()
@@ -29,12 +38,13 @@ def main(grid: Grid, context: Context) -> None:
         Before any client starts, with every error found.
     """
     flat = dict(context.run_config)
-    simulated = is_simulation(grid)
+    mode = mode_of(grid)
+    simulated = mode is Mode.SIMULATION
     checked = check_arms(flat, simulated)
     for line in [*remarks(checked, simulated), *unsaved_remarks(checked)]:
         log(WARNING, "%s", line)
     runs = [
-        play_run(grid, settings, name, json.dumps({"arms": "", **arms(flat)[name]}))
+        play_run(grid, settings, mode, name, json.dumps({"arms": "", **arms(flat)[name]}))
         for name, settings in checked.items()
     ]
     if len(runs) > 1:

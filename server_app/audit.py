@@ -3,7 +3,7 @@
 from collections import defaultdict
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 from flwr.common.logger import log
 
 from client_app.audit_files import list_path
@@ -12,13 +12,15 @@ from server_app.audit_scoring import score_run
 from server_app.grid import ClientGrid
 from server_app.report.wording import percent
 from server_app.state import RunState
-from strategies.updates import one_line, to_record
+from strategies.inquiry import query
+from strategies.updates import to_record
+from tasks.mode import Mode
 from tasks.shares import load_task
 
 QUERY = "query.audit"
 
 
-def audit_labels(state: RunState, grid: ClientGrid, simulated: bool) -> None:
+def audit_labels(state: RunState, grid: ClientGrid) -> None:
     """Let every client list its suspicious labels under the final model; in a simulation say how good the lists are.
 
     A client that does not answer is named with its reason; that does not end the run.
@@ -29,7 +31,7 @@ def audit_labels(state: RunState, grid: ClientGrid, simulated: bool) -> None:
     for reason, clients in problems.items():
         log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
     total = len(state.roster.clients)
-    if not simulated:
+    if state.mode is Mode.DEPLOYMENT:
         print(f"Label audit: {len(done)} of {total} clients made one; it is in each node's own state-dir.", flush=True)
         return
     where = list_path(state.directory.path / "clients" / "<client>", state.settings.audit.format)
@@ -43,18 +45,19 @@ def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[s
     grid.begin_round(state.server_round, state.checkpoint_round)
     content = RecordDict({"arrays": to_record(state.arrays), "config": ConfigRecord()})
     roster = [entry.client for entry in state.roster.clients]
-    asked = sorted(grid.get_node_ids())
-    messages = [Message(content, dst_node_id=client, message_type=QUERY) for client in asked]
-    timeout = state.settings.federation.round_timeout
-    problems = dict.fromkeys(roster, "it took no further part in the run") | dict.fromkeys(
-        asked, f"no answer within {timeout:g} s"
+    asked, timeout = set(grid.get_node_ids()), state.settings.federation.round_timeout
+    answers = query(
+        grid,
+        asked,
+        QUERY,
+        content,
+        lambda client, answer: None,  # that it answers is all it says
+        timeout=timeout,
+        silence=f"no answer within {timeout:g} s",
+        failure="{reason}",
     )
-    for reply in grid.send_and_receive(messages, timeout=timeout):
-        client = reply.metadata.src_node_id
-        if reply.has_error():
-            problems[client] = one_line(reply.error.reason or "no reason given")
-        else:
-            problems.pop(client, None)
+    left = (client for client in roster if client not in asked)
+    problems = answers.problems | dict.fromkeys(left, "it took no further part in the run")
     by_reason: defaultdict[str, list[int]] = defaultdict(list)
     for client, reason in sorted(problems.items()):
         by_reason[reason].append(client)

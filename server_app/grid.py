@@ -12,7 +12,7 @@ client asked.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from logging import WARNING
 
@@ -23,13 +23,89 @@ from flwr.serverapp import Grid
 
 from server_app.actors import Survivors
 from server_app.metering import reply_limit
-from server_app.pulling import Inbox, is_simulation
+from server_app.pulling import Inbox
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.mode import Mode
 
 PUSHED_TOGETHER = 100  # the SuperLink takes about 15 ms for each, and has to answer a request within 30 s
 MALFORMED = 100  # our own error code, outside the range that Flower uses
 UNAVAILABLE = 3  # Flower's code for a message that the SuperLink does not have, or no longer
+
+
+def rebound(reply: Message, asked: Message) -> Message:
+    """Return a reply as the answer to ``asked``, so that it is its addressee's, whoever is named as the sender."""
+    return Message(reply.error if reply.has_error() else reply.content, reply_to=asked)
+
+
+class NodeGrid:
+    """Sends messages to nodes and collects their replies, each matched to the message that it answers.
+
+    A reply may be as large as :func:`server_app.metering.reply_limit` says and come until a deadline; one that breaks
+    this, or cannot be read, becomes an error of its sender.
+
+    Parameters
+    ----------
+    inner
+        Flower's grid.
+    mode
+        Whether the nodes are simulated.
+    read
+        Makes a reply, and the message that it answers, into the reply that is returned.
+    """
+
+    def __init__(self, inner: Grid, mode: Mode, read: Callable[[Message, Message], Message] = rebound) -> None:
+        self._inner, self._mode, self._read = inner, mode, read
+        self._inbox = Inbox(inner, mode)
+        self._open: dict[str, Message] = {}
+        self._limits: dict[str, int] = {}
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages and wait for the replies; those that do not come in time are left out."""
+        deadline = deadline_after(timeout)
+        sent = list(messages)
+        self.send(sent, sent)
+        return self.collect(deadline)
+
+    def send(self, outgoing: Sequence[Message], asked: Sequence[Message]) -> list[str]:
+        """Send messages and return their ids; earlier ones are no longer waited for.
+
+        ``asked`` are the same messages as the caller knows them: replies answer those.
+        """
+        for first in range(0, len(outgoing), PUSHED_TOGETHER):
+            self._inner.push_messages(outgoing[first : first + PUSHED_TOGETHER])
+        self._open = {sent.metadata.message_id: own for sent, own in zip(outgoing, asked, strict=True)}
+        self._limits = {name: reply_limit(message) for name, message in self._open.items()}
+        return list(self._open)
+
+    def collect(self, deadline: float) -> list[Message]:
+        """Return the replies that come before the deadline (``time.monotonic`` seconds), first made first."""
+        replies: list[Message] = []
+        while self._open:
+            replies.extend(self.take(self._open, deadline))
+            if not self._open or time.monotonic() > deadline:
+                break
+            time.sleep(poll_seconds(self._mode, len(self._open)))
+        return replies
+
+    def take(self, message_ids: Iterable[str], deadline: float = float("inf")) -> list[Message]:
+        """Return the replies that have come in, each as the answer to the message as the caller knows it."""
+        limits = {name: self._limits[name] for name in message_ids if name in self._open}
+        incoming, refused = self._inbox.look(limits, deadline)
+        replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in refused.items()]
+        answered = set(refused)
+        for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
+            name = reply.metadata.reply_to_message_id
+            if name not in self._open:
+                log(WARNING, "Node %d answered a message that is not open; ignored.", reply.metadata.src_node_id)
+                continue
+            if has_expired(reply, deadline):
+                continue
+            replies.append(self._read(reply, self._open[name]))
+            answered.add(name)
+        for name in answered:
+            del self._open[name]
+        return replies
 
 
 class ClientGrid(Grid):
@@ -43,14 +119,14 @@ class ClientGrid(Grid):
         Node id of each client id.
     envelope
         What accompanies every message; addressee and layout are filled in here.
+    mode
+        Whether the clients are simulated.
     """
 
-    def __init__(self, inner: Grid, nodes: dict[int, int], envelope: Envelope) -> None:
-        self._inner = inner
-        self._inbox = Inbox(inner)
+    def __init__(self, inner: Grid, nodes: dict[int, int], envelope: Envelope, mode: Mode) -> None:
+        self._inner, self._mode = inner, mode
+        self._node_grid = NodeGrid(inner, mode, _incoming)
         self._nodes = nodes
-        self._open: dict[str, Message] = {}
-        self._limits: dict[str, int] = {}
         self._survivors = Survivors(self._exchange, sorted(nodes))
         self.envelope = envelope
         self.time_to_live: float | None = None
@@ -83,14 +159,11 @@ class ClientGrid(Grid):
         originals = list(messages)
         packed: dict[int, tuple[ArrayRecord, str]] = {}
         outgoing = [self._outgoing(message, packed) for message in originals]
-        push(self._inner, outgoing)
-        self._open = {sent.metadata.message_id: own for sent, own in zip(outgoing, originals, strict=True)}
-        self._limits = {name: reply_limit(message) for name, message in self._open.items()}
-        return list(self._open)
+        return self._node_grid.send(outgoing, originals)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have come in, as replies of clients."""
-        return list(_read_one_by_one(self._pull(message_ids)))
+        return list(_read_one_by_one(self._node_grid.take(message_ids)))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client.
@@ -98,43 +171,17 @@ class ClientGrid(Grid):
         A reply is unpacked only when the iterator reaches it.
         """
         self.time_to_live = timeout
-        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        deadline = deadline_after(timeout)
         asked = list(messages)
         replies = self._exchange(asked, deadline)
-        if is_simulation(self._inner):
+        if self._mode is Mode.SIMULATION:
             replies = self._survivors.recover(asked, replies, deadline)
         return _read_one_by_one(sorted(replies, key=lambda reply: reply.metadata.src_node_id))
 
     def _exchange(self, messages: list[Message], deadline: float) -> list[Message]:
         """Send messages and return the packed replies that come before the deadline, in the order of their making."""
-        waiting = set(self.push_messages(messages))
-        replies: list[Message] = []
-        while waiting:
-            replies.extend(self._pull(waiting, deadline))
-            waiting &= self._open.keys()
-            if not waiting or time.monotonic() > deadline:
-                break
-            time.sleep(poll_seconds(self._inner, len(waiting)))
-        return replies
-
-    def _pull(self, message_ids: Iterable[str], deadline: float = float("inf")) -> list[Message]:
-        """Return the packed replies that have come in, each as if the client had answered the original message."""
-        limits = {name: self._limits[name] for name in message_ids if name in self._open}
-        incoming, refused = self._inbox.look(limits, deadline)
-        replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in refused.items()]
-        answered = set(refused)
-        for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
-            name = reply.metadata.reply_to_message_id
-            if name not in self._open:
-                log(WARNING, "Node %d answered a message that is not open; ignored.", reply.metadata.src_node_id)
-                continue
-            if has_expired(reply, deadline):
-                continue
-            replies.append(_incoming(reply, self._open[name]))
-            answered.add(name)
-        for name in answered:
-            del self._open[name]
-        return replies
+        self.push_messages(messages)
+        return self._node_grid.collect(deadline)
 
     def _outgoing(self, message: Message, packed: dict[int, tuple[ArrayRecord, str]]) -> Message:
         client = message.metadata.dst_node_id
@@ -168,19 +215,18 @@ def has_expired(reply: Message, deadline: float) -> bool:
     return reply.has_error() and reply.error.code == UNAVAILABLE and time.monotonic() > deadline
 
 
-def push(grid: Grid, messages: Sequence[Message]) -> None:
-    """Send messages, a part of them in each request."""
-    for first in range(0, len(messages), PUSHED_TOGETHER):
-        grid.push_messages(messages[first : first + PUSHED_TOGETHER])
+def deadline_after(timeout: float | None) -> float:
+    """Return when ``timeout`` seconds from now are over, on the monotonic clock; with None never."""
+    return time.monotonic() + (float("inf") if timeout is None else timeout)
 
 
-def poll_seconds(grid: Grid, waiting: int = 1) -> float:
+def poll_seconds(mode: Mode, waiting: int = 1) -> float:
     """Return how long to pause between two looks for the replies to ``waiting`` messages.
 
     Where nodes are real a look is a request for each message, which keeps the SuperLink busy for 6 ms or more; the
     pause leaves it the larger part of its time.
     """
-    return 0.05 if is_simulation(grid) else max(1.0, 0.02 * waiting)
+    return 0.05 if mode is Mode.SIMULATION else max(1.0, 0.02 * waiting)
 
 
 def _incoming(reply: Message, original: Message) -> Message:

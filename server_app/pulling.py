@@ -14,21 +14,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from server_app.metering import RefusedReplyError
 from server_app.parcel import Parcel
+from tasks.mode import Mode
 
-SIMULATION_GRID = "InMemoryGrid"
 # What rebuilding a reply from wrong bytes raises; a failed connection raises OSError or an error of Flower's client.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
-
-
-def is_simulation(grid: Grid) -> bool:
-    """Tell whether the clients are simulated on this machine."""
-    return type(grid).__name__ == SIMULATION_GRID
-
-
-def has_nodes(grid: Grid) -> bool:
-    """Tell whether replies come from elsewhere: every grid of Flower itself is taken for one but the simulated."""
-    kinds = (kind for kind in type(grid).__mro__ if kind is not Grid)
-    return not is_simulation(grid) and any(kind.__module__.partition(".")[0] == "flwr" for kind in kinds)
 
 
 class Inbox:
@@ -39,8 +28,8 @@ class Inbox:
     code, and there may be thousands.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, mode: Mode) -> None:
+        self._grid, self._mode = grid, mode
         self._begun: dict[str, Parcel] = {}
 
     def look(self, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
@@ -59,7 +48,7 @@ class Inbox:
         UnmeteredError
             If replies of real nodes cannot be limited.
         """
-        if is_simulation(self._grid):
+        if self._mode is Mode.SIMULATION:
             return list(self._grid.pull_messages(list(limits))), {}
         self._begun = {name: parcel for name, parcel in self._begun.items() if name in limits}
         replies: list[Message] = []
@@ -77,8 +66,6 @@ class Inbox:
 
     def _answers(self, message_id: str, limit: int) -> list[Message]:
         """Return the replies to a message, if they have come."""
-        if not has_nodes(self._grid):
-            return list(self._grid.pull_messages([message_id]))
         answers = self._fetch(message_id, limit)
         if any(reply.metadata.reply_to_message_id != message_id for reply in answers):
             raise RefusedReplyError("the reply says that it answers another message")

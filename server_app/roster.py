@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from client_app.fingerprint import BITS
 from client_app.site import UNNUMBERED
-from server_app.grid import MALFORMED, has_expired, poll_seconds, push
-from server_app.metering import ALLOWANCE
-from server_app.pulling import Inbox, is_simulation
-from strategies.updates import MOST_EXAMPLES, one_line
+from server_app.grid import NodeGrid, poll_seconds
+from strategies.inquiry import query
+from strategies.updates import MOST_EXAMPLES
 from tasks.envelope import RECORD, Envelope
+from tasks.mode import Mode
 from tasks.settings import FederationSettings
 
 
@@ -62,34 +62,43 @@ class Roster:
         return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope, simulated: bool = False) -> Roster:
-    """Wait for the clients and ask each for its identity; only ``simulated`` ones are believed to know the truth.
+def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope, mode: Mode) -> Roster:
+    """Wait for the clients and ask each for its identity; only simulated ones are believed to know the truth.
 
     Raises
     ------
     FederationError
         If the number of nodes is not ``num-clients``, too few answer, or two claim the same identity.
     """
-    nodes = _wait_for_nodes(grid, options)
-    content = RecordDict({RECORD: ConfigRecord(replace(envelope, client=-1).record())})
-    deadline = time.monotonic() + options.round_timeout  # taken first: the messages, made now, live at least until then
-    messages = [Message(content, node, "query.identity", ttl=options.round_timeout) for node in nodes]
-    replies = _ask(grid, messages, deadline)
+    nodes = _wait_for_nodes(grid, options, mode)
+
+    def read(node: int, facts: MetricRecord) -> Client:
+        return _read(node, facts, nodes.index(node), options.num_clients, mode)
+
+    answers = query(
+        NodeGrid(grid, mode),
+        nodes,
+        "query.identity",
+        RecordDict({RECORD: ConfigRecord(replace(envelope, client=-1).record())}),
+        read,
+        timeout=options.round_timeout,
+        silence=f"no answer in {options.round_timeout:g} s",
+        failure="{reason}",
+    )
+    problems = [f"node {node}: {problem}" for node, problem in answers.problems.items()]
+    return _check(_by_client(answers.found.values()), problems, options)
+
+
+def _by_client(entries: Iterable[Client]) -> dict[int, Client]:
     found: dict[int, Client] = {}
-    problems = [f"node {node}: no answer in {options.round_timeout:g} s" for node in set(nodes) - replies.keys()]
-    for node, reply in replies.items():
-        try:
-            entry = _read(node, reply, nodes.index(node), options.num_clients, simulated)
-        except (ValueError, OverflowError) as problem:
-            problems.append(f"node {node}: {one_line(str(problem))}")
-            continue
+    for entry in entries:
         if entry.client in found:
             raise FederationError(
-                f"nodes {found[entry.client].node} and {node} both say that they are client {entry.client}: "
+                f"nodes {found[entry.client].node} and {entry.node} both say that they are client {entry.client}: "
                 "give every node its own partition-id in its --node-config"
             )
         found[entry.client] = entry
-    return _check(found, problems, options)
+    return found
 
 
 def _check(found: dict[int, Client], problems: list[str], options: FederationSettings) -> Roster:
@@ -112,11 +121,11 @@ def _check(found: dict[int, Client], problems: list[str], options: FederationSet
     return roster
 
 
-def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
-    simulated = is_simulation(grid)
+def _wait_for_nodes(grid: Grid, options: FederationSettings, mode: Mode) -> list[int]:
+    simulated = mode is Mode.SIMULATION
     deadline = time.monotonic() + (5.0 if simulated else options.wait_for_clients)
     while len(nodes := sorted(grid.get_node_ids())) != options.num_clients and time.monotonic() < deadline:
-        time.sleep(poll_seconds(grid))
+        time.sleep(poll_seconds(mode))
     if len(nodes) != options.num_clients:
         remedy = (
             f'start it with --federation-config "num-supernodes={options.num_clients}", or use winnow run'
@@ -129,41 +138,15 @@ def _wait_for_nodes(grid: Grid, options: FederationSettings) -> list[int]:
     return nodes
 
 
-def _ask(grid: Grid, messages: list[Message], deadline: float) -> dict[int, Message]:
-    """Return the replies by node id, whoever the SuperLink names as the sender of an error."""
-    push(grid, messages)
-    waiting = {message.metadata.message_id: message for message in messages}
-    replies: dict[int, Message] = {}
-    inbox = Inbox(grid)
-    while waiting:
-        incoming, refused = inbox.look(dict.fromkeys(waiting, ALLOWANCE), deadline)
-        errors = [Message(Error(MALFORMED, why), reply_to=waiting[name]) for name, why in refused.items()]
-        _collect([reply for reply in [*incoming, *errors] if not has_expired(reply, deadline)], waiting, replies)
-        if not waiting or time.monotonic() > deadline:
-            break
-        time.sleep(poll_seconds(grid, len(waiting)))
-    return replies
-
-
-def _collect(incoming: Iterable[Message], waiting: dict[str, Message], replies: dict[int, Message]) -> None:
-    for reply in incoming:
-        message = waiting.pop(reply.metadata.reply_to_message_id, None)
-        if message is not None:
-            replies[message.metadata.dst_node_id] = reply
-
-
-def _read(node: int, reply: Message, place: int, num_clients: int, simulated: bool) -> Client:
+def _read(node: int, metrics: MetricRecord, place: int, num_clients: int, mode: Mode) -> Client:
     """Check an identity; ``place`` becomes the number of a node that has none: its place among all, by their ids."""
-    if reply.has_error():
-        raise ValueError(reply.error.reason)
-    metrics = reply.content.metric_records.get("metrics", MetricRecord())
     client, examples = metrics.get("client"), metrics.get("num-examples")
     client = place if client == UNNUMBERED else client
     if not isinstance(client, int) or not 0 <= client < num_clients:
         raise ValueError(f"its partition-id must be 0 to {num_clients - 1}, got {client!r}")
     if not isinstance(examples, int) or not 1 <= examples <= MOST_EXAMPLES:
         raise ValueError(f"its example count must be a positive whole number, got {examples!r}")
-    rate, counts = _truth(metrics, examples) if simulated else (None, None)
+    rate, counts = _truth(metrics, examples) if mode is Mode.SIMULATION else (None, None)
     mark = metrics.get("data-fingerprint")
     if mark is not None and not (isinstance(mark, int) and 0 <= mark < 2**BITS):
         raise ValueError(f"its data-fingerprint must be a whole number of {BITS} bits, got {mark!r}")

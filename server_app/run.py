@@ -19,7 +19,6 @@ from server_app.callbacks.records import Records
 from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid
 from server_app.loop import RunLoop
-from server_app.pulling import is_simulation
 from server_app.report import ReportError, write_report
 from server_app.resume import how_to_go_on
 from server_app.roster import FederationError, call_roll
@@ -28,13 +27,14 @@ from server_app.state import RunState
 from server_app.strategy import build_strategy
 from tasks.config import DEFAULTS, to_flat
 from tasks.envelope import Envelope
+from tasks.mode import Mode
 from tasks.settings import Settings
 from tasks.writing import WriteError
 
 NOT_REPEATED = ("arms", "run.output-dir", "run.resume")
 
 
-def play_run(grid: Grid, settings: Settings, label: str = "", overrides: str = "{}") -> Path:
+def play_run(grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}") -> Path:
     """Play one run and return its directory; whatever happens is recorded there first.
 
     ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see.
@@ -49,9 +49,9 @@ def play_run(grid: Grid, settings: Settings, label: str = "", overrides: str = "
             finished=None,
             label=label or "winnow",
             command=command_line(settings),
-            simulation=is_simulation(grid),
+            simulation=mode is Mode.SIMULATION,
         )
-        reason = _play(grid, settings, directory, label, overrides)
+        reason = _play(grid, settings, mode, directory, label, overrides)
         directory.finish("completed", reason)
     except BaseException as error:
         if isinstance(error, WriteError):
@@ -81,8 +81,9 @@ def publish(directory: RunDirectory) -> None:
         log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, directory.path)
 
 
-def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, overrides: str) -> str:
-    refuse_attack(grid, settings)
+def _play(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
+    refuse_attack(settings, mode)
+    simulated = mode is Mode.SIMULATION
     evaluation = CentralEvaluation(settings)
     directory.write_versions(str(evaluation.device))
     envelope = Envelope(
@@ -90,21 +91,22 @@ def _play(grid: Grid, settings: Settings, directory: RunDirectory, label: str, o
         num_rounds=settings.num_server_rounds,
         overrides=overrides,
         run_name=directory.path.name,
-        run_dir=str(directory.path) if is_simulation(grid) else "",  # a real node need not know the server's folders
+        run_dir=str(directory.path) if simulated else "",  # a real node need not know the server's folders
     )
-    roster = call_roll(grid, settings.federation, envelope, is_simulation(grid))
-    strategy = build_strategy(settings, roster, evaluation.buffers(), is_simulation(grid))
-    state = RunState(settings, directory, roster, strategy, evaluation.initial_arrays())
+    roster = call_roll(grid, settings.federation, envelope, mode)
+    strategy = build_strategy(settings, roster, evaluation.buffers(), simulated)
+    state = RunState(settings, directory, roster, strategy, evaluation.initial_arrays(), mode)
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
-    loop = RunLoop(state, ClientGrid(grid, roster.nodes(), envelope), evaluation, callbacks(settings, label))
+    clients = ClientGrid(grid, roster.nodes(), envelope, mode)
+    loop = RunLoop(state, clients, evaluation, callbacks(settings, label))
     reason = loop.play()
-    audit_labels(state, loop.grid, is_simulation(grid))
+    audit_labels(state, clients)
     return reason
 
 
-def refuse_attack(grid: Grid, settings: Settings) -> None:
+def refuse_attack(settings: Settings, mode: Mode) -> None:
     """Refuse to let real nodes be hostile.
 
     Raises
@@ -112,7 +114,7 @@ def refuse_attack(grid: Grid, settings: Settings) -> None:
     FederationError
         If an attack is configured and the clients are not simulated.
     """
-    if settings.attack.name != NO_ATTACK and not is_simulation(grid):
+    if settings.attack.name != NO_ATTACK and mode is Mode.DEPLOYMENT:
         raise FederationError(
             f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and these are real nodes; "
             "remove attack.* from the run configuration"

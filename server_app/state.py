@@ -9,6 +9,7 @@ from server_app.run_directory import RunDirectory
 from strategies.guarded import GuardedStrategy
 from strategies.robust import RobustStrategy
 from strategies.updates import RoundReport
+from tasks.mode import Mode
 from tasks.settings import Settings
 from tasks.wire import Arrays
 
@@ -27,6 +28,7 @@ class RunState:
     roster: Roster
     strategy: GuardedStrategy | RobustStrategy
     arrays: Arrays
+    mode: Mode
     server_round: int = 0
     skipped_in_a_row: int = 0
     best_value: float | None = None

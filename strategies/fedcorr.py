@@ -6,8 +6,9 @@
 3. All clients train.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from logging import INFO, WARNING
 from typing import Any
 
@@ -16,7 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from strategies.inquiry import Inquiry
+from strategies.inquiry import query, with_count
 from strategies.noise_levels import believable_score, nothing, read_level
 from strategies.robust import STRATEGIES, RobustStrategy
 from strategies.stages import Schedule
@@ -88,7 +89,8 @@ class FedCorr(RobustStrategy):
         self.iterations, self.clients_per_step, self.finetune_rounds = iterations, clients_per_step, finetune_rounds
         self.clean_threshold = clean_threshold
         self._usual_replies = self.min_replies
-        self._inquiry = Inquiry("query.method", options.get("examples") or {}, timeout)
+        self._known_examples: Mapping[int, int] = options.get("examples") or {}
+        self._query = partial(query, kind="query.method", timeout=timeout)
         self.estimates: dict[int, ClientEstimate] = {}  # of the clients of the first round, in ascending order
 
     def schedule(self, clients: int) -> Schedule:
@@ -197,8 +199,9 @@ class FedCorr(RobustStrategy):
     ) -> dict[int, float]:
         """Ask clients to correct their labels; return the noise levels of those that did."""
         asked = clients & set(grid.get_node_ids())
-        record = ConfigRecord({**config, QUESTION: question})
-        answers = self._inquiry.ask(grid, asked, arrays, record, read_level if question == RELABEL else nothing)
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, QUESTION: question})})
+        read = with_count(read_level if question == RELABEL else nothing, self._known_examples)
+        answers = self._query(grid, asked, content=content, read=read)
         for client, problem in sorted(answers.problems.items()):
             log(WARNING, "Client %d did not relabel: %s", client, problem)
         return answers.found

@@ -16,6 +16,7 @@ about the same models; a client that twice gave too few usable answers is not wa
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from logging import INFO, WARNING
 from typing import Any
 
@@ -35,7 +36,7 @@ from strategies.detection import (
     to_table,
 )
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles
-from strategies.inquiry import Inquiry
+from strategies.inquiry import query, with_count
 from strategies.robust import STRATEGIES
 from strategies.turns import TurnStrategy
 from tasks.questions import LEARNED, SINCE_DETECTION
@@ -99,7 +100,9 @@ class NoisePartition(TurnStrategy):
         self.warmup_rounds = warmup_rounds
         self.reprofile_every = reprofile_every
         self._detector = DETECTORS.build(detector, detector_args)
-        self._inquiry = Inquiry("query.profile", examples or {}, timeout)
+        self._query = partial(
+            query, kind="query.profile", read=with_count(read_profile, examples or {}), timeout=timeout
+        )
         self.judgements: dict[int, Judgement] = {}  # by client, in ascending order
         self.profiles: list[ProfileAnswer] = []
         self.failures: Counter[int] = Counter()  # how often a client gave too few usable answers
@@ -198,7 +201,7 @@ class NoisePartition(TurnStrategy):
         self, clients: set[int], arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> dict[int, tuple[Doubles, Counts]]:
         """Return the usable profiles by client; why the others are not is logged."""
-        answers = self._inquiry.ask(grid, clients, arrays, config, read_profile)
+        answers = self._query(grid, clients, content=RecordDict({"arrays": arrays, "config": config}))
         sizes = Counter(len(losses) for losses, _ in answers.found.values())
         sizes.update(len(answer.losses) for answer in self.profiles)
         usual = sizes.most_common(1)[0][0] if sizes else 0

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 for _name in ("task_id", "run_id", "node_id"):
@@ -14,6 +15,25 @@ MODEL = {
     "running_var": np.array([1.0, 1.0], np.float32),
     "count": np.array(10, np.int64),
 }
+
+
+class PlainParcel:
+    """What takes a real node's reply, where the grid is one of this process: all of the reply is there at once.
+
+    Put in the place of ``server_app.pulling.Parcel``, which speaks to a SuperLink.
+    """
+
+    begun = False
+
+    def __init__(self, grid: Grid, message_id: str, limit: int) -> None:
+        self._grid, self._message_id = grid, message_id
+
+    def fetch(self) -> list[Message]:
+        """Return the reply, if there is one."""
+        return list(self._grid.pull_messages([self._message_id]))
+
+    def discard(self) -> None:
+        """Nothing is kept anywhere."""
 
 
 def instruction(client: int) -> Message:

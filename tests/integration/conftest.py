@@ -11,6 +11,7 @@ from client_app.app import app as client_app
 from server_app.checks import check
 from server_app.run import play_run
 from tasks.config import DEFAULTS
+from tasks.mode import Mode
 from tests.integration.local_grid import LocalGrid, Tamper
 
 QUICK = {
@@ -61,11 +62,10 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.simulation.is_simulated", lambda: True)
-        monkeypatch.setattr("server_app.run.is_simulation", lambda grid: True)
+        monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.SIMULATION)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:
             grid.tamper = tamper
-        return Played(play_run(grid, settings))
+        return Played(play_run(grid, settings, Mode.SIMULATION))
 
     return go

@@ -29,6 +29,7 @@ from strategies.updates import RoundReport, to_numpy, to_record
 from tasks import wire
 from tasks.config import DEFAULTS, parse
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.mode import Mode
 from tasks.seeds import rng, seed_everything
 from tests.integration.hostile_kinds import HONEST, KINDS, SILENT, Kind, Letter
 from tests.messages import answer
@@ -118,7 +119,7 @@ class Federation:
         self.model: wire.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
         self._clients = Clients()
         nodes = {i: 1000 + i for i in range(CLIENTS)}
-        self._grid = ClientGrid(self._clients, nodes, Envelope(-1))  # type: ignore[arg-type]
+        self._grid = ClientGrid(self._clients, nodes, Envelope(-1), Mode.SIMULATION)  # type: ignore[arg-type]
 
     def play(self, server_round: int, kind: Kind, extra: Iterable[Message] = ()) -> RoundReport:
         """Play one round with a bad reply, as the loop of a run does; ``extra`` replies bypass the grid."""

@@ -13,8 +13,10 @@ from server_app.roster import FederationError, call_roll
 from server_app.run import play_run
 from tasks.config import DEFAULTS, ConfigError
 from tasks.envelope import Envelope
+from tasks.mode import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
+from tests.messages import PlainParcel
 
 ATTACKED = {"attack__name": "sign-flip", "attack__share": 0.5}
 LEARNING = {"loss__name": "ce", "noise__name": "none", "strategy__aggregator": "mean", "train__augment": False}
@@ -90,14 +92,15 @@ def test_the_server_ends_a_run_with_hostile_real_nodes_before_it_asks_them(tmp_p
     asked: list[int] = []
     grid.tamper = lambda client, message, reply: asked.append(client) or reply
     with pytest.raises(FederationError, match=r"attacks are made in a simulation only.*remove attack\.\*"):
-        play_run(grid, check(flat))
+        play_run(grid, check(flat), Mode.DEPLOYMENT)
     assert asked == []
 
 
-def test_a_real_node_refuses_to_be_hostile_whatever_the_server_says(tmp_path: Path):
+def test_a_real_node_refuses_to_be_hostile_whatever_the_server_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
     flat = {**DEFAULTS, **QUICK, "attack.name": "sign-flip"}
     with pytest.raises(FederationError, match="0 of 4 clients are ready") as caught:
-        call_roll(LocalGrid(client_app, flat, 4), check({**QUICK}).federation, Envelope(client=-1))
+        call_roll(LocalGrid(client_app, flat, 4), check({**QUICK}).federation, Envelope(client=-1), Mode.DEPLOYMENT)
     assert "this is a real node; remove attack.*" in str(caught.value)
 
 

@@ -12,10 +12,12 @@ from server_app.checks import check
 from server_app.grid import ClientGrid
 from server_app.run import play_run
 from tasks.config import DEFAULTS, ConfigError
+from tasks.mode import Mode
 from tasks.settings import Settings
 from tasks.shares import client_share
 from tests.integration.conftest import QUICK, Play
 from tests.integration.local_grid import LocalGrid
+from tests.messages import PlainParcel
 
 NOISY = {"noise__law_args": "max = 0.6", "loss__name": "ce"}
 
@@ -151,13 +153,13 @@ def real_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in {**NOISY, **changes}.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path / "server"), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.simulation.is_simulated", lambda: False)
-        monkeypatch.setattr("server_app.run.is_simulation", lambda grid: False)
+        monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.DEPLOYMENT)
+        monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         for context in grid._contexts.values():
             if context.node_config["partition-id"] == 0:
                 context.node_config["state-dir"] = str(tmp_path / "site")
-        return play_run(grid, settings)
+        return play_run(grid, settings, Mode.DEPLOYMENT)
 
     return go
 

@@ -14,8 +14,10 @@ from server_app.checks import check
 from server_app.roster import FederationError
 from server_app.run import play_run
 from tasks.config import DEFAULTS, ConfigError
+from tasks.mode import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
+from tests.messages import PlainParcel
 from tests.site_data import ARGS, KINDS, MODELS, image_folder, save, shades
 
 LEARN = {"train.learning-rate": 0.05, "train.batch-size": 4, "loss.name": "ce", "train.epochs": 3}
@@ -73,8 +75,8 @@ class Federation:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = tmp_path
         self.sent: list[Message] = []
-        monkeypatch.setattr("client_app.simulation.is_simulated", lambda: False)
-        monkeypatch.setattr("server_app.run.is_simulation", lambda grid: False)
+        monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.DEPLOYMENT)
+        monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
 
     def play(self, kind: str, **changes: Any) -> Played:
         flat = {**DEFAULTS, **QUICK, **settings_for(kind, self._root / "server"), **changes}
@@ -90,7 +92,7 @@ class Federation:
             return reply
 
         grid.tamper = note
-        return Played(play_run(grid, check(flat, simulated=False)))
+        return Played(play_run(grid, check(flat, simulated=False), Mode.DEPLOYMENT))
 
 
 @pytest.fixture

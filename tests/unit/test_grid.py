@@ -1,6 +1,5 @@
 import logging
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from server_app.grid import MALFORMED, ClientGrid, poll_seconds
 from server_app.roster import call_roll
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.mode import Mode
 from tasks.settings import FederationSettings
-from tests.messages import MODEL, record
+from tests.messages import MODEL, PlainParcel, record
 
 NODES = {0: 900, 1: 17, 2: 523}
 
@@ -36,6 +36,11 @@ class Post:
         return found
 
 
+@pytest.fixture(autouse=True)
+def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
+
+
 @pytest.fixture
 def post() -> Post:
     return Post()
@@ -43,7 +48,7 @@ def post() -> Post:
 
 @pytest.fixture
 def grid(post: Post) -> ClientGrid:
-    return ClientGrid(post, NODES, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+    return ClientGrid(post, NODES, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
 
 
 def instructions(clients: list[int]) -> list[Message]:
@@ -81,7 +86,7 @@ def test_replies_come_back_as_named_arrays_of_clients_in_order(grid: ClientGrid,
             self.replies = [reply_to(message) for message in reversed(messages)]
             return names
 
-    grid = ClientGrid(Answering(), NODES, Envelope(-1))  # type: ignore[arg-type]
+    grid = ClientGrid(Answering(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     replies = list(grid.send_and_receive(instructions([2, 0, 1]), timeout=1.0))
     assert [reply.metadata.src_node_id for reply in replies] == [0, 1, 2]
     assert list(replies[0].content["arrays"]) == list(MODEL)
@@ -129,7 +134,7 @@ def test_replies_are_unpacked_when_the_strategy_reaches_them(post: Post, monkeyp
     unpacked: list[int] = []
     original = server_app.grid._unpack
     monkeypatch.setattr(server_app.grid, "_unpack", lambda content: (unpacked.append(1), original(content))[1])
-    grid = ClientGrid(Answering(), NODES, Envelope(-1))  # type: ignore[arg-type]
+    grid = ClientGrid(Answering(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     for place, reply in enumerate(grid.send_and_receive(instructions([0, 1, 2])), 1):
         assert list(reply.content["arrays"]) == list(MODEL)
         assert len(unpacked) == place
@@ -216,7 +221,7 @@ class Uploads(Post):
 
 def test_a_reply_that_flower_cannot_read_costs_its_sender_only():
     post = Uploads({"m1": b"MetricRecord  3\x00\xff{x"})
-    grid = ClientGrid(post, NODES, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+    grid = ClientGrid(post, NODES, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     names = list(grid.push_messages(instructions([0, 1, 2])))
     post.replies = [reply_to(message) for message in post.sent]
     seen = {reply.metadata.src_node_id: reply for reply in grid.pull_messages(names)}
@@ -240,7 +245,7 @@ def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_roster(caplog
     nodes = Nodes({"m1": b"MetricRecord  3\x00\xff{x"})
     options = FederationSettings(num_clients=3, round_timeout=5.0)
     with caplog.at_level(logging.WARNING, "flwr"):
-        roster = call_roll(nodes, options, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+        roster = call_roll(nodes, options, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     assert [entry.client for entry in roster.clients] == [0, 2]
     assert "malformed reply: DecodeError" in caplog.text
 
@@ -250,7 +255,7 @@ def test_a_lost_connection_is_nobodys_fault():
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
             raise ConnectionError("the SuperLink is gone")
 
-    grid = ClientGrid(Down(), NODES, Envelope(-1, num_rounds=9))  # type: ignore[arg-type]
+    grid = ClientGrid(Down(), NODES, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     names = list(grid.push_messages(instructions([0])))
     with pytest.raises(ConnectionError):
         grid.pull_messages(names)
@@ -265,16 +270,11 @@ def test_messages_are_sent_a_part_in_each_request(monkeypatch: pytest.MonkeyPatc
             return super().push_messages(messages)
 
     monkeypatch.setattr(server_app.grid, "PUSHED_TOGETHER", 2)
-    grid = ClientGrid(Counting(), NODES, Envelope(-1))  # type: ignore[arg-type]
+    grid = ClientGrid(Counting(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     assert list(grid.push_messages(instructions([0, 1, 2]))) == ["m0", "m1", "m2"]
     assert requests == [2, 1]
 
 
-def test_the_more_replies_are_missing_the_longer_the_pause_between_looks(post: Post):
-    class InMemoryGrid(Post):
-        pass
-
-    simulated: Any = InMemoryGrid()
-    real: Any = post
-    assert [poll_seconds(real, waiting) for waiting in (1, 50, 1000)] == [1.0, 1.0, 20.0]
-    assert poll_seconds(simulated, 1000) == 0.05
+def test_the_more_replies_are_missing_the_longer_the_pause_between_looks():
+    assert [poll_seconds(Mode.DEPLOYMENT, waiting) for waiting in (1, 50, 1000)] == [1.0, 1.0, 20.0]
+    assert poll_seconds(Mode.SIMULATION, 1000) == 0.05

@@ -16,6 +16,7 @@ FLOWER_RIM = {
     "client_app/account.py",
     "client_app/app.py",
     "client_app/session.py",
+    "client_app/simulation.py",
     "client_app/packing.py",
     "client_app/patience.py",
     "client_app/privacy.py",

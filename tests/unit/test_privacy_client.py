@@ -5,8 +5,10 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from client_app.packing import named_arrays
 from client_app.privacy import private
+from client_app.simulation import with_mode
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
+from tasks.mode import Mode
 from tests.messages import record
 
 SIZE = 200_000
@@ -69,10 +71,10 @@ def test_privacy_noise_of_a_real_client_cannot_be_predicted_and_that_of_a_simula
 ):
     def noise() -> np.ndarray:
         np.random.seed(1)
-        return update(private(message(), context(mode="local"), adds(10.0)))
+        return update(with_mode(message(), context(mode="local"), lambda *asked: private(*asked, adds(10.0))))
 
     assert np.any(noise() != noise())
-    monkeypatch.setattr("client_app.simulation.is_simulated", lambda: True)
+    monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.SIMULATION)
     np.testing.assert_array_equal(noise(), noise())
 
 

@@ -5,10 +5,16 @@ import logging
 import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
 
-import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from server_app.roster import Client, FederationError, Roster, call_roll
 from tasks.envelope import Envelope
+from tasks.mode import Mode
 from tasks.settings import FederationSettings
+from tests.messages import PlainParcel
+
+
+@pytest.fixture(autouse=True)
+def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
 
 
 class Sites:
@@ -36,7 +42,7 @@ class Sites:
 
 def roll(*fingerprints: object) -> Roster:
     options = FederationSettings(num_clients=len(fingerprints), min_replies=len(fingerprints))
-    return call_roll(Sites(*fingerprints), options, Envelope(client=-1))  # type: ignore[arg-type]
+    return call_roll(Sites(*fingerprints), options, Envelope(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
 
 
 def test_clients_with_the_same_data_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,4 +76,4 @@ def test_a_node_whose_message_has_expired_is_one_without_an_answer(caplog: pytes
 
     options = FederationSettings(num_clients=1, min_replies=1, round_timeout=1e-9)
     with pytest.raises(FederationError, match=r"0 of 1 clients are ready(.|\n)*node 100: no answer in 1e-09 s"):
-        call_roll(Late(7), options, Envelope(client=-1))  # type: ignore[arg-type]
+        call_roll(Late(7), options, Envelope(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from client_app.site import NodeError, SiteDataError, at_site, own_id
 from client_app.state import FolderStore
 from tasks.config import DEFAULTS, ConfigError, arms
 from tasks.envelope import RECORD, Envelope
+from tasks.mode import Mode
 from tasks.noise import LAWS, NoiseError
 from tasks.noise.label_file import below
 from tasks.seeds import rng
@@ -79,19 +80,20 @@ def test_a_client_writes_nothing_for_such_a_run(name: str, tmp_path: Path) -> No
 def test_a_node_whose_number_is_none_takes_no_part(number: Any) -> None:
     settings = Settings(federation=FederationSettings(num_clients=4))
     with pytest.raises(NodeError, match="partition-id=K"):
-        own_id(settings, {"partition-id": number}, 1)
+        own_id(settings, {"partition-id": number}, 1, Mode.DEPLOYMENT)
 
 
 def test_where_a_client_keeps_its_files_follows_from_checked_names_only(tmp_path: Path) -> None:
-    def folder(node: dict[str, Any], envelope: Envelope) -> Path | None:
+    def folder(node: dict[str, Any], envelope: Envelope, mode: Mode = Mode.DEPLOYMENT) -> Path | None:
         session = Session.__new__(Session)
-        vars(session).update(context=Context(1, 1, node, RecordDict(), {}), envelope=envelope)
+        vars(session).update(context=Context(1, 1, node, RecordDict(), {}), envelope=envelope, mode=mode)
         return session.folder()
 
     sent = Envelope(client=3, run_name="run", run_dir=str(tmp_path / "server"))
     assert folder({"state-dir": "/own", "partition-id": 3}, sent) == Path("/own/run/3")
     assert folder({"state-dir": "/own"}, sent) == Path("/own/run/site")
     assert folder({}, sent) is None, "a real node writes nowhere else, whatever run_dir the server names"
+    assert folder({}, sent, Mode.SIMULATION) == tmp_path / "server/clients/3"
 
 
 LABEL_FILES = ["../labels.npz", "/etc/passwd", "a/../../labels.npz", "a\0.npz", "link.npz", "folder/labels.npz"]
@@ -138,21 +140,21 @@ def test_a_server_cannot_name_a_folder_of_a_node(path: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WINNOW_DATA", "shared")
     with pytest.raises(SiteDataError, match="a node reads only where its operator says"):
-        at_site(Settings(task=at(path)), {"partition-id": 0})
+        at_site(Settings(task=at(path)), {"partition-id": 0}, Mode.DEPLOYMENT)
 
 
 def test_below_the_data_folder_of_its_environment_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINNOW_DATA", str(tmp_path))
     for path in ("", str(tmp_path), str(tmp_path / "cifar")):
-        assert at_site(Settings(task=at(path)), {}).task.data_path == path
+        assert at_site(Settings(task=at(path)), {}, Mode.DEPLOYMENT).task.data_path == path
 
 
 def test_a_node_reads_and_keeps_in_its_own_folders_whatever_the_server_names() -> None:
     node = {"data-path": "/own/data", "state-dir": "/own/state"}
     named = Settings(task=at("/etc", cache_path="/home"))
-    assert at_site(named, node).task == at("/own/data", cache_path="/own/state")
+    assert at_site(named, node, Mode.DEPLOYMENT).task == at("/own/data", cache_path="/own/state")
     bare = replace(named, task=replace(named.task, data_path=""))
-    assert at_site(bare, {}).task == at("", cache_path="")
+    assert at_site(bare, {}, Mode.DEPLOYMENT).task == at("", cache_path="")
 
 
 def test_states_audits_and_marks_are_for_this_user_alone(tmp_path: Path) -> None:

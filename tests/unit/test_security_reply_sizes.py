@@ -17,6 +17,7 @@ from google.protobuf.message import Message as Proto
 
 from server_app.metering import ALLOWANCE, PIECE, UnmeteredError, reply_limit
 from server_app.pulling import Inbox
+from tasks.mode import Mode
 from tests.superlink import Shelf, instruction, superlink
 
 Connect = Callable[[], HttpGrid]
@@ -32,7 +33,7 @@ def link() -> Iterator[tuple[Shelf, Connect]]:
 
 def pull(grid: Any, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
     """Look once."""
-    return Inbox(grid).look(limits, deadline)
+    return Inbox(grid, Mode.DEPLOYMENT).look(limits, deadline)
 
 
 def some(size: int) -> npt.NDArray[np.uint8]:
@@ -182,7 +183,7 @@ def test_half_a_reply_holds_up_no_other_and_is_completed_in_a_later_look(link: t
     shelf.announced = set(shelf.objects)
     late = {key: shelf.objects.pop(key) for key in sorted(shelf.objects)[::2]}
     shelf.put("good", content(20))
-    inbox = Inbox(connect())
+    inbox = Inbox(connect(), Mode.DEPLOYMENT)
     replies, refused = inbox.look({"slow": LIMIT, "good": LIMIT})
     assert [reply.metadata.reply_to_message_id for reply in replies] == ["good"]
     assert inbox.look({"slow": LIMIT}) == ([], {})

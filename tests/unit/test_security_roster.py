@@ -6,10 +6,16 @@ from typing import Any
 import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 
-import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from server_app.roster import Client, FederationError, call_roll
 from tasks.envelope import Envelope
+from tasks.mode import Mode
 from tasks.settings import FederationSettings
+from tests.messages import PlainParcel
+
+
+@pytest.fixture(autouse=True)
+def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
 
 
 class OneNode:
@@ -32,9 +38,9 @@ class OneNode:
         return [self._reply]
 
 
-def only_client(simulated: bool, **facts: Any) -> Client:
+def only_client(mode: Mode, **facts: Any) -> Client:
     options = FederationSettings(num_clients=1, min_replies=1, round_timeout=5.0)
-    [client] = call_roll(OneNode(**facts), options, Envelope(client=-1), simulated).clients  # type: ignore[arg-type]
+    [client] = call_roll(OneNode(**facts), options, Envelope(client=-1), mode).clients  # type: ignore[arg-type]
     return client
 
 
@@ -42,12 +48,12 @@ TRUTH = {"noise_rate": 0.25, "class_counts": [4, 6]}
 
 
 def test_a_simulated_client_tells_the_truth_about_its_labels() -> None:
-    assert only_client(True, **TRUTH) == Client(0, 77, 10, 0.25, (4, 6))
+    assert only_client(Mode.SIMULATION, **TRUTH) == Client(0, 77, 10, 0.25, (4, 6))
 
 
 @pytest.mark.parametrize("claims", [TRUTH, {"class_counts": [1e300]}, {"noise_rate": -5.0}])
 def test_a_real_node_knows_no_truth_whatever_it_claims(claims: dict[str, Any]) -> None:
-    assert only_client(False, **claims) == Client(0, 77, 10, None, None)
+    assert only_client(Mode.DEPLOYMENT, **claims) == Client(0, 77, 10, None, None)
 
 
 @pytest.mark.parametrize(
@@ -77,4 +83,4 @@ def test_a_real_node_knows_no_truth_whatever_it_claims(claims: dict[str, Any]) -
 )
 def test_a_wrong_answer_is_named_and_nothing_breaks(wrong: dict[str, Any]) -> None:
     with pytest.raises(FederationError, match=r"0 of 1 clients are ready.*\n  - node 77: its .* must be"):
-        only_client(True, **wrong)
+        only_client(Mode.SIMULATION, **wrong)

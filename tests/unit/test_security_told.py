@@ -11,9 +11,11 @@ import tests.messages  # noqa: F401  gives this process the ids that Flower's me
 from client_app.account import account, told
 from client_app.app import app as client_app
 from client_app.owner import OwnerError
+from client_app.simulation import with_mode
 from client_app.site import NodeError, SiteDataError
 from tasks.config import DEFAULTS, ConfigError
 from tasks.envelope import RECORD, Envelope, EnvelopeError
+from tasks.mode import Mode
 from tasks.noise import NoiseError
 from tasks.plugin import PluginError
 from tasks.wire import WireError
@@ -65,9 +67,13 @@ def test_two_errors_have_two_references() -> None:
 
 
 def test_in_a_simulation_errors_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client_app.simulation.is_simulated", lambda: True)
+    def fail_inside(message: Message, context: Context) -> Message:
+        return account(message, context, fail(KeyError(SECRET)))
+
+    monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.SIMULATION)
     with pytest.raises(KeyError, match="smith"):
-        account(message(), context(), fail(KeyError(SECRET)))
+        with_mode(message(), context(), fail_inside)
+    assert SECRET not in fail_inside(message(), context()).error.reason, "the next message is not part of it"
 
 
 def test_a_path_in_an_error_of_the_real_client_app_stays_at_the_node(caplog: pytest.LogCaptureFixture) -> None:
