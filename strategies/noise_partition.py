@@ -19,7 +19,7 @@ from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -28,6 +28,7 @@ from strategies.detection import DETECTORS, answers_since, detect, mean_profiles
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles, Flags
 from strategies.inquiry import Inquiry
 from strategies.turns import TurnStrategy
+from strategies.updates import RoundReport
 from tasks.questions import LEARNED, SINCE_DETECTION
 from tasks.wire import Arrays
 
@@ -107,17 +108,13 @@ class NoisePartition(TurnStrategy):
             message.content = RecordDict({"arrays": arrays, "config": told})
         return messages
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Combine the usable replies; the report also says how the clients were judged."""
-        result = super().aggregate_train(server_round, replies)
-        noisy = [client for client in self.report.examples if self.roles.get(client) == "noisy"]
+    def finish_round(self, report: RoundReport) -> None:
+        """Remember who has trained as noisy; the report also says how the clients were judged."""
+        noisy = [client for client in report.examples if self.roles.get(client) == "noisy"]
         self.learned = np.union1d(self.learned, np.array(noisy, np.int64))
-        named = self.report.examples.keys() | self.report.quarantined.keys()
-        self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
-        self.report.posteriors = dict(zip(self.judged.tolist(), self.posterior.tolist(), strict=True))
-        return result
+        named = report.examples.keys() | report.quarantined.keys()
+        report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
+        report.posteriors = dict(zip(self.judged.tolist(), self.posterior.tolist(), strict=True))
 
     def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
         """Return why nobody will ever be called noisy in such a run, or not fairly, if so."""
