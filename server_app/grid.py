@@ -5,9 +5,9 @@ Flower draws node ids at random for every run and moves every array as an object
 while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
 lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
 
-Memory: replies stay as they came until the strategy reads them, one after the other; then their bytes are dropped. None
-is larger than the arrays that were sent and a fixed allowance, so all of a round are not larger than that for each
-client asked.
+Memory: the arrays of a reply are views of the bytes that came; as the replies are read, one after the other, their
+bytes are dropped. None is larger than the arrays that were sent and a fixed allowance, so all of a round are not larger
+than that for each client asked.
 """
 
 import time
@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from logging import WARNING
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -27,6 +26,7 @@ from server_app.pulling import Inbox
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
 from tasks.mode import Mode
+from tasks.records import byte_array, records_of, view_of, view_record, views
 
 PUSHED_TOGETHER = 100  # the SuperLink takes about 15 ms for each, and has to answer a request within 30 s
 MALFORMED = 100  # our own error code, outside the range that Flower uses
@@ -163,12 +163,12 @@ class ClientGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have come in, as replies of clients."""
-        return list(_read_one_by_one(self._node_grid.take(message_ids)))
+        return self._node_grid.take(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client.
 
-        A reply is unpacked only when the iterator reaches it.
+        A reply that the iterator has passed is no longer held here.
         """
         self.time_to_live = timeout
         deadline = deadline_after(timeout)
@@ -190,8 +190,8 @@ class ClientGrid(Grid):
         for name, record in message.content.items():
             if isinstance(record, ArrayRecord):
                 if id(record) not in packed:  # all clients of a round share one record
-                    flat, header = wire.pack({key: array.numpy() for key, array in record.items()})
-                    packed[id(record)] = (ArrayRecord({ARRAYS: Array(flat)}), header)
+                    flat, header = wire.pack(views(record))
+                    packed[id(record)] = (ArrayRecord({ARRAYS: byte_array(flat)}), header)
                 if layout:
                     raise ValueError("a message carries at most one set of arrays; this strategy sends two")
                 content[name], layout = packed[id(record)]
@@ -230,40 +230,30 @@ def poll_seconds(mode: Mode, waiting: int = 1) -> float:
 
 
 def _incoming(reply: Message, original: Message) -> Message:
-    """Return the reply, still packed, as if the client had answered the original message itself."""
+    """Return the reply with named arrays, views of the bytes that came, as if the client had answered ``original``."""
     if reply.has_error():
         return Message(reply.error, reply_to=original)
     try:
-        _named_arrays(reply.content)
-        return Message(reply.content, reply_to=original)
+        return Message(_unpacked(reply.content), reply_to=original)
     except Exception as error:  # the content is the client's: whatever it breaks is its fault, not the run's end
         return Message(Error(MALFORMED, f"malformed reply: {type(error).__name__}: {error}"), reply_to=original)
 
 
-def _named_arrays(content: RecordDict) -> dict[str, wire.Arrays]:
-    """Return the arrays of every record as views of the bytes that came."""
-    found = {}
-    if len(content.array_records) > 1:  # each would become a copy of the same bytes
-        raise wire.WireError(f"expected one set of arrays, got {len(content.array_records)}")
-    for name, record in content.array_records.items():
-        flat = wire.read_npy(record[ARRAYS].data)
-        found[name] = wire.views(flat, str(content.config_records[RECORD]["layout"]))
-    return found
+def _unpacked(content: RecordDict) -> RecordDict:
+    """Return the same records with named arrays in place of the flat one."""
+    named = RecordDict({name: record for name, record in content.items() if name != RECORD})
+    sets = records_of(content, ArrayRecord)
+    if len(sets) > 1:  # each would become a set of views of the same bytes
+        raise wire.WireError(f"expected one set of arrays, got {len(sets)}")
+    for name, record in sets.items():
+        flat, layout = view_of(record[ARRAYS]), str(records_of(content, ConfigRecord)[RECORD]["layout"])
+        named[name] = view_record(wire.views(flat, layout))
+    return named
 
 
 def _read_one_by_one(replies: list[Message]) -> Iterator[Message]:
-    """Yield the replies with named arrays, and hold none of those already yielded."""
-    packed = deque(replies)
+    """Yield the replies, and hold none of those already yielded."""
+    waiting = deque(replies)
     replies.clear()
-    while packed:
-        reply = packed.popleft()
-        if reply.has_content():
-            reply.content = _unpack(reply.content)
-        yield reply
-
-
-def _unpack(content: RecordDict) -> RecordDict:
-    named = RecordDict({name: record for name, record in content.items() if name != RECORD})
-    for name, arrays in _named_arrays(content).items():
-        named[name] = ArrayRecord({key: Array(np.asarray(array)) for key, array in arrays.items()})
-    return named
+    while waiting:
+        yield waiting.popleft()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flwr.app import ConfigRecord, MetricRecord
+from flwr.serverapp import Grid
 
 from client_app.trainer import learning_rate
 from server_app.callbacks.base import Callback
@@ -12,7 +13,9 @@ from server_app.evaluation import CentralEvaluation
 from server_app.grid import ClientGrid
 from server_app.roster import FederationError
 from server_app.state import RunState
-from strategies.updates import to_numpy, to_record
+from strategies.guard import ReplyValidator
+from strategies.guarded import aggregate_replies
+from tasks.records import view_record
 from tasks.seeds import seed_everything
 
 Metrics = dict[str, Any]
@@ -60,7 +63,7 @@ class RunLoop:
         started = time.monotonic()
         seed_everything(settings.seed, "round", state.server_round)
         self.grid.begin_round(state.server_round, state.checkpoint_round)
-        asked, trained = self._train()
+        asked, trained = train_round(state, self.grid)
         rate = learning_rate(settings.train, state.server_round, settings.num_server_rounds)
         line: Metrics = {
             "selected": asked,
@@ -80,34 +83,18 @@ class RunLoop:
             )
         return reason
 
-    def _train(self) -> tuple[int, Metrics]:
-        """Let the strategy train one round; return how many clients were asked and the aggregated metrics."""
-        state = self.state
-        left, needed = len(list(self.grid.get_node_ids())), state.settings.federation.min_replies
-        if left < needed:
-            raise FederationError(f"{left} clients are left, federation.min-replies = {needed} are needed")
-        record = to_record(state.arrays)
-        timeout = state.settings.federation.round_timeout
-        messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), self.grid))
-        replies = self.grid.send_and_receive(messages, timeout=timeout)
-        arrays, metrics = state.strategy.aggregate_train(state.server_round, replies)
-        state.report = state.strategy.report
-        if arrays is not None:
-            state.arrays = to_numpy(arrays)
-        state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
-        return len(messages), _scalars(metrics, "train_")
-
     def _evaluate_at_clients(self) -> Metrics:
         state = self.state
         if not state.settings.federation.fraction_evaluate:
             return {}
         seed_everything(state.settings.seed, "evaluate", state.server_round)
-        record = to_record(state.arrays)
+        record = view_record(state.arrays)
         messages = list(state.strategy.configure_evaluate(state.server_round, record, ConfigRecord(), self.grid))
         timeout = state.settings.federation.round_timeout
         state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
-        return _scalars(state.strategy.aggregate_evaluate(state.server_round, replies), "clients_")
+        updates = ReplyValidator(state.arrays, messages, state.roster.examples()).screen_metrics(replies)
+        return _scalars(state.strategy.aggregate_metrics(state.server_round, updates) if updates else None, "clients_")
 
     def _finish_round(self, line: Metrics, started: float) -> str:
         """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
@@ -117,6 +104,31 @@ class RunLoop:
         line = {"round": state.server_round, **line, "seconds": round(time.monotonic() - started, 3)}
         reasons = [callback.on_round_end(state, line) for callback in self.callbacks]
         return next((reason for reason in reasons if reason), "")
+
+
+def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
+    """Let clients train the model of a run, and take what the strategy makes of the usable replies for the new one.
+
+    Every reply is validated here and nowhere else, when it is reached. Returns how many clients were asked and the
+    aggregated metrics.
+
+    Raises
+    ------
+    FederationError
+        If fewer clients are left than the run needs.
+    """
+    left, federation = len(list(grid.get_node_ids())), state.settings.federation
+    if left < federation.min_replies:
+        raise FederationError(f"{left} clients are left, federation.min-replies = {federation.min_replies} are needed")
+    record = view_record(state.arrays)
+    messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), grid))
+    replies = grid.send_and_receive(messages, timeout=federation.round_timeout)
+    validator = ReplyValidator(state.arrays, messages, state.roster.examples())
+    arrays, metrics, state.report = aggregate_replies(state.strategy, state.server_round, validator, replies)
+    if arrays is not None:
+        state.arrays = arrays
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
+    return len(messages), _scalars(metrics, "train_")
 
 
 def _scalars(metrics: MetricRecord | None, prefix: str) -> Metrics:

@@ -1,13 +1,13 @@
 """Where a run stands between two rounds."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
 from server_app.roster import Roster
 from server_app.run_directory import RunDirectory
-from strategies.guarded import GuardedStrategy
-from strategies.robust import RobustStrategy
+from strategies.guarded import GuardedStrategy, UpdateStrategy
 from strategies.updates import RoundReport
 from tasks.mode import Mode
 from tasks.settings import Settings
@@ -26,7 +26,7 @@ class RunState:
     settings: Settings
     directory: RunDirectory
     roster: Roster
-    strategy: GuardedStrategy | RobustStrategy
+    strategy: UpdateStrategy[Any]
     arrays: Arrays
     mode: Mode
     server_round: int = 0
@@ -42,5 +42,5 @@ class RunState:
 
     @property
     def inner_strategy(self) -> Strategy:
-        """The strategy that aggregates, without the guard around it."""
+        """The strategy that aggregates, without the adapter around it."""
         return self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy

@@ -9,10 +9,10 @@ from server_app.privacy import is_central
 from server_app.roster import Roster
 from strategies.aggregators import build_rule
 from strategies.fedcorr import FedCorr
-from strategies.guarded import GuardedStrategy
+from strategies.guarded import STRATEGIES, GuardedStrategy, UpdateStrategy
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
-from strategies.robust import STRATEGIES, RobustStrategy
+from strategies.robust import RobustStrategy
 from strategies.server_steps import build_server_step
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
@@ -40,8 +40,8 @@ for _name, _paper in _STOCK.items():
 
 def build_strategy(
     settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = (), simulated: bool = False
-) -> GuardedStrategy | RobustStrategy:
-    """Build the configured strategy; any but the robust one is put behind the guard against bad replies.
+) -> UpdateStrategy[Any]:
+    """Build the configured strategy; one that reads messages is made one that combines validated updates.
 
     Privacy noise follows from the seed if the run is ``simulated``, and from the operating system if not.
 
@@ -69,12 +69,12 @@ def build_strategy(
         "server_step": build_server_step(choice.server_step, choice.server_step_args),
     }
     strategy = STRATEGIES.build(choice.name, choice.args, **context)
-    if isinstance(strategy, RobustStrategy):
-        if not is_central(settings.privacy):
-            return strategy
+    if isinstance(strategy, RobustStrategy) and is_central(settings.privacy):
         clients = sampled(federation, available)
         noise = partial(seed_noise, simulated, settings.seed, "privacy")
         return PrivateStrategy(strategy, settings.privacy, clients, noise, examples)
+    if isinstance(strategy, UpdateStrategy):
+        return strategy
     return GuardedStrategy(strategy, federation.min_replies, examples)
 
 

@@ -13,14 +13,16 @@ from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from strategies.guarded import STRATEGIES
 from strategies.inquiry import query, with_count
 from strategies.noise_levels import believable_score, nothing, read_level
-from strategies.robust import STRATEGIES, RobustStrategy
+from strategies.robust import RobustStrategy
 from strategies.stages import Schedule
+from strategies.updates import RoundReport
 from tasks.mixture import upper_group
 from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, WANT_SCORE
 from tasks.seeds import rng
@@ -118,19 +120,15 @@ class FedCorr(RobustStrategy):
             message.content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **told})})
         return messages
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Combine the usable replies and keep their scores; the report also says how the clients were judged."""
-        result = super().aggregate_train(server_round, replies)
-        for client, metrics in self.report.metrics.items():
+    def finish_round(self, report: RoundReport) -> None:
+        """Keep the scores of the usable replies; the report also says how the clients were judged."""
+        for client, metrics in report.metrics.items():
             if client in self.estimates and (score := believable_score(metrics)) is not None:
                 self.estimates[client].score_sum += score
                 self.estimates[client].scores += 1
-        named = self.report.examples.keys() | self.report.quarantined.keys()
-        self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
-        self.report.noise_levels = {client: self._level(client) for client in self.roles}
-        return result
+        named = report.examples.keys() | report.quarantined.keys()
+        report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
+        report.noise_levels = {client: self._level(client) for client in self.roles}
 
     def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
         """Return which stage such a run does not reach, if so."""

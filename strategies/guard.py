@@ -1,4 +1,4 @@
-"""Replies of a round to usable updates: each reply is checked alone, and a bad one is set aside with its reason.
+"""Validates the replies of a round: each is checked alone, and a bad one is set aside with its reason.
 
 What is checked: a reply came, it carries the arrays that were sent out (same names, shapes and dtypes), every value
 is finite and small enough to compute with, the example count is the one the client registered with, and the metrics
@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
-from strategies.updates import MOST_EXAMPLES, Kept, ReplyError, RoundReport, Update, one_line, to_numpy
-from tasks.wire import Arrays, WireError, read_npy
+from strategies.updates import MOST_EXAMPLES, Kept, ReplyError, RoundReport, Update, one_line
+from tasks.records import records_of, view_of
+from tasks.wire import Arrays, WireError
 
 # A sum of squares of larger values may overflow their own precision; float64 is exact for integers up to 2**53.
 LARGEST = {"float16": 1e5, "float32": 1e15, "float64": 1e100}
@@ -26,36 +25,33 @@ LARGEST_METRIC = 1e100
 LONGEST_NAME = 100
 
 
-class Guard:
-    """Checks the replies of one round against what was sent out.
+class ReplyValidator:
+    """Checks the replies of one round against what was sent.
 
     Parameters
     ----------
+    sent
+        The arrays that were sent out.
+    messages
+        The messages that carried them.
     examples
         Example count of each client, if known; a reply that states another one is set aside.
     """
 
-    def __init__(self, examples: Mapping[int, int] | None = None) -> None:
-        self._examples = examples
-        self._reference: Arrays = {}
-        self._asked: list[int] = []
-
-    @property
-    def reference(self) -> Arrays:
-        """The arrays sent out in this round."""
-        return self._reference
-
-    def expect(self, arrays: ArrayRecord, messages: Iterable[Message]) -> None:
-        """Remember what was sent out, and to whom."""
-        self._reference = to_numpy(arrays)
+    def __init__(
+        self, sent: Arrays, messages: Iterable[Message] = (), examples: Mapping[int, int] | None = None
+    ) -> None:
+        self.sent = sent
         self._asked = sorted(message.metadata.dst_node_id for message in messages)
+        self._examples = examples
 
     def screen(
-        self, replies: Iterable[Message], keep: Callable[[ArrayRecord], Kept]
+        self, replies: Iterable[Message], keep: Callable[[Update[Arrays]], Kept]
     ) -> tuple[list[Update[Kept]], RoundReport]:
         """Return the usable updates in client order, and the report that names the others.
 
-        ``keep`` is given each client's checked arrays, in the order of the model; the message loses its content.
+        ``keep`` is given each checked reply, its arrays in the order of the model as views of the bytes that came, and
+        may raise ``ReplyError`` to set it aside; the message loses its content.
         """
         report = RoundReport()
         updates: dict[int, Update[Kept]] = {}
@@ -65,13 +61,9 @@ class Guard:
                 report.quarantined.setdefault(client, "replied twice in one round; the first reply counts")
                 continue
             try:
-                read = self._read(reply)
+                updates[client] = self._kept(reply, keep)
             except ReplyError as reason:
                 report.quarantined[client] = one_line(str(reason))
-            except Exception as error:  # the reply is the client's: whatever it breaks is its fault
-                report.quarantined[client] = one_line(f"cannot be read: {type(error).__name__}: {error}")
-            else:
-                updates[client] = Update(client, keep(read.kept), read.examples, read.metrics, reply)
             if reply.has_content():
                 reply.content = RecordDict()
         for client in self._asked:
@@ -87,7 +79,7 @@ class Guard:
         found: dict[int, Update[None]] = {}
         for reply in replies:
             client = reply.metadata.src_node_id
-            records = [*reply.content.metric_records.values()] if reply.has_content() else []
+            records = [*records_of(reply.content, MetricRecord).values()] if reply.has_content() else []
             if client in found or len(records) != 1:
                 continue
             try:
@@ -97,27 +89,40 @@ class Guard:
             found[client] = Update(client, None, count, _read_metrics(records[0]), reply)
         return _agree_on_metrics([found[client] for client in sorted(found)], RoundReport())
 
-    def _read(self, reply: Message) -> Update[ArrayRecord]:
+    def _kept(self, reply: Message, keep: Callable[[Update[Arrays]], Kept]) -> Update[Kept]:
+        read = self._read(reply)
+        return Update(read.client, keep(read), read.examples, read.metrics, reply)
+
+    def _read(self, reply: Message) -> Update[Arrays]:
+        try:
+            return self._checked(reply)
+        except ReplyError:
+            raise
+        except Exception as error:  # the reply is the client's: whatever it breaks is its fault
+            raise ReplyError(f"cannot be read: {type(error).__name__}: {error}") from error
+
+    def _checked(self, reply: Message) -> Update[Arrays]:
         client = reply.metadata.src_node_id
         if client not in self._asked:
             raise ReplyError("was not asked in this round")
         if reply.has_error():
             raise ReplyError(f"error {reply.error.code}: {reply.error.reason}")
-        arrays = [*reply.content.array_records.values()]
-        metrics = [*reply.content.metric_records.values()]
+        arrays = [*records_of(reply.content, ArrayRecord).values()]
+        metrics = [*records_of(reply.content, MetricRecord).values()]
         if len(arrays) != 1 or len(metrics) != 1:
             raise ReplyError(f"expected one set of arrays and one of metrics, got {len(arrays)} and {len(metrics)}")
-        checked, count = self._check(arrays[0]), self._read_count(client, metrics[0])
+        checked, count = self._read_arrays(arrays[0]), self._read_count(client, metrics[0])
         return Update(client, checked, count, _read_metrics(metrics[0]), reply)
 
-    def _check(self, record: ArrayRecord) -> ArrayRecord:
-        """Return the same bytes under their true labels, in the order of the model."""
-        missing, extra = self._reference.keys() - record.keys(), record.keys() - self._reference.keys()
+    def _read_arrays(self, record: ArrayRecord) -> Arrays:
+        """Return the arrays as what their bytes say they are, in the order of the model."""
+        missing, extra = self.sent.keys() - record.keys(), record.keys() - self.sent.keys()
         if missing or extra:
             raise ReplyError(f"arrays missing: {_names(missing)}; not expected: {_names(extra)}")
-        for name, expected in self._reference.items():
+        arrays: Arrays = {}
+        for name, expected in self.sent.items():
             try:
-                got = read_npy(record[name].data)
+                got = view_of(record[name])
             except WireError as error:
                 raise ReplyError(f"array {name!r} cannot be read: {error}") from error
             if got.shape != expected.shape or got.dtype != expected.dtype:
@@ -127,7 +132,8 @@ class Guard:
             largest = LARGEST.get(got.dtype.name, LARGEST_INTEGER)
             if got.size and not max(abs(float(got.min())), abs(float(got.max()))) < largest:
                 raise ReplyError(f"array {name!r} has values that are not finite, or not below {largest:g}")
-        return ArrayRecord({name: _labelled(record[name].data, like) for name, like in self._reference.items()})
+            arrays[name] = got
+        return arrays
 
     def _read_count(self, client: int, record: MetricRecord) -> int:
         count = record.get("num-examples")
@@ -158,11 +164,6 @@ def _read_metrics(record: MetricRecord) -> dict[str, float]:
     named = {key: value for key, value in record.items() if len(key) <= LONGEST_NAME and key.isprintable()}
     scalars = {key: value for key, value in named.items() if isinstance(value, int | float) and key != "num-examples"}
     return {key: float(value) for key, value in scalars.items() if abs(value) < LARGEST_METRIC}
-
-
-def _labelled(data: bytes, like: npt.NDArray[np.generic]) -> Array:
-    """Return bytes that hold an array like this one; what the client says about them elsewhere does not count."""
-    return Array(str(like.dtype), like.shape, "numpy.ndarray", data)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from functools import partial
 from logging import INFO, WARNING
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -36,9 +36,10 @@ from strategies.detection import (
     to_table,
 )
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles
+from strategies.guarded import STRATEGIES
 from strategies.inquiry import query, with_count
-from strategies.robust import STRATEGIES
 from strategies.turns import TurnStrategy
+from strategies.updates import RoundReport
 from tasks.questions import LEARNED, SINCE_DETECTION
 
 ATTEMPTS = 2
@@ -124,16 +125,12 @@ class NoisePartition(TurnStrategy):
             message.content = RecordDict({"arrays": arrays, "config": told})
         return messages
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Combine the usable replies; the report also says how the clients were judged."""
-        result = super().aggregate_train(server_round, replies)
-        self.learned.update(client for client in self.report.examples if self.roles.get(client) == "noisy")
-        named = self.report.examples.keys() | self.report.quarantined.keys()
-        self.report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
-        self.report.posteriors = {client: found.posterior for client, found in self.judgements.items()}
-        return result
+    def finish_round(self, report: RoundReport) -> None:
+        """Remember who has trained as noisy; the report also says how the clients were judged."""
+        self.learned.update(client for client in report.examples if self.roles.get(client) == "noisy")
+        named = report.examples.keys() | report.quarantined.keys()
+        report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
+        report.posteriors = {client: found.posterior for client, found in self.judgements.items()}
 
     def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
         """Return why nobody will ever be called noisy in such a run, or not fairly, if so."""

@@ -23,10 +23,13 @@ class Parameters:
         Named arrays of the global model.
     buffers
         Names of the arrays that are not parameters; arrays of integers never are.
+
+    ``model`` are the global model's named arrays, buffers too.
     """
 
     def __init__(self, model: Arrays, buffers: Collection[str] = ()) -> None:
         floats = {name: array for name, array in model.items() if name not in buffers and array.dtype.kind == "f"}
+        self.model = model
         self._shapes = {name: array.shape for name, array in floats.items()}
         self._dtype = np.float64 if any(array.dtype == np.float64 for array in floats.values()) else np.float32
         self._sizes = tuple(array.size for array in floats.values())
@@ -53,7 +56,8 @@ class Parameters:
         return {name: part.reshape(shape) for (name, shape), part in zip(shapes, parts, strict=True)}
 
     def _flat(self, arrays: Arrays) -> Vector:
-        return np.concatenate([arrays[name].reshape(-1) for name in self._shapes], dtype=self._dtype)
+        none = np.empty(0, self._dtype)  # for a model without parameters
+        return np.concatenate([none, *(arrays[name].reshape(-1) for name in self._shapes)], dtype=self._dtype)
 
 
 def as_sent(arrays: Arrays, model: Arrays) -> Arrays:

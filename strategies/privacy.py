@@ -1,19 +1,18 @@
-"""Central differential privacy: the plain mean inside one of Flower's wrappers, behind the guard against bad replies.
+"""Central differential privacy: the plain mean inside one of Flower's wrappers.
 
 Flower's wrappers divide by the norm of an update, so that a client that sends its model back unchanged would end the
-run, and trust clients that should clip to have done so. Here the guard checks both.
+run, and trust clients that should clip to have done so. Here both are checked, and such a reply is set aside.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, MetricRecord
 
-from strategies.guard import Guard
 from strategies.guarded import GuardedStrategy
 from strategies.mechanism import Mechanism, wrap
 from strategies.robust import RobustStrategy
-from strategies.updates import ReplyError, Update, to_numpy
+from strategies.updates import ReplyError, RoundReport, Update
 from tasks.settings import PrivacySettings
 from tasks.wire import Arrays
 
@@ -21,7 +20,7 @@ NORM_BIT = "norm_bit"  # Flower's name for it
 
 
 class PrivateStrategy(GuardedStrategy):
-    """A robust strategy with the plain mean, inside Flower's privacy wrapper, behind the guard.
+    """A robust strategy with the plain mean, inside Flower's privacy wrapper.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ class PrivateStrategy(GuardedStrategy):
     seed_noise
         See :class:`Mechanism`.
     examples
-        Example count of each client, if known; see :class:`Guard`.
+        Example count of each client, if known; see :class:`UpdateStrategy`.
     """
 
     def __init__(
@@ -47,43 +46,35 @@ class PrivateStrategy(GuardedStrategy):
     ) -> None:
         self.mechanism = Mechanism(wrap(rule, settings, clients), seed_noise)
         super().__init__(self.mechanism, rule.min_replies, examples)
-        self._guard = NormGuard(self.mechanism, examples)
         self._rule = rule
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Return the noisy mean of the usable updates."""
-        result = super().aggregate_train(server_round, replies)
-        if result[0] is not None:
-            self.report.weights, self.report.distances = self._rule.report.weights, self._rule.report.distances
-        return result
+    def keep(self, update: Update[Arrays]) -> ArrayRecord:
+        """Return the arrays as a record of views.
 
-
-class NormGuard(Guard):
-    """Also checks the norm of an update: one that Flower cannot clip, or that its client should have clipped."""
-
-    def __init__(self, mechanism: Mechanism, examples: Mapping[int, int] | None) -> None:
-        super().__init__(examples)
-        self._mechanism = mechanism
-
-    def _read(self, reply: Message) -> Update[ArrayRecord]:
-        update = super()._read(reply)
-        if self._mechanism.needs_norm_bit and NORM_BIT not in update.metrics:  # Flower would end the run
-            raise ReplyError(f"{NORM_BIT} is missing: whether the update had to be clipped")
-        return update
-
-    def _check(self, record: ArrayRecord) -> ArrayRecord:
-        checked = super()._check(record)
-        arrays = to_numpy(checked)
-        norm = _norm({name: np.subtract(arrays[name], before) for name, before in self.reference.items()})
-        at_client = self._mechanism.clips_at_clients
+        Raises
+        ------
+        ReplyError
+            If Flower cannot clip the update, its client should have clipped it, or does not say whether it had to.
+        """
+        sent, at_client = self._validator.sent, self.mechanism.clips_at_clients
+        norm = _norm({name: np.subtract(update.kept[name], before) for name, before in sent.items()})
         if not at_client and norm == 0:
             raise ReplyError("the model came back exactly as it was sent, and an update of norm 0 cannot be clipped")
-        clip = self._mechanism.wrapper.clipping_norm
-        if at_client and norm > 1.01 * clip + 1e-6 * _norm(self.reference):  # rounding grows with the model
+        clip = self.mechanism.wrapper.clipping_norm
+        if at_client and norm > 1.01 * clip + 1e-6 * _norm(sent):  # rounding grows with the model
             raise ReplyError(f"an update of norm {norm:.4g} from a client that has to clip at {clip:.4g}")
-        return checked
+        if self.mechanism.needs_norm_bit and NORM_BIT not in update.metrics:  # Flower would end the run
+            raise ReplyError(f"{NORM_BIT} is missing: whether the update had to be clipped")
+        return super().keep(update)
+
+    def aggregate_updates(
+        self, server_round: int, updates: list[Update[ArrayRecord]], report: RoundReport
+    ) -> tuple[Arrays | None, MetricRecord | None]:
+        """Return the noisy mean of the updates."""
+        result = super().aggregate_updates(server_round, updates, report)
+        if result[0] is not None:  # Flower's wrapper has called the rule as any Flower app does
+            report.weights, report.distances = self._rule.report.weights, self._rule.report.distances
+        return result
 
 
 def _norm(arrays: Arrays) -> float:

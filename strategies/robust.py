@@ -1,4 +1,4 @@
-"""The strategy with an aggregation rule: it survives bad replies, and updates that are wrong but look sound.
+"""The strategy with an aggregation rule: it survives updates that are wrong but look sound.
 
 BatchNorm: running means and variances are buffers, not parameters. They do not enter the distances between updates:
 a variance can be a thousand times larger than a weight. So the rule's weights say nothing about them, and a robust rule
@@ -19,21 +19,18 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from strategies.aggregators import Aggregate, Rule, aggregate
 from strategies.gram import Doubles, Vector, sum_over_blocks
-from strategies.guard import Guard
+from strategies.guarded import STRATEGIES, UpdateStrategy
 from strategies.parameters import Parameters, as_sent
 from strategies.server_steps.base import ServerStep
-from strategies.updates import RoundReport, Update, to_record, too_few, views
-from tasks.plugin import Registry
+from strategies.updates import RoundReport, Update
+from tasks.records import views
 from tasks.seeds import rng
 from tasks.wire import Arrays
 
 MOST_WEIGHT = 2.0  # largest prior weight of a client behind a robust rule, in medians
-
-STRATEGIES = Registry("strategy", Strategy)
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ class Parts:
 
 
 @STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")
-class RobustStrategy(Strategy):
-    """Samples clients, sets bad replies aside, and combines the rest with any aggregation rule.
+class RobustStrategy(UpdateStrategy[Parts]):
+    """Samples clients and combines their validated updates with any aggregation rule.
 
     Parameters
     ----------
@@ -56,14 +53,12 @@ class RobustStrategy(Strategy):
         Client sampling, and what the rule draws, follow from it and the round alone.
     fraction_train, fraction_evaluate
         Shares of the clients that train and evaluate; at least one trains.
-    min_replies
-        With fewer usable replies the round is skipped: the model stays as it is.
+    min_replies, examples
+        See :class:`UpdateStrategy`.
     weighting
         Prior weight of an update: ``examples`` (its example count, limited behind a robust rule) or ``uniform``.
     buffers
         Names of the arrays that are not parameters (BatchNorm statistics).
-    examples
-        Example count of each client, if known; see :class:`Guard`.
     server_step
         Server optimizer that turns the rule's result into the step that the global model takes; None takes the result.
 
@@ -82,17 +77,16 @@ class RobustStrategy(Strategy):
         examples: Mapping[int, int] | None = None,
         server_step: ServerStep | None = None,
     ) -> None:
+        super().__init__(min_replies, examples)
         self.aggregator = aggregator
         self.seed = seed
         self.fraction_train = fraction_train
         self.fraction_evaluate = fraction_evaluate
-        self.min_replies = min_replies
         self.weighting = weighting
         self.buffers = frozenset(buffers)
         self.server_step = server_step
         self.roles: dict[int, str] = {}
-        self.report = RoundReport()
-        self._guard = Guard(examples)
+        self._parameters = Parameters({})
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -100,53 +94,53 @@ class RobustStrategy(Strategy):
         """Sample the clients of this round."""
         clients = self._sample("sample", server_round, grid, self.fraction_train)
         messages = _messages(clients, arrays, config, MessageType.TRAIN)
-        self._guard.expect(arrays, messages)
+        self._parameters = Parameters(views(arrays), self.buffers)
+        self._remember(arrays, messages)
         return messages
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Combine the usable replies; returns (None, None) when there are too few of them."""
-        parameters = Parameters(self._guard.reference, self.buffers)
-        updates, self.report = self._guard.screen(replies, keep=lambda record: _parts(views(record), parameters))
-        if len(updates) < self.min_replies:
-            self.report.skipped = too_few(len(updates), self.min_replies)
-        else:
-            self.report.skipped = self.aggregator.problem(len(updates))
-        if self.report.skipped:
+    def keep(self, update: Update[Arrays]) -> Parts:
+        """Return the update's step, and copies of its buffers: views would keep all that came in memory."""
+        buffers = {name: array.copy() for name, array in update.kept.items() if name not in self._parameters}
+        return Parts(self._parameters.step_to(update.kept), buffers)
+
+    def aggregate_updates(
+        self, server_round: int, updates: list[Update[Parts]], report: RoundReport
+    ) -> tuple[Arrays | None, MetricRecord | None]:
+        """Combine the updates, if they are enough for the rule."""
+        report.skipped = self.aggregator.problem(len(updates))
+        if report.skipped:
             return None, None
         prior = self._prior(updates)
-        step, weights = self._step(updates, prior, parameters, server_round)
+        result = self._combine(updates, prior, server_round)
+        _note(report, updates, result)
+        weights = prior if result.weights is None else result.weights
         combined = {
-            **parameters.after(step),
+            **self._parameters.after(self._step(updates, result)),
             **{name: self._buffer(updates, name, weights) for name in updates[0].kept.buffers},
         }
-        sent = as_sent(combined, self._guard.reference)
-        if not all(np.isfinite(array).all() for array in sent.values()):  # a server step may overflow
-            self.report.skipped = "the combined model has values that are not finite"
+        model = as_sent(combined, self._parameters.model)
+        if not all(np.isfinite(array).all() for array in model.values()):  # a server step may overflow
+            report.skipped = "the combined model has values that are not finite"
             return None, None
-        return to_record(sent), _mean_metrics(updates, prior)
+        return model, _mean_metrics(updates, prior)
 
-    def _step(
-        self, updates: list[Update[Parts]], prior: Doubles, parameters: Parameters, server_round: int
-    ) -> tuple[Vector, Doubles]:
-        """Return the step that the global model takes, (P,), and the weights behind it, else the prior ones, (N,)."""
-        steps = [update.kept.step for update in updates]
-        result = aggregate(
+    def _combine(self, updates: list[Update[Parts]], prior: Doubles, server_round: int) -> Aggregate:
+        return aggregate(
             self.aggregator,
-            steps,
+            [update.kept.step for update in updates],
             prior,
-            sizes=parameters.sizes,
+            sizes=self._parameters.sizes,
             roles=[self.roles.get(update.client, "unknown") for update in updates],
             seed=int(rng(self.seed, "pre-steps", server_round).integers(2**63)),
         )
-        self._note(updates, result)
-        weights = prior if result.weights is None else result.weights
+
+    def _step(self, updates: list[Update[Parts]], result: Aggregate) -> Vector:
+        """Return the step that the global model takes, (P,): the rule's result, or what the server step makes of it."""
         if self.server_step is None:
-            return result.value, weights
+            return result.value
+        steps = [update.kept.step for update in updates]
         squared_norms = sum_over_blocks(steps, lambda _, block: np.einsum("nb,nb->n", block, block))
-        step = self.server_step.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
-        return step, weights
+        return self.server_step.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
 
     def _prior(self, updates: list[Update[Parts]]) -> Doubles:
         counts = np.array([update.examples for update in updates], np.float64)
@@ -162,14 +156,8 @@ class RobustStrategy(Strategy):
         if self.aggregator.robust:
             return np.median(stacked, axis=0)
         rest = 1 - weights.sum()  # lies on the global model
-        start = self._guard.reference[name].astype(np.float64)
+        start = self._parameters.model[name].astype(np.float64)
         return np.asarray(np.tensordot(weights, stacked, axes=1) + rest * start)
-
-    def _note(self, updates: list[Update[Parts]], result: Aggregate) -> None:
-        for i, update in enumerate(updates):
-            self.report.distances[update.client] = float(result.distances[i])
-            if result.weights is not None:
-                self.report.weights[update.client] = float(result.weights[i])
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -180,11 +168,8 @@ class RobustStrategy(Strategy):
         clients = self._sample("sample-evaluate", server_round, grid, self.fraction_evaluate)
         return _messages(clients, arrays, config, MessageType.EVALUATE)
 
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+    def aggregate_metrics(self, server_round: int, updates: list[Update[None]]) -> MetricRecord | None:
         """Return the median of each finite metric over the clients: one liar cannot move it far."""
-        updates = self._guard.screen_metrics(replies)
-        if not updates:
-            return None
         keys = updates[0].metrics
         return MetricRecord({key: float(np.median([update.metrics[key] for update in updates])) for key in keys})
 
@@ -216,9 +201,12 @@ def _messages(clients: list[int], arrays: ArrayRecord, config: ConfigRecord, kin
     return [Message(record, dst_node_id=client, message_type=kind) for client in clients]
 
 
-def _parts(arrays: Arrays, parameters: Parameters) -> Parts:
-    buffers = {name: array for name, array in arrays.items() if name not in parameters}
-    return Parts(parameters.step_to(arrays), buffers)
+def _note(report: RoundReport, updates: list[Update[Parts]], result: Aggregate) -> None:
+    """Put each client's distance to the result on record, and its weight where the rule has weights."""
+    for i, update in enumerate(updates):
+        report.distances[update.client] = float(result.distances[i])
+        if result.weights is not None:
+            report.weights[update.client] = float(result.weights[i])
 
 
 def _mean_metrics(updates: list[Update[Parts]], prior: Doubles) -> MetricRecord:

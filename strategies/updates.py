@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
-from tasks.wire import Arrays, read_npy
+from tasks.wire import Arrays
 
 MOST_EXAMPLES = 10**9
 
@@ -54,21 +54,10 @@ def one_line(text: str) -> str:
 
 
 def to_numpy(record: ArrayRecord) -> Arrays:
-    """Return named NumPy arrays."""
+    """Return named NumPy arrays, copies."""
     return {name: array.numpy() for name, array in record.items()}
 
 
-def views(record: ArrayRecord) -> Arrays:
-    """Return named arrays as read-only views of the record's bytes.
-
-    Raises
-    ------
-    WireError
-        If an array's bytes cannot be read.
-    """
-    return {name: read_npy(array.data) for name, array in record.items()}
-
-
 def to_record(arrays: Arrays) -> ArrayRecord:
-    """Return named Flower arrays."""
+    """Return named Flower arrays, copies; :func:`tasks.records.view_record` makes none."""
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})

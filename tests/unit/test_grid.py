@@ -1,4 +1,5 @@
 import logging
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from server_app.roster import call_roll
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD, Envelope
 from tasks.mode import Mode
+from tasks.records import views
 from tasks.settings import FederationSettings
 from tests.messages import MODEL, PlainParcel, record
 
@@ -124,20 +126,29 @@ def test_two_replies_to_one_message_are_both_passed_on(grid: ClientGrid, post: P
     assert list(grid.pull_messages([name])) == []
 
 
-def test_replies_are_unpacked_when_the_strategy_reaches_them(post: Post, monkeypatch: pytest.MonkeyPatch):
+def test_the_arrays_of_a_reply_are_views_of_the_bytes_that_came_and_those_that_were_read_are_not_held():
     class Answering(Post):
         def push_messages(self, messages: list[Message]) -> list[str]:
             names = super().push_messages(messages)
             self.replies = [reply_to(message) for message in messages]
+            came.extend(weakref.ref(reply.content) for reply in self.replies)
+            flat.extend(record.data for reply in self.replies for record in reply.content["arrays"].values())  # type: ignore[misc,union-attr]
             return names
 
-    unpacked: list[int] = []
-    original = server_app.grid._unpack
-    monkeypatch.setattr(server_app.grid, "_unpack", lambda content: (unpacked.append(1), original(content))[1])
+    came: list[weakref.ref[RecordDict]] = []
+    flat: list[bytes] = []
     grid = ClientGrid(Answering(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
-    for place, reply in enumerate(grid.send_and_receive(instructions([0, 1, 2])), 1):
-        assert list(reply.content["arrays"]) == list(MODEL)
-        assert len(unpacked) == place
+    seen: list[weakref.ref[RecordDict]] = []
+    for place, reply in enumerate(grid.send_and_receive(instructions([0, 1, 2]))):
+        assert not any(content() for content in seen[:-1])
+        seen.append(weakref.ref(reply.content))
+        named = reply.content["arrays"]
+        assert isinstance(named, ArrayRecord)
+        bytes_that_came = np.frombuffer(flat[place], np.uint8)
+        for name, array in views(named).items():
+            assert np.shares_memory(array, bytes_that_came)
+            assert np.array_equal(array, MODEL[name])
+    assert not any(content() for content in came)
 
 
 def test_a_silent_client_is_left_out_after_the_timeout_and_messages_expire_with_it(grid: ClientGrid, post: Post):

@@ -5,17 +5,23 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, Message, MetricRecord
+from flwr.serverapp.strategy import FedAvg
 
-from strategies.guard import Guard
-from strategies.updates import to_numpy
-from tests.messages import MODEL, answer, failure, instruction, moved, record
+from strategies.guard import ReplyValidator
+from strategies.guarded import GuardedStrategy
+from strategies.updates import ReplyError, Update
+from tasks.wire import Arrays
+from tests.messages import MODEL, answer, failure, instruction, moved
 
 
 @pytest.fixture
-def guard() -> Guard:
-    guard = Guard({0: 10, 1: 10, 2: 10})
-    guard.expect(record(MODEL), [instruction(client) for client in (2, 0, 1)])
-    return guard
+def validator() -> ReplyValidator:
+    return ReplyValidator(MODEL, [instruction(client) for client in (2, 0, 1)], {0: 10, 1: 10, 2: 10})
+
+
+def arrays(update: Update[Arrays]) -> Arrays:
+    """Keep all of a reply."""
+    return update.kept
 
 
 def forged(data: bytes) -> Message:
@@ -54,29 +60,29 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_reply_is_set_aside_with_its_reason(guard: Guard, kind: str):
+def test_a_bad_reply_is_set_aside_with_its_reason(validator: ReplyValidator, kind: str):
     bad, reason = BAD[kind]
-    updates, report = guard.screen([answer(2), bad, answer(0)], to_numpy)
+    updates, report = validator.screen([answer(2), bad, answer(0)], arrays)
     culprit = bad.metadata.src_node_id
     assert [update.client for update in updates] == [0, 2]
     assert report.quarantined.keys() == {1, culprit}  # a client that was not asked leaves client 1 silent
     assert re.search(reason, report.quarantined[culprit])
 
 
-def test_silence_and_a_second_reply_are_noticed(guard: Guard):
-    updates, report = guard.screen([answer(0), answer(0, moved(5.0)), answer(2)], to_numpy)
+def test_silence_and_a_second_reply_are_noticed(validator: ReplyValidator):
+    updates, report = validator.screen([answer(0), answer(0, moved(5.0)), answer(2)], arrays)
     assert report.quarantined == {0: "replied twice in one round; the first reply counts", 1: "no reply in time"}
     assert [update.client for update in updates] == [0, 2]
     assert np.array_equal(updates[0].kept["weight"], MODEL["weight"])
 
 
-def test_the_first_reply_counts_also_if_it_is_the_bad_one(guard: Guard):
-    updates, report = guard.screen([answer(0), failure(1), answer(1), answer(2)], to_numpy)
+def test_the_first_reply_counts_also_if_it_is_the_bad_one(validator: ReplyValidator):
+    updates, report = validator.screen([answer(0), failure(1), answer(1), answer(2)], arrays)
     assert [update.client for update in updates] == [0, 2]
     assert report.quarantined == {1: "error 2: boom"}
 
 
-def test_replies_lose_their_content_before_the_next_one_is_read(guard: Guard):
+def test_replies_lose_their_content_before_the_next_one_is_read(validator: ReplyValidator):
     replies = [answer(2), answer(0, moved(np.nan)), failure(1), answer(7), answer(2)]
 
     def one_by_one() -> Iterator[Message]:
@@ -84,57 +90,75 @@ def test_replies_lose_their_content_before_the_next_one_is_read(guard: Guard):
             assert not any(earlier.has_content() and earlier.content for earlier in replies[:place])
             yield reply
 
-    updates, _ = guard.screen(one_by_one(), to_numpy)
+    updates, _ = validator.screen(one_by_one(), arrays)
     assert [update.client for update in updates] == [2]
     assert np.array_equal(updates[0].kept["weight"], MODEL["weight"])
 
 
-def test_labels_that_lie_about_the_bytes_do_not_reach_the_strategy(guard: Guard):
+def test_labels_that_lie_about_the_bytes_do_not_reach_the_strategy(validator: ReplyValidator):
     reply = answer(1)
     record: Any = reply.content["arrays"]
     record["weight"] = Array("object", (9,), "pickle", record["weight"].data)
-    updates, _ = guard.screen([reply], lambda record: record)
+    updates, _ = validator.screen([reply], GuardedStrategy(FedAvg()).keep)
     (kept,) = [update.kept for update in updates]
     assert [(array.dtype, array.shape, array.stype) for array in kept.values()] == [
         ("float32", (2, 2), "numpy.ndarray"),
         ("float32", (2,), "numpy.ndarray"),
-        ("int64", (), "numpy.ndarray"),
+        ("float64", (), "numpy.ndarray"),  # strategies scale in place what they get
     ]
 
 
-def test_extra_metrics_of_a_minority_are_dropped(guard: Guard):
-    updates, report = guard.screen([answer(0, secret=1.0), answer(1), answer(2)], to_numpy)
+def test_extra_metrics_of_a_minority_are_dropped(validator: ReplyValidator):
+    updates, report = validator.screen([answer(0, secret=1.0), answer(1), answer(2)], arrays)
     assert [update.metrics for update in updates] == [{"train-loss": 0.5}] * 3
     assert not report.quarantined
 
 
-def test_updates_come_in_client_order_and_in_the_order_of_the_model(guard: Guard):
+def test_updates_come_in_client_order_and_in_the_order_of_the_model(validator: ReplyValidator):
     reversed_model = dict(reversed(MODEL.items()))
-    updates, _ = guard.screen([answer(2, reversed_model), answer(1), answer(0)], to_numpy)
+    updates, _ = validator.screen([answer(2, reversed_model), answer(1), answer(0)], arrays)
     assert [update.client for update in updates] == [0, 1, 2]
     assert all(list(update.kept) == list(MODEL) for update in updates)
 
 
 def test_without_a_registered_count_any_sane_count_will_do():
-    guard = Guard()
-    guard.expect(record(MODEL), [instruction(0)])
-    updates, _ = guard.screen([answer(0, num_examples=123)], to_numpy)
+    updates, _ = ReplyValidator(MODEL, [instruction(0)]).screen([answer(0, num_examples=123)], arrays)
     assert updates[0].examples == 123
 
 
-def test_a_reason_is_one_printable_line_whatever_the_client_sends(guard: Guard):
+def test_a_reason_is_one_printable_line_whatever_the_client_sends(validator: ReplyValidator):
     name = "\x1b[2J\nround 20/20 accuracy 99 %" + "x" * 100_000
-    _, report = guard.screen([answer(1, {name: MODEL["weight"]}), failure(0, "a\nb\x07")], to_numpy)
+    _, report = validator.screen([answer(1, {name: MODEL["weight"]}), failure(0, "a\nb\x07")], arrays)
     assert all(reason.isprintable() and len(reason) < 310 for reason in report.quarantined.values())
     assert report.quarantined[0] == "error 2: a?b?"
 
 
-def test_replies_to_an_evaluation_are_screened_too(guard: Guard):
+def test_replies_to_an_evaluation_are_screened_too(validator: ReplyValidator):
     two_records = answer(1)
     two_records.content["more"] = MetricRecord({"num-examples": 10, "train-loss": 999.0})
     replies = [answer(2, extra=7.0), two_records, answer(0, num_examples=-30), answer(0), failure(1)]
-    updates = guard.screen_metrics(replies)
+    updates = validator.screen_metrics(replies)
     assert [(update.client, update.metrics) for update in updates] == [
         (0, {"train-loss": 0.5}),
         (2, {"train-loss": 0.5}),
     ]
+
+
+def test_a_strategy_may_set_a_reply_aside_but_its_own_mistake_ends_the_run(validator: ReplyValidator):
+    def keep(update: Update[Arrays]) -> str:
+        if update.client == 1:
+            raise ReplyError("not from you")
+        return f"{update.client}: {update.examples}, {update.metrics}"
+
+    updates, report = validator.screen([answer(client) for client in (0, 1, 2)], keep)
+    assert [update.kept for update in updates] == ["0: 10, {'train-loss': 0.5}", "2: 10, {'train-loss': 0.5}"]
+    assert report.quarantined == {1: "not from you"}
+    with pytest.raises(ZeroDivisionError):
+        validator.screen([answer(0)], lambda update: 1 / 0)
+
+
+def test_arrays_are_views_of_the_bytes_that_came(validator: ReplyValidator):
+    reply = answer(0)
+    came = np.frombuffer(reply.content.array_records["arrays"]["weight"].data, np.uint8)
+    (update,), _ = validator.screen([reply], arrays)
+    assert np.shares_memory(update.kept["weight"], came)
