@@ -13,7 +13,7 @@ Memory: of each reply only its step away from the global model and its buffers a
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from strategies.guard import Guard
 from strategies.parameters import Parameters, as_sent
 from strategies.server_steps.base import ServerStep
 from strategies.updates import RoundReport, Update, to_record, too_few, views
+from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.seeds import rng
 from tasks.wire import Arrays
 
@@ -41,7 +42,7 @@ class Parts:
     buffers: Arrays
 
 
-class RobustStrategy(Strategy):
+class RobustStrategy(Component, Strategy):
     """Samples clients, sets bad replies aside, and combines the rest with any aggregation rule.
 
     Parameters
@@ -63,8 +64,11 @@ class RobustStrategy(Strategy):
     server_step
         Server optimizer that turns the rule's result into the step that the global model takes; None takes the result.
 
-    ``roles`` says which clients are known to be clean or noisy; all others are unknown.
+    ``roles`` says which clients are known to be clean or noisy; all others are unknown. ``learns`` names what clients
+    tell a strategy beside their updates, in words, if anything.
     """
+
+    learns: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -89,6 +93,21 @@ class RobustStrategy(Strategy):
         self.roles: dict[int, str] = {}
         self.report = RoundReport()
         self._guard = Guard(examples)
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return what the rule cannot withstand among the clients of a round, and which labels are not supported."""
+        problem = self.aggregator.problem(context.sampled, "this run samples {}")
+        found = [Issue(ERROR, "strategy", f"strategy: {problem}")] if problem else []
+        if self.one_label_each and context.labels_pixels:
+            found.append(context.needs_one_label("strategy", context.settings.strategy.name, "choose robust"))
+        if remark := self.aggregator.remark(context.sampled):
+            found.append(Issue(WARNING, "strategy.aggregator", remark))
+        mode = context.settings.privacy.mode
+        if self.learns and mode != "none":
+            found.append(
+                Issue(WARNING, "privacy.mode", f"privacy.mode = {mode!r}: {self.learns} are sent without noise")
+            )
+        return found
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from client_app.losses.base import IGNORE_INDEX, Loss, at_least_float32, expect
 from client_app.losses.batch_terms import BatchTerm, InputTerm
 from client_app.losses.penalties import Anchor, Penalty
+from tasks.issues import ERROR, Component, Issue, RunContext
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(Component):
     """A loss and what is added to its mean: pairs (coefficient, term) of penalties, batch terms and input terms.
 
     ``objective.loss`` gives the loss per element.
@@ -102,6 +103,13 @@ class Objective:
     def needs_inputs(self) -> bool:
         """Whether the trainer must pass ``inputs`` that required a gradient during the forward pass."""
         return bool(self.input_terms)
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return that the task's inputs cannot be differentiated by, if they must be."""
+        if context.has_smooth_inputs or not self.needs_inputs:
+            return []
+        text = f"loss {context.settings.loss.name} differentiates by inputs, and {context.words}"
+        return [Issue(ERROR, "loss", text, "choose another loss")]
 
 
 def weighted(coefficient: float, terms: tuple[T, ...]) -> tuple[tuple[float, T], ...]:

@@ -9,9 +9,10 @@ Shapes: N clients, P coordinates.
 from abc import ABC, abstractmethod
 
 from strategies.gram import Doubles, Vector
+from tasks.issues import Component
 
 
-class ServerStep(ABC):
+class ServerStep(Component, ABC):
     """A step after the rule.
 
     Whatever it remembers between rounds is an attribute that holds a number, an array or, before the first round, None;

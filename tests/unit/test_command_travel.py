@@ -26,4 +26,4 @@ def test_a_file_that_is_not_sent_is_named_with_the_rule(
     sys.modules["a_plug_in"].__file__ = str(file)
     run = replace(Settings(), method=MethodSettings(name="a_plug_in:Method"))
     message = f"a_plug_in:Method: {path} is not sent with the app (excluded by {pattern!r}); move or rename it"
-    assert left_behind(app, [run, run]) == ([message] if pattern else [])
+    assert [issue.line for issue in left_behind(app, [run, run])] == ([message] if pattern else [])

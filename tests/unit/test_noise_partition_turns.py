@@ -8,9 +8,8 @@ import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 
 from server_app.checkpoint import restore_strategy, strategy_state
-from server_app.checks import check_arms
-from server_app.remarks import remarks
 from strategies.noise_partition import NoisePartition
+from tests.issues import warning_lines
 from tests.unit.test_noise_partition import Answers, build, expected, roles
 
 CLIENTS = 12
@@ -122,5 +121,5 @@ def test_a_restart_between_two_questions_changes_nothing(last: int):
 def test_a_warm_up_in_which_some_have_trained_more_often_is_remarked_on():
     flat = {"strategy.name": "noise-partition", "federation.num-clients": 20, "federation.fraction-train": 0.1}
     short, long = ({"strategy.args": f"warmup_rounds = {rounds}", "num-server-rounds": 40} for rounds in (18, 19))
-    assert any("compared fairly after 19" in line for line in remarks(check_arms(flat | short)))
-    assert not any("compared fairly" in line for line in remarks(check_arms(flat | long)))
+    assert any("compared fairly after 19" in line for line in warning_lines(flat | short))
+    assert not any("compared fairly" in line for line in warning_lines(flat | long))
