@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from client_app.attacks import check_attack
-from server_app.checks import check
+from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS, PRE_STEPS, build_rule
 from tasks.config import Flat, flatten
 from tasks.plugin import accepted_names, parse_args
@@ -107,7 +106,7 @@ def _attack_problem(case: Case) -> str:
     if name == "none":
         return ""
     try:
-        check_attack(check({**case.configuration(), "attack.name": name}))
+        check({**case.configuration(), "attack.name": name})
     except ValueError as error:
         return str(error)
     return ""

@@ -11,7 +11,7 @@ import torch
 from benchmarks.attack_cases import Case
 from benchmarks.in_process import rounds
 from benchmarks.ledger import spread
-from server_app.checks import check
+from server_app.validation.config import check
 from tasks.settings import Settings
 
 LAST = 5

@@ -26,7 +26,7 @@ from benchmarks.anl_claims import positive
 from benchmarks.in_process import Federation
 from benchmarks.ledger import Ledger, spread
 from client_app.methods import METHODS, ClientMethod
-from server_app.checks import check
+from server_app.validation.config import check
 from tasks.config import Flat, flatten
 from tasks.shares import client_share
 

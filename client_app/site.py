@@ -115,5 +115,5 @@ def own_id(settings: Settings, node: Node, asked: int, mode: Mode) -> int:
 
 def warn_of_left_out(settings: Settings, mode: Mode) -> None:
     """Log on the node what of its own data is left out, with names and reasons."""
-    for line in load_task(settings.task).remarks() if brings_data(settings, mode) else []:
-        log(WARNING, "%s", line)
+    for issue in load_task(settings.task).data_issues() if brings_data(settings, mode) else []:
+        log(WARNING, "%s", issue.line)

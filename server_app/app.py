@@ -8,12 +8,10 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from server_app.callbacks.checkpoints import unsaved_remarks
-from server_app.checks import check_arms
-from server_app.remarks import remarks
 from server_app.report import comparison_table
 from server_app.run import play_run
-from tasks.config import arms
+from server_app.validation.config import validate
+from tasks.config import CHECKED, arms, digest
 from tasks.mode import Mode
 
 app = ServerApp()
@@ -40,12 +38,13 @@ def main(grid: Grid, context: Context) -> None:
     flat = dict(context.run_config)
     mode = mode_of(grid)
     simulated = mode is Mode.SIMULATION
-    checked = check_arms(flat, simulated)
-    for line in [*remarks(checked, simulated), *unsaved_remarks(checked)]:
-        log(WARNING, "%s", line)
+    tried = os.environ.get(CHECKED) == digest(flat, simulated)  # by winnow run, which waits for its result
+    checked = validate(flat, simulated, trials=not tried)
+    for issue in checked.warnings:
+        log(WARNING, "%s", issue.line)
     runs = [
         play_run(grid, settings, mode, name, json.dumps({"arms": "", **arms(flat)[name]}))
-        for name, settings in checked.items()
+        for name, settings in checked.settings.items()
     ]
     if len(runs) > 1:
         print(f"\n{comparison_table(runs)}", flush=True)

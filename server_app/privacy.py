@@ -15,6 +15,7 @@ from flwr.serverapp import (
 )
 from torch import nn
 
+from tasks.issues import ERROR, WARNING, Issue
 from tasks.settings import PrivacySettings, Settings
 
 INSTALL = "pip install 'flwr[dp]'"
@@ -25,11 +26,24 @@ def is_central(privacy: PrivacySettings) -> bool:
     return privacy.mode not in ("none", "local")
 
 
-def privacy_problems(settings: Settings) -> list[str]:
-    """Return the settings under which the noise of central privacy would not fit what it is added to."""
+def privacy_issues(settings: Settings) -> list[Issue]:
+    """Return the settings under which the noise would not fit what it is added to, and what is odd but allowed."""
+    privacy = settings.privacy
+    if is_central(privacy):
+        idle = "privacy.noise-multiplier = 0: updates are clipped, but nothing is private"
+        silent = [Issue(WARNING, "privacy.noise-multiplier", idle)] if privacy.noise_multiplier == 0 else []
+        return _central_issues(settings) + silent
+    if privacy.mode == "local" and privacy.epsilon > 1:
+        text = (
+            f"privacy.epsilon = {privacy.epsilon:g}: Flower's formula for the noise holds up to 1; "
+            "the accounted epsilon is the one that counts"
+        )
+        return [Issue(WARNING, "privacy.epsilon", text)]
+    return []
+
+
+def _central_issues(settings: Settings) -> list[Issue]:
     privacy, strategy = settings.privacy, settings.strategy
-    if not is_central(privacy):
-        return []
     mode = f"privacy.mode = {privacy.mode!r}"
     mean = f"{mode}: the noise is made for a mean of equal weights, so set"
     problems = {
@@ -43,42 +57,26 @@ def privacy_problems(settings: Settings) -> list[str]:
             settings.run.checkpoint_every != 1
         ),
     }
-    return [problem for problem, applies in problems.items() if applies]
+    return [Issue(ERROR, "privacy.mode", problem) for problem, applies in problems.items() if applies]
 
 
-def privacy_remarks(settings: Settings) -> list[str]:
-    """Return what is odd but allowed."""
-    privacy = settings.privacy
-    if is_central(privacy) and privacy.noise_multiplier == 0:
-        return ["privacy.noise-multiplier = 0: updates are clipped, but nothing is private"]
-    if privacy.mode == "local" and privacy.epsilon > 1:
-        return [
-            f"privacy.epsilon = {privacy.epsilon:g}: Flower's formula for the noise holds up to 1; "
-            "the accounted epsilon is the one that counts"
-        ]
-    return []
-
-
-def accept_model(settings: Settings, model: nn.Module) -> None:
-    """Refuse a model of which Flower's clipping and noise would miss a part.
-
-    Raises
-    ------
-    ValueError
-        If the model's state has anything but floating-point parameters of at least one dimension.
-    """
+def model_issues(settings: Settings, model: nn.Module) -> list[Issue]:
+    """Return what of a model Flower's clipping and noise would miss: all but floating-point parameters with an axis."""
     parameters = dict(model.named_parameters())
     missed = [
         name
         for name, tensor in model.state_dict().items()
         if name not in parameters or not tensor.is_floating_point() or not tensor.ndim
     ]
-    if settings.privacy.mode != "none" and missed:
-        shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
-        raise ValueError(
-            f"privacy.mode = {settings.privacy.mode!r}: clipping and noise cover parameters only, and would miss "
-            f"{shown}; use a model without running statistics (a ResNet: model.args = 'norm = \"group\"')"
-        )
+    if settings.privacy.mode == "none" or not missed:
+        return []
+    shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
+    text = (
+        f"model: privacy.mode = {settings.privacy.mode!r}: clipping and noise cover parameters only, and would miss "
+        f"{shown}"
+    )
+    remedy = "use a model without running statistics (a ResNet: model.args = 'norm = \"group\"')"
+    return [Issue(ERROR, "model", text, remedy)]
 
 
 def noise_multiplier(privacy: PrivacySettings) -> float:

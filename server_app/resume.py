@@ -7,6 +7,7 @@ from pathlib import Path
 from server_app.checkpoint_folder import CheckpointFolder
 from server_app.run_directory import CONFIG, RunDirectory
 from tasks.config import flatten, to_flat
+from tasks.issues import ERROR, Issue
 from tasks.settings import Settings
 from tasks.writing import WriteError
 
@@ -32,7 +33,7 @@ FREE = (
 )
 
 
-def resume_problems(settings: Settings) -> list[str]:
+def resume_issues(settings: Settings) -> list[Issue]:
     """Return why ``run.resume`` cannot be continued under these settings; empty if it can, or is not asked for."""
     if not settings.run.resume:
         return []
@@ -40,20 +41,25 @@ def resume_problems(settings: Settings) -> list[str]:
     try:
         saved = flatten(tomllib.loads(path.read_text()))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        return [f"run.resume = {settings.run.resume!r}: expected a run directory, but {path}: {error}"]
+        text = f"run.resume = {settings.run.resume!r}: expected a run directory, but {path}: {error}"
+        return [Issue(ERROR, "run.resume", text)]
     now = to_flat(settings)
-    problems = [
-        f"{key} = {now[key]!r}, but the run to resume was started with {saved.get(key)!r}; a resumed run keeps it"
-        for key in now
-        if key not in FREE and now[key] != saved.get(key)
+    changed = [key for key in now if key not in FREE and now[key] != saved.get(key)]
+    started = "but the run to resume was started with"
+    issues = [
+        Issue(ERROR, key, f"{key} = {now[key]!r}, {started} {saved.get(key)!r}; a resumed run keeps it")
+        for key in changed
     ]
     horizon_moves = settings.train.schedule == "cosine" and not settings.train.schedule_rounds
     if horizon_moves and saved.get("num-server-rounds") != settings.num_server_rounds:
-        problems.append(
-            "num-server-rounds: the cosine schedule ends with the last round, so another number of rounds is another "
-            "run; start with train.schedule-rounds set to be able to go on"
+        text = (
+            "num-server-rounds: the cosine schedule ends with the last round, so another number of rounds "
+            "is another run"
         )
-    return problems
+        issues.append(
+            Issue(ERROR, "num-server-rounds", text, "start with train.schedule-rounds set to be able to go on")
+        )
+    return issues
 
 
 def how_to_go_on(error: WriteError, directory: RunDirectory) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
 from logging import INFO, WARNING
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -23,6 +23,7 @@ from strategies.noise_levels import believable_score, nothing, read_level
 from strategies.robust import RobustStrategy
 from strategies.stages import Schedule
 from strategies.updates import RoundReport
+from tasks.issues import Issue, RunContext
 from tasks.mixture import upper_group
 from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, WANT_SCORE
 from tasks.seeds import rng
@@ -67,6 +68,11 @@ class FedCorr(RobustStrategy):
     ValueError
         If a number is out of range, or the rule needs more clients than there are in a step.
     """
+
+    one_label_each: ClassVar[bool] = True
+    gives_roles: ClassVar[bool] = True
+    asks_method: ClassVar[bool] = True
+    learns: ClassVar[str] = "scores and noise levels"
 
     def __init__(
         self,
@@ -130,17 +136,26 @@ class FedCorr(RobustStrategy):
         report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
         report.noise_levels = {client: self._level(client) for client in self.roles}
 
-    def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
-        """Return which stage such a run does not reach, if so."""
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that the method does not answer, and which stage the run does not reach."""
+        settings, unanswered = context.settings, []
+        if not context.method.answers_questions:
+            text = f"strategy fedcorr asks what the method {settings.method.name} does not answer"
+            unanswered.append(Issue("error", "method", text, "set method.name = 'fedcorr'"))
+        unreached = self._unreached(settings.num_server_rounds, settings.federation.num_clients)
+        return unanswered + unreached + super().issues(context)
+
+    def _unreached(self, num_rounds: int, num_clients: int) -> list[Issue]:
         schedule = self.schedule(num_clients)
         second, third = schedule.first_stage + 1, schedule.first_stage + schedule.finetune_rounds + 1
         if num_rounds >= third:
             return []
         missed = "3" if num_rounds >= second else "2"
-        return [
+        text = (
             f"strategy.args: stage {missed} of FedCorr would begin with round {third if missed == '3' else second}, "
             f"but the run has {num_rounds} rounds; a pass over {num_clients} clients takes {schedule.steps}"
-        ]
+        )
+        return [Issue("warning", "strategy.args", text)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state and the estimates."""

@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from strategies.guard import ReplyValidator
 from strategies.parameters import as_sent
 from strategies.updates import Kept, RoundReport, Update, to_numpy, to_record, too_few
+from tasks.issues import Component
 from tasks.plugin import Registry
 from tasks.records import ArrayView, view_record, views
 from tasks.wire import Arrays
@@ -19,7 +20,7 @@ from tasks.wire import Arrays
 STRATEGIES = Registry("strategy", Strategy)
 
 
-class UpdateStrategy(Strategy, Generic[Kept]):
+class UpdateStrategy(Component, Strategy, Generic[Kept]):
     """A Flower strategy that combines validated updates, where Flower's own are given messages.
 
     The run loop validates the replies of a round and hands on the usable ones; see :func:`aggregate_replies`. In any

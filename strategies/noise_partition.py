@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
 from logging import INFO, WARNING
-from typing import Any
+from typing import Any, ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
@@ -40,6 +40,7 @@ from strategies.guarded import STRATEGIES
 from strategies.inquiry import query, with_count
 from strategies.turns import TurnStrategy
 from strategies.updates import RoundReport
+from tasks.issues import Issue, RunContext
 from tasks.questions import LEARNED, SINCE_DETECTION
 
 ATTEMPTS = 2
@@ -80,6 +81,10 @@ class NoisePartition(TurnStrategy):
     ValueError
         If a number of rounds is negative, or the detector is unknown.
     """
+
+    one_label_each: ClassVar[bool] = True
+    gives_roles: ClassVar[bool] = True
+    learns: ClassVar[str] = "loss profiles"
 
     def __init__(
         self,
@@ -132,22 +137,35 @@ class NoisePartition(TurnStrategy):
         report.roles = {client: self.roles.get(client, "unknown") for client in sorted(named)}
         report.posteriors = {client: found.posterior for client, found in self.judgements.items()}
 
-    def remarks(self, num_rounds: int, num_clients: int) -> list[str]:
-        """Return why nobody will ever be called noisy in such a run, or not fairly, if so."""
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also why nobody is called noisy, or not fairly, and that nobody treats noisy clients otherwise."""
+        settings, found = context.settings, []
+        if text := self._unjudged(settings.num_server_rounds, settings.federation.num_clients):
+            found.append(Issue("warning", "strategy.args", text))
+        if context.judges_roles and not (context.method.reads_role or context.rule.reads_role):
+            text = (
+                f"strategy noise-partition: neither the method {settings.method.name} nor the rule "
+                f"{settings.strategy.aggregator} treats noisy clients in another way"
+            )
+            remedy = "to correct labels set method.name = 'masked-optim', 'fedelc' or 'fednoro'"
+            found.append(Issue("warning", "method", text, remedy))
+        return super().issues(context) + found
+
+    def _unjudged(self, num_rounds: int, num_clients: int) -> str:
         if self.warmup_rounds >= num_rounds:
-            return [
+            return (
                 f"strategy.args: warmup_rounds = {self.warmup_rounds}, but the run has {num_rounds} rounds: "
                 "it ends before clean and noisy clients are told apart"
-            ]
+            )
         if num_clients < FEWEST_CLIENTS:
-            return [f"federation.num-clients = {num_clients}: with fewer than {FEWEST_CLIENTS} all count as clean"]
+            return f"federation.num-clients = {num_clients}: with fewer than {FEWEST_CLIENTS} all count as clean"
         turns = self.rounds_for_all(num_clients)
         if turns > 1 and self.warmup_rounds < 2 * turns - 1:
-            return [
+            return (
                 f"strategy.args: warmup_rounds = {self.warmup_rounds}, but {num_clients} clients train in turn within "
                 f"{turns} rounds: they can be compared fairly after {2 * turns - 1}"
-            ]
-        return []
+            )
+        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state, the judgements and what the next ones rest on."""

@@ -13,7 +13,7 @@ Memory: of each reply only its step away from the global model and its buffers a
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from strategies.guarded import STRATEGIES, UpdateStrategy
 from strategies.parameters import Parameters, as_sent
 from strategies.server_steps.base import ServerStep
 from strategies.updates import RoundReport, Update
+from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.records import views
 from tasks.seeds import rng
 from tasks.wire import Arrays
@@ -62,8 +63,11 @@ class RobustStrategy(UpdateStrategy[Parts]):
     server_step
         Server optimizer that turns the rule's result into the step that the global model takes; None takes the result.
 
-    ``roles`` says which clients are known to be clean or noisy; all others are unknown.
+    ``roles`` says which clients are known to be clean or noisy; all others are unknown. ``learns`` names what clients
+    tell a strategy beside their updates, in words, if anything.
     """
+
+    learns: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -87,6 +91,21 @@ class RobustStrategy(UpdateStrategy[Parts]):
         self.server_step = server_step
         self.roles: dict[int, str] = {}
         self._parameters = Parameters({})
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return what the rule cannot withstand among the clients of a round, and which labels are not supported."""
+        problem = self.aggregator.problem(context.sampled, "this run samples {}")
+        found = [Issue(ERROR, "strategy", f"strategy: {problem}")] if problem else []
+        if self.one_label_each and context.labels_pixels:
+            found.append(context.needs_one_label("strategy", context.settings.strategy.name, "choose robust"))
+        if remark := self.aggregator.remark(context.sampled):
+            found.append(Issue(WARNING, "strategy.aggregator", remark))
+        mode = context.settings.privacy.mode
+        if self.learns and mode != "none":
+            found.append(
+                Issue(WARNING, "privacy.mode", f"privacy.mode = {mode!r}: {self.learns} are sent without noise")
+            )
+        return found
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

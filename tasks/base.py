@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.metrics import IGNORED, classification_metrics
 from tasks.plugin import Registry
 
@@ -60,7 +61,7 @@ class ClientData:
         return np.bincount(self.labels[self.labels != IGNORED], minlength=self.num_classes).astype(np.int64)
 
 
-class Task(ABC):
+class Task(Component, ABC):
     """One learning problem. Subclass this to bring your own; see ``tasks/image.py`` for two of them.
 
     Attributes
@@ -128,8 +129,22 @@ class Task(ABC):
         """Tell whether there are clean test examples; without them the server does not evaluate."""
         return True
 
-    def remarks(self) -> list[str]:
-        """Say what is odd but allowed about the training examples, such as what was left out; reads them."""
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return what such a run lacks or configures in vain because of its task."""
+        run, found = context.settings.run, []
+        if run.early_stopping and not context.has_test_examples:
+            text = f"run.early-stopping = {run.early_stopping}: there is no clean test data to stop by"
+            remedy = "set it to 0, or let task.data-path name a folder that has test data"
+            found.append(Issue(ERROR, "run.early-stopping", text, remedy))
+        if not context.has_test_examples:
+            found.append(_unevaluated(context))
+        if self.labels_pixels and context.settings.audit.enabled:
+            text = "audit.enabled has no effect: the label audit takes one label per example, not per pixel"
+            found.append(Issue(WARNING, "audit.enabled", text))
+        return found
+
+    def data_issues(self) -> list[Issue]:
+        """Return what is odd but allowed about the training examples, such as what was left out; reads them."""
         return []
 
     def check(self) -> None:
@@ -157,6 +172,17 @@ class Task(ABC):
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the measures of ``logits`` (N, K) against true ``labels`` (N,); higher is better."""
         return classification_metrics(logits, labels)
+
+
+def _unevaluated(context: RunContext) -> Issue:
+    text = "there is no clean test data, so the server does not evaluate"
+    if context.settings.federation.fraction_evaluate > 0:
+        return Issue(WARNING, "task.data-path", f"{text}, only the clients do, on their own labels")
+    remedy = (
+        "name a task.data-path with test data, or let the clients measure on their own labels, "
+        "federation.fraction-evaluate = 1.0"
+    )
+    return Issue(WARNING, "task.data-path", text, remedy)
 
 
 TASKS = Registry("task", Task)

@@ -1,11 +1,14 @@
 """Run configuration as users write it (flat keys, plain values) to :class:`Settings`, and back; all errors at once."""
 
+import hashlib
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, cast
 
+from tasks.issues import ERROR, WARNING, Issue
 from tasks.plugin import did_you_mean
 from tasks.settings import PrivacySettings, Settings
 from tasks.told import ToldError
@@ -13,12 +16,16 @@ from tasks.told import ToldError
 Value = bool | int | float | str
 Flat = dict[str, Value]
 
+CHECKED = "WINNOW_CHECKED"
+"""Environment variable: the :func:`digest` of a configuration that is checked in full before it is submitted."""
+
 
 class ConfigError(ToldError):
     """All that is wrong with a configuration, one line each."""
 
-    def __init__(self, errors: list[str]) -> None:
-        self.errors = errors
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        self.issues = issues
+        self.errors = errors = [issue.line for issue in issues]
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         super().__init__(f"{count} in the configuration:\n" + "\n".join(f"  - {error}" for error in errors))
 
@@ -73,9 +80,10 @@ def parse(flat: Mapping[str, Value]) -> Settings:
     return settings
 
 
-def read(flat: Mapping[str, Value]) -> tuple[Settings, list[str]]:
+def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
     """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
-    errors = [f"unknown key {name!r}{_known_keys(name)}" for name in flat if name not in FIELDS]
+    unknown = [name for name in flat if name not in FIELDS]
+    errors = [Issue(ERROR, name, f"unknown key {name!r}{_known_keys(name)}") for name in unknown]
     values = dict(DEFAULTS)
     for name, item in FIELDS.items():
         given = flat.get(name, DEFAULTS[name])
@@ -83,7 +91,7 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[str]]:
             given = float(given)
         problem = _problem(given, item)
         if problem:
-            errors.append(f"{name} = {given!r}: {problem}")
+            errors.append(Issue(ERROR, name, f"{name} = {given!r}: {problem}"))
         else:
             values[name] = given
     return _assemble(Settings, nest(values)), errors
@@ -157,16 +165,18 @@ def arms(flat: Mapping[str, Value]) -> dict[str, Flat]:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f'arms: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}']) from error
+        text = f'arms: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}'
+        raise ConfigError([Issue(ERROR, "arms", text)]) from error
     if not all(isinstance(table, dict) for table in tables.values()):
-        raise ConfigError(["arms: every line must be  name = { key = value, ... }"])
+        raise ConfigError([Issue(ERROR, "arms", "arms: every line must be  name = { key = value, ... }")])
     shared = ("arms", "run.output-dir", "run.resume", "federation.num-clients")
     overrides = {name: flatten(table) for name, table in tables.items()}
     odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
     if odd:
-        raise ConfigError([f"arm {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd])
+        texts = [f"arm {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd]
+        raise ConfigError([Issue(ERROR, "arms", text) for text in texts])
     errors = [
-        f"arm {name!r}: {key} must be the same for all arms"
+        Issue(ERROR, key, f"arm {name!r}: {key} must be the same for all arms")
         for name in overrides
         for key in shared
         if key in overrides[name]
@@ -176,7 +186,13 @@ def arms(flat: Mapping[str, Value]) -> dict[str, Flat]:
     return overrides or {"": {}}
 
 
-def without_effect(settings: Settings) -> list[str]:
+def digest(flat: Mapping[str, Value], simulated: bool) -> str:
+    """Return a digest of a configuration and of whether its clients are simulated; equal values have an equal one."""
+    content = json.dumps([to_flat(read(flat)[0]), simulated], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def without_effect(settings: Settings) -> list[Issue]:
     """Return a warning for each key that was changed although the other settings make it meaningless."""
     idle = {
         "train.momentum": settings.train.optimizer != "sgd" and "only SGD has momentum",
@@ -191,12 +207,15 @@ def without_effect(settings: Settings) -> list[str]:
         "attack.start-round": settings.attack.name == "none" and "there is no attack",
     }
     idle["audit.format"] = not settings.audit.enabled and "there is no audit"
-    if settings.strategy.name.startswith("flower-"):
-        own = ("aggregator", "aggregator-args", "pre-steps", "server-step", "server-step-args", "weighting")
-        idle |= {f"strategy.{key}": "Flower's own strategies combine updates their own way" for key in own}
     idle |= _idle_privacy(settings.privacy)
+    return no_effect(settings, idle)
+
+
+def no_effect(settings: Settings, why: Mapping[str, Literal[False] | str]) -> list[Issue]:
+    """Return a warning for each key that was changed and has no effect, from why it has none, or False."""
     flat = to_flat(settings)
-    return [f"{key} has no effect: {why}" for key, why in idle.items() if why and flat[key] != DEFAULTS[key]]
+    changed = {key: reason for key, reason in why.items() if reason and flat[key] != DEFAULTS[key]}
+    return [Issue(WARNING, key, f"{key} has no effect: {reason}") for key, reason in changed.items()]
 
 
 def _idle_privacy(settings: PrivacySettings) -> dict[str, Literal[False] | str]:

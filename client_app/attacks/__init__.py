@@ -12,7 +12,7 @@ from client_app.attacks.base import (
     UpdateAttack,
 )
 from client_app.attacks.collusion import Alie, InnerProduct, largest_hidden_shift
-from client_app.attacks.hostile import NO_ATTACK, attackers, check_attack, configured_attack, facts
+from client_app.attacks.hostile import NO_ATTACK, attack_issues, attackers, configured_attack, facts
 from client_app.attacks.labels import LabelFlip, flipped
 from client_app.attacks.play import play_client
 from client_app.attacks.small_loss import SmallLoss
@@ -36,8 +36,8 @@ __all__ = [
     "SignFlip",
     "SmallLoss",
     "UpdateAttack",
+    "attack_issues",
     "attackers",
-    "check_attack",
     "configured_attack",
     "facts",
     "flipped",

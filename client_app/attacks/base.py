@@ -13,6 +13,7 @@ floating-point parameters are in it: buffers such as BatchNorm statistics are se
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from client_app.methods import State
 from tasks.base import ClientData, Examples
+from tasks.issues import ERROR, Component, Issue, RunContext
 from tasks.plugin import Registry
 
 
@@ -71,12 +73,24 @@ class Scene:
     pool: Callable[[], Mapping[int, Outcome]]
 
 
-class Attack(ABC):
-    """Any attack. Derive your own from one of the three kinds, or from this class if none of them fits."""
+class Attack(Component, ABC):
+    """Any attack. Derive your own from one of the three kinds, or from this class if none of them fits.
+
+    ``changes_labels`` tells whether it is made of changed examples, one label each.
+    """
+
+    changes_labels: ClassVar[bool] = False
 
     @abstractmethod
     def act(self, scene: Scene) -> Outcome:
         """Return what the hostile client sends."""
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return which labels it cannot change; whether the federation allows it is :meth:`problem`."""
+        if not (self.changes_labels and context.labels_pixels):
+            return []
+        text = f"attack {context.settings.attack.name} changes one label per example, and {context.pixels}"
+        return [Issue(ERROR, "attack", text, "choose one that changes updates")]
 
     def problem(self, facts: Facts) -> str:
         """Return why the attack cannot be made in such a federation; empty if it can."""
@@ -96,6 +110,7 @@ ATTACKS = Registry("attack", Attack)
 class DataAttack(Attack):
     """Train on changed examples, as everybody does; the update is multiplied by ``scale``."""
 
+    changes_labels: ClassVar[bool] = True
     scale: float
 
     @abstractmethod

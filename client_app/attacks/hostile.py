@@ -2,6 +2,7 @@
 
 from client_app.attacks.base import ATTACKS, Attack, Facts
 from tasks.image import ImageTask
+from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.seeds import rng
 from tasks.settings import AttackSettings, Settings
 from tasks.shares import load_task
@@ -36,23 +37,23 @@ def facts(settings: Settings) -> Facts:
     return Facts(settings.federation.num_clients, len(attackers(settings)), task.num_classes, brightest)
 
 
-def check_attack(settings: Settings) -> None:
-    """Build the attack and ask whether it can be made in this federation.
-
-    Raises
-    ------
-    ValueError
-        If it cannot, or nobody would make it; the message says what to change.
-    """
-    attack, choice = configured_attack(settings.attack), settings.attack
-    if attack is None:
-        return
+def attack_issues(attack: Attack, context: RunContext) -> list[Issue]:
+    """Return why an attack cannot be made in this federation, and what is odd about it."""
+    settings, choice = context.settings, context.settings.attack
     known = facts(settings)
     if not known.num_hostile:
-        raise ValueError(
-            f"attack.share = {choice.share}: none of {known.num_clients} clients would be hostile; "
+        text = (
+            f"attack: attack.share = {choice.share}: none of {known.num_clients} clients would be hostile; "
             f"for one of them take {1 / known.num_clients:.4g}, or set attack.name = none"
         )
-    problem = attack.problem(known)
-    if problem:
-        raise ValueError(f"attack {choice.name!r}: {problem}")
+        return [Issue(ERROR, "attack.share", text)]
+    found = attack.issues(context)
+    if problem := attack.problem(known):
+        found.append(Issue(ERROR, "attack", f"attack: attack {choice.name!r}: {problem}"))
+    if known.num_hostile == known.num_clients:
+        text = f"attack.share = {choice.share}: all {known.num_clients} clients are hostile"
+        found.append(Issue(WARNING, "attack.share", text))
+    if choice.start_round > settings.num_server_rounds:
+        text = f"attack.start-round = {choice.start_round}: the run ends before the attack begins"
+        found.append(Issue(WARNING, "attack.start-round", text))
+    return found

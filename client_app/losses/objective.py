@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from client_app.losses.base import IGNORE_INDEX, Loss, expect
 from client_app.losses.regularizers import GlobalParameters, Regularizer, RegularizerInput
+from tasks.issues import ERROR, Component, Issue, RunContext
 
 WeightedRegularizers = tuple[tuple[float, Regularizer], ...]
 """Pairs (coefficient, regularizer)."""
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(Component):
     """A loss and what is added to its mean: regularizers with their coefficients, in this order.
 
     ``objective.loss`` gives the loss per element.
@@ -88,6 +89,13 @@ class Objective:
         for coefficient, regularizer in regularizers:
             total = total + coefficient * regularizer(batch)
         return total
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return that the task's inputs cannot be differentiated by, if they must be."""
+        if context.has_smooth_inputs or not self.needs_inputs:
+            return []
+        text = f"loss {context.settings.loss.name} differentiates by inputs, and {context.words}"
+        return [Issue(ERROR, "loss", text, "choose another loss")]
 
 
 def weighted(coefficient: float, regularizers: tuple[Regularizer, ...]) -> WeightedRegularizers:

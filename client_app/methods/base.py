@@ -16,6 +16,7 @@ from torch import nn
 from client_app.losses import Objective
 from client_app.trainer import LocalData, Trainer
 from tasks.base import ClientData
+from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.plugin import Registry
 
 State = dict[str, npt.NDArray[np.generic]]
@@ -54,7 +55,7 @@ class FitResult:
     state: State = field(default_factory=dict)
 
 
-class ClientMethod(ABC):
+class ClientMethod(Component, ABC):
     """Subclass this to bring your own method; :class:`client_app.methods.sgd.LocalSGD` is the shortest one.
 
     Attributes
@@ -68,9 +69,27 @@ class ClientMethod(ABC):
         run then says that the method does nothing special.
     """
 
-    one_label_each: ClassVar[bool] = False
     mixes_inputs: ClassVar[bool] = False
-    reads_role: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls.answers_questions = cls.answer is not ClientMethod.answer
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return which of its needs the run does not meet."""
+        name, found = context.settings.method.name, []
+        if self.one_label_each and context.labels_pixels:
+            found.append(context.needs_one_label("method", name, "choose sgd or fedprox"))
+        if self.mixes_inputs and not context.has_smooth_inputs:
+            text = f"method {name} mixes inputs, and {context.words}"
+            found.append(Issue(ERROR, "method", text, "choose another method"))
+        if self.reads_role and not context.strategy.gives_roles and context.judges_roles:
+            text = (
+                f"method {name} trains all clients on their given labels: "
+                f"the strategy {context.settings.strategy.name} calls no client noisy"
+            )
+            found.append(Issue(WARNING, "method", text, "set strategy.name = 'noise-partition'"))
+        return found
 
     def init_state(self, data: ClientData) -> State:
         """Return the state before the first round; the default method keeps none."""

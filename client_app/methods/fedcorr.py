@@ -14,7 +14,9 @@ from client_app.losses import L2ToGlobal
 from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.dimension import local_dimensions
 from client_app.methods.mixup import Mixup
+from tasks.issues import WARNING, Issue, RunContext
 from tasks.mixture import upper_group
+from tasks.plugin import is_own
 from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
 from tasks.seeds import rng
 
@@ -114,6 +116,13 @@ class FedCorr(ClientMethod):
         kept = {"given": kit.local.labels, "before": before, "labels": labels}
         state = {name: values.cpu().numpy() for name, values in kept.items()}
         return FitResult(metrics, {**state, "asked": np.array(plan.server_round), "classes": np.array(kit.num_classes)})
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that the strategy never asks it to relabel, if so; one of the user's own may ask."""
+        asked = context.strategy.asks_method or is_own(context.settings.strategy.name)
+        text = "method fedcorr corrects labels only where the strategy asks for it"
+        unasked = [] if asked else [Issue(WARNING, "method", text, "set strategy.name = 'fedcorr'")]
+        return super().issues(context) + unasked
 
     def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
         """Return the present labels as distributions (n, K); None if the client was never asked to relabel."""

@@ -1,18 +1,18 @@
 """Saves the last and the best model, and everything that an exact resume needs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from logging import WARNING
 from typing import Any
 
 from flwr.common.logger import log
+from flwr.serverapp.strategy import Strategy
 
 from server_app.callbacks.base import Callback
 from server_app.checkpoint import Checkpoint, restore_strategy, strategy_state, unsaved_attributes
 from server_app.checkpoint_folder import LAST, PREVIOUS, CheckpointFolder
 from server_app.state import RunState
-from server_app.strategy import build_strategy
 from strategies.guarded import GuardedStrategy
-from tasks.settings import Settings
+from tasks.issues import Issue
 
 PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 
@@ -55,21 +55,17 @@ class Checkpoints(Callback):
         self._unsaved.update(new)
 
 
-def unsaved_remarks(checked: Mapping[str, Settings]) -> list[str]:
-    """Return, for each strategy among checked arms, which of its attributes a resumed run would not get back.
+def unsaved_issues(name: str, strategy: Strategy) -> list[Issue]:
+    """Return that a resumed run does not get back all that the strategy of this name may change, if so.
 
     Raises
     ------
     CheckpointError
-        If a strategy's ``state_dict`` returns what a checkpoint cannot hold.
+        If the strategy's ``state_dict`` returns what a checkpoint cannot hold.
     """
-    lines = []
-    for settings in checked.values():
-        strategy = build_strategy(settings)
-        inner = strategy.inner if isinstance(strategy, GuardedStrategy) else strategy
-        if names := unsaved_attributes(inner):
-            lines.append(_unsaved_remark(settings.strategy.name, names))
-    return list(dict.fromkeys(lines))
+    inner = strategy.inner if isinstance(strategy, GuardedStrategy) else strategy
+    names = unsaved_attributes(inner)
+    return [Issue("warning", "strategy.name", _unsaved_remark(name, names))] if names else []
 
 
 def _unsaved_remark(strategy: str, names: Iterable[str]) -> str:

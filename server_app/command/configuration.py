@@ -168,7 +168,7 @@ def check_keys(flat: Mapping[str, Value]) -> None:
         parse({**flat, "arms": ""})
         arms(flat)
     except ConfigError:
-        from server_app.checks import check_arms  # slow to import, but it finds all other errors too
+        from server_app.validation.config import check_arms  # slow to import, but it finds all other errors too
 
         check_arms(flat)
         raise

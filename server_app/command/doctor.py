@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from server_app.command import machine, packages, site
-from server_app.command.findings import FAIL, Finding
 from server_app.command.keys import FOLDER
+from tasks.issues import ERROR, INFO, WARNING, Issue
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+MARKS = {INFO: "OK", WARNING: "WARN", ERROR: "FAIL"}
+
+CHECKS: tuple[Callable[[], Iterator[Issue]], ...] = (
     packages.python,
     packages.requirements,
     packages.torch_works,
@@ -41,7 +43,14 @@ def main(args: argparse.Namespace) -> int:
         checks.append(partial(site.superlink, args.superlink, args.root_certificates))
     for check in checks:
         for finding in check():
-            print(finding, flush=True)
-            failed |= finding.level == FAIL
+            print(shown(finding), flush=True)
+            failed |= finding.level == ERROR
     print("Something needed is broken: see FAIL above." if failed else "Nothing needed is broken.")
     return int(failed)
+
+
+def shown(finding: Issue) -> str:
+    """Return a finding as printed: level, subject and text, and below it what to do."""
+    assert bool(finding.remedy) == (finding.level != INFO), "a problem names its remedy, and only a problem does"
+    remedy = f"\n{'':5}-> {finding.remedy}" if finding.remedy else ""
+    return f"{MARKS[finding.level]:<5}{finding.key}: {finding.text}{remedy}"

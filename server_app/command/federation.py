@@ -15,7 +15,7 @@ from server_app.command.environment import SuperLinkError
 from server_app.command.keys import FOLDER
 from server_app.command.local_federation import LocalNode, local_federation, start_nodes
 from server_app.command.output import RunLog
-from server_app.command.preparation import check_parts, data_environment
+from server_app.command.preparation import check_parts, data_environment, run_environment
 from server_app.command.processes import StopRequested, stop_requests
 from server_app.command.remote import RemoteConnection, remote_superlink
 from server_app.command.run import COMPLETED, STOPPED, close_record, exit_code, submit, watch
@@ -98,7 +98,7 @@ def refuse_attack(plan: Plan) -> None:
 
 def play_here(plan: Plan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
     """Start everything, play the run and return its status in Flower's words, with details."""
-    with local_federation(folder, nodes, node_data(plan, Path.cwd())) as link:
+    with local_federation(folder, nodes, run_environment(plan, False, node_data(plan, Path.cwd()))) as link:
         check_parts(plan, simulated=False)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()

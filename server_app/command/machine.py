@@ -7,28 +7,28 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from server_app.command.findings import FAIL, OK, WARN, Finding
+from tasks.issues import ERROR, INFO, WARNING, Issue
 
 GIB = 2**30
 SHARED_MEMORY = Path("/dev/shm")
 DEPLOYMENT_PORTS = {8000: "SuperLink", 9094: "SuperNode"}
 
 
-def devices() -> Iterator[Finding]:
+def devices() -> Iterator[Issue]:
     """Name the devices that can train."""
-    yield Finding(OK, "cpu", f"{os.cpu_count()} cores")
+    yield Issue(INFO, "cpu", f"{os.cpu_count()} cores")
     try:
         import torch
     except Exception:  # reported by packages.torch_works
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        yield Finding(OK, f"cuda:{index}", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB")
+        yield Issue(INFO, f"cuda:{index}", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB")
     if torch.backends.mps.is_available():
-        yield Finding(OK, "mps", "Apple GPU")
+        yield Issue(INFO, "mps", "Apple GPU")
 
 
-def memory() -> Iterator[Finding]:
+def memory() -> Iterator[Issue]:
     """Check main memory, and the shared memory in which Ray keeps the messages."""
     if "SC_PHYS_PAGES" in os.sysconf_names:
         yield enough(
@@ -42,36 +42,34 @@ def memory() -> Iterator[Finding]:
         yield enough(f"shared memory ({SHARED_MEMORY})", shutil.disk_usage(SHARED_MEMORY).free, (0, 1), remedy)
 
 
-def disk() -> Iterator[Finding]:
+def disk() -> Iterator[Issue]:
     """Check the free space where runs are recorded and where Flower and Ray work."""
     for folder in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir()))):
         yield enough(f"free disk ({folder})", shutil.disk_usage(folder).free, (0.2, 2), "free some space there")
 
 
-def enough(subject: str, size: float, limits: tuple[float, float], remedy: str) -> Finding:
-    """Judge a size in bytes: FAIL below the first limit (GiB), WARN below the second."""
+def enough(subject: str, size: float, limits: tuple[float, float], remedy: str) -> Issue:
+    """Judge a size in bytes: ERROR below the first limit (GiB), WARNING below the second."""
     least, good = limits
-    level = FAIL if size < least * GIB else WARN if size < good * GIB else OK
+    level = ERROR if size < least * GIB else WARNING if size < good * GIB else INFO
     text = f"{size / GIB:.1f} GiB"
-    return (
-        Finding(level, subject, text) if level == OK else Finding(level, subject, f"{text}, expected {good:g}", remedy)
-    )
+    return Issue(level, subject, text) if level == INFO else Issue(level, subject, f"{text}, expected {good:g}", remedy)
 
 
-def ports() -> Iterator[Finding]:
+def ports() -> Iterator[Issue]:
     """Check that servers can listen on this machine: on any port for a simulation, on known ones for a deployment."""
     try:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
     except OSError as error:
-        yield Finding(FAIL, "ports", f"cannot listen on 127.0.0.1: {error}", "allow local connections")
+        yield Issue(ERROR, "ports", f"cannot listen on 127.0.0.1: {error}", "allow local connections")
         return
     busy = [port for port in DEPLOYMENT_PORTS if _answers(port)]
     for port in busy:
         remedy = f"fine for winnow run; to deploy here, give the {DEPLOYMENT_PORTS[port]} another --port"
-        yield Finding(WARN, f"port {port}", "in use", remedy)
+        yield Issue(WARNING, f"port {port}", "in use", remedy)
     if not busy:
-        yield Finding(OK, "ports", f"{' and '.join(map(str, DEPLOYMENT_PORTS))} free on 127.0.0.1")
+        yield Issue(INFO, "ports", f"{' and '.join(map(str, DEPLOYMENT_PORTS))} free on 127.0.0.1")
 
 
 def _answers(port: int) -> bool:
@@ -80,11 +78,11 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def data() -> Iterator[Finding]:
+def data() -> Iterator[Issue]:
     """Ask every built-in task whether its data is there."""
     given = os.environ.get("WINNOW_DATA")
     if given is not None and not Path(given).is_dir():
-        yield Finding(WARN, "data", f"WINNOW_DATA = {given}: no such folder", "set it to the folder with the data")
+        yield Issue(WARNING, "data", f"WINNOW_DATA = {given}: no such folder", "set it to the folder with the data")
     try:
         from tasks.base import DataError
         from tasks.registry import TASKS
@@ -97,6 +95,6 @@ def data() -> Iterator[Finding]:
             continue  # where each site's own files are is not known here
         try:
             load_task(TaskSettings(name=entry.name)).check()
-            yield Finding(OK, f"data of {entry.name}", "there")
+            yield Issue(INFO, f"data of {entry.name}", "there")
         except DataError as error:
-            yield Finding(WARN, f"data of {entry.name}", "not there", str(error))
+            yield Issue(WARNING, f"data of {entry.name}", "not there", str(error))

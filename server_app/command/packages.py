@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from server_app.command.findings import FAIL, OK, WARN, Finding
+from tasks.issues import ERROR, INFO, WARNING, Issue
 
 DISTRIBUTION = "winnow"
 OPTIONAL = {"simulation": "winnow run", "report": "charts in report.html"}
@@ -20,16 +20,16 @@ INSTALL = "pip install -e '.[simulation,report]'"
 MISMATCH = "torchvision::nms does not exist"
 
 
-def python() -> Iterator[Finding]:
+def python() -> Iterator[Issue]:
     """Compare the running Python with the versions that the project supports."""
     wanted, found = metadata.metadata(DISTRIBUTION)["Requires-Python"], platform.python_version()
     if SpecifierSet(wanted).contains(found, prereleases=True):
-        yield Finding(OK, "python", found)
+        yield Issue(INFO, "python", found)
     else:
-        yield Finding(FAIL, "python", f"{found}, expected {wanted}", "make .venv again with such a Python")
+        yield Issue(ERROR, "python", f"{found}, expected {wanted}", "make .venv again with such a Python")
 
 
-def requirements() -> Iterator[Finding]:
+def requirements() -> Iterator[Issue]:
     """Compare the installed packages with the ranges that the project declares."""
     for text in metadata.requires(DISTRIBUTION) or []:
         requirement = Requirement(text)
@@ -42,21 +42,21 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def requirement_finding(requirement: Requirement, extra: str) -> Finding:
+def requirement_finding(requirement: Requirement, extra: str) -> Issue:
     """Compare one installed package with its range; ``extra`` is the optional feature that needs it, if one does."""
     name, wanted = requirement.name, str(requirement.specifier) or "any version"
     subject = name + (f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else "")
-    level, purpose = (WARN, f" for {OPTIONAL[extra]}") if extra else (FAIL, "")
+    level, purpose = (WARNING, f" for {OPTIONAL[extra]}") if extra else (ERROR, "")
     try:
         found = metadata.version(name)
         missing = [part for part in requirement.extras for part in _missing(name, part)]
     except metadata.PackageNotFoundError:
-        return Finding(level, subject, f"missing, needed{purpose}", INSTALL)
+        return Issue(level, subject, f"missing, needed{purpose}", INSTALL)
     if missing:
-        return Finding(level, subject, f"{', '.join(missing)} missing, needed{purpose}", INSTALL)
+        return Issue(level, subject, f"{', '.join(missing)} missing, needed{purpose}", INSTALL)
     if not requirement.specifier.contains(found, prereleases=True):
-        return Finding(level, subject, f"{found}, expected {wanted}{purpose}", INSTALL)
-    return Finding(OK, subject, found)
+        return Issue(level, subject, f"{found}, expected {wanted}{purpose}", INSTALL)
+    return Issue(INFO, subject, found)
 
 
 def _missing(name: str, extra: str) -> list[str]:
@@ -75,7 +75,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def torch_works() -> Iterator[Finding]:
+def torch_works() -> Iterator[Issue]:
     """Import torch and torchvision and let both compute: they load separately built libraries."""
     try:
         torch = import_module("torch")
@@ -83,9 +83,9 @@ def torch_works() -> Iterator[Finding]:
         assert total == 8.0, f"torch computes 8 as {total}"
         boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
         assert import_module("torchvision").ops.nms(boxes, torch.ones(1), 0.5).tolist() == [0]
-        yield Finding(OK, "torch and torchvision", "import and compute")
+        yield Issue(INFO, "torch and torchvision", "import and compute")
     except Exception as error:  # whatever a broken binary raises belongs in the report
-        yield Finding(FAIL, "torch and torchvision", f"{type(error).__name__}: {error}", torch_remedy(str(error)))
+        yield Issue(ERROR, "torch and torchvision", f"{type(error).__name__}: {error}", torch_remedy(str(error)))
 
 
 def torch_remedy(message: str) -> str:
@@ -95,18 +95,18 @@ def torch_remedy(message: str) -> str:
     return "uv pip install --reinstall torch torchvision"
 
 
-def flower_programs() -> Iterator[Finding]:
+def flower_programs() -> Iterator[Issue]:
     """Look for Flower's programs beside this Python and on PATH, where Flower itself looks for them."""
     scripts = Path(sysconfig.get_path("scripts"))
     missing = [name for name in PROGRAMS if not (scripts / name).exists()]
     elsewhere = [name for name in PROGRAMS if not _same(shutil.which(name), scripts / name)]
     if missing:
-        yield Finding(FAIL, "flower programs", f"{', '.join(missing)} not in {scripts}", INSTALL)
+        yield Issue(ERROR, "flower programs", f"{', '.join(missing)} not in {scripts}", INSTALL)
     elif elsewhere:
         text = f"{', '.join(elsewhere)} on PATH missing or of another Python (winnow run does not mind, flwr run does)"
-        yield Finding(WARN, "flower programs", text, f"source {scripts / 'activate'}")
+        yield Issue(WARNING, "flower programs", text, f"source {scripts / 'activate'}")
     else:
-        yield Finding(OK, "flower programs", f"on PATH, in {scripts}")
+        yield Issue(INFO, "flower programs", f"on PATH, in {scripts}")
 
 
 def _same(found: str | None, expected: Path) -> bool:

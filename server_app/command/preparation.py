@@ -1,14 +1,20 @@
 """What ``winnow run`` checks and works out before it starts anything."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tomli_w
 
 from server_app.command.configuration import Plan
 from server_app.command.travel import left_behind
-from tasks.config import ConfigError
+from tasks.config import CHECKED, ConfigError, digest
+from tasks.issues import ERROR, Issue
 from tasks.settings import FederationSettings, Settings
+
+if TYPE_CHECKING:
+    from server_app.validation.config import Validated
 
 
 def check_parts(plan: Plan, simulated: bool = True) -> dict[str, Settings]:
@@ -21,35 +27,42 @@ def check_parts(plan: Plan, simulated: bool = True) -> dict[str, Settings]:
     ConfigError
         With every error found.
     """
-    from server_app.checks import check_arms
+    return check_plan(plan, simulated).settings
 
-    checked = check_arms(plan.flat, simulated)
-    problems = beyond_machine(next(iter(checked.values())).federation) + left_behind(plan.app, checked.values())
+
+def check_plan(plan: Plan, simulated: bool = True) -> "Validated":
+    """Return the settings by arm and the warnings; see :func:`check_parts`."""
+    from server_app.validation.config import validate
+
+    checked = validate(plan.flat, simulated)
+    settings = checked.settings
+    problems = beyond_machine(next(iter(settings.values())).federation) + left_behind(plan.app, settings.values())
     if problems:
         raise ConfigError(problems)
     return checked
 
 
-def beyond_machine(federation: FederationSettings) -> list[str]:
+def beyond_machine(federation: FederationSettings) -> list[Issue]:
     """Return what one client asks for and this machine does not have: Ray would wait for it, or fail obscurely."""
     import torch
 
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     problems = []
     if federation.client_cpus > cpus:
-        problems.append(f"federation.client-cpus = {federation.client_cpus}: this machine has {cpus}")
+        text = f"federation.client-cpus = {federation.client_cpus}: this machine has {cpus}"
+        problems.append(Issue(ERROR, "federation.client-cpus", text))
     if federation.client_gpus > gpus:
-        problems.append(f"federation.client-gpus = {federation.client_gpus:g}: this machine has {gpus}")
+        text = f"federation.client-gpus = {federation.client_gpus:g}: this machine has {gpus}"
+        problems.append(Issue(ERROR, "federation.client-gpus", text))
     return problems
 
 
-def describe(plan: Plan, checked: dict[str, Settings]) -> str:
+def describe(plan: Plan, checked: "Validated") -> str:
     """Return what would run, as text."""
-    from server_app.remarks import remarks
-
-    lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(checked.values())))}"]
-    lines += [f"arms: {', '.join(checked)}"] if len(checked) > 1 else []
-    lines += [f"warning: {text}" for text in remarks(checked)]
+    settings = checked.settings
+    lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(settings.values())))}"]
+    lines += [f"arms: {', '.join(settings)}"] if len(settings) > 1 else []
+    lines += [f"warning: {issue.line}" for issue in checked.warnings]
     changes = [
         tomli_w.dumps({key: value}).strip().replace(f'"{key}"', key, 1) for key, value in plan.overrides().items()
     ]
@@ -69,3 +82,11 @@ def federation_config(settings: Settings) -> str:
 def data_environment(cwd: Path) -> dict[str, str]:
     """Return the data root as an absolute path: Flower's processes work in another folder."""
     return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
+
+
+def run_environment(plan: Plan, simulated: bool, data: Mapping[str, str]) -> dict[str, str]:
+    """Return ``data`` and the promise that no other run is submitted before :func:`check_parts` has accepted the plan.
+
+    The ServerApp then need not divide the data and try the plug-ins a second time; see :func:`server_app.app.main`.
+    """
+    return {**data, CHECKED: digest(plan.flat, simulated)}

@@ -68,7 +68,7 @@ def show(settings: Settings, folder: Path, name: str) -> None:
         survey = take_survey(settings)
     except (DataError, NoiseError, PartitionError) as error:
         raise CommandError(str(error)) from error
-    notes = without_effect(settings) + federated_noise(settings).remarks()
+    notes = [issue.line for issue in without_effect(settings) + federated_noise(settings).issues()]
     try:
         paths = write_preview(survey, folder, name, notes)
     except OSError as error:

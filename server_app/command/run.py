@@ -16,7 +16,14 @@ import tomli_w
 from server_app.command.configuration import CommandError, Plan, make_plan
 from server_app.command.environment import SuperLinkError
 from server_app.command.output import RunLog
-from server_app.command.preparation import check_parts, data_environment, describe, federation_config
+from server_app.command.preparation import (
+    check_parts,
+    check_plan,
+    data_environment,
+    describe,
+    federation_config,
+    run_environment,
+)
 from server_app.command.processes import StopRequested, stop_requests
 from server_app.command.superlink import CONNECTION, Connection, local_superlink
 from tasks.settings import Settings
@@ -44,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     """Run, and return the exit code: 0 completed, 1 failed, 128 + the signal's number if stopped."""
     plan = make_plan(args.words, args.app, Path.cwd())
     if args.dry_run:
-        print(describe(plan, check_parts(plan)))
+        print(describe(plan, check_plan(plan)))
         return 0
     return exit_code(lambda log: simulate(plan, log), RunLog(args.verbose), "winnow run")
 
@@ -69,7 +76,7 @@ def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
     """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    with local_superlink(data_environment(Path.cwd())) as link:
+    with local_superlink(run_environment(plan, True, data_environment(Path.cwd()))) as link:
         settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
         clients = settings.federation.num_clients
         print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)

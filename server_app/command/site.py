@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from server_app.command.findings import FAIL, OK, WARN, Finding
+from tasks.issues import ERROR, INFO, WARNING, Issue
 
 AHEAD, BEHIND = 5, 305
 """Seconds by which a node's clock may be wrong: it signs the time, and Flower's SuperLink takes no other signature."""
 
 
-def superlink(address: str, authority: Path) -> Iterator[Finding]:
+def superlink(address: str, authority: Path) -> Iterator[Issue]:
     """Check that the SuperLink at ``host:port`` answers, proves by ``authority`` to be the right one, and has our time.
 
     Parameters
@@ -26,15 +26,15 @@ def superlink(address: str, authority: Path) -> Iterator[Finding]:
     """
     subject = f"SuperLink {address}"
     if not authority.is_file():
-        yield Finding(FAIL, subject, f"no certificate {authority}", "name the federation's ca.crt, --root-certificates")
+        yield Issue(ERROR, subject, f"no certificate {authority}", "name the federation's ca.crt, --root-certificates")
         return
     try:
         ahead = seconds_ahead(address, authority)
     except (OSError, ValueError) as error:  # URLError is an OSError
         reason = str(error.reason if isinstance(error, urllib.error.URLError) else error)
-        yield Finding(FAIL, subject, reason, "compare address and ca.crt with the coordinator's, and the firewall")
+        yield Issue(ERROR, subject, reason, "compare address and ca.crt with the coordinator's, and the firewall")
         return
-    yield Finding(OK, subject, "answers and proves to be the right one")
+    yield Issue(INFO, subject, "answers and proves to be the right one")
     yield clock(ahead)
 
 
@@ -55,10 +55,10 @@ def seconds_ahead(address: str, authority: Path) -> float:
     return time.time() - 0.5 - parsedate_to_datetime(stated).timestamp()  # it is rounded down to the second
 
 
-def clock(ahead: float) -> Finding:
+def clock(ahead: float) -> Issue:
     """Judge a clock that is ``ahead`` seconds ahead of the SuperLink's."""
     text = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the SuperLink's"
     remedy = f"let both machines keep time by NTP: a node {AHEAD} s ahead or {BEHIND} s behind is refused"
     if not -BEHIND < ahead < AHEAD:
-        return Finding(FAIL, "clock", text, remedy)
-    return Finding(WARN, "clock", text, remedy) if abs(ahead) > AHEAD / 2 else Finding(OK, "clock", text)
+        return Issue(ERROR, "clock", text, remedy)
+    return Issue(WARNING, "clock", text, remedy) if abs(ahead) > AHEAD / 2 else Issue(INFO, "clock", text)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from server_app.command.configuration import read_toml
 from tasks.config import to_flat
+from tasks.issues import ERROR, Issue
 from tasks.settings import Settings
 
 OWN = re.compile(r"\b\w+(?:\.\w+)*:\w+")  # an import path, as a whole value or within inline TOML
 NEVER_SENT = ("test_*.py", "*_test.py")  # by name, in any folder; a rule of Flower's
 
 
-def left_behind(app: Path, runs: Iterable[Settings]) -> list[str]:
+def left_behind(app: Path, runs: Iterable[Settings]) -> list[Issue]:
     """Return an error for each chosen plug-in that lies in the app's folder and is not sent with it.
 
     What lies elsewhere is installed, and every node needs it installed.
@@ -32,5 +33,6 @@ def left_behind(app: Path, runs: Iterable[Settings]) -> list[str]:
             p for p in NEVER_SENT if fnmatch(path.name, p)
         ]
         if patterns:
-            errors.append(f"{name}: {path} is not sent with the app (excluded by {patterns[0]!r}); move or rename it")
+            text = f"{name}: {path} is not sent with the app (excluded by {patterns[0]!r})"
+            errors.append(Issue(ERROR, name, text, "move or rename it"))
     return errors

@@ -18,11 +18,12 @@ import numpy as np
 from strategies.aggregators.tolerance import Counted
 from strategies.gram import Doubles
 from strategies.points import Points
+from tasks.issues import WARNING, Component, Issue, RunContext
 
 Combine = Callable[[slice, Doubles], Doubles]
 
 
-class Rule(Counted, ABC):
+class Rule(Counted, Component, ABC):
     """Any aggregation rule. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`.
 
     ``robust`` tells whether a minority of hostile updates cannot decide the result; the plain mean is not.
@@ -31,6 +32,14 @@ class Rule(Counted, ABC):
 
     robust: bool = True
     needs_clients: ClassVar[bool] = False
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return that no client is called noisy, if the rule reads that; then it is the mean."""
+        if not self.reads_role or context.strategy.gives_roles or not context.judges_roles:
+            return []
+        chosen = context.settings.strategy
+        text = f"the rule {chosen.aggregator} is the mean: the strategy {chosen.name} calls no client noisy"
+        return [Issue(WARNING, "strategy.aggregator", text, "set strategy.name = 'noise-partition'")]
 
     @abstractmethod
     def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:

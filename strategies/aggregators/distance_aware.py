@@ -32,6 +32,7 @@ class DistanceAware(Reweighting):
     distance: Literal["tensors", "squared"] = "tensors"
     robust = False
     needs_clients: ClassVar[bool] = True
+    reads_role: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.distance not in ("tensors", "squared"):

@@ -11,10 +11,11 @@ from inspect import isroutine
 from typing import Any
 
 from strategies.gram import Doubles, Vector
+from tasks.issues import Component
 from tasks.plugin import Registry
 
 
-class ServerStep(ABC):
+class ServerStep(Component, ABC):
     """A step after the rule.
 
     It may remember something between rounds, so every run needs a step of its own.

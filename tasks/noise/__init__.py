@@ -10,7 +10,7 @@ from tasks.noise.base import (
     realised_rate,
 )
 from tasks.noise.classwise import ClassConditional, MatrixNoise, NoNoise, PairFlip, Symmetric, SymmetricAll
-from tasks.noise.clients import FederatedNoise, GivenData, obeys_law
+from tasks.noise.clients import FederatedNoise, GivenData, law_issues, obeys_law
 from tasks.noise.groups import mixed
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
@@ -40,6 +40,7 @@ __all__ = [
     "SymmetricAll",
     "dominant",
     "human_labels",
+    "law_issues",
     "mixed",
     "obeys_law",
     "part_dependent_labels",

@@ -9,9 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.issues import WARNING, Issue
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, NoiseWarning
 from tasks.noise.laws import LAWS, Rates
 from tasks.seeds import rng
+from tasks.settings import NoiseSettings
+
+NO_NOISE = "none"
 
 
 class GivenData(NamedTuple):
@@ -77,14 +81,14 @@ class FederatedNoise:
             data_root=self.data_root,
         )
 
-    def remarks(self) -> list[str]:
-        """Say in one line at how many clients no method can see the true labels, if at any (:class:`NoiseWarning`)."""
+    def issues(self) -> list[Issue]:
+        """Say in one issue at how many clients no method can see the true labels, if at any (:class:`NoiseWarning`)."""
         found = {client: reasons[0] for client in range(self.num_clients) if (reasons := self._warnings(client))}
         if not found:
             return []
         first, reason = next(iter(found.items()))
         count = f"{len(found)} of {self.num_clients} clients"
-        return [f"{count} have labels that hide the true ones. Client {first}: {reason}"]
+        return [Issue(WARNING, "noise", f"{count} have labels that hide the true ones. Client {first}: {reason}")]
 
     def _warnings(self, client: int) -> list[str]:
         with warnings.catch_warnings(record=True) as caught:
@@ -120,6 +124,16 @@ class FederatedNoise:
         outside = (given != labels) & ((given < 0) | (given >= self.num_classes))
         if outside.any():
             raise NoiseError(f"{label} labels in 0..{self.num_classes - 1}, got {given[outside][0]}")
+
+
+def law_issues(settings: NoiseSettings) -> list[Issue]:
+    """Return that the law was chosen in vain, because the noise has rates of its own; none for no noise at all."""
+    default = NoiseSettings()
+    changed = (settings.law, settings.law_args) != (default.law, default.law_args)
+    if settings.name == NO_NOISE or obeys_law(settings.name) or not changed:
+        return []
+    text = f"noise.law has no effect: {settings.name} noise has a rate of its own"
+    return [Issue(WARNING, "noise.law", text)]
 
 
 def obeys_law(noise: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.base import DataError, Examples, Task
+from tasks.issues import WARNING, Issue
 from tasks.plugin import did_you_mean
 from tasks.site.cache import Cache
 from tasks.site.files import existing_folder
@@ -119,14 +120,14 @@ class SiteTask(Task):
         groups = self._train.groups
         return np.array(groups) if any(groups) else None
 
-    def remarks(self) -> list[str]:
-        """Say what was left out of the data, with names and reasons, and why decoded examples are not kept."""
+    def data_issues(self) -> list[Issue]:
+        """Return what was left out of the data, with names and reasons, and why decoded examples are not kept."""
         reading = self._train
-        unkept = [self._cache.problem] if self._cache and self._cache.problem else []
+        unkept = [Issue(WARNING, "task.cache-path", self._cache.problem)] if self._cache and self._cache.problem else []
         if not reading.problems:
             return unkept
         head = f"{summary(reading.problems, reading.total)} in {self.root} and are left out:"
-        return ["\n".join([head, *listing(reading.problems)]), *unkept]
+        return [Issue(WARNING, "task", "\n".join([head, *listing(reading.problems)])), *unkept]
 
     def label(self, value: str) -> int:
         """Return the class number for what stands in the files.

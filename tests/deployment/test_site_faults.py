@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from server_app.command import site
-from server_app.command.findings import OK
 from server_app.command.local_federation import LocalNode
+from tasks.issues import INFO
 from tests.deployment import gated, wrong_clock
 from tests.deployment.conftest import words
 from tests.deployment.followed import FollowedRun, wait_for
@@ -82,7 +82,7 @@ def play(found: Scene, root: Path, shared: Path) -> Ended:
         found.release(client, 2)
     ending = run.end()
     assert found.link.authority is not None
-    assert [finding.level for finding in site.superlink(found.link.address, found.link.authority)] == [OK, OK]
+    assert [finding.level for finding in site.superlink(found.link.address, found.link.authority)] == [INFO, INFO]
     return Ended(run, ending, {name: found.log(name) for name in found.programs}, shared)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from client_app.app import app as client_app
-from server_app.checks import check
 from server_app.run import play_run
+from server_app.validation.config import check
 from tasks.config import DEFAULTS
 from tasks.mode import Mode
 from tests.integration.local_grid import LocalGrid, Tamper

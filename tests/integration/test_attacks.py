@@ -6,16 +6,16 @@ import pytest
 
 from benchmarks.in_process import rounds
 from client_app.app import app as client_app
-from server_app.checks import check
-from server_app.remarks import remarks
 from server_app.report import headline, read_run
 from server_app.roster import FederationError, call_roll
 from server_app.run import play_run
+from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
 from tasks.envelope import Envelope
 from tasks.mode import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
+from tests.issues import warning_lines
 from tests.messages import PlainParcel
 
 ATTACKED = {"attack__name": "sign-flip", "attack__share": 0.5}
@@ -122,7 +122,7 @@ def test_a_wrong_attack_is_found_before_the_run(changes: dict[str, object], mess
 
 def test_remarks_on_attacks():
     def said(**changes: object) -> list[str]:
-        return remarks({"": check({**DEFAULTS, **QUICK, **{f"attack.{key}": value for key, value in changes.items()}})})  # type: ignore[dict-item]
+        return warning_lines({**DEFAULTS, **QUICK, **{f"attack.{key}": value for key, value in changes.items()}})
 
     assert said(name="sign-flip", share=1.0) == ["attack.share = 1.0: all 4 clients are hostile"]
     late = said(name="sign-flip", **{"start-round": 9})

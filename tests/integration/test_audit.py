@@ -8,9 +8,9 @@ from flwr.app import Error, Message
 from client_app.app import app as client_app
 from client_app.audit_files import SUMMARY, read_columns
 from server_app.audit_scores import SCORES
-from server_app.checks import check
 from server_app.grid import ClientGrid
 from server_app.run import play_run
+from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
 from tasks.mode import Mode
 from tasks.settings import Settings

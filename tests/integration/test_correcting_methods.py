@@ -10,7 +10,7 @@ from flwr.app import Message, MetricRecord
 from safetensors.numpy import load_file
 
 from client_app.methods import METHODS
-from server_app.checks import check
+from server_app.validation.config import check
 from tasks.config import DEFAULTS
 from tasks.shares import client_share
 from tests.integration.conftest import QUICK, Play, Played

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from server_app.checks import check
 from server_app.command.configuration import split_words
+from server_app.validation.config import check
 from tasks.config import ConfigError
 from tests.integration.conftest import Play
 

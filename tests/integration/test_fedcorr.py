@@ -8,11 +8,11 @@ import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
 
-from server_app.checks import check, check_arms
-from server_app.remarks import remarks
+from server_app.validation.config import check
 from tasks.config import ConfigError
 from tasks.shares import client_share
 from tests.integration.conftest import Play, Played
+from tests.issues import warning_lines
 
 SETTINGS: dict[str, Any] = {
     "strategy__name": "fedcorr",
@@ -150,6 +150,6 @@ def test_the_method_trains_under_any_strategy(play: Play):
 
 
 def test_a_run_too_short_for_all_stages_is_allowed_and_remarked():
-    (line,) = remarks(check_arms(settings(num_server_rounds=15)))
+    (line,) = warning_lines(settings(num_server_rounds=15))
     assert "stage 3 of FedCorr would begin with round 16, but the run has 15 rounds" in line
-    assert not remarks(check_arms(settings()))
+    assert not warning_lines(settings())

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from flwr.app import Message
 
-from server_app.checks import check, check_arms
-from server_app.remarks import remarks
+from server_app.validation.config import check
 from tests.integration.conftest import Play, Played
 from tests.integration.local_grid import Tamper
+from tests.issues import warning_lines
 
 SETTINGS: dict[str, Any] = {
     "strategy__name": "noise-partition",
@@ -214,5 +214,5 @@ def test_a_warm_up_longer_than_the_run_is_remarked_on_and_leaves_all_unknown(pla
     run = play(**changes)
     assert {role for r in range(1, 6) for role in roles(run, r).values()} == {"unknown"}
     flat = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
-    assert any("ends before clean and noisy clients are told apart" in line for line in remarks(check_arms(flat)))
+    assert any("ends before clean and noisy clients are told apart" in line for line in warning_lines(flat))
     assert check(flat).strategy.name == "noise-partition"

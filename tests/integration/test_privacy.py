@@ -7,8 +7,8 @@ import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
 
-from server_app.checks import check
 from server_app.evaluation import CentralEvaluation
+from server_app.validation.config import check
 from tasks import wire
 from tasks.config import DEFAULTS
 from tasks.envelope import ARRAYS

@@ -10,9 +10,9 @@ from flwr.app import Message
 
 from client_app.app import app as client_app
 from client_app.audit_files import read_columns
-from server_app.checks import check
 from server_app.roster import FederationError
 from server_app.run import play_run
+from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
 from tasks.mode import Mode
 from tests.integration.conftest import QUICK, Play, Played

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server_app.checks import check
+from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS, MultiKrum, aggregate, build_rule
 from tasks.config import DEFAULTS, ConfigError
 from tasks.plugin import PluginError

@@ -9,7 +9,7 @@ from benchmarks import attack_grid
 from benchmarks.attack_cases import Case, impossible, named
 from benchmarks.attack_runs import Outcome, run_case, tables
 from benchmarks.ledger import Ledger
-from server_app.checks import check
+from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from tasks.plugin import PluginError
 

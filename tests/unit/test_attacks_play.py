@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from client_app.attacks import attackers, play, play_client
-from client_app.attacks.hostile import check_attack
+from client_app.attacks.hostile import attack_issues, configured_attack
 from client_app.local import train_locally
 from client_app.methods import FitResult, Plan
+from tasks.issues import RunContext
 from tasks.settings import (
     AttackSettings,
     FederationSettings,
@@ -195,10 +196,10 @@ def test_the_same_seed_gives_the_same_attack(name: str):
         (settings("sign-flip", share=0.05), "none of 6 clients would be hostile; for one of them take 0.1667"),
         (settings("alie", share=0.2), "one hostile client has no standard deviation"),
         (settings("backdoor", "target = 12"), "the task has the classes 0 to 9"),
-        (settings("sing-flip"), "did you mean 'sign-flip'"),
     ],
 )
 def test_an_attack_that_cannot_be_made_says_why(chosen: Settings, message: str):
-    with pytest.raises(ValueError, match="attack") as caught:
-        check_attack(chosen)
-    assert message in str(caught.value)
+    attack = configured_attack(chosen.attack)
+    assert attack is not None
+    (issue,) = attack_issues(attack, RunContext(chosen, sampled=6))
+    assert (issue.level, message in issue.line) == ("error", True)

@@ -11,7 +11,7 @@ import torch
 from client_app.audit import Audit, audit_client, make_audit, trained_labels
 from client_app.audit_files import COLUMNS, SUMMARY, format_problem, list_path, read_columns, write_audit
 from client_app.methods import METHODS
-from server_app.checks import check
+from server_app.validation.config import check
 from tasks.base import ClientData, DataError
 from tasks.config import DEFAULTS, ConfigError, without_effect
 from tasks.settings import AuditSettings, Settings
@@ -181,5 +181,6 @@ def test_parquet_without_its_package_is_an_error_before_the_start(monkeypatch: p
 
 
 def test_a_format_without_an_audit_is_remarked():
-    lines = without_effect(Settings(audit=AuditSettings(enabled=False, format="parquet")))
+    issues = without_effect(Settings(audit=AuditSettings(enabled=False, format="parquet")))
+    lines = [issue.line for issue in issues]
     assert lines == ["audit.format has no effect: there is no audit"]

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import detection_profiles
 from benchmarks.detection import arguments, row, score
 from benchmarks.detection_profiles import NOISES, PARTITIONS, Case, Outcome, profiles, warm_up
-from server_app.checks import check
+from server_app.validation.config import check
 from strategies.detection import Detection
 from tasks.config import to_flat
 from tests.detection_cases import GRID, TWO_KINDS

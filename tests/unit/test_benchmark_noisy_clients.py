@@ -10,7 +10,7 @@ import pytest
 from benchmarks import noisy_clients
 from benchmarks.in_process import Federation
 from benchmarks.noisy_clients import CHANGES, COMMON, METHODS_SHOWN, Case, Outcome, label_accuracy, roles, run_case
-from server_app.checks import check
+from server_app.validation.config import check
 from tasks.config import to_flat
 from tasks.shares import client_share
 

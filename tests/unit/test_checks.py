@@ -1,14 +1,14 @@
 import pytest
 
-from server_app.checks import check, check_arms
-from server_app.remarks import remarks
+from server_app.validation.config import check, validate
 from tasks.config import ConfigError
+from tests.issues import warning_lines
 
 
 def errors(**changes: object) -> str:
     flat = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
     with pytest.raises(ConfigError) as caught:
-        check_arms(flat)  # type: ignore[arg-type]
+        validate(flat)  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -84,7 +84,7 @@ def test_rule_steps_and_server_step_are_checked_at_once():
 def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, steps: str, per_point: int):
     flat = {"federation.num-clients": clients * per_point, "strategy.aggregator": "bulyan", "strategy.pre-steps": steps}
     remark = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
-    assert (remark in remarks(check_arms(flat))) == said
+    assert (remark in warning_lines(flat)) == said
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, ste
 )
 def test_roles_without_use_and_uses_without_roles_are_remarked(method: str, strategy: str, rule: str, said: list[str]):
     flat = {"method.name": method, "strategy.name": strategy, "strategy.aggregator": rule, "num-server-rounds": 60}
-    lines = remarks(check_arms(flat))
+    lines = warning_lines(flat)
     assert len(lines) == len(said)
     assert all(part in line for part, line in zip(said, lines, strict=True))
 
@@ -115,7 +115,7 @@ def test_losses_that_need_class_counts_pass_the_check():
 
 def test_remarks_tell_what_is_odd_but_allowed():
     flat = {"train.optimizer": "adam", "train.momentum": 0.5, "noise.law-args": "max = 0.95"}
-    lines = remarks(check_arms(flat))
+    lines = warning_lines(flat)
     assert lines[0] == "train.momentum has no effect: only SGD has momentum"
     assert any("rate 0.95" in line for line in lines[1:])
-    assert remarks(check_arms({})) == []
+    assert warning_lines({}) == []

@@ -10,44 +10,44 @@ import pytest
 from packaging.requirements import Requirement
 
 from server_app.command import doctor, machine, packages
-from server_app.command.findings import FAIL, OK, WARN, Finding
+from tasks.issues import ERROR, INFO, WARNING, Issue
 
 
 def test_this_environment_is_fine() -> None:
     checks = (packages.python, packages.requirements, packages.torch_works, machine.devices, machine.memory)
     findings = [finding for check in checks for finding in check()]
-    assert {"python", "flwr", "flwr[simulation]", "torch", "cpu"} <= {finding.subject for finding in findings}
-    assert [str(finding) for finding in findings if finding.level == FAIL] == []
+    assert {"python", "flwr", "flwr[simulation]", "torch", "cpu"} <= {finding.key for finding in findings}
+    assert [finding.text for finding in findings if finding.level == ERROR] == []
 
 
 @pytest.mark.parametrize(
     ("requirement", "extra", "level", "text"),
     [
-        ("numpy>=1.26", "", OK, ""),
-        ("numpy<1", "", FAIL, "expected <1"),
-        ("numpy<1", "report", WARN, "expected <1 for charts"),
-        ("no-such-package-here>=1", "", FAIL, "missing"),
-        ("no-such-package-here", "simulation", WARN, "missing, needed for winnow run"),
-        ("flwr[simulation]>=1", "simulation", OK, ""),
+        ("numpy>=1.26", "", INFO, ""),
+        ("numpy<1", "", ERROR, "expected <1"),
+        ("numpy<1", "report", WARNING, "expected <1 for charts"),
+        ("no-such-package-here>=1", "", ERROR, "missing"),
+        ("no-such-package-here", "simulation", WARNING, "missing, needed for winnow run"),
+        ("flwr[simulation]>=1", "simulation", INFO, ""),
     ],
 )
 def test_packages_are_compared_with_their_ranges(requirement: str, extra: str, level: str, text: str) -> None:
     finding = packages.requirement_finding(Requirement(requirement), extra)
     assert finding.level == level
     assert text in finding.text
-    assert ("pip install" in finding.remedy) == (level != OK)
+    assert ("pip install" in finding.remedy) == (level != INFO)
 
 
 def test_an_extra_without_its_packages_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "_installed", lambda name: name != "ray")
     finding = packages.requirement_finding(Requirement("flwr[simulation]"), "simulation")
-    assert (finding.level, finding.text) == (WARN, "ray missing, needed for winnow run")
+    assert (finding.level, finding.text) == (WARNING, "ray missing, needed for winnow run")
 
 
 def test_a_wrong_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.python_version", lambda: "3.9.1")
     [finding] = packages.python()
-    assert finding.level == FAIL
+    assert finding.level == ERROR
     assert "3.9.1, expected" in finding.text
 
 
@@ -57,7 +57,7 @@ def test_builds_that_do_not_fit_each_other_are_recognised(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(packages, "import_module", import_module)
     [finding] = packages.torch_works()
-    assert finding.level == FAIL
+    assert finding.level == ERROR
     assert "different builds" in finding.remedy
     assert packages.torch_remedy("libcudart.so.12: cannot open") == "uv pip install --reinstall torch torchvision"
 
@@ -68,21 +68,21 @@ def test_flower_programs_must_be_there_and_should_be_on_path(monkeypatch: pytest
     monkeypatch.setattr("sysconfig.get_path", lambda _name: str(scripts))
     monkeypatch.setenv("PATH", str(tmp_path))
     [finding] = packages.flower_programs()
-    assert finding.level == FAIL
+    assert finding.level == ERROR
     for name in packages.PROGRAMS:
         (scripts / name).touch(mode=0o755)
     [finding] = packages.flower_programs()
-    assert finding.level == WARN
+    assert finding.level == WARNING
     assert "source" in finding.remedy
     monkeypatch.setenv("PATH", str(scripts))
     [finding] = packages.flower_programs()
-    assert finding.level == OK
+    assert finding.level == INFO
 
 
-@pytest.mark.parametrize(("size", "level"), [(0.5, FAIL), (1.5, WARN), (3.0, OK)])
+@pytest.mark.parametrize(("size", "level"), [(0.5, ERROR), (1.5, WARNING), (3.0, INFO)])
 def test_sizes_are_judged_by_two_limits(size: float, level: str) -> None:
     finding = machine.enough("memory", size * machine.GIB, (1.0, 2.0), "buy more")
-    assert (finding.level, finding.remedy) == (level, "" if level == OK else "buy more")
+    assert (finding.level, finding.remedy) == (level, "" if level == INFO else "buy more")
     assert f"{size:.1f} GiB" in finding.text
 
 
@@ -93,9 +93,9 @@ def test_a_port_in_use_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         port = server.getsockname()[1]
         monkeypatch.setattr(machine, "DEPLOYMENT_PORTS", {port: "SuperLink"})
         [finding] = machine.ports()
-    assert (finding.level, finding.subject) == (WARN, f"port {port}")
+    assert (finding.level, finding.key) == (WARNING, f"port {port}")
     [finding] = machine.ports()
-    assert finding.level == OK
+    assert finding.level == INFO
 
 
 def test_missing_data_is_a_warning_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +103,11 @@ def test_missing_data_is_a_warning_with_the_remedy(tmp_path: Path, monkeypatch: 
 
     load_task.cache_clear()
     monkeypatch.setenv("WINNOW_DATA", str(tmp_path / "nowhere"))
-    found = {finding.subject: finding for finding in machine.data()}
+    found = {finding.key: finding for finding in machine.data()}
     load_task.cache_clear()
-    assert found["data"].level == WARN
-    assert found["data of digits"].level == OK
-    assert found["data of cifar-10"].level == WARN
+    assert found["data"].level == WARNING
+    assert found["data of digits"].level == INFO
+    assert found["data of cifar-10"].level == WARNING
     assert "CIFAR-10" in found["data of cifar-10"].remedy
 
 
@@ -116,19 +116,19 @@ def test_data_that_is_there_is_found(data_root: Path, monkeypatch: pytest.Monkey
 
     load_task.cache_clear()
     monkeypatch.setenv("WINNOW_DATA", str(data_root))
-    found = {finding.subject: finding.level for finding in machine.data()}
+    found = {finding.key: finding.level for finding in machine.data()}
     load_task.cache_clear()
-    assert found["data of cifar-10"] == OK
+    assert found["data of cifar-10"] == INFO
     assert "data" not in found
 
 
-def good() -> Iterator[Finding]:
-    yield Finding(OK, "one", "fine")
-    yield Finding(WARN, "two", "so-so", "look at it")
+def good() -> Iterator[Issue]:
+    yield Issue(INFO, "one", "fine")
+    yield Issue(WARNING, "two", "so-so", "look at it")
 
 
-def bad() -> Iterator[Finding]:
-    yield Finding(FAIL, "three", "broken", "repair it")
+def bad() -> Iterator[Issue]:
+    yield Issue(ERROR, "three", "broken", "repair it")
 
 
 def test_only_a_failure_changes_the_exit_code(
@@ -144,6 +144,6 @@ def test_only_a_failure_changes_the_exit_code(
 
 def test_a_problem_without_a_remedy_is_our_mistake() -> None:
     with pytest.raises(AssertionError):
-        Finding(FAIL, "x", "y")
+        doctor.shown(Issue(ERROR, "x", "y"))
     with pytest.raises(AssertionError):
-        Finding(OK, "x", "y", "z")
+        doctor.shown(Issue(INFO, "x", "y", "z"))

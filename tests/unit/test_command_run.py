@@ -210,4 +210,4 @@ def test_what_the_machine_does_not_have_is_refused() -> None:
         parse({"federation.client-cpus": cpus + 1, "federation.client-gpus": 99.0}).federation
     )
     assert len(problems) == 2
-    assert f"this machine has {cpus}" in problems[0]
+    assert f"this machine has {cpus}" in problems[0].line

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from server_app.command import main, site
-from server_app.command.findings import FAIL, OK, WARN
 from server_app.command.key_folder import KeyFolder
+from tasks.issues import ERROR, INFO, WARNING
 
 
 class Health(BaseHTTPRequestHandler):
@@ -53,11 +53,11 @@ def address(keys: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("wrong", "level", "text"),
     [
-        (0.0, OK, " s "),
-        (-20.0, FAIL, "s ahead of the SuperLink's"),
-        (250.0, WARN, "s behind the SuperLink's"),
-        (-86400.0, FAIL, "86,4"),
-        (600.0, FAIL, "s behind the SuperLink's"),
+        (0.0, INFO, " s "),
+        (-20.0, ERROR, "s ahead of the SuperLink's"),
+        (250.0, WARNING, "s behind the SuperLink's"),
+        (-86400.0, ERROR, "86,4"),
+        (600.0, ERROR, "s behind the SuperLink's"),
     ],
 )
 def test_the_clock_is_compared_with_the_superlinks(
@@ -65,14 +65,14 @@ def test_the_clock_is_compared_with_the_superlinks(
 ) -> None:
     monkeypatch.setattr(Health, "wrong", wrong)
     answers, clock = site.superlink(address, keys.authority)
-    assert (answers.level, answers.text) == (OK, "answers and proves to be the right one")
-    assert (clock.level, clock.subject) == (level, "clock")
+    assert (answers.level, answers.text) == (INFO, "answers and proves to be the right one")
+    assert (clock.level, clock.key) == (level, "clock")
     assert text in clock.text
 
 
 @pytest.mark.parametrize(
     ("ahead", "level"),
-    [(-304.0, WARN), (-306.0, FAIL), (4.9, WARN), (5.1, FAIL), (2.0, OK), (-2.0, OK)],
+    [(-304.0, WARNING), (-306.0, ERROR), (4.9, WARNING), (5.1, ERROR), (2.0, INFO), (-2.0, INFO)],
 )
 def test_a_clock_may_be_five_seconds_ahead_and_five_minutes_behind(ahead: float, level: str) -> None:
     assert site.clock(ahead).level == level
@@ -87,7 +87,7 @@ def test_a_superlink_that_is_another_or_none_is_said_to_be(address: str, keys: K
     assert "Connection refused" in nobody.text
     [missing] = site.superlink(address, tmp_path / "ca.crt")
     assert missing.text == f"no certificate {tmp_path / 'ca.crt'}"
-    assert {stranger.level, nobody.level, missing.level} == {FAIL}
+    assert {stranger.level, nobody.level, missing.level} == {ERROR}
 
 
 def test_doctor_asks_the_superlink_that_is_named(

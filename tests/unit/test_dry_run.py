@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.checks import check
+from server_app.validation.config import check
 from tasks.config import ConfigError
 
 BROKEN = """

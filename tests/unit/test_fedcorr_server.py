@@ -13,6 +13,8 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from strategies.aggregators import AGGREGATORS
 from strategies.fedcorr import ClientEstimate, FedCorr
 from strategies.stages import Schedule
+from tasks.issues import RunContext
+from tasks.settings import FederationSettings, Settings
 from tests.messages import MODEL, answer, record
 from tests.unit.test_strategy_state import through_a_file
 
@@ -198,6 +200,7 @@ def test_impossible_arguments_are_refused(options: dict[str, Any], reason: str):
 
 @pytest.mark.parametrize(("rounds", "missed"), [(12, "stage 2 .* round 13"), (14, "stage 3 .* round 15"), (15, "")])
 def test_a_run_that_ends_before_a_stage_is_remarked(rounds: int, missed: str):
-    lines = fedcorr().remarks(rounds, 6)
+    context = RunContext(Settings(num_server_rounds=rounds, federation=FederationSettings(num_clients=6)), sampled=6)
+    lines = [issue.line for issue in fedcorr().issues(context)]
     assert len(lines) == bool(missed)
     assert re.search(missed, "".join(lines))

@@ -67,9 +67,11 @@ def test_closed_set_noise_leaves_the_examples_alone() -> None:
 
 
 def test_noise_that_hides_the_labels_is_told_once_for_all_clients() -> None:
-    assert federation(noise="pair-flip").remarks() == []
-    (line,) = federation(noise="pair-flip", law_args="min = 0.2, max = 0.8").remarks()
-    assert line.startswith("2 of 3 clients have labels that hide the true ones. Client 1: PairFlip noise at rate 0.5:")
+    assert federation(noise="pair-flip").issues() == []
+    (issue,) = federation(noise="pair-flip", law_args="min = 0.2, max = 0.8").issues()
+    assert issue.line.startswith(
+        "2 of 3 clients have labels that hide the true ones. Client 1: PairFlip noise at rate 0.5:"
+    )
 
 
 def test_only_noises_with_a_rate_obey_the_law() -> None:

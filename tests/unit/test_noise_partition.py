@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from server_app.checks import check_arms
-from server_app.remarks import remarks
 from strategies.aggregators import AGGREGATORS
 from strategies.noise_partition import NoisePartition
+from tests.issues import warning_lines
 from tests.messages import MODEL, record
 from tests.unit.test_strategy_state import through_a_file
 
@@ -165,9 +164,9 @@ USEFUL = {"strategy.name": "noise-partition", "num-server-rounds": 60, "method.n
 )
 def test_what_makes_the_strategy_idle_or_leaky_is_remarked_on(changes: dict[str, Any], remark: str):
     flat = USEFUL | changes
-    assert any(remark in line for line in remarks(check_arms(flat)))
+    assert any(remark in line for line in warning_lines(flat))
 
 
 def test_a_useful_configuration_gets_no_remark():
-    assert remarks(check_arms(USEFUL)) == []
-    assert remarks(check_arms(USEFUL | {"method.name": "sgd", "strategy.aggregator": "distance-aware"})) == []
+    assert warning_lines(USEFUL) == []
+    assert warning_lines(USEFUL | {"method.name": "sgd", "strategy.aggregator": "distance-aware"}) == []

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from server_app.checks import check_arms
-from server_app.remarks import remarks
 from strategies.noise_partition import NoisePartition
+from tests.issues import warning_lines
 from tests.messages import MODEL, answer, record
 from tests.unit.test_noise_partition import Answers, build, expected, roles
 from tests.unit.test_strategy_state import through_a_file
@@ -139,5 +138,5 @@ def test_a_restart_between_two_rounds_changes_nothing(last: int, options: dict[s
 def test_a_warm_up_in_which_some_have_trained_more_often_is_remarked_on():
     flat = {"strategy.name": "noise-partition", "federation.num-clients": 20, "federation.fraction-train": 0.1}
     short, long = ({"strategy.args": f"warmup_rounds = {rounds}", "num-server-rounds": 40} for rounds in (18, 19))
-    assert any("compared fairly after 19" in line for line in remarks(check_arms(flat | short)))
-    assert not any("compared fairly" in line for line in remarks(check_arms(flat | long)))
+    assert any("compared fairly after 19" in line for line in warning_lines(flat | short))
+    assert not any("compared fairly" in line for line in warning_lines(flat | long))

@@ -6,10 +6,9 @@ import pytest
 from flwr.app import ConfigRecord
 
 from server_app.checkpoint import restore_strategy, strategy_state
-from server_app.checks import check, check_arms
 from server_app.privacy import noise_multiplier, spent_epsilon
-from server_app.remarks import remarks
 from server_app.strategy import build_strategy
+from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.mechanism import next_norm, wrap
 from strategies.privacy import PrivateStrategy
@@ -17,6 +16,7 @@ from strategies.robust import RobustStrategy
 from strategies.updates import to_numpy
 from tasks.config import ConfigError
 from tasks.settings import PrivacySettings
+from tests.issues import warning_lines
 from tests.messages import answer, record
 from tests.unit.test_robust import Clients
 
@@ -157,14 +157,14 @@ def test_local_privacy_goes_with_any_rule_and_groups_replace_running_statistics(
 
 
 def test_remarks_name_what_does_nothing_and_what_means_little():
-    assert remarks(check_arms({"privacy.quantile": 0.3})) == [
+    assert warning_lines({"privacy.quantile": 0.3}) == [
         "privacy.quantile has no effect: there is no privacy",
     ]
-    assert remarks(check_arms({**PRIVATE, "privacy.epsilon": 0.5})) == [
+    assert warning_lines({**PRIVATE, "privacy.epsilon": 0.5}) == [
         "privacy.epsilon has no effect: privacy.mode is server-fixed"
     ]
-    assert "nothing is private" in remarks(check_arms({**PRIVATE, "privacy.noise-multiplier": 0.0}))[0]
-    assert "holds up to 1" in remarks(check_arms({"privacy.mode": "local", "privacy.epsilon": 8.0}))[0]
+    assert "nothing is private" in warning_lines({**PRIVATE, "privacy.noise-multiplier": 0.0})[0]
+    assert "holds up to 1" in warning_lines({"privacy.mode": "local", "privacy.epsilon": 8.0})[0]
 
 
 def test_too_much_noise_for_the_count_is_refused_with_the_key_to_change():

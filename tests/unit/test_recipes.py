@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from server_app.checks import check_arms
 from server_app.command.configuration import flatten, read_toml
-from server_app.remarks import remarks
+from server_app.validation.config import check_arms
 from tasks.config import DEFAULTS, Flat, to_flat
 from tasks.settings import Settings
+from tests.issues import warning_lines
 
 RECIPES = sorted((Path(__file__).parents[2] / "benchmarks/recipes").glob("*.toml"))
 CORRECTING = ["masked-optim-digits", "fedelc-digits", "fednoro-digits"]
@@ -29,7 +29,7 @@ def settings_of(name: str) -> Settings:
 def test_every_recipe_could_start_and_has_no_idle_key(name: str, request: pytest.FixtureRequest):
     if recipe(name)["task.name"] == "cifar-10":
         request.getfixturevalue("data_root")
-    assert remarks(check_arms(recipe(name))) == []
+    assert warning_lines(recipe(name)) == []
 
 
 def test_masked_optimization_on_cifar10_follows_the_published_protocol(data_root: Path):

@@ -15,6 +15,7 @@ from client_app.simulation import with_mode
 from client_app.site import NodeError, SiteDataError
 from tasks.config import DEFAULTS, ConfigError
 from tasks.envelope import RECORD, Envelope, EnvelopeError
+from tasks.issues import Issue
 from tasks.mode import Mode
 from tasks.noise import NoiseError
 from tasks.plugin import PluginError
@@ -59,7 +60,9 @@ def test_of_most_errors_the_server_learns_the_type_and_where_to_ask(
 @pytest.mark.parametrize("kind", OPEN)
 def test_errors_made_for_the_coordinator_go_there_in_full(kind: type[Exception]) -> None:
     assert told(kind("give it a number of its own")) == f"{kind.__name__}: give it a number of its own"
-    assert told(ConfigError(["seed = 'x'"])).startswith("ConfigError: 1 error in the configuration")
+    assert told(ConfigError([Issue("error", "seed", "seed = 'x'")])).startswith(
+        "ConfigError: 1 error in the configuration"
+    )
 
 
 def test_two_errors_have_two_references() -> None:

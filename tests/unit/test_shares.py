@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from flwr.app import ConfigRecord
 
-from server_app.checks import check
 from server_app.evaluation import CentralEvaluation
+from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
 from tasks.config import ConfigError, Flat, parse

@@ -109,9 +109,9 @@ def test_other_declarations_are_other_examples(tmp_path: Path) -> None:
 def test_what_was_left_out_is_said_again(tmp_path: Path) -> None:
     root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
     (root / "dark" / "broken.png").write_bytes(b"no image")
-    told = [task("image-folder", root, folder, bad_data="skip").remarks() for _ in range(2)]
+    told = [task("image-folder", root, folder, bad_data="skip").data_issues() for _ in range(2)]
     assert told[0] == told[1]
-    assert "dark/broken.png: cannot be read as an image" in told[1][0]
+    assert "dark/broken.png: cannot be read as an image" in told[1][0].line
 
 
 def test_a_damaged_file_of_examples_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_a_cache_in_the_data_folder_is_no_change_of_the_data(
     seen = reads(monkeypatch)
     found = task("text-csv", root, Path(place))
     assert len(found.train_examples()) == 40
-    assert (seen, found.remarks()) == ([], [])
+    assert (seen, found.data_issues()) == ([], [])
 
 
 def test_what_a_crash_has_left_is_removed_and_passes_on_no_mode(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_while_another_process_writes_nothing_is_written(tmp_path: Path) -> None
     other = os.open(folder, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
     found = task("image-folder", root, folder)
-    assert (len(found.train_examples()), found.remarks()) == (40, [])
+    assert (len(found.train_examples()), found.data_issues()) == (40, [])
     assert [path.name for path in folder.iterdir()] == [cache.PARTIAL]
     os.close(other)
     task("image-folder", root, folder).train_examples()
@@ -276,5 +276,5 @@ def test_a_folder_that_cannot_be_written_is_said_and_costs_time_only(tmp_path: P
     folder.write_text("a file where a folder should be")
     found = task("image-folder", root, folder)
     assert len(found.train_examples()) == 40
-    [remark] = found.remarks()
-    assert remark.startswith(f"decoded examples cannot be kept in {folder}: ")
+    [issue] = found.data_issues()
+    assert issue.line.startswith(f"decoded examples cannot be kept in {folder}: ")

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from server_app.checks import check
-from server_app.remarks import remarks
+from server_app.validation.config import check
 from tasks.base import DataError
 from tasks.config import ConfigError
 from tasks.plugin import PluginError
@@ -18,6 +17,7 @@ from tasks.site import BadDataError
 from tasks.site.base import SiteTask
 from tasks.site.files import IMAGE_ENDINGS
 from tasks.site.texts import hashed
+from tests.issues import warning_lines
 from tests.site_data import (
     ARGS,
     CLASSES,
@@ -58,7 +58,7 @@ def test_every_kind_is_read_whole_with_a_name_for_each_example(kind: str, tmp_pa
     assert set(np.unique(examples.labels)) == {0, 1}
     assert examples.labels.shape[1:] == ((16, 16) if kind == "image-masks" else ())
     assert task.train_examples() is examples
-    assert task.remarks() == []
+    assert task.data_issues() == []
 
 
 def test_labels_belong_to_the_named_files(tmp_path: Path) -> None:
@@ -151,8 +151,10 @@ def test_what_is_unusable_is_left_out_if_the_run_says_so(tmp_path: Path) -> None
     (root / "dark" / "000.png").write_bytes(b"")
     task = task_of("image-folder", root, bad_data="skip")
     assert (len(task.train_examples()), len(task.example_names(task.train_ids()))) == (39, 39)
-    (remark,) = task.remarks()
-    assert remark.startswith(f"1 of 40 examples cannot be used in {root} and are left out:\n    dark/000.png: cannot")
+    (issue,) = task.data_issues()
+    assert issue.line.startswith(
+        f"1 of 40 examples cannot be used in {root} and are left out:\n    dark/000.png: cannot"
+    )
 
 
 @pytest.mark.parametrize("bad_data", ["refuse", "skip"])
@@ -369,13 +371,12 @@ def test_parts_that_cannot_work_with_the_data_are_refused_before_the_start(
 
 def test_a_server_of_real_nodes_needs_no_data(tmp_path: Path) -> None:
     flat = configuration("image-folder", tmp_path / "nowhere", noise__name="symmetric", noise__law_args="max = 0.1")
-    settings = check(flat, simulated=False)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="there is no folder"):
         check(flat)  # type: ignore[arg-type]
-    lines = remarks({"": settings}, simulated=False)
+    lines = warning_lines(flat, simulated=False)
     assert any("the server does not evaluate: name a task.data-path with test data" in line for line in lines)
-    measured = check(flat | {"federation.fraction-evaluate": 0.5}, simulated=False)  # type: ignore[arg-type]
-    assert any("only the clients do, on their own labels" in line for line in remarks({"": measured}, simulated=False))
+    measured = warning_lines(flat | {"federation.fraction-evaluate": 0.5}, simulated=False)
+    assert any("only the clients do, on their own labels" in line for line in measured)
     assert "noise.law-args has no effect: real nodes use their own data as it is" in lines
 
 
@@ -417,10 +418,10 @@ def test_test_data_may_lie_elsewhere_on_the_server(tmp_path: Path) -> None:
 def test_what_was_left_out_is_said_before_a_simulation(tmp_path: Path) -> None:
     root = image_folder(tmp_path)
     (root / "dark" / "000.png").write_bytes(b"")
-    settings = check(configuration("image-folder", root, task__bad_data="skip"))  # type: ignore[arg-type]
-    assert any("1 of 40 examples cannot be used" in line for line in remarks({"": settings}))
+    lines = warning_lines(configuration("image-folder", root, task__bad_data="skip"))
+    assert any("1 of 40 examples cannot be used" in line for line in lines)
 
 
 def test_the_audit_of_masks_is_said_to_have_no_effect(tmp_path: Path) -> None:
-    settings = check(configuration("image-masks", image_masks(tmp_path)))  # type: ignore[arg-type]
-    assert any(line.startswith("audit.enabled has no effect") for line in remarks({"": settings}))
+    lines = warning_lines(configuration("image-masks", image_masks(tmp_path)))
+    assert any(line.startswith("audit.enabled has no effect") for line in lines)

@@ -1,6 +1,7 @@
-"""One tiny round with the parts that the user brought along, before any client starts: what they return must fit.
+"""Dry run: one tiny round with the parts that the user brought along, before any client starts.
 
-Built-in parts have tests of their own and are not tried. Everything runs on the CPU, on eight examples.
+What they return must fit, and the data of a task must be what its methods promise. Built-in parts have tests of their
+own and are not tried. Everything runs on the CPU, on eight examples.
 """
 
 from collections.abc import Callable
@@ -16,24 +17,24 @@ from client_app.local import train_locally
 from client_app.losses import IGNORE_INDEX
 from client_app.methods import FitResult, Plan
 from server_app.strategy import sampled
-from server_app.task_check import expect
 from strategies.aggregators import aggregate, build_rule
 from strategies.server_steps import SERVER_STEPS
-from tasks.base import ClientData, Task
+from tasks.base import ClientData, Examples, Task
+from tasks.issues import ERROR, Issue
 from tasks.plugin import explain, is_own
-from tasks.settings import Settings
+from tasks.settings import Settings, TaskSettings
 from tasks.shares import load_task
 
 EXAMPLES = 8
 
 
-def dry_run_errors(settings: Settings) -> list[str]:
+def dry_run_issues(settings: Settings) -> list[Issue]:
     """Return what the user's own parts do wrong, one line each, with the import path; all parts can be built.
 
     Model, loss and method build on one another: after the first error of these the others are not tried.
     """
     task, chosen = load_task(settings.task), settings.strategy
-    errors: list[str] = []
+    errors: list[Issue] = []
     if is_own(chosen.aggregator) or is_own(chosen.pre_steps):
         label = f"aggregator {chosen.aggregator!r}" if is_own(chosen.aggregator) else "strategy.pre-steps"
         errors += _attempt(label, try_rule, settings)
@@ -50,11 +51,11 @@ def dry_run_errors(settings: Settings) -> list[str]:
     return errors
 
 
-def _attempt(label: str, trial: Callable[..., None], *parts: Task | Settings) -> list[str]:
+def _attempt(label: str, trial: Callable[..., None], *parts: Task | Settings) -> list[Issue]:
     try:
         trial(*parts)
     except Exception as error:  # the parts are the user's: whatever they raise belongs in the message
-        return [f"{label}: {explain(error)}"]
+        return [Issue(ERROR, label, f"{label}: {explain(error)}")]
     return []
 
 
@@ -135,3 +136,60 @@ def try_server_step(settings: Settings) -> None:
     value = np.asarray(step.apply(update, np.ones(3), None, True))
     expect(value.shape == update.shape, f"apply must return an array of shape {update.shape}, got {value.shape}")
     expect(bool(np.isfinite(value).all()), "apply returned values that are not finite")
+
+
+def declared_task(settings: TaskSettings) -> Task:
+    """Build the task, and raise ``ValueError`` if it does not say what its classes, inputs and model are."""
+    task, label = load_task(settings), f"task {settings.name!r}: "
+    for name in ("class_names", "default_model", "input_shape"):
+        expect(hasattr(task, name), f"{label}the class needs the attribute {name}")
+    expect(len(task.class_names) >= 2, f"{label}class_names must hold at least 2 names, got {task.class_names}")
+    return task
+
+
+def check_data(settings: TaskSettings) -> None:
+    """Raise ``ValueError`` if examples or inputs are not as declared; built-in data sets have tests of their own."""
+    task, label = load_task(settings), f"task {settings.name!r}: "
+    if task.brings_own_data:
+        task.train_examples()
+        check_test_data(task)
+    if not is_own(settings.name):
+        return
+    _check_examples(task.train_examples(), task, f"{label}train_examples")
+    if task.has_test_examples():
+        _check_examples(task.test_examples(), task, f"{label}test_examples")
+    names, count = list(task.example_names(task.train_ids())), len(task.train_examples())
+    told = all(isinstance(name, str) for name in names) and len(names) == count
+    expect(
+        told, f"{label}example_names must return one text for each of the {count} ids, got {len(names)}: {names[:3]}"
+    )
+    raw = task.train_examples().features[:EXAMPLES]
+    inputs = task.prepare(raw)
+    expect(inputs.dtype == torch.float32, f"{label}prepare must return float32, got {inputs.dtype}")
+    expected, got = (len(raw), *task.input_shape), tuple(inputs.shape)
+    expect(got == expected, f"{label}prepare must return {expected} for input_shape {task.input_shape}, got {got}")
+
+
+def check_test_data(task: Task) -> None:
+    """Raise ``DataError`` if there is test data and it cannot be used."""
+    if task.has_test_examples():
+        task.test_examples()
+
+
+def _check_examples(examples: Any, task: Task, label: str) -> None:
+    found = type(examples).__name__
+    expect(isinstance(examples, Examples), f"{label} must return tasks.base.Examples, got {found}")
+    features, labels = examples.features, examples.labels
+    expect(len(examples) > 0, f"{label} returned no examples: at least one is needed")
+    expect(isinstance(features, Tensor), f"{label}: features must be a tensor, got {type(features).__name__}")
+    kind = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
+    expect(kind == np.int64, f"{label}: labels must be a NumPy array of int64, got {kind}")
+    low, high = labels.min(), labels.max()
+    in_range = low >= 0 and high < task.num_classes
+    expect(in_range, f"{label}: labels must lie in 0..{task.num_classes - 1}, but run from {low} to {high}")
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise ``ValueError`` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ValueError(message)

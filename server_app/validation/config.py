@@ -1,0 +1,219 @@
+"""Validation of a whole configuration before any client starts: every error at once, and what is odd but allowed."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from client_app import losses
+from client_app.attacks import configured_attack
+from client_app.audit_files import format_problem
+from client_app.methods import METHODS
+from client_app.trainer import pick_device
+from server_app.callbacks import chosen_callbacks
+from server_app.callbacks.checkpoints import unsaved_issues
+from server_app.privacy import model_issues, privacy_issues
+from server_app.resume import resume_issues
+from server_app.strategy import build_strategy, sampled
+from server_app.validation.compatibility import Parts, compatibility_issues, in_context, unused_on_nodes
+from server_app.validation.dry_run import check_data, check_test_data, declared_task, dry_run_issues
+from strategies.aggregators import AGGREGATORS, build_pre_steps
+from strategies.server_steps import build_server_step
+from tasks.base import Task
+from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
+from tasks.issues import ERROR, WARNING, Issue, RunContext
+from tasks.noise import NoiseWarning, law_issues
+from tasks.partition import PARTITIONS
+from tasks.plugin import explain
+from tasks.settings import Settings
+from tasks.shares import client_share, divide, federated_noise
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A configuration without errors: the settings of each arm by name, and the warnings."""
+
+    settings: dict[str, Settings]
+    warnings: list[Issue]
+
+
+def validate(flat: Mapping[str, Value], simulated: bool = True, trials: bool = True) -> Validated:
+    """Return the settings of every arm, after building every part of each once.
+
+    Parameters
+    ----------
+    simulated
+        Whether the clients are simulated; a server of real nodes with data of their own has none to divide.
+    trials
+        False leaves out what takes long: to divide the data, and to try the user's own parts.
+
+    Raises
+    ------
+    ConfigError
+        With every error found in any arm: keys, types, ranges, names, arguments, missing data, parts that do not fit.
+    """
+    overrides, settings = arms(flat), {}
+    found: dict[Issue, list[str]] = {}  # by issue, the arms that have it
+    for name, changes in overrides.items():
+        settings[name], errors = read(arm_config(flat, changes))
+        for issue in errors + issues(settings[name], simulated, trials):
+            found.setdefault(issue, []).append(name)
+    said = [
+        replace(issue, arms="" if len(names) == len(overrides) else ", ".join(names)) for issue, names in found.items()
+    ]
+    if len(overrides) > 1 and flat.get("run.resume"):
+        said.append(Issue(ERROR, "run.resume", "run.resume continues one run: leave out arms"))
+    if errors := [issue for issue in said if issue.level == ERROR]:
+        raise ConfigError(errors)
+    return Validated(settings, [issue for issue in said if issue.level == WARNING])
+
+
+def check_arms(flat: Mapping[str, Value], simulated: bool = True) -> dict[str, Settings]:
+    """Return the settings of every arm by name; see :func:`validate`.
+
+    Raises
+    ------
+    ConfigError
+        With the errors of all arms.
+    """
+    return validate(flat, simulated).settings
+
+
+def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
+    """Return the settings of a configuration without arms; see :func:`validate`.
+
+    Raises
+    ------
+    ConfigError
+        With every error found.
+    """
+    (settings,) = check_arms(arm_config(flat, {}), simulated).values()
+    return settings
+
+
+def arm_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
+    """Return the configuration of one arm."""
+    return {**flat, "arms": "", **changes}
+
+
+def issues(settings: Settings, simulated: bool = True, trials: bool = True) -> list[Issue]:
+    """Return all that is wrong or odd about the settings of one arm; see :func:`validate`."""
+    found = [*_run_issues(settings), *resume_issues(settings), *without_effect(settings), *privacy_issues(settings)]
+    attempts = Attempts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoiseWarning)  # said once, as an issue
+        parts = build_parts(settings, attempts)
+        run = RunContext(settings, sampled(settings.federation), simulated)
+        context = attempts.build("task", lambda: in_context(run, parts))
+        if context is not None:
+            attempts.take("parts", lambda: compatibility_issues(context, parts))
+        if parts.task is not None and parts.task.brings_own_data and not simulated:
+            _check_server_of_nodes(parts.task, settings, attempts)
+        elif parts.task is not None:
+            _check_simulation(parts.task, settings, attempts, trials)
+    return list(dict.fromkeys(found + attempts.issues))
+
+
+class Attempts:
+    """Builds and tries the parts of a run: what one of them raises becomes an error and hides no other.
+
+    ``issues`` are those found so far.
+    """
+
+    def __init__(self) -> None:
+        self.issues: list[Issue] = []
+
+    def build(self, part: str, build: Callable[[], T]) -> T | None:
+        """Return what ``build`` returns, or None after an error."""
+        try:
+            return build()
+        except Exception as error:  # a plug-in may raise anything
+            self.issues.append(Issue(ERROR, part, f"{part}: {explain(error)}"))
+            return None
+
+    def succeeds(self, part: str, act: Callable[[], object]) -> bool:
+        """Tell whether ``act`` raises nothing."""
+        before = len(self.issues)
+        self.build(part, act)
+        return len(self.issues) == before
+
+    def take(self, part: str, judge: Callable[[], list[Issue]]) -> None:
+        """Add the issues that ``judge`` returns."""
+        self.issues += self.build(part, judge) or []
+
+    def failed(self) -> bool:
+        """Tell whether there is an error so far."""
+        return any(issue.level == ERROR for issue in self.issues)
+
+
+def _run_issues(settings: Settings) -> list[Issue]:
+    """Return what lacks whatever the parts are: clients, and packages of extras."""
+    training, least = sampled(settings.federation), settings.federation.min_replies
+    text = f"federation.min-replies = {least}: at most the number of clients that train in a round, {training}"
+    found = [Issue(ERROR, "federation.min-replies", text)] if least > training else []
+    if problem := format_problem(settings.audit.format):
+        found.append(Issue(ERROR, "audit.format", problem))
+    return found
+
+
+def build_parts(settings: Settings, attempts: Attempts) -> Parts:
+    """Build every part of a run once."""
+    method, strategy, loss = settings.method, settings.strategy, settings.loss
+    attempts.build("run.callbacks", lambda: chosen_callbacks(settings.run.callbacks))
+    attempts.build("train.device", lambda: pick_device(settings.train.device))
+    parts = Parts(
+        method=attempts.build("method", lambda: METHODS.build(method.name, method.args)),
+        rule=attempts.build("strategy", lambda: AGGREGATORS.build(strategy.aggregator, strategy.aggregator_args)),
+        server_step=attempts.build(
+            "strategy", lambda: build_server_step(strategy.server_step, strategy.server_step_args)
+        ),
+        attack=attempts.build("attack", lambda: configured_attack(settings.attack)),
+        task=attempts.build("task", lambda: declared_task(settings.task)),
+    )
+    attempts.build("strategy", lambda: build_pre_steps(strategy.pre_steps))
+    parts.strategy = attempts.build("strategy", lambda: build_strategy(settings))
+    if parts.strategy is not None:
+        attempts.take("strategy", lambda: unsaved_issues(settings.strategy.name, build_strategy(settings)))
+    attempts.take("noise", lambda: law_issues(settings.noise))
+    task, model = parts.task, settings.model
+    if task is not None:
+        attempts.take("model", lambda: model_issues(settings, task.build_model(model.name, model.args)))
+        counts = [1] * task.num_classes
+        build = lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
+        parts.loss = attempts.build("loss", build)
+    return parts
+
+
+def _check_server_of_nodes(task: Task, settings: Settings, attempts: Attempts) -> None:
+    """Check all that such a server has, its test data; whatever simulates data is without effect."""
+    attempts.build("task", lambda: check_test_data(task))
+    attempts.issues += unused_on_nodes(settings)
+
+
+def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials: bool) -> None:
+    """Check noise, data and partition; without an error until then try the user's own parts."""
+    noise, clients = federated_noise(settings), settings.federation.num_clients
+    part, chosen = f"partition{_stale_args(settings)}", settings.partition
+    partition = attempts.succeeds(part, lambda: PARTITIONS.build(chosen.name, chosen.args))
+    lawful = attempts.succeeds("noise.law", noise.rates)
+    if lawful:
+        attempts.take("noise", noise.issues)
+    there = attempts.succeeds("task", task.check)
+    if trials:
+        ready = there and attempts.succeeds("task", lambda: check_data(settings.task)) and partition
+        divide_all = lambda: divide(settings.task, chosen, clients, settings.seed)
+        if ready and attempts.succeeds("partition", divide_all) and lawful:
+            attempts.build("noise", lambda: client_share(settings, 0))
+        if not attempts.failed():
+            attempts.issues += dry_run_issues(settings)
+    if not attempts.failed():
+        attempts.take("task", task.data_issues)
+
+
+def _stale_args(settings: Settings) -> str:
+    """Return a hint if the partition was changed but not its arguments, which still belong to the default one."""
+    chosen, default = settings.partition, Settings().partition
+    stale = chosen.name != default.name and chosen.args == default.args
+    return f" (partition.args still holds the arguments of {default.name}: set it too, '' for none)" if stale else ""

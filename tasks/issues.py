@@ -1,0 +1,134 @@
+"""Issues: what is wrong or odd about a run before it starts, and what its parts declare so that this can be judged."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tasks.plugin import is_own
+from tasks.settings import Settings
+
+Level = Literal["error", "warning", "info"]
+ERROR: Level = "error"
+WARNING: Level = "warning"
+INFO: Level = "info"
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One thing that is wrong (``error``), odd but allowed (``warning``) or fine (``info``, of ``winnow doctor``).
+
+    Attributes
+    ----------
+    key
+        The setting or the part that it is about: "federation.min-replies", "strategy", "torch".
+    text
+        What is the matter, a sentence that can be read alone.
+    remedy
+        What to do about it, if ``text`` does not say it.
+    arms
+        The arms of the run that have it; empty = all of them.
+    """
+
+    level: Level
+    key: str
+    text: str
+    remedy: str = ""
+    arms: str = ""
+
+    @property
+    def line(self) -> str:
+        """The issue as users read it.
+
+        >>> Issue("error", "loss", "loss x needs images, and these are texts", "choose ce", arms="a").line
+        'arm a: loss x needs images, and these are texts: choose ce'
+        """
+        joint = "; " if ": " in self.text else ": "
+        line = self.text + (joint + self.remedy if self.remedy else "")
+        return f"arm {self.arms}: {line}" if self.arms else line
+
+
+class Component:
+    """A part of a run that a user can choose: what it declares, and what it finds wrong with the run that it is in.
+
+    Attributes
+    ----------
+    one_label_each
+        Whether it only works with one label per example, (n,), not with a label per pixel.
+    gives_roles
+        Strategy: whether it tells noisy clients from clean ones.
+    reads_role
+        Client method or rule: whether it treats noisy clients in another way than clean ones.
+    asks_method
+        Strategy: whether it asks questions that the client method must answer, and relies on the answers.
+    answers_questions
+        Client method: whether it answers questions outside of training.
+    """
+
+    one_label_each: ClassVar[bool] = False
+    gives_roles: ClassVar[bool] = False
+    reads_role: ClassVar[bool] = False
+    asks_method: ClassVar[bool] = False
+    answers_questions: ClassVar[bool] = False
+
+    def issues(self, context: "RunContext") -> list[Issue]:
+        """Return what is wrong or odd about this part in such a run; called before any client starts, reads no data."""
+        return []
+
+
+class Unbuilt(Component):
+    """Stands for a part that could not be built: it can do everything, so that nobody complains about it."""
+
+    gives_roles: ClassVar[bool] = True
+    reads_role: ClassVar[bool] = True
+    asks_method: ClassVar[bool] = True
+    answers_questions: ClassVar[bool] = True
+
+
+UNBUILT = Unbuilt()
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a part may know of the run that it is in.
+
+    Attributes
+    ----------
+    sampled
+        Number of clients that train in a round.
+    simulated
+        Whether the clients are simulated, not real nodes with data of their own.
+    labels_pixels, has_smooth_inputs, has_test_examples
+        Of the task; see :class:`tasks.base.Task`.
+    method, strategy, rule
+        The other parts, for what they declare.
+    """
+
+    settings: Settings
+    sampled: int
+    simulated: bool = True
+    labels_pixels: bool = False
+    has_smooth_inputs: bool = True
+    has_test_examples: bool = True
+    method: Component = UNBUILT
+    strategy: Component = UNBUILT
+    rule: Component = UNBUILT
+
+    @property
+    def judges_roles(self) -> bool:
+        """Whether it can be told who gives and who reads roles: parts of the user's own need not declare it."""
+        chosen = self.settings
+        return not any(map(is_own, (chosen.method.name, chosen.strategy.name, chosen.strategy.aggregator)))
+
+    def needs_one_label(self, part: str, name: str, remedy: str) -> Issue:
+        """Return that a part needs one label per example, where the task has one per pixel."""
+        text = f"{part} {name} needs one label per example, and {self.pixels}"
+        return Issue(ERROR, part, text, remedy)
+
+    @property
+    def pixels(self) -> str:
+        """That the task labels pixels, in words."""
+        return f"the task {self.settings.task.name} has one per pixel"
+
+    @property
+    def words(self) -> str:
+        """That the inputs of the task are no quantities, in words."""
+        return f"the inputs of the task {self.settings.task.name} are word numbers"
