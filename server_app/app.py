@@ -12,7 +12,7 @@ from server_app.pulling import is_simulation
 from server_app.report import comparison_table
 from server_app.run import play_run
 from server_app.validation.config import validate
-from tasks.config import CHECKED, arms, digest
+from tasks.config import arms, is_checked
 
 app = ServerApp()
 
@@ -28,8 +28,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     flat = dict(context.run_config)
     simulated = is_simulation(grid)
-    tried = os.environ.get(CHECKED) == digest(flat, simulated)  # by winnow run, which waits for its result
-    checked = validate(flat, simulated, trials=not tried)
+    checked = validate(flat, simulated, trials=not is_checked(flat, simulated))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
     runs = [
