@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from server_app.report import comparison_table
 from server_app.run import play_run
 from server_app.validation.config import validate
-from tasks.config import CHECKED, arms, digest
+from tasks.config import arms, is_checked
 from tasks.mode import Mode
 
 app = ServerApp()
@@ -38,8 +38,7 @@ def main(grid: Grid, context: Context) -> None:
     flat = dict(context.run_config)
     mode = mode_of(grid)
     simulated = mode is Mode.SIMULATION
-    tried = os.environ.get(CHECKED) == digest(flat, simulated)  # by winnow run, which waits for its result
-    checked = validate(flat, simulated, trials=not tried)
+    checked = validate(flat, simulated, trials=not is_checked(flat, simulated))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
     runs = [

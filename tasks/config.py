@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -190,6 +191,11 @@ def digest(flat: Mapping[str, Value], simulated: bool) -> str:
     """Return a digest of a configuration and of whether its clients are simulated; equal values have an equal one."""
     content = json.dumps([to_flat(read(flat)[0]), simulated], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def is_checked(flat: Mapping[str, Value], simulated: bool) -> bool:
+    """Tell whether the command that submitted this configuration has checked it in full: only then did it submit it."""
+    return os.environ.get(CHECKED) == digest(flat, simulated)
 
 
 def without_effect(settings: Settings) -> list[Issue]:

@@ -61,6 +61,8 @@ class Component:
         Strategy: whether it asks questions that the client method must answer, and relies on the answers.
     answers_questions
         Client method: whether it answers questions outside of training.
+    corrects_labels
+        Client method: whether clients that are called noisy train on other labels than the given ones.
     """
 
     one_label_each: ClassVar[bool] = False
@@ -68,6 +70,7 @@ class Component:
     reads_role: ClassVar[bool] = False
     asks_method: ClassVar[bool] = False
     answers_questions: ClassVar[bool] = False
+    corrects_labels: ClassVar[bool] = False
 
     def issues(self, context: "RunContext") -> list[Issue]:
         """Return what is wrong or odd about this part in such a run; called before any client starts, reads no data."""

@@ -67,6 +67,8 @@ class ClientMethod(Component, ABC):
     reads_role
         Whether it treats noisy clients in another way than clean ones; without a strategy that tells them apart, the
         run then says that the method does nothing special.
+    answers_questions
+        Whether it has an :meth:`answer` of its own; follows from the class.
     """
 
     mixes_inputs: ClassVar[bool] = False

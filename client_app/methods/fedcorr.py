@@ -57,6 +57,7 @@ class FedCorr(ClientMethod):
     """
 
     one_label_each: ClassVar[bool] = True
+    corrects_labels: ClassVar[bool] = True
     mixes_inputs: ClassVar[bool] = True
     mixup_alpha: float = 1.0
     beta: float = 5.0

@@ -64,6 +64,7 @@ class MaskedOptim(ClientMethod):
     """
 
     one_label_each: ClassVar[bool] = True
+    corrects_labels: ClassVar[bool] = True
     reads_role: ClassVar[bool] = True
     objective: Form = "code"
     alpha: float = 0.5

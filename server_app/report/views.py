@@ -127,8 +127,13 @@ def _trust(clients: list[ClientSummary]) -> str:
 
 def _corrected(record: RunRecord) -> str:
     """Say how to read the weights if some clients learned their labels."""
-    learns = record.config.get("method.name") in ("masked-optim", "fedelc")
-    return CORRECTED if learns and any(entry.role == "noisy" for entry in record.client_rounds) else ""
+    if not any(entry.role == "noisy" for entry in record.client_rounds):
+        return ""
+    from client_app.methods import METHODS  # slow to import, and most runs have no roles
+
+    built_in = {entry.name: entry.factory for entry in METHODS.entries()}  # a report imports no plug-in
+    method = built_in.get(str(record.config.get("method.name")))
+    return CORRECTED if getattr(method, "corrects_labels", False) else ""
 
 
 def _weights(record: RunRecord) -> str:

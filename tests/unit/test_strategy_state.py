@@ -20,17 +20,18 @@ from hypothesis import strategies as st
 
 from server_app.callbacks.checkpoints import Checkpoints, unsaved_issues
 from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state, unsaved_attributes
-from server_app.checks import check
 from server_app.roster import Roster
 from server_app.run_directory import RunDirectory
 from server_app.state import RunState
 from server_app.strategy import STRATEGIES, build_strategy
+from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.guarded import GuardedStrategy
 from strategies.robust import RobustStrategy
 from strategies.server_steps import SERVER_STEPS, ServerStep
 from strategies.updates import to_numpy
 from tasks.settings import Settings
+from tests.issues import warning_lines
 from tests.messages import MODEL, answer, record
 
 STOCK = [entry.name for entry in STRATEGIES.entries() if entry.name.startswith("flower-")]
