@@ -44,10 +44,14 @@ def identity(message: Message, context: Context) -> Message:
     return session.reply(facts)
 
 
-@app.train(mods=[private])
+@app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the received model for one round."""
-    session = Session.open(message, context)
+    """Train the received model for one round, with the configured privacy."""
+    return private(Session.open(message, context), train_locally)
+
+
+def train_locally(session: Session) -> Message:
+    """Train the received model and keep the client's state."""
     plan, model, store = session.plan(), session.model(), session.store()
     state = store.load(plan.server_round)
     result = play_client(model, session.share.data, session.settings, plan, state, session.device)

@@ -1,11 +1,11 @@
 """The outermost layer of the ClientApp: inside it messages carry named arrays, outside it one flat array."""
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from tasks import wire
 from tasks.envelope import ARRAYS, RECORD
+from tasks.records import byte_array, view_of, view_record, views
 
 
 def named_arrays(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -28,15 +28,15 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
 def _unpacked(content: RecordDict) -> RecordDict:
     named = RecordDict(dict(content))
     for name, record in content.array_records.items():
-        arrays = wire.unpack(record[ARRAYS].numpy(), str(content.config_records[RECORD]["layout"]))
-        named[name] = ArrayRecord({key: Array(np.asarray(array)) for key, array in arrays.items()})
+        layout = str(content.config_records[RECORD]["layout"])
+        named[name] = view_record(wire.views(view_of(record[ARRAYS]), layout))
     return named
 
 
 def _packed(content: RecordDict) -> RecordDict:
     flat = RecordDict(dict(content))
     for name, record in content.array_records.items():
-        array, layout = wire.pack({key: array.numpy() for key, array in record.items()})
-        flat[name] = ArrayRecord({ARRAYS: Array(array)})
+        array, layout = wire.pack(views(record))
+        flat[name] = ArrayRecord({ARRAYS: byte_array(array)})
         flat[RECORD] = ConfigRecord({"layout": layout})
     return flat

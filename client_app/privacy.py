@@ -1,44 +1,45 @@
 """Clipping and noise at the client, by Flower's own mods; the run configuration says which one."""
 
+from collections.abc import Callable
+
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_mod
-from flwr.clientapp.typing import ClientAppCallable, Mod
+from flwr.clientapp.typing import Mod
 
-from client_app.simulation import present_mode
-from tasks.config import parse
-from tasks.envelope import RECORD, Envelope
+from client_app.session import Session
+from tasks.envelope import RECORD
 from tasks.mode import Mode
+from tasks.records import view_of
 from tasks.seeds import seed_noise
 from tasks.settings import PrivacySettings
 
 
-def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Let Flower's mod of the configured mode clip the reply, and with local privacy add noise to it.
+def private(session: Session, train: Callable[[Session], Message]) -> Message:
+    """Train, and let Flower's mod of the configured mode clip the reply, and with local privacy add noise to it.
 
     Raises
     ------
     ValueError
         If training left the model exactly as it came: Flower divides by the norm of the update.
     """
-    record = message.content[RECORD]
-    envelope = Envelope.of(message.content.config_records[RECORD])
-    settings = parse({**context.run_config, **envelope.changes()})
+    message, settings, envelope = session.message, session.settings, session.envelope
     mod = mod_of(settings.privacy)
     if mod is None:
-        return call_next(message, context)
+        return train(session)
+    record = message.content[RECORD]
 
-    def train(inner: Message, context: Context) -> Message:
+    def call_next(inner: Message, context: Context) -> Message:
         inner.content[RECORD] = record
-        reply = call_next(inner, context)
+        reply = train(session)
         if reply.has_content():
             _check_moved(inner, reply)
-        predictable = present_mode() is Mode.SIMULATION
+        predictable = session.mode is Mode.SIMULATION
         seed_noise(predictable, settings.seed, "privacy", envelope.client, envelope.server_round)
         return reply
 
     del message.content[RECORD]  # the mods take the one record of settings that they find for their own
-    return mod(message, context, train)
+    return mod(message, session.context, call_next)
 
 
 def mod_of(settings: PrivacySettings) -> Mod | None:
@@ -60,5 +61,5 @@ def _check_moved(sent: Message, reply: Message) -> None:
         return next(iter(message.content.array_records.values()))
 
     before, after = values(sent), values(reply)
-    if all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before):
+    if all(np.array_equal(view_of(before[name]), view_of(after[name])) for name in before):
         raise ValueError("training left the model exactly as it came, and an update of norm 0 cannot be clipped")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, MetricRecord, RecordDict
 from torch import nn
 
 from client_app.attacks import NO_ATTACK
@@ -21,6 +21,7 @@ from client_app.trainer import learning_rate, pick_device
 from tasks.config import parse
 from tasks.envelope import RECORD, Envelope
 from tasks.mode import Mode
+from tasks.records import view_record
 from tasks.settings import ModelSettings, Settings, TaskSettings
 from tasks.shares import Share, load_task
 
@@ -77,11 +78,13 @@ class Session:
         return model
 
     def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
-        """Return the reply: metrics with the example count, and the model's weights where they were trained."""
+        """Return the reply: metrics with the example count, and the model's weights where they were trained.
+
+        The weights are views of the model: they are packed before it trains again, or must be copied.
+        """
         content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.share.data), **metrics})})
         if model is not None:
-            trained = {name: Array(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
-            content["arrays"] = ArrayRecord(trained)
+            content["arrays"] = view_record({name: t.cpu().numpy() for name, t in model.state_dict().items()})
         return Message(content, reply_to=self.message)
 
     def folder(self) -> Path | None:

@@ -1,9 +1,10 @@
-"""Every kind of bad reply against every strategy, through the real grid, guard and strategies; clients are formulas.
+"""Every kind of bad reply against any strategy, through the real grid, run loop and strategies; clients are formulas.
 
     python -m tests.integration.hostile_table
 
 A round survives a bad reply if it leaves the model and the strategy's memory bit for bit as the round without it does,
-and the reason is on record.
+and the reason is on record. The tests play every kind with one strategy, because one function validates the replies of
+all, and a few kinds with each family of strategies, because each is given its updates in another way.
 """
 
 import gc
@@ -12,25 +13,28 @@ import re
 from collections.abc import Iterable
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
+from flwr.app import Message
 
 from server_app.checkpoint import strategy_state
 from server_app.grid import ClientGrid
+from server_app.loop import train_round
 from server_app.roster import Client, Roster
+from server_app.run_directory import RunDirectory
+from server_app.state import RunState
 from server_app.strategy import STRATEGIES, build_strategy
 from strategies.aggregators import AGGREGATORS
-from strategies.guarded import GuardedStrategy
-from strategies.robust import RobustStrategy
 from strategies.server_steps import SERVER_STEPS
-from strategies.updates import RoundReport, to_numpy, to_record
+from strategies.updates import RoundReport
 from tasks import wire
 from tasks.config import DEFAULTS, parse
 from tasks.envelope import ARRAYS, RECORD, Envelope
 from tasks.mode import Mode
 from tasks.seeds import rng, seed_everything
+from tasks.settings import Settings
 from tests.integration.hostile_kinds import HONEST, KINDS, SILENT, Kind, Letter
 from tests.messages import answer
 
@@ -41,7 +45,23 @@ STEPS = [f"robust, geometric-median, {entry.name}" for entry in SERVER_STEPS.ent
 MIXED = ["robust, median after nnm", "robust, geometric-median after bucketing", "robust, krum after norm-clipping"]
 STOCK = [entry.name for entry in STRATEGIES.entries() if entry.name != "robust"]
 OWN = ["examples.norm_clipping:NormClipping"]
-ALL = [*ROBUST, *MIXED, *STEPS, *STOCK, *OWN]
+PRIVATE = ["private, server-fixed", "private, client-adaptive"]
+ALL = [*ROBUST, *MIXED, *STEPS, *STOCK, *OWN, *PRIVATE]
+
+ONE = "robust, geometric-median"
+FAMILIES = {
+    "a rule of updates": "robust, mean",
+    "a rule after a pre-step, with the model's buffers": "robust, median after nnm",
+    "a server step with a memory": "robust, geometric-median, fedadam",
+    "a stock strategy": "flower-fedavg",
+    "a stock strategy with a memory": "flower-fedadam",
+    "a strategy of one's own": OWN[0],
+    "noise-partition": "noise-partition",
+    "fedcorr": "fedcorr",
+    "private, the server clips": "private, server-fixed",
+    "private, clients clip": "private, client-adaptive",
+}
+WIRED = ["silence", "nan", "shape", "metric missing", "reply twice"]
 
 ARGS = {
     "fedcorr": f"clients_per_step = {CLIENTS}",  # so that the bad client is asked in every round
@@ -86,7 +106,8 @@ class Clients:
         generator = rng(1, "client", client, self._server_round)
         arrays = {name: _trained(array, generator) for name, array in wire.views(flat, layout).items()}
         earlier = self._last.get(message.metadata.dst_node_id, message)
-        return Letter(message, earlier, arrays, {"num-examples": 10 + client, "train-loss": 1 / (1 + client)})
+        metrics = {"num-examples": 10 + client, "train-loss": 1 / (1 + client), "norm_bit": client % 2}
+        return Letter(message, earlier, arrays, metrics)
 
 
 def _trained(array: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -94,49 +115,60 @@ def _trained(array: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.asarray(array + step, array.dtype)
 
 
-def build(name: str) -> GuardedStrategy | RobustStrategy:
-    """Build a strategy of the table as a run would."""
+def settings(name: str) -> Settings:
+    """Return the configuration of a strategy of the table."""
     flat = {**DEFAULTS, "strategy.name": name, "strategy.args": ARGS.get(name, ""), "federation.num-clients": CLIENTS}
-    server_step = ""
-    if name.startswith("robust, "):
-        rule, _, steps = name.removeprefix("robust, ").partition(" after ")
+    kind, _, chosen = name.partition(", ")
+    if kind == "robust":
+        rule, _, steps = chosen.partition(" after ")
         rule, _, server_step = rule.partition(", ")
-        flat |= {"strategy.name": "robust", "strategy.aggregator": rule}
+        flat |= {"strategy.name": kind, "strategy.aggregator": rule, "strategy.server-step": server_step or "none"}
         flat |= {"strategy.pre-steps": f"{steps} = {{}}"} if steps else {}
-    roster = Roster(tuple(Client(i, 1000 + i, 10 + i) for i in range(CLIENTS)))
-    strategy = build_strategy(parse(flat), roster, ("running_var",))
-    if isinstance(strategy, RobustStrategy) and server_step:
-        strategy.server_step = SERVER_STEPS.build(server_step)
-    return strategy
+    if kind == "private":
+        flat |= {"strategy.name": "robust", "strategy.aggregator": "mean", "strategy.weighting": "uniform"}
+        flat |= {"privacy.mode": chosen, "privacy.noise-multiplier": 0.01, "privacy.clipping-norm": 5.0}
+    return parse(flat | {"federation.round-timeout": 1e-9})
 
 
 class Federation:
-    """A strategy, its clients and the model between two rounds."""
+    """A run between two rounds: its clients and its state."""
 
     def __init__(self, name: str, dtype: str) -> None:
-        self.strategy = build(name)
-        weight = rng(1, "model").standard_normal((5, 4)).astype(dtype)
-        self.model: wire.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
         self._clients = Clients()
-        nodes = {i: 1000 + i for i in range(CLIENTS)}
-        self._grid = ClientGrid(self._clients, nodes, Envelope(-1), Mode.SIMULATION)  # type: ignore[arg-type]
+        roster = Roster(tuple(Client(i, 1000 + i, 10 + i) for i in range(CLIENTS)))
+        weight = rng(1, "model").standard_normal((5, 4)).astype(dtype)
+        model: wire.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
+        if name in PRIVATE:  # Flower's wrappers clip and blur parameters only
+            del model["running_var"], model["count"]
+        strategy = build_strategy(settings(name), roster, ("running_var",), simulated=True)
+        self.run = RunState(settings(name), RunDirectory(Path()), roster, strategy, model, Mode.SIMULATION)
 
     def play(self, server_round: int, kind: Kind, extra: Iterable[Message] = ()) -> RoundReport:
         """Play one round with a bad reply, as the loop of a run does; ``extra`` replies bypass the grid."""
         self._clients.kind = kind
         seed_everything(1, "round", server_round)
-        self._grid.begin_round(server_round, server_round - 1)
-        messages = self.strategy.configure_train(server_round, to_record(self.model), ConfigRecord(), self._grid)
-        replies = self._grid.send_and_receive(messages, timeout=1e-9)
-        arrays, _ = self.strategy.aggregate_train(server_round, [*replies, *extra])
-        self.model = self.model if arrays is None else to_numpy(arrays)
-        return self.strategy.report
+        self.run.server_round = server_round
+        grid = Crowded(self._clients, self.run.roster.nodes(), Envelope(-1), extra)
+        grid.begin_round(server_round, server_round - 1)
+        train_round(self.run, grid)
+        return self.run.report
 
     def state(self) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Return the model and all that the strategy keeps for later rounds, as a checkpoint would hold them."""
-        inner = self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
-        arrays, shapes = strategy_state(inner)
-        return {name: array.tobytes() for name, array in (self.model | arrays).items()}, shapes
+        arrays, shapes = strategy_state(self.run.inner_strategy)
+        return {name: array.tobytes() for name, array in (self.run.arrays | arrays).items()}, shapes
+
+
+class Crowded(ClientGrid):
+    """The grid of clients, with replies that nobody has asked for."""
+
+    def __init__(self, inner: Clients, nodes: dict[int, int], envelope: Envelope, extra: Iterable[Message]) -> None:
+        super().__init__(inner, nodes, envelope, Mode.SIMULATION)  # type: ignore[arg-type]
+        self._extra = list(extra)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages and return the replies, and the others after them."""
+        return [*super().send_and_receive(messages, timeout=timeout), *self._extra]
 
 
 @cache
@@ -161,9 +193,9 @@ def verdict(name: str, kind: Kind) -> str:
     federation = deepcopy(before)
     report = federation.play(2, kind)
     reason = report.quarantined.get(BAD, "")
-    if report.skipped or federation.model["weight"].tobytes() == before.model["weight"].tobytes():
+    if report.skipped or federation.run.arrays["weight"].tobytes() == before.run.arrays["weight"].tobytes():
         return f"no new model: {report.skipped}"
-    if not all(np.isfinite(array).all() for array in federation.model.values()):
+    if not all(np.isfinite(array).all() for array in federation.run.arrays.values()):
         return "not finite"
     if federation.state() != without.state():
         return "another model"

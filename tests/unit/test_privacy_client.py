@@ -1,14 +1,19 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp.typing import ClientAppCallable
 
+from client_app.app import app
 from client_app.packing import named_arrays
-from client_app.privacy import private
+from client_app.privacy import private as train_privately
+from client_app.session import Session
 from client_app.simulation import with_mode
 from tasks import wire
+from tasks.config import parse
 from tasks.envelope import ARRAYS, RECORD, Envelope
 from tasks.mode import Mode
+from tasks.shares import load_task
 from tests.messages import record
 
 SIZE = 200_000
@@ -29,10 +34,16 @@ def message(config: dict[str, float] | None = None, **changes: object) -> Messag
     return Message(RecordDict({**records}), dst_node_id=1, message_type="train")
 
 
-def adds(step: float) -> ClientAppCallable:
+def private(message: Message, context: Context, train: Callable[[Session], Message]) -> Message:
+    """Train with the configured privacy."""
+    return train_privately(Session.open(message, context), train)
+
+
+def adds(step: float) -> Callable[[Session], Message]:
     """A client whose training adds the same number to every parameter."""
 
-    def train(message: Message, context: Context) -> Message:
+    def train(session: Session) -> Message:
+        message = session.message
         assert RECORD in message.content
         arrays = {name: array.numpy() + np.float32(step) for name, array in message.content["arrays"].items()}
         content = RecordDict({"arrays": record(arrays), "metrics": MetricRecord({"num-examples": 1})})
@@ -127,3 +138,17 @@ def test_messages_without_a_model_pass_as_they_are():
     answer = RecordDict({"metrics": MetricRecord({"client": 0})})
     reply = named_arrays(sent, context(), lambda inner, _: Message(answer, reply_to=inner))
     assert dict(reply.content) == dict(answer)
+
+
+def test_the_settings_are_parsed_once_a_message(monkeypatch: pytest.MonkeyPatch):
+    parsed: list[dict[str, object]] = []
+    monkeypatch.setattr("client_app.session.parse", lambda flat: parsed.append(flat) or parse(flat))
+    monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.SIMULATION)
+    quick = {"model.name": "mlp", "train.epochs": 1, "federation.num-clients": 4, "privacy.mode": "local"}
+    model = load_task(parse({}).task).build_model("mlp", "")
+    flat, layout = wire.pack({name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: envelope(layout=layout, num_rounds=1)})
+    node = Context(1, 1, {"partition-id": 0, "num-partitions": 4}, RecordDict(), quick)  # type: ignore[arg-type]
+    reply = app(Message(content, dst_node_id=1, message_type="train"), node)
+    assert not reply.has_error()
+    assert len(parsed) == 1
