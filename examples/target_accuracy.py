@@ -2,7 +2,7 @@
 
 This one ends the run as soon as the model is good enough::
 
-    winnow run loss.name=ce num-server-rounds=100 \
+    winnow run loss.name=ce \
         run.callbacks='"examples.target_accuracy:TargetAccuracy" = { target = 0.95, evaluations = 3 }'
 """
 
