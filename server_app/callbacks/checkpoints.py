@@ -8,9 +8,10 @@ from flwr.common.logger import log
 from flwr.serverapp.strategy import Strategy
 
 from server_app.callbacks.base import Callback
-from server_app.checkpoint import Checkpoint, restore_strategy, strategy_state, unsaved_attributes
+from server_app.checkpoint import Checkpoint
 from server_app.checkpoint_folder import LAST, PREVIOUS, CheckpointFolder
 from server_app.state import RunState
+from server_app.strategy_state import restore_strategy, strategy_state, unsaved_attributes
 from strategies.guarded import GuardedStrategy
 from tasks.issues import Issue
 

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 
-from server_app.checkpoint import strategy_state
 from server_app.grid import ClientGrid
 from server_app.loop import train_round
 from server_app.roster import Client, Roster
 from server_app.run_directory import RunDirectory
 from server_app.state import RunState
 from server_app.strategy import STRATEGIES, build_strategy
+from server_app.strategy_state import strategy_state
 from strategies.aggregators import AGGREGATORS
 from strategies.server_steps import SERVER_STEPS
 from strategies.updates import RoundReport

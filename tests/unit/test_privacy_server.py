@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord
 
-from server_app.checkpoint import restore_strategy, strategy_state
 from server_app.privacy import noise_multiplier, spent_epsilon
 from server_app.strategy import build_strategy
+from server_app.strategy_state import restore_strategy, strategy_state
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.mechanism import next_norm, wrap

@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server_app.callbacks.checkpoints import Checkpoints, unsaved_issues
-from server_app.checkpoint import Checkpoint, CheckpointError, restore_strategy, strategy_state, unsaved_attributes
+from server_app.checkpoint import Checkpoint, CheckpointError
 from server_app.roster import Roster
 from server_app.run_directory import RunDirectory
 from server_app.state import RunState
 from server_app.strategy import STRATEGIES, build_strategy
+from server_app.strategy_state import restore_strategy, strategy_state, unsaved_attributes
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.guarded import GuardedStrategy
