@@ -57,7 +57,8 @@ def show(settings: Settings, folder: Path, name: str) -> None:
     CommandError
         If the data does not fit partition or noise, or the files cannot be written.
     """
-    from server_app.preview import take_survey, write_preview
+    from server_app.preview.page import write_preview
+    from server_app.preview.survey import take_survey
     from server_app.preview.words import summary
     from tasks.base import DataError
     from tasks.noise import NoiseError

@@ -13,8 +13,8 @@ from strategies.aggregators.median import Median
 from strategies.aggregators.mixing import Bucketing, NearestNeighbourMixing, NormClipping
 from strategies.aggregators.per_tensor import PerTensorGeometricMedian
 from strategies.aggregators.plain import Plain
-from strategies.aggregators.pre_steps import Chain, PreStep
-from strategies.aggregators.registry import AGGREGATORS, PRE_STEPS, build_pre_steps, build_rule
+from strategies.aggregators.pre_steps import PRE_STEPS, Chain, PreStep, build_pre_steps, build_rule
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.tolerance import Tolerant
 from strategies.aggregators.trimmed_mean import TrimmedMean
 

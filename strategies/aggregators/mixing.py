@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.pre_steps import PreStep
-from strategies.aggregators.registry import PRE_STEPS
+from strategies.aggregators.pre_steps import PRE_STEPS, PreStep
 from strategies.aggregators.tolerance import Tolerant
 from strategies.gram import Doubles, squared_distances
 

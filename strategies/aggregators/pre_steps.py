@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from strategies.aggregators.base import Combine, Rule
+from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.tolerance import Counted
 from strategies.gram import Doubles
 from strategies.points import Points
+from tasks.plugin import PluginError, Registry
 
 
 class PreStep(Counted, ABC):
@@ -100,3 +102,32 @@ class Chain(Rule):
     def __str__(self) -> str:
         """Return the steps and the rule, in order."""
         return " + ".join(map(str, [*self.steps, self.rule]))
+
+
+PRE_STEPS = Registry("pre-step", PreStep)
+
+
+def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
+    """Build a rule and the steps before it; these are inline TOML such as ``nnm = { f = 4 }, bucketing = {}``.
+
+    Raises
+    ------
+    PluginError
+        If a name is unknown, an argument does not fit, or rule and steps do not go together.
+    """
+    rule, steps = AGGREGATORS.build(name, args), build_pre_steps(pre_steps)
+    try:
+        return Chain(steps, rule) if steps else rule
+    except ValueError as error:
+        raise PluginError(str(error)) from error
+
+
+def build_pre_steps(text: str) -> list[PreStep]:
+    """Build the steps that inline TOML such as ``nnm = { f = 4 }, bucketing = {}`` names, in its order.
+
+    Raises
+    ------
+    PluginError
+        If a name is unknown, or an argument does not fit.
+    """
+    return list(PRE_STEPS.build_each(text).values())

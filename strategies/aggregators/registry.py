@@ -1,4 +1,4 @@
-"""Aggregation rules and steps by name or import path: a class of one family, or a plain function."""
+"""Aggregation rules by name or import path: a class of one family, or a plain function."""
 
 import inspect
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from typing import Any
 
 from strategies.aggregators.base import Rule
 from strategies.aggregators.plain import Plain
-from strategies.aggregators.pre_steps import Chain, PreStep
 from tasks.plugin import PluginError, Registry
 
 
@@ -44,30 +43,3 @@ def _factory(function: Callable[..., Any]) -> Callable[..., Rule]:
 
 
 AGGREGATORS = AggregatorRegistry("aggregator")
-PRE_STEPS = Registry("pre-step", PreStep)
-
-
-def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
-    """Build a rule and the steps before it; these are inline TOML such as ``nnm = { f = 4 }, bucketing = {}``.
-
-    Raises
-    ------
-    PluginError
-        If a name is unknown, an argument does not fit, or rule and steps do not go together.
-    """
-    rule, steps = AGGREGATORS.build(name, args), build_pre_steps(pre_steps)
-    try:
-        return Chain(steps, rule) if steps else rule
-    except ValueError as error:
-        raise PluginError(str(error)) from error
-
-
-def build_pre_steps(text: str) -> list[PreStep]:
-    """Build the steps that inline TOML such as ``nnm = { f = 4 }, bucketing = {}`` names, in its order.
-
-    Raises
-    ------
-    PluginError
-        If a name is unknown, or an argument does not fit.
-    """
-    return list(PRE_STEPS.build_each(text).values())

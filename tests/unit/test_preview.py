@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from server_app.preview import Survey, take_survey
 from server_app.preview.picture import shades
+from server_app.preview.survey import Survey, take_survey
 from server_app.preview.words import choices, findings, span, summary, title, wrong_labels
 from server_app.validation.config import check
 from tasks.base import Examples
