@@ -198,7 +198,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
     def state_dict(self) -> dict[str, Any]:
         """Return what the next rounds need and no setting says; a subclass that remembers something adds it.
 
-        What the dictionary may hold is in :mod:`server_app.checkpoint`.
+        What the dictionary may hold is in :mod:`server_app.strategy_state`.
         """
         return {"server_step": None if self.server_step is None else self.server_step.state_dict()}
 
