@@ -32,6 +32,7 @@ from tests.deployment.forking import fast_executors
 
 SUPERLINK, SERVER_EXECUTOR = "flower-superlink", "flower-superexec"
 CONNECTED = "SuperNode ID:"
+POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"  # ten questions a second from each executor keep the SuperLink busy
 
 
 def app_with(folder: Path, *modules: Path) -> Path:
@@ -198,7 +199,7 @@ def scene(folder: Path) -> Iterator[Scene]:
     """Run a federation without nodes while the block runs; its logs and the nodes' state are in ``folder``."""
     gate = folder / "gate"
     gate.mkdir(parents=True)
-    extra = {"WINNOW_TEST_GATE": str(gate), "OMP_NUM_THREADS": "1", **fast_executors(folder / "fast")}
+    extra = {"WINNOW_TEST_GATE": str(gate), "OMP_NUM_THREADS": "1", POLL: "0.5", **fast_executors(folder / "fast")}
     with local_federation(folder, [LocalNode(0)], extra) as local:
         link = RemoteConnection(**vars(local))
         found = Scene(link, gate)
