@@ -98,8 +98,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def compose(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+def compose(image: str, shared: SharedScene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """A copy of the checkout in which nothing has been built or made yet; at the end its containers are gone."""
+    shared.close()  # two federations side by side would wait for each other
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
     folder.chmod(0o755)  # the containers' user reads the app there
