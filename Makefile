@@ -1,6 +1,6 @@
 # Everything from a fresh checkout: `make demo` or `make test`. Needs Python 3.11 to 3.13 with venv and pip, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint constraints clean federation deploy-keys images
+.PHONY: help demo test test-quick test-deployment lint constraints clean federation deploy-keys images
 
 PYTHON ?= python3
 NODES ?= 3
@@ -14,6 +14,8 @@ USABLE = { [ "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[
 help:
 	@echo "make demo         set up, then train the demo federation"
 	@echo "make test         set up, then run linters, type checker and all tests"
+	@echo "make test-quick   set up, then run unit and property tests only"
+	@echo "make test-deployment  set up, then run the tests with real processes and containers only"
 	@echo "make lint         set up, then only linters and type checker"
 	@echo "make federation   set up, then run the demo's federation with real nodes on this machine: NODES=3"
 	@echo "make deploy-keys  set up, then make certificates and node keys for docker compose: NODES=3 HOST=fl.example.org"
@@ -34,8 +36,19 @@ deploy-keys: $(INSTALLED)
 images:
 	docker compose build
 
+# Bytecode is kept, whatever the machine's default: else each of the many processes that tests start compiles torch anew.
+# One thread for each test process: two that both want all cores wait for each other.
+test test-quick test-deployment: export PYTHONDONTWRITEBYTECODE =
+test test-quick test-deployment: export OMP_NUM_THREADS = 1
+
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest --numprocesses 2
+
+test-quick: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/property
+
+test-deployment: $(INSTALLED)
+	$(BIN)/python -m pytest tests/simulation tests/deployment
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

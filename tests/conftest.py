@@ -15,36 +15,41 @@ settings.load_profile("winnow")
 
 
 LEVELS = ["unit", "property", "parity", "integration", "simulation", "deployment"]
+SLOW = ("simulation", "deployment")  # tests that start processes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the quick levels first, so that a broken formula shows before a federation starts."""
+    """Run the quick levels first, so that a broken formula shows before a federation starts.
+
+    Where two processes share the tests, one begins with the federations, which take as long as all others together.
+    """
+    shared = "PYTEST_XDIST_WORKER" in os.environ
 
     def level(item: pytest.Item) -> int:
-        folder = item.path.parent.name
-        return LEVELS.index(folder) if folder in LEVELS else -1
+        folder = item.nodeid.split("/")[1]
+        found = LEVELS.index(folder) if item.nodeid.startswith("tests/") else -1
+        return found - len(LEVELS) if shared and folder in SLOW else found
 
     items.sort(key=level)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests among several processes: simulations, federations of processes, and containers stay together."""
+    """Divide the tests among several processes by file; all that start federations stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Kinds(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return kind_of(nodeid)
 
+    config.option.loadscopereorder = False  # the order is that of pytest_collection_modifyitems
     return Kinds(config, log)
 
 
 def kind_of(test: str) -> str:
-    """Return what a test must not run beside of: two of a kind would want the same ports, images or all cores."""
-    for folder in LEVELS[4:]:
-        if test.startswith(f"tests/{folder}/"):
-            return "containers" if "/test_container" in test else folder
-    return test
+    """Return what one process runs as a whole: a file, or all federations, of which two would want the same cores."""
+    slow = test.startswith(tuple(f"tests/{folder}/" for folder in SLOW))
+    return "federations" if slow else test.partition("::")[0]
 
 
 @pytest.fixture(scope="session")

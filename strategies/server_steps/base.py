@@ -24,7 +24,7 @@ class ServerStep(Component, ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: all attributes but functions, unless the step says otherwise.
 
-        What they may hold is in :mod:`server_app.strategy_state`; a step with other attributes needs methods of its own.
+        What they may hold is in :mod:`server_app.strategy_state`; a step with others needs methods of its own.
         """
         return {name: value for name, value in attributes_of(self).items() if not isroutine(value)}
 

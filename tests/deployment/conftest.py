@@ -11,16 +11,25 @@ import pytest
 
 from server_app.command import main
 from tests.conftest import ROOT
+from tests.deployment import gated
 from tests.deployment.compose import Compose
+from tests.deployment.scene import SharedScene, app_with
 from tests.integration.conftest import QUICK, play
 from tests.marked import marked
 
 __all__ = ["marked", "play"]
 
 BASE = os.environ.get("WINNOW_TEST_BASE", "base/python:3.11")  # tests/deployment/engine.sh makes it
+GATED = Path(gated.__file__)
 NOT_COPIED = (".git", ".venv", ".env", ".*_cache", ".hypothesis", "__pycache__", "keys", "runs", "federation", "data")
 PACKAGE_PROBE = "python3 -m venv /tmp/venv && /tmp/venv/bin/pip download --no-deps --dest /tmp tomli-w"
-collect_ignore = ["gated.py", "oversized.py", "remembering.py", "wrong_clock.py"]  # they work where they are copied to
+collect_ignore = [
+    "forking.py",
+    "gated.py",
+    "oversized.py",
+    "remembering.py",
+    "wrong_clock.py",
+]  # they work where they are copied to
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -34,6 +43,20 @@ def words(**changes: object) -> list[str]:
     given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
     settings = {key: value for key, value in QUICK.items() if key != "federation.round-timeout"} | given
     return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedScene]:
+    """The federation of real processes that tests share."""
+    found = SharedScene(tmp_path_factory.mktemp("shared"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The app with the methods of gated.py and oversized.py beside it."""
+    return app_with(tmp_path_factory.mktemp("plugins") / "app", GATED, GATED.with_name("oversized.py"))
 
 
 def why_no_engine() -> str:
@@ -75,8 +98,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def compose(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+def compose(image: str, shared: SharedScene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """A copy of the checkout in which nothing has been built or made yet; at the end its containers are gone."""
+    shared.close()  # two federations side by side would wait for each other
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
     folder.chmod(0o755)  # the containers' user reads the app there

@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from server_app.command.local_federation import LocalNode
-from tests.deployment import gated
 from tests.deployment.conftest import words
-from tests.deployment.scene import app_with, scene
+from tests.deployment.scene import SharedScene
 from tests.integration.conftest import Played
 
 pytestmark = pytest.mark.slow
-NODES = [LocalNode(number) for number in range(3)]
 THREE = {"num_server_rounds": 3, "federation__num_clients": 3, "federation__min_replies": 1}
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """The app with the methods of gated.py beside it."""
-    return app_with(tmp_path / "app", Path(gated.__file__))
 
 
 def left_out(record: Played, server_round: int) -> dict[int, str]:
@@ -38,9 +29,9 @@ def audited_labels(path: Path) -> list[str]:
 
 
 @pytest.mark.timeout(1800)
-def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app: Path) -> None:
+def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app: Path, shared: SharedScene) -> None:
     method = {"method__name": "gated:GatedELC", "method__args": "label_rate = 500.0"}
-    with scene(tmp_path / "fed", NODES) as found:
+    with shared.with_nodes(3) as found:
         for client in range(3):
             found.hold(client, 2)
         settings = {**THREE, **method, "strategy__aggregator": "mean", "federation__round_timeout": 600}
@@ -53,7 +44,7 @@ def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app:
         for client in range(3):
             found.release(client, 2)
         assert run.end() == ("finished:completed", "N/A")
-        refused = found.log("node-1")
+        refused, states = found.log("node-1"), found.logs
     assert "Exit Code: 305" in refused
     assert "[code: 2004] Failed to activate SuperNode." in refused
     reasons = left_out(run.record, 2)
@@ -63,7 +54,7 @@ def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app:
     assert left_out(run.record, 3) == {}
     assert "Label audit: 3 of 3 clients made one" in run.output
     for client, times in enumerate((3, 2, 2)):
-        folder = tmp_path / f"fed/node-{client}" / run.record.path.name / str(client)
+        folder = states / f"node-{client}" / run.record.path.name / str(client)
         state = load_file(folder / "state-3.safetensors")
         assert state["times"].item() == times, "it goes on from the state before the fault"
         learned = sorted(str(label) for label in state["label_logits"].argmax(1))
@@ -71,8 +62,10 @@ def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app:
 
 
 @pytest.mark.timeout(1800)
-def test_frozen_and_slow_nodes_are_not_waited_for_and_their_late_work_is_not_used(tmp_path: Path, app: Path) -> None:
-    with scene(tmp_path / "fed", NODES) as found:
+def test_frozen_and_slow_nodes_are_not_waited_for_and_their_late_work_is_not_used(
+    tmp_path: Path, app: Path, shared: SharedScene
+) -> None:
+    with shared.with_nodes(3) as found:
         for client, server_round in ((1, 1), (2, 1), (0, 3)):
             found.hold(client, server_round)
         seconds = round(max(60.0, 6 * found.start_seconds))  # enough for those who work, whatever else runs here

@@ -9,10 +9,11 @@ import pytest
 
 from server_app.command.environment import free_port, program_path
 from server_app.command.key_folder import KeyFolder
-from server_app.command.local_federation import LocalNode, local_federation, start_node, start_nodes
+from server_app.command.local_federation import LocalNode, start_node
 from server_app.command.superlink import trouble
 from tests.conftest import ROOT
 from tests.deployment.conftest import words
+from tests.deployment.scene import SUPERLINK, SharedScene
 from tests.integration.conftest import Play, Played
 from tests.marked import processes_with
 
@@ -58,12 +59,11 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, marked:
     assert Played(run_dir).status["status"] == "stopped"
 
 
-def test_only_invited_nodes_and_executors_are_let_in(tmp_path: Path) -> None:
-    with local_federation(tmp_path, [LocalNode(0)], {}) as link:
-        link.wait_until_ready()
-        keys = KeyFolder(link.home / "keys")
-        keys.create_node("node-1")
-        start_node(link, keys, LocalNode(1), free_port())
+def test_only_invited_nodes_and_executors_are_let_in(shared: SharedScene) -> None:
+    with shared.with_nodes(1) as found:
+        link, keys = found.link, KeyFolder(found.link.home / "keys")
+        keys.create_node("node-9")
+        start_node(link, keys, LocalNode(9), free_port())
         stranger = link.processes.programs[-2]
         trust = ("--root-certificates", str(keys.authority), "--runtime-api-address", link.address)
         thief = link.serve("flower-superexec", *trust, name="thief")
@@ -72,9 +72,8 @@ def test_only_invited_nodes_and_executors_are_let_in(tmp_path: Path) -> None:
         assert "CERTIFICATE_VERIFY_FAILED" in trouble(link.address, others.authority)
         assert trouble(link.address, None), "there is no way in without TLS"
         assert stranger.wait(60) == 1
-        assert "Exit Code: 305" in link.last_lines("node-1", 40)
-        assert "No SuperNode found with the given public key" in link.last_lines("flower-superlink", 40)
+        assert "Exit Code: 305" in link.last_lines("node-9", 40)
+        assert "No SuperNode found with the given public key" in found.log(SUPERLINK)
         thief.wait(60)  # without the secret it has no work to wait for
-        start_nodes(link, [LocalNode(0)])
-        [node] = link.ask("supernode", "list")["nodes"]
-        assert node["status"] == "online"
+        nodes = link.ask("supernode", "list")["nodes"]
+        assert [node["status"] for node in nodes].count("online") == 1

@@ -6,20 +6,16 @@ from pathlib import Path
 import pytest
 
 from server_app.command.key_folder import KeyFolder
-from server_app.command.local_federation import LocalNode
 from server_app.metering import ALLOWANCE, PIECE
-from tests.conftest import ROOT
 from tests.deployment.conftest import words
-from tests.deployment.scene import SERVER_EXECUTOR, app_with, scene
+from tests.deployment.scene import SERVER_EXECUTOR, SharedScene
 from tests.deployment.secrets import secret_texts
 
 pytestmark = pytest.mark.slow
-NODES = [LocalNode(number) for number in range(3)]
-PLUGINS = [ROOT / "tests/deployment" / name for name in ("gated.py", "oversized.py")]
-HOSTILE, BYTES = 1, 200_000_000
+HONEST, HOSTILE, BYTES = 0, 1, 200_000_000
 SETTINGS = {
     "num_server_rounds": 2,
-    "federation__num_clients": 3,
+    "federation__num_clients": 2,
     "federation__min_replies": 1,
     "federation__round_timeout": 240,
     "method__name": "oversized:Oversized",
@@ -33,20 +29,19 @@ def most_memory(process: int) -> int:
 
 
 @pytest.mark.timeout(900)
-def test_a_reply_of_200_mb_costs_its_sender_only(tmp_path: Path) -> None:
-    app = app_with(tmp_path / "app", *PLUGINS)
-    with scene(tmp_path / "fed", NODES) as found:
+def test_a_reply_of_200_mb_costs_its_sender_only(tmp_path: Path, app: Path, shared: SharedScene) -> None:
+    with shared.with_nodes(2) as found:
         found.hold(HOSTILE, 1)
-        found.hold(2, 2)
+        found.hold(HONEST, 2)
         run = found.submit(tmp_path, app, *words(**SETTINGS))
         found.wait_until_training(HOSTILE, 1)
         server = found.worker(SERVER_EXECUTOR)
         assert server is not None
         before = most_memory(server)
         found.release(HOSTILE, 1)
-        found.wait_until_training(2, 2)  # the round with the large reply is over
+        found.wait_until_training(HONEST, 2)  # the round with the large reply is over
         grown = most_memory(server) - before
-        found.release(2, 2)
+        found.release(HONEST, 2)
         assert run.end() == ("finished:completed", "N/A")
         sent = found.log("node-1-executor") + found.log("node-1")
         logs = "".join(found.log(name) for name in found.programs) + run.output
@@ -64,4 +59,4 @@ def test_a_reply_of_200_mb_costs_its_sender_only(tmp_path: Path) -> None:
     counted, limit = (int(number.replace(",", "")) for number in reason.groups())
     assert ALLOWANCE < limit < 2 * ALLOWANCE
     assert counted < limit + 3 * PIECE, "two pieces at once are asked for, and not read"
-    assert [line["replies"] for line in run.record.metrics] == [0, 2, 3]
+    assert [line["replies"] for line in run.record.metrics] == [0, 1, 2]

@@ -11,28 +11,19 @@ from pathlib import Path
 import pytest
 
 from server_app.command.environment import program_path
-from server_app.command.local_federation import LocalNode
-from tests.deployment import gated
 from tests.deployment.conftest import words
 from tests.deployment.followed import wait_for
-from tests.deployment.scene import SERVER_EXECUTOR, SUPERLINK, Scene, app_with, scene
+from tests.deployment.scene import SERVER_EXECUTOR, SUPERLINK, Scene, SharedScene
 from tests.full_disk import fill, small_disk
 from tests.integration.conftest import Play, Played
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 LONG = 300.0
-NODES = [LocalNode(number) for number in range(2)]
 TWO = {"federation__num_clients": 2, "federation__min_replies": 2, "audit__enabled": False}
 SETTINGS = {"num_server_rounds": 2, "method__args": "label_rate = 500.0"}
 STATEFUL = words(**TWO, **SETTINGS, method__name="gated:GatedELC")
 DIED = "the ServerApp died: killed, or out of memory"
 Uninterrupted = Callable[..., Played]
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """The app with the methods of gated.py beside it."""
-    return app_with(tmp_path / "app", Path(gated.__file__))
 
 
 @pytest.fixture
@@ -100,9 +91,9 @@ def rounds(run: Played) -> list[dict[str, object]]:
 
 
 def test_a_stopped_and_a_killed_server_app_are_told_and_the_run_goes_on(
-    tmp_path: Path, app: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, app: Path, shared: SharedScene, uninterrupted: Uninterrupted
 ) -> None:
-    with scene(tmp_path / "fed", NODES) as found:
+    with shared.with_nodes(2) as found:
         found.hold(1, 1)
         found.hold(1, 2)
         first = Operator.types(found, tmp_path, "submit", "--app", str(app), *STATEFUL)
@@ -137,9 +128,9 @@ def test_a_stopped_and_a_killed_server_app_are_told_and_the_run_goes_on(
 
 
 def test_a_run_outlives_a_killed_superlink_and_a_damaged_checkpoint(
-    tmp_path: Path, app: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, app: Path, shared: SharedScene, uninterrupted: Uninterrupted
 ) -> None:
-    with scene(tmp_path / "fed", NODES) as found:
+    with shared.with_nodes(2) as found:
         found.hold(1, 2)
         operator = Operator.types(found, tmp_path, "submit", "--app", str(app), *STATEFUL)
         operator.sees("^round 1/2 ")
@@ -167,9 +158,9 @@ def test_a_run_outlives_a_killed_superlink_and_a_damaged_checkpoint(
 
 
 def test_a_disk_that_is_full_ends_the_run_with_the_reason_and_loses_nothing(
-    tmp_path: Path, app: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, app: Path, shared: SharedScene, uninterrupted: Uninterrupted
 ) -> None:
-    with small_disk(tmp_path / "disk", size=4_000_000) as disk, scene(tmp_path / "fed", NODES) as found:
+    with small_disk(tmp_path / "disk", size=4_000_000) as disk, shared.with_nodes(2) as found:
         found.hold(1, 2)
         start = [*STATEFUL, f"run.output-dir={disk / 'runs'}"]
         operator = Operator.types(found, tmp_path, "submit", "--app", str(app), *start)

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import pytest
 from server_app.command import site
 from server_app.command.local_federation import LocalNode
 from tasks.issues import INFO
-from tests.deployment import gated, wrong_clock
+from tests.deployment import wrong_clock
 from tests.deployment.conftest import words
 from tests.deployment.followed import FollowedRun, wait_for
-from tests.deployment.scene import CONNECTED, SUPERLINK, Scene, app_with, scene
+from tests.deployment.scene import CONNECTED, SUPERLINK, Scene, SharedScene
 from tests.integration.test_site_data import settings_for
 from tests.site_data import image_folder
 
@@ -27,6 +26,11 @@ class Site(LocalNode):
     """A node without a number; its folders are called as the operator likes."""
 
     state: Path = Path("state")
+
+    @property
+    def name(self) -> str:
+        """See :class:`LocalNode`; the numbered nodes of other tests have names of their own."""
+        return f"site-{self.number}"
 
     def config(self, state: Path) -> str:
         """See :class:`LocalNode`; ``state`` is not used."""
@@ -52,22 +56,27 @@ def clock(folder: Path, seconds: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
+def ended(tmp_path_factory: pytest.TempPathFactory, app: Path, shared: SharedScene) -> Ended:
     """Play a run: all nodes have the same data, 1 and 2 the same state directory; the clocks of 0 and 3 are wrong."""
     root = tmp_path_factory.mktemp("sites")
-    data, shared = image_folder(root / "data", count=12, seed=1), root / "shared"
+    data, common = image_folder(root / "data", count=12, seed=1), root / "shared"
     image_folder(root / "server" / "test", seed=2)
-    with scene(root / "fed", [Site(1, data, shared), Site(2, data, shared)]) as found:
+    with shared.with_nodes(0) as found:
+        found.add(Site(1, data, common))
+        found.add(Site(2, data, common))
         found.add(Site(0, data, root / "state"), **clock(root / "slow", SLOW))
         found.add(Site(3, data, root / "new"), **clock(root / "fast", FAST))
-        wait_for(lambda: CONNECTED in found.log("node-0"), "a node whose clock is a little wrong is let in")
-        wait_for(lambda: found.programs["node-3"].poll() is not None, "a node whose clock is ahead gives up")
-        yield play(found, root, shared)
+        names = [f"site-{number}" for number in range(3)]
+        wait_for(lambda: all(CONNECTED in found.log(name) for name in names), "nodes are let in, a slow clock or not")
+        wait_for(lambda: found.programs["site-3"].poll() is not None, "a node whose clock is ahead gives up")
+        ended = play(found, app, root, common)
+        for name in names:
+            found.stop(name)
+    return ended
 
 
-def play(found: Scene, root: Path, shared: Path) -> Ended:
+def play(found: Scene, app: Path, root: Path, common: Path) -> Ended:
     """Play two rounds; in the second one the clock of node 0 jumps, and is set right again."""
-    app = app_with(root / "app", Path(gated.__file__))
     for client in range(3):
         found.hold(client, 2)
     settings = {"num-server-rounds": 2, "federation.num-clients": 3, "federation.min-replies": 1}
@@ -75,15 +84,15 @@ def play(found: Scene, root: Path, shared: Path) -> Ended:
     run = found.submit(root, app, *words(**settings_for("image-folder", root / "server"), **settings))
     wait_for(lambda: len(list(found.gate.glob("client-*-round-2"))) == 2, "both clients train in round 2")
     (root / "slow" / "ahead").write_text(str(JUMP))
-    wait_for(lambda: found.programs["node-0"].poll() is not None, "the node whose clock has jumped ends")
+    wait_for(lambda: found.programs["site-0"].poll() is not None, "the node whose clock has jumped ends")
     (root / "slow" / "ahead").write_text("0")
-    found.bring_back("node-0")
+    found.bring_back("site-0")
     for client in range(3):
         found.release(client, 2)
     ending = run.end()
     assert found.link.authority is not None
     assert [finding.level for finding in site.superlink(found.link.address, found.link.authority)] == [INFO, INFO]
-    return Ended(run, ending, {name: found.log(name) for name in found.programs}, shared)
+    return Ended(run, ending, {name: found.log(name) for name in found.programs}, common)
 
 
 def test_the_run_goes_on(ended: Ended) -> None:
@@ -106,15 +115,15 @@ def test_of_two_nodes_with_one_state_directory_the_second_is_refused(ended: Ende
     refusal = r"OwnerError: nodes (\d+) and (\d+) have the same state directory; give each a state-dir"
     told = re.search(rf"WARNING: Left out: node (\d+): {refusal}", ended.run.output)
     assert told
-    ids = {name: re.search(r"SuperNode ID: (\d+)", ended.logs[name])[1] for name in ("node-1", "node-2")}  # type: ignore[index]
+    ids = {name: re.search(r"SuperNode ID: (\d+)", ended.logs[name])[1] for name in ("site-1", "site-2")}  # type: ignore[index]
     assert {told[2], told[3]} == set(ids.values())
     assert told[1] == told[2]
     assert (ended.shared / ended.run.record.path.name / "site" / "owner").read_text() == told[3]
 
 
 def test_a_clock_that_is_ahead_shows_at_the_superlink_only(ended: Ended) -> None:
-    assert "SuperNode terminated gracefully." in ended.logs["node-3"]
-    assert not re.search("ERROR|Exit Code|clock", ended.logs["node-3"])
+    assert "SuperNode terminated gracefully." in ended.logs["site-3"]
+    assert not re.search("ERROR|Exit Code|clock", ended.logs["site-3"])
     assert re.search(r'"POST /v1/fleet/activate-node HTTP/1.1" 401', ended.logs[SUPERLINK])
 
 
@@ -122,5 +131,5 @@ def test_a_clock_that_jumps_costs_the_node_the_round(ended: Ended) -> None:
     last = [line for line in ended.run.record.lines("clients.jsonl") if line["round"] == 2]
     [reason] = [line["quarantine"] for line in last if line["quarantine"]]
     assert reason.startswith(("error 5: Error: Node Unavailable", "no reply in time"))
-    assert "SuperNode terminated gracefully." in ended.logs["node-0"]
-    assert ended.logs["node-0"].count(CONNECTED) == 2, "with the right time it is let in again"
+    assert "SuperNode terminated gracefully." in ended.logs["site-0"]
+    assert ended.logs["site-0"].count(CONNECTED) == 2, "with the right time it is let in again"

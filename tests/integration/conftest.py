@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from client_app.app import app as client_app
 from server_app.run import play_run
@@ -57,10 +58,19 @@ class Played:
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Play one run with settings that differ from ``QUICK``; ``tamper`` may change replies."""
+    return player(tmp_path, monkeypatch)
+
+
+def player(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Return what plays runs in this process, with their directories in ``folder``.
+
+    The report's charts are laid out and not drawn, which takes half of a short run: unit tests draw them.
+    """
+    monkeypatch.setattr(Figure, "savefig", lambda _, target, **__: target.write("<svg></svg>"))
 
     def go(tamper: Tamper | None = None, **changes: Any) -> Played:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
-        flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path), **given}
+        flat = {**DEFAULTS, **QUICK, "run.output-dir": str(folder), **given}
         settings = check(flat)
         monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.SIMULATION)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)

@@ -1,6 +1,7 @@
 """Runs of FedCorr: real ServerApp and ClientApp code, in this process."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file
 from server_app.validation.config import check
 from tasks.config import ConfigError
 from tasks.shares import client_share
-from tests.integration.conftest import Play, Played
+from tests.integration.conftest import Play, Played, player
 from tests.issues import warning_lines
 
 SETTINGS: dict[str, Any] = {
@@ -80,7 +81,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(play: Play, whole_run: Played
     assert resumed.weights() == whole_run.weights()
 
 
-def test_a_run_that_broke_off_long_after_its_last_checkpoint_goes_on_as_if_it_had_not(play: Play, whole_run: Played):
+def test_a_run_that_broke_off_long_after_its_last_checkpoint_goes_on_as_if_it_had_not(
+    play: Play, whole_run: Played, tmp_path: Path
+):
     changes = SETTINGS | QUICKLY | {"run__checkpoint_every": 5}
 
     def power_cut(client: int, message: Message, reply: Message) -> Message:
@@ -90,7 +93,7 @@ def test_a_run_that_broke_off_long_after_its_last_checkpoint_goes_on_as_if_it_ha
 
     with pytest.raises(KeyboardInterrupt):
         play(power_cut, **changes)
-    (broken,) = (path for path in whole_run.path.parent.iterdir() if path != whole_run.path)
+    (broken,) = tmp_path.iterdir()
     resumed = play(**changes, run__resume=str(broken))
     assert resumed.metrics == whole_run.metrics
     assert resumed.weights() == whole_run.weights()
@@ -99,10 +102,11 @@ def test_a_run_that_broke_off_long_after_its_last_checkpoint_goes_on_as_if_it_ha
 QUICKLY = {"train__epochs": 1, "train__learning_rate": 0.1}
 
 
-@pytest.fixture
-def whole_run(play: Play) -> Played:
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """The uninterrupted run."""
-    return play(**SETTINGS | QUICKLY)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return player(tmp_path_factory.mktemp("whole"), monkeypatch)(**SETTINGS | QUICKLY)
 
 
 def test_only_scores_and_noise_levels_leave_a_client(play: Play):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -129,34 +128,3 @@ def test_a_superlink_serves_flower_s_own_commands(marked: dict[str, str]) -> Non
         with pytest.raises(RuntimeError, match="flower-superexec ended with exit code"):
             link.check()
     assert not link.home.exists()
-
-
-DYING = '''
-import os
-from client_app.methods.sgd import LocalSGD
-
-class Dying(LocalSGD):
-    """Ends its process at client 1 in round 2, as a crash in native code would."""
-
-    def fit(self, model, kit, plan, state):
-        if plan.stream[1:] == (1, 2):
-            os._exit(1)
-        return super().fit(model, kit, plan, state)
-'''
-
-
-def test_a_dead_actor_costs_one_client_not_the_run(tmp_path: Path, marked: dict[str, str]) -> None:
-    app = tmp_path / "app"
-    for name in ("server_app", "client_app", "strategies", "tasks"):
-        shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
-    project = (ROOT / "pyproject.toml").read_text()
-    (app / "pyproject.toml").write_text(re.sub(r"^fab-exclude = .*$", "", project, flags=re.MULTILINE))
-    (app / "dying.py").write_text(DYING)  # a plug-in beside pyproject.toml travels with the app
-    words = ["num-server-rounds=3", "federation.num-clients=6", "method.name=dying:Dying", f"--app={app}"]
-    words += ["strategy.name=robust", "strategy.args="]
-    program = start(tmp_path, marked, *words)
-    output = finish(program)
-    assert program.returncode == 0, output
-    lines = [(line["selected"], line["replies"], line["quarantined"]) for line in rounds(tmp_path)[1:]]
-    assert lines == [(6, 6, 0), (6, 5, 1), (5, 5, 0)], output
-    assert "The process of client 1 died" in output

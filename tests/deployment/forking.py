@@ -1,0 +1,71 @@
+"""Executors that fork: every message is still a process of its own, and all share the imports.
+
+Flower's executor starts an interpreter for every message, which imports torch for three seconds and more. One whose
+environment has :func:`fast_executors` imports it once, when it starts, and its children begin where the imports end:
+they have the arguments, environment, streams and session of the process that Flower would have started, and can be
+killed as that. It works where it is copied to, as ``sitecustomize.py``; other programs are Flower's own.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+EXECUTOR = "flower-superexec"
+PARTS = {
+    "flwr-clientapp": "flwr.supernode.cli:flwr_clientapp",
+    "flwr-serverapp": "flwr.superlink.cli:flwr_serverapp",
+}
+HEAVY = (
+    "torch.nn.functional",
+    "torch.optim",
+    "safetensors.numpy",
+    "sklearn.mixture",
+    "flwr.clientapp",
+    "flwr.serverapp",
+)
+
+
+def fast_executors(folder: Path) -> dict[str, str]:
+    """Return the variables of programs whose executors fork; ``folder`` is made for that."""
+    folder.mkdir(parents=True)
+    shutil.copy(__file__, folder / "sitecustomize.py")
+    return {"PYTHONPATH": str(folder)}
+
+
+def started_by_fork(command: Sequence[str], **_: object) -> None:
+    """Do what ``subprocess.Popen`` would, without a new interpreter; nobody asks for what it returns."""
+    if os.fork():
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.argv = list(command)
+    status = 1
+    try:
+        status = mains[command[0]]() or 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:  # not the executor's own way out: its connection stays as it is
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+mains: dict[str, Callable[[], int | None]] = {}
+
+if __name__ == "sitecustomize" and Path([*sys.orig_argv, ""][1]).name == EXECUTOR:
+    from flwr.supercore.superexec.executor import subprocess_executor
+
+    for module in HEAVY:
+        importlib.import_module(module)
+    for program, place in PARTS.items():
+        name, _, function = place.partition(":")
+        mains[program] = getattr(importlib.import_module(name), function)
+    vars(subprocess_executor)["subprocess"] = SimpleNamespace(Popen=started_by_fork, DEVNULL=None)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets those that have ended
