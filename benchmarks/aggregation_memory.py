@@ -21,14 +21,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
-from server_app.grid import ClientGrid
+from server_app.transport.client_grid import ClientGrid
 from strategies.aggregators import GeometricMedian
-from strategies.guarded import GuardedStrategy
+from strategies.base import GuardedStrategy
 from strategies.robust import RobustStrategy
-from strategies.updates import to_record
-from tasks import wire
-from tasks.envelope import ARRAYS, RECORD, Envelope
-from tasks.mode import Mode
+from strategies.validation import to_record
+from tasks import protocol
+from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
 
 LAYERS = 50
 WAYS: dict[str, Callable[[], Strategy]] = {
@@ -56,7 +55,7 @@ class Row:
 class Replies:
     """Flower's side of the grid: it answers every message with a random model, all of them at once."""
 
-    def __init__(self, model: wire.Arrays) -> None:
+    def __init__(self, model: protocol.Arrays) -> None:
         self._model = model
         self._sent: list[Message] = []
 
@@ -74,7 +73,7 @@ class Replies:
 
     def _answer(self, message: Message) -> Message:
         rng = np.random.default_rng(message.metadata.dst_node_id)
-        flat, layout = wire.pack({name: rng.random(len(a), np.float32) for name, a in self._model.items()})
+        flat, layout = protocol.pack({name: rng.random(len(a), np.float32) for name, a in self._model.items()})
         content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: ConfigRecord({"layout": layout})})
         content["metrics"] = MetricRecord({"num-examples": 500, "train-loss": 1.0})
         return Message(content, reply_to=message)

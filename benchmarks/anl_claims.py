@@ -25,17 +25,15 @@ from torch import nn
 
 from benchmarks.anl_runs import LOSSES, Case, Outcome, table, title
 from benchmarks.ledger import Ledger
-from client_app.goals import GivenLabels
 from client_app.losses import build
-from client_app.trainer import LocalData, Trainer, learning_rate, make_optimizer, pick_device
-from tasks.base import Labels
-from tasks.cifar import Cifar10
-from tasks.measure import evaluate, predict
-from tasks.models.initialization import init_published
+from client_app.trainer import GivenLabels, LocalData, Trainer, learning_rate, make_optimizer, pick_device
+from tasks.base import Labels, evaluate, predict
+from tasks.client_data import data_root
+from tasks.images import Cifar10
+from tasks.models.small import init_published
 from tasks.noise import NOISES, realised_rate
 from tasks.noise.base import Matrix, check_labels
 from tasks.seeds import rng, seed_everything, torch_seed
-from tasks.shares import data_root
 
 LABELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "clean": ("none", {}),

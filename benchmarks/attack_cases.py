@@ -7,7 +7,7 @@ from typing import Any
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS, PRE_STEPS, build_rule
 from tasks.config import Flat, flatten
-from tasks.plugin import accepted_names, parse_args
+from tasks.plugins import accepted_names, parse_args
 
 TASKS: Mapping[str, Flat] = {
     "digits": {

@@ -11,10 +11,10 @@ from flwr.app import ConfigRecord
 from benchmarks.in_process import Federation
 from strategies.detection import mean_profiles
 from strategies.noise_partition import NoisePartition
-from strategies.updates import to_record
+from strategies.validation import to_record
+from tasks.client_data import client_share
 from tasks.config import Flat, parse
 from tasks.settings import Settings
-from tasks.shares import client_share
 
 TASKS: Mapping[str, Flat] = {
     "digits": {"model.name": "mlp", "train.batch-size": 16},

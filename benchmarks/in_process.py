@@ -13,18 +13,18 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from client_app.attacks import play_client
+from client_app.label_quality import class_losses
 from client_app.local import answer_locally
 from client_app.methods import Plan, State
-from client_app.profile import class_losses
 from client_app.trainer import learning_rate
 from server_app.evaluation import CentralEvaluation
-from server_app.roster import Client, Roster
+from server_app.registration import Client, Roster
 from server_app.strategy import build_strategy
-from strategies.updates import to_numpy, to_record
+from strategies.validation import to_numpy, to_record
 from tasks.base import ClientData
+from tasks.client_data import client_share
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
-from tasks.shares import client_share
 
 
 class LocalClients(Grid):

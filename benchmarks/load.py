@@ -38,15 +38,12 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_connection import http_request_response
 
-from server_app.command.configuration import make_plan
-from server_app.command.environment import SuperLinkError
-from server_app.command.key_folder import KeyFolder
-from server_app.command.local_federation import LocalNode, local_federation
-from server_app.command.output import RunLog
-from server_app.command.preparation import data_environment
-from server_app.command.processes import StopRequested, stop_requests
-from server_app.command.run import COMPLETED, submit, watch
-from server_app.command.superlink import Connection
+from server_app.cli.config import make_plan
+from server_app.cli.federation import LocalNode, local_federation
+from server_app.cli.keys import KeyFolder
+from server_app.cli.processes import StopRequested, stop_requests
+from server_app.cli.run import COMPLETED, RunLog, data_environment, submit, watch
+from server_app.cli.superlink import Connection, SuperLinkError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROC = Path("/proc")

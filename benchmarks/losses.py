@@ -19,12 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.goals import Batch, GivenLabels
 from client_app.losses import L1, Objective, RegularizerInput, build
-from client_app.trainer import Trainer, make_optimizer, pick_device
+from client_app.trainer import Batch, GivenLabels, Trainer, make_optimizer, pick_device
 from tasks.base import Task
-from tasks.cifar import Cifar10
-from tasks.image import Digits
+from tasks.images import Cifar10, Digits
 from tasks.settings import TrainSettings
 
 Call = Callable[[], Any]

@@ -27,8 +27,8 @@ from benchmarks.in_process import Federation
 from benchmarks.ledger import Ledger, spread
 from client_app.methods import METHODS, ClientMethod
 from server_app.validation.config import check
+from tasks.client_data import client_share
 from tasks.config import Flat, flatten
-from tasks.shares import client_share
 
 RECIPES = Path(__file__).parent / "recipes"
 LAST = 0.1

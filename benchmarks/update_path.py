@@ -14,14 +14,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.supercore.task_identity import TaskIdentity
 
 from strategies.aggregators import GeometricMedian
-from strategies.guard import ReplyValidator
 from strategies.robust import RobustStrategy
-from strategies.updates import to_record
-from tasks import wire
-from tasks.envelope import ARRAYS
+from strategies.validation import ReplyValidator, to_record
+from tasks import protocol
+from tasks.protocol import ARRAYS
 from tasks.records import byte_array, view_of, view_record
 
-Make = Callable[[wire.Arrays], ArrayRecord]
+Make = Callable[[protocol.Arrays], ArrayRecord]
 WAYS: dict[str, Make] = {"a file for each tensor": to_record, "views": view_record}
 
 
@@ -33,12 +32,12 @@ class OneClient:
         return [0]
 
 
-def seconds(make: Make, came: Array, layout: str, model: wire.Arrays) -> float:
+def seconds(make: Make, came: Array, layout: str, model: protocol.Arrays) -> float:
     """Return how long it takes to name the arrays of a reply, to check them and to make the step."""
     strategy, grid = RobustStrategy(GeometricMedian()), OneClient()
     messages = [*strategy.configure_train(1, view_record(model), ConfigRecord(), grid)]  # type: ignore[arg-type]
     started = time.perf_counter()
-    named = make(wire.views(view_of(came), layout))
+    named = make(protocol.views(view_of(came), layout))
     content = RecordDict({"arrays": named, "metrics": MetricRecord({"num-examples": 10})})
     updates, _ = ReplyValidator(model, messages).screen([Message(content, reply_to=messages[0])], strategy.keep)
     assert len(updates) == 1, "the reply was set aside"
@@ -50,8 +49,8 @@ def measure(megabytes: float, tensors: int, repeats: int) -> dict[str, float]:
     for name in ("task_id", "run_id", "node_id"):
         setattr(TaskIdentity, name, 1)  # what Flower's own start-up would set
     values = np.random.default_rng(0).random(int(megabytes * 250_000), np.float32)
-    model: wire.Arrays = {f"layer{i}": part for i, part in enumerate(np.array_split(values, tensors))}
-    flat, layout = wire.pack({name: array + np.float32(0.1) for name, array in model.items()})
+    model: protocol.Arrays = {f"layer{i}": part for i, part in enumerate(np.array_split(values, tensors))}
+    flat, layout = protocol.pack({name: array + np.float32(0.1) for name, array in model.items()})
     came = ArrayRecord({ARRAYS: byte_array(flat)})[ARRAYS]
     found = [{way: seconds(make, came, layout, model) for way, make in WAYS.items()} for _ in range(repeats)]
     return {way: min(times[way] for times in found) for way in WAYS}

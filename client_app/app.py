@@ -7,23 +7,16 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
-from client_app.account import account
 from client_app.attacks import play_client
-from client_app.audit import audit_client
-from client_app.audit_files import write_audit
-from client_app.fingerprint import fingerprint
+from client_app.label_audit_files import write_audit
+from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally
-from client_app.packing import named_arrays
-from client_app.patience import bounded
-from client_app.privacy import private
-from client_app.profile import class_losses
+from client_app.mods import account, bounded, named_arrays, private
+from client_app.node import brings_data, fingerprint, warn_of_left_out, with_mode
 from client_app.session import Session
-from client_app.simulation import with_mode
-from client_app.site import brings_data, warn_of_left_out
-from tasks.base import Examples
-from tasks.measure import evaluate
-from tasks.mode import Mode
-from tasks.shares import load_task
+from tasks.base import Examples, evaluate
+from tasks.client_data import load_task
+from tasks.protocol import Mode
 
 app = ClientApp(mods=[with_mode, bounded, account, named_arrays])
 

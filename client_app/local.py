@@ -7,9 +7,9 @@ from client_app import losses
 from client_app.methods import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
+from tasks.client_data import load_task
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
-from tasks.shares import load_task
 
 
 def train_locally(

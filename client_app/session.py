@@ -13,17 +13,14 @@ from torch import nn
 
 from client_app.attacks import NO_ATTACK
 from client_app.methods import Plan
-from client_app.owner import claim
-from client_app.simulation import present_mode
-from client_app.site import NUMBER, NodeError, at_site, node_share, own_id
+from client_app.node import NUMBER, NodeError, at_site, claim, node_share, own_id, present_mode
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
+from tasks.client_data import Share, load_task
 from tasks.config import parse
-from tasks.envelope import RECORD, Envelope
-from tasks.mode import Mode
+from tasks.protocol import RECORD, Envelope, Mode
 from tasks.records import view_record
 from tasks.settings import ModelSettings, Settings, TaskSettings
-from tasks.shares import Share, load_task
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 

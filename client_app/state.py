@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, Context
 from safetensors.numpy import load_file, save
 
 from client_app.methods import State
-from tasks.writing import private_folder, replace_file
+from tasks.files import private_folder, replace_file
 
 RECORD = "winnow.state"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.noise.base import NoiseError
-from tasks.noise.laws import NoiseLaw, Rates
+from tasks.noise.rates import NoiseLaw, Rates
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.gram import Doubles, Vector
-from strategies.server_steps import ServerStep
+from strategies.server_optimizers import ServerStep
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.pre_steps import PreStep
+from strategies.aggregators.preaggregation import PreStep
 from strategies.gram import Doubles, squared_distances
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.noise.base import Matrix, NoiseError
-from tasks.noise.classwise import ClassConditional
+from tasks.noise.class_conditional import ClassConditional
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
 from client_app.trainer import LocalData
-from tasks.measure import predict
+from tasks.base import predict
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from server_app.report import comparison_table
 from server_app.run import play_run
 from server_app.validation.config import validate
 from tasks.config import arms, is_checked
-from tasks.mode import Mode
+from tasks.protocol import Mode
 
 app = ServerApp()
 SIMULATION_GRID = "InMemoryGrid"

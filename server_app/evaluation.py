@@ -5,12 +5,11 @@ from torch import nn
 
 from client_app.attacks import configured_attack, facts
 from client_app.trainer import pick_device
-from tasks.base import Examples, Task
-from tasks.measure import evaluate, predict
+from tasks.base import Examples, Task, evaluate, predict
+from tasks.client_data import load_task
+from tasks.protocol import Arrays
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
-from tasks.shares import load_task
-from tasks.wire import Arrays
 
 
 class CentralEvaluation:

@@ -10,11 +10,11 @@ from flwr.serverapp import Grid
 from client_app.trainer import learning_rate
 from server_app.callbacks.base import Callback
 from server_app.evaluation import CentralEvaluation
-from server_app.grid import ClientGrid
-from server_app.roster import FederationError
+from server_app.registration import FederationError
 from server_app.state import RunState
-from strategies.guard import ReplyValidator
-from strategies.guarded import aggregate_replies
+from server_app.transport.client_grid import ClientGrid
+from strategies.base import aggregate_replies
+from strategies.validation import ReplyValidator
 from tasks.records import view_record
 from tasks.seeds import seed_everything
 

@@ -9,27 +9,23 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from client_app.attacks import NO_ATTACK
-from server_app.audit import audit_labels
 from server_app.callbacks.base import Callback, chosen_callbacks
-from server_app.callbacks.best import BestModel
-from server_app.callbacks.checkpoints import Checkpoints, restore
-from server_app.callbacks.privacy import PrivacySpent
-from server_app.callbacks.progress import Progress
-from server_app.callbacks.records import Records
+from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
+from server_app.callbacks.records import PrivacySpent, Progress, Records
 from server_app.evaluation import CentralEvaluation
-from server_app.grid import ClientGrid
+from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
+from server_app.registration import FederationError, call_roll
 from server_app.report import ReportError, write_report
-from server_app.resume import how_to_go_on
-from server_app.roster import FederationError, call_roll
-from server_app.run_directory import RunDirectory, timestamp
 from server_app.state import RunState
+from server_app.storage.resume import how_to_go_on
+from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
+from server_app.transport.client_grid import ClientGrid
 from tasks.config import DEFAULTS, to_flat
-from tasks.envelope import Envelope
-from tasks.mode import Mode
+from tasks.files import WriteError
+from tasks.protocol import Envelope, Mode
 from tasks.settings import Settings
-from tasks.writing import WriteError
 
 NOT_REPEATED = ("arms", "run.output-dir", "run.resume")
 

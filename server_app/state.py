@@ -5,13 +5,12 @@ from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
-from server_app.roster import Roster
-from server_app.run_directory import RunDirectory
-from strategies.guarded import GuardedStrategy, UpdateStrategy
-from strategies.updates import RoundReport
-from tasks.mode import Mode
+from server_app.registration import Roster
+from server_app.storage.run_directory import RunDirectory
+from strategies.base import GuardedStrategy, UpdateStrategy
+from strategies.validation import RoundReport
+from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
-from tasks.wire import Arrays
 
 
 @dataclass

@@ -6,14 +6,14 @@ from typing import Any
 from flwr.serverapp import strategy as stock
 
 from server_app.privacy import is_central
-from server_app.roster import Roster
+from server_app.registration import Roster
 from strategies.aggregators import build_rule
+from strategies.base import STRATEGIES, GuardedStrategy, UpdateStrategy
 from strategies.fedcorr import FedCorr
-from strategies.guarded import STRATEGIES, GuardedStrategy, UpdateStrategy
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
 from strategies.robust import RobustStrategy
-from strategies.server_steps import build_server_step
+from strategies.server_optimizers import build_server_step
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
 

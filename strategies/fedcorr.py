@@ -1,12 +1,6 @@
-"""FedCorr (Xu, Chen, Quek, Chong, CVPR 2022), the server's part: three stages, and who is noisy by how much.
+"""The three stages of FedCorr (Xu, Chen, Quek, Chong, CVPR 2022) as rounds, counted from 1."""
 
-1. In every iteration each client trains once, few at a time in random order. A client whose trained model answers in
-   unusually many dimensions is suspected; suspects estimate their noise level and correct some labels.
-2. Clients with a low noise level go on alone; then the others take the global model's confident predictions for labels.
-3. All clients train.
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from logging import INFO, WARNING
@@ -17,16 +11,87 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from strategies.guarded import STRATEGIES
-from strategies.inquiry import query, with_count
-from strategies.noise_levels import believable_score, nothing, read_level
+from strategies.base import STRATEGIES
+from strategies.query import query, with_count
 from strategies.robust import RobustStrategy
-from strategies.stages import Schedule
-from strategies.updates import RoundReport
+from strategies.validation import RoundReport
+from tasks.gaussian_mixture import upper_group
 from tasks.issues import Issue, RunContext
-from tasks.mixture import upper_group
-from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, WANT_SCORE
+from tasks.protocol import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
 from tasks.seeds import rng
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which round belongs to what: ``iterations`` passes over ``clients``, ``at_once`` a round, then fine-tuning."""
+
+    iterations: int
+    clients: int
+    at_once: int
+    finetune_rounds: int
+
+    @property
+    def steps(self) -> int:
+        """Rounds of one iteration."""
+        return -(-self.clients // self.at_once)
+
+    @property
+    def first_stage(self) -> int:
+        """Rounds of the first stage."""
+        return self.iterations * self.steps
+
+    def stage(self, server_round: int) -> int:
+        """Return the stage of a round, 1 to 3."""
+        ends = (self.first_stage, self.first_stage + self.finetune_rounds)
+        return 1 + sum(server_round > end for end in ends)
+
+    def ends_iteration(self, server_round: int) -> bool:
+        """Tell whether an iteration is complete after this round."""
+        return 0 < server_round <= self.first_stage and server_round % self.steps == 0
+
+    def ends_finetuning(self, server_round: int) -> bool:
+        """Tell whether the second stage is complete after this round."""
+        return self.finetune_rounds > 0 and server_round == self.first_stage + self.finetune_rounds
+
+    def visited(self, server_round: int, members: Sequence[int], present: Collection[int], seed: int) -> list[int]:
+        """Return who trains in a round of stage 1, in ascending order: in each iteration another order of ``members``.
+
+        For a client that is not ``present`` the next one stands in.
+        """
+        iteration, step = divmod(server_round - 1, self.steps)
+        start = step * self.at_once
+        order = np.roll(rng(seed, "fedcorr", iteration).permutation(members), -start).tolist()
+        size = min(self.at_once, len(order) - start)
+        return sorted([client for client in order if client in present][:size])
+
+
+LARGEST_SCORE = 1e4
+"""Largest score that is believed; 0 means that a client has too few examples for one."""
+
+
+def believable_score(metrics: Mapping[str, float]) -> float | None:
+    """Return the mean dimensionality in a client's measures; None if there is none or it cannot be one."""
+    score = metrics.get(SCORE, 0.0)
+    return score if 0 < score <= LARGEST_SCORE else None
+
+
+def read_level(answer: Mapping[str, object], examples: int) -> float:
+    """Return a client's noise level.
+
+    Raises
+    ------
+    ValueError
+        If it is no number from 0 to 1.
+    """
+    level = answer.get(NOISE_LEVEL)
+    if not isinstance(level, int | float) or isinstance(level, bool) or not 0 <= level <= 1:
+        raise ValueError(f"{NOISE_LEVEL} must be a number from 0 to 1, got {level!r}")
+    return float(level)
+
+
+def nothing(answer: Mapping[str, object], examples: int) -> float:
+    """Accept an answer that says nothing but that it was done."""
+    return 0.0
 
 
 @dataclass

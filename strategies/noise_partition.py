@@ -1,20 +1,12 @@
-"""Warm-up, questions about losses, and from then on every client knows whether it is called clean or noisy.
+"""Clients that train in turn: where only some train in a round, all of them train equally often.
 
-The scheme of FedNoRo (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023), FedELC (Jiang et al., CIKM 2024) and MaskedOptim (2025):
-after the warm-up every client says how large the global model's mean loss is on each class of its examples, a detector
-finds those with many wrong labels, and from then on messages carry their role.
-
-A model knows by heart some of what it was trained on. Where only some clients train in a round, those that did so more
-often or later have lower losses, which looks like cleaner labels. So here clients train in turn, and all are asked in
-each of the last rounds in which everybody has a turn: the mean of a client's answers has seen it at every distance from
-its training once, as it has all others. With all clients in every round that is one question after the warm-up.
-
-Losses under different models cannot be compared. So whenever a client without a judgement turns up, all are asked again
-about the same models; a client that twice gave too few usable answers is not waited for.
+A network remembers what it was trained on last and most. Drawn at random, some clients have trained twice as often as
+others, or not for a long time, and their losses differ for that alone. In turn, every client trains once in so many
+rounds, and over these rounds each is seen once at every distance from its training.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from logging import INFO, WARNING
@@ -25,6 +17,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from strategies.aggregators import Rule
+from strategies.base import STRATEGIES
 from strategies.detection import (
     DETECTORS,
     ProfileAnswer,
@@ -36,12 +29,65 @@ from strategies.detection import (
     to_table,
 )
 from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles
-from strategies.guarded import STRATEGIES
-from strategies.inquiry import query, with_count
-from strategies.turns import TurnStrategy
-from strategies.updates import RoundReport
+from strategies.query import query, with_count
+from strategies.robust import RobustStrategy
+from strategies.validation import RoundReport
 from tasks.issues import Issue, RunContext
-from tasks.questions import LEARNED, SINCE_DETECTION
+from tasks.protocol import LEARNED, SINCE_DETECTION
+from tasks.seeds import rng
+
+
+class TurnStrategy(RobustStrategy):
+    """Takes the clients of a round from the front of a queue instead of drawing them.
+
+    All other arguments are those of :class:`RobustStrategy`.
+
+    Parameters
+    ----------
+    in_turn
+        False draws the clients at random. With all clients in every round there is no difference.
+    """
+
+    def __init__(self, aggregator: Rule, *, in_turn: bool = True, **options: Any) -> None:
+        super().__init__(aggregator, **options)
+        self.in_turn = in_turn
+        self.queue: list[int] = []
+
+    def rounds_for_all(self, clients: int) -> int:
+        """Return in how many rounds everybody has a turn; 1 where clients are drawn at random."""
+        return -(-clients // self._size(clients)) if self.in_turn else 1
+
+    def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
+        """Return the clients of a round; those that evaluate are drawn as usual."""
+        if stream != "sample" or not self.in_turn:
+            return super()._sample(stream, server_round, grid, fraction)
+        clients = set(grid.get_node_ids())
+        drawn, self.queue = take_turns(self.queue, clients, self._size(len(clients)), self.seed)
+        return drawn
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state and the queue."""
+        return {**super().state_dict(), "queue": self.queue}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        super().load_state_dict(state)
+        self.queue = state["queue"]
+
+    def _size(self, clients: int) -> int:
+        return max(1, round(self.fraction_train * clients))
+
+
+def take_turns(queue: Sequence[int], present: Iterable[int], size: int, seed: int) -> tuple[list[int], list[int]]:
+    """Return the ``size`` clients whose turn it is, in ascending order, and the queue for the next call.
+
+    Who is not in ``queue`` yet comes first, in an order that follows from the seed; who is not present loses its place.
+    """
+    here = set(present)
+    waiting = [client for client in queue if client in here]
+    order = [*rng(seed, "turns").permutation(sorted(here - set(waiting))).tolist(), *waiting]
+    return sorted(order[:size]), order[size:] + order[:size]
+
 
 ATTEMPTS = 2
 
@@ -61,7 +107,7 @@ class NoisePartition(TurnStrategy):
     All other arguments are those of :class:`TurnStrategy`; ``in_turn = False`` draws clients at random and asks once,
     as published, which takes recency for clean labels where few train in a round. In every message ``config`` holds the
     client's ``role`` (unknown, clean or noisy), ``rounds-since-detection`` and ``learned-labels``; see
-    :mod:`tasks.questions`.
+    :mod:`tasks.protocol`.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import numpy as np
 
 from strategies.gram import Vector
-from tasks.wire import Arrays
+from tasks.protocol import Arrays
 
 
 class Parameters:

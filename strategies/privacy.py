@@ -1,20 +1,157 @@
-"""Central differential privacy: the plain mean inside one of Flower's wrappers.
+"""Flower's wrappers for central differential privacy, and what they need to keep their promise.
 
-Flower's wrappers divide by the norm of an update, so that a client that sends its model back unchanged would end the
-run, and trust clients that should clip to have done so. Here both are checked, and such a reply is set aside.
+Fixed clipping: Geyer, Klein, Nabi 2017; McMahan, Ramage, Talwar, Zhang, ICLR 2018. Adaptive clipping: Andrew, Thakkar,
+McMahan, Ramaswamy, NeurIPS 2021. What Flower does differently from the papers is put right from outside:
+
+- The noise is made for the number of clients that were asked; here it follows the replies that are averaged.
+- The adaptive wrappers move the clipping norm before they draw the noise for it, and away from the quantile.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyClientSideAdaptiveClipping,
+    DifferentialPrivacyClientSideFixedClipping,
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+    Strategy,
+)
 
-from strategies.guarded import GuardedStrategy
-from strategies.mechanism import Mechanism, wrap
+from strategies.base import GuardedStrategy
 from strategies.robust import RobustStrategy
-from strategies.updates import ReplyError, RoundReport, Update
+from strategies.validation import ReplyError, RoundReport, Update
+from tasks.protocol import Arrays
 from tasks.settings import PrivacySettings
-from tasks.wire import Arrays
+
+
+class _NormAfterNoise:
+    """Keeps the noisy share of clipped updates instead of moving the clipping norm at once."""
+
+    clipped_share = 0.0
+
+    def _geometric_update(self, clipped_fraction: float) -> None:
+        self.clipped_share = clipped_fraction
+
+
+class ServerSideAdaptive(_NormAfterNoise, DifferentialPrivacyServerSideAdaptiveClipping):
+    """Flower's wrapper; the clipping norm of a round holds until its noise is drawn."""
+
+
+class ClientSideAdaptive(_NormAfterNoise, DifferentialPrivacyClientSideAdaptiveClipping):
+    """Flower's wrapper; the clipping norm of a round holds until its noise is drawn."""
+
+
+Adaptive = ServerSideAdaptive | ClientSideAdaptive
+Fixed = DifferentialPrivacyServerSideFixedClipping | DifferentialPrivacyClientSideFixedClipping
+
+
+def wrap(rule: Strategy, settings: PrivacySettings, clients: int) -> Adaptive | Fixed:
+    """Put Flower's wrapper of the configured mode around a strategy that averages ``clients`` updates in a round.
+
+    Raises
+    ------
+    ValueError
+        If the noise cannot be reached (adaptive modes: it must be below twice the noise of the count).
+    """
+    noise, norm = settings.noise_multiplier, settings.clipping_norm
+    if settings.mode == "server-fixed":
+        return DifferentialPrivacyServerSideFixedClipping(rule, noise, norm, clients)
+    if settings.mode == "client-fixed":
+        return DifferentialPrivacyClientSideFixedClipping(rule, noise, norm, clients)
+    kind = ServerSideAdaptive if settings.mode == "server-adaptive" else ClientSideAdaptive
+    count_stddev = settings.count_stddev or clients / 20  # Andrew et al.
+    if noise >= 2 * count_stddev:
+        raise ValueError(
+            f"privacy.noise-multiplier = {noise:g}: must be below {2 * count_stddev:g}, twice privacy.count-stddev "
+            f"(now {count_stddev:g}), because the noisy count spends part of the budget; raise privacy.count-stddev"
+        )
+    return kind(rule, noise, clients, norm, settings.quantile, settings.clipping_rate, count_stddev)
+
+
+class Mechanism(Strategy):
+    """A wrapper whose noise is made for the replies that came, and whose clipping norm moves after the noise.
+
+    ``clipping_norm`` (of the next round) and ``releases`` (noisy models so far) are the state of a run.
+
+    Parameters
+    ----------
+    wrapper
+        Flower's wrapper.
+    seed_noise
+        Called with the round before noise is drawn from NumPy's global generator.
+    """
+
+    def __init__(self, wrapper: Adaptive | Fixed, seed_noise: Callable[[int], None]) -> None:
+        self.wrapper = wrapper
+        self.clipping_norm = float(wrapper.clipping_norm)
+        self.releases = 0
+        self._seed_noise = seed_noise
+
+    @property
+    def clips_at_clients(self) -> bool:
+        """Whether updates must come clipped."""
+        return isinstance(self.wrapper, ClientSideAdaptive | DifferentialPrivacyClientSideFixedClipping)
+
+    @property
+    def needs_norm_bit(self) -> bool:
+        """Whether every reply has to say if its update was clipped."""
+        return isinstance(self.wrapper, ClientSideAdaptive)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Let the wrapped strategy choose the clients; the wrapper may tell them the clipping norm."""
+        self.wrapper.clipping_norm = self.clipping_norm
+        return self.wrapper.configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the noisy mean of the clipped updates."""
+        usable = list(replies)
+        self.wrapper.num_sampled_clients = len(usable)  # the mean of fewer updates moves more with each of them
+        self._seed_noise(server_round)
+        arrays, metrics = self.wrapper.aggregate_train(server_round, usable)
+        if arrays is not None:
+            self.releases += 1
+            self.clipping_norm = next_norm(self.wrapper)
+        return arrays, metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Let the wrapped strategy choose the clients."""
+        return self.wrapper.configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Let the wrapped strategy combine the measures; they get no noise."""
+        return self.wrapper.aggregate_evaluate(server_round, replies)
+
+    def summary(self) -> None:
+        """Log the wrapper's own summary."""
+        self.wrapper.summary()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clipping norm of the next round and the number of releases; the mean itself remembers nothing."""
+        return {"clipping_norm": self.clipping_norm, "releases": self.releases}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self.clipping_norm, self.releases = state["clipping_norm"], state["releases"]
+
+
+def next_norm(wrapper: Adaptive | Fixed) -> float:
+    """Return the clipping norm after a round: C exp(-rate (share of updates below C - quantile)) (Andrew et al.)."""
+    if not isinstance(wrapper, ServerSideAdaptive | ClientSideAdaptive):
+        return float(wrapper.clipping_norm)
+    below = 1 - wrapper.clipped_share
+    return float(wrapper.clipping_norm * math.exp(-wrapper.clip_norm_lr * (below - wrapper.target_clipped_quantile)))
+
 
 NORM_BIT = "norm_bit"  # Flower's name for it
 

@@ -21,15 +21,15 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 
 from strategies.aggregators import Aggregate, Rule, aggregate
+from strategies.base import STRATEGIES, UpdateStrategy
 from strategies.gram import Doubles, Vector, sum_over_blocks
-from strategies.guarded import STRATEGIES, UpdateStrategy
 from strategies.parameters import Parameters, as_sent
-from strategies.server_steps.base import ServerStep
-from strategies.updates import RoundReport, Update
+from strategies.server_optimizers import ServerStep
+from strategies.validation import RoundReport, Update
 from tasks.issues import ERROR, WARNING, Issue, RunContext
+from tasks.protocol import Arrays
 from tasks.records import views
 from tasks.seeds import rng
-from tasks.wire import Arrays
 
 MOST_WEIGHT = 2.0  # largest prior weight of a client behind a robust rule, in medians
 
@@ -198,7 +198,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
     def state_dict(self) -> dict[str, Any]:
         """Return what the next rounds need and no setting says; a subclass that remembers something adds it.
 
-        What the dictionary may hold is in :mod:`server_app.strategy_state`.
+        What the dictionary may hold is in :mod:`server_app.storage.strategy_state`.
         """
         return {"server_step": None if self.server_step is None else self.server_step.state_dict()}
 

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.metrics import IGNORED, classification_metrics
-from tasks.plugin import Registry
+from tasks.plugins import Registry
 
 Labels = npt.NDArray[np.int64]
 
@@ -62,7 +63,7 @@ class ClientData:
 
 
 class Task(Component, ABC):
-    """One learning problem. Subclass this to bring your own; see ``tasks/image.py`` for two of them.
+    """One learning problem. Subclass this to bring your own; see ``tasks/images.py`` for two of them.
 
     Attributes
     ----------
@@ -186,3 +187,21 @@ def _unevaluated(context: RunContext) -> Issue:
 
 
 TASKS = Registry("task", Task)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, task: Task, features: Tensor, batch_size: int, device: torch.device) -> Tensor:
+    """Return the logits (N, K) of raw ``features`` (N, ...) on the CPU; evaluation mode, no augmentation."""
+    model.to(device).eval()
+    return torch.cat(
+        [model(task.prepare(batch.to(device))).float().cpu() for batch in torch.split(features, batch_size)]
+    )
+
+
+def evaluate(
+    model: nn.Module, task: Task, examples: Examples, batch_size: int, device: torch.device
+) -> dict[str, float]:
+    """Return the mean cross-entropy as ``loss`` together with the task's own measures."""
+    logits = predict(model, task, examples.features, batch_size, device)
+    labels = torch.from_numpy(examples.labels)
+    return {"loss": F.cross_entropy(logits, labels).item(), **task.metrics(logits, labels)}

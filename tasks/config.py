@@ -10,9 +10,9 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 from tasks.issues import ERROR, WARNING, Issue
-from tasks.plugin import did_you_mean
+from tasks.plugins import did_you_mean
+from tasks.protocol import ToldError
 from tasks.settings import PrivacySettings, Settings
-from tasks.told import ToldError
 
 Value = bool | int | float | str
 Flat = dict[str, Value]

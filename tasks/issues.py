@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from tasks.plugin import is_own
+from tasks.plugins import is_own
 from tasks.settings import Settings
 
 Level = Literal["error", "warning", "info"]

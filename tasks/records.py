@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from tasks.wire import Arrays, read_npy
+from tasks.protocol import Arrays, read_npy
 
 STYPE = "numpy.ndarray"  # Flower's name for NumPy's file format
 

@@ -1,8 +1,7 @@
 """The built-in tasks by name; a task of your own is named by its import path instead."""
 
 from tasks.base import TASKS
-from tasks.cifar import Cifar10, Cifar100
-from tasks.image import Digits
-from tasks.site import ImageFolder, ImageMasks, ImageTable, TextTable
+from tasks.images import Cifar10, Cifar100, Digits
+from tasks.own_data import ImageFolder, ImageMasks, ImageTable, TextTable
 
 __all__ = ["TASKS", "Cifar10", "Cifar100", "Digits", "ImageFolder", "ImageMasks", "ImageTable", "TextTable"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from server_app.run_directory import CLIENTS, CONFIG, METRICS, RunDirectory
+from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, RunDirectory
 
 Lines = Sequence[Mapping[str, Any]]
 

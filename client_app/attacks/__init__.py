@@ -1,6 +1,17 @@
 """Hostile clients for robustness experiments, in a simulation only: which clients, and what they do."""
 
-from client_app.attacks.backdoor import Backdoor
+from client_app.attacks.attacks import (
+    Alie,
+    Backdoor,
+    Gaussian,
+    InnerProduct,
+    LabelFlip,
+    Scaling,
+    SignFlip,
+    SmallLoss,
+    flipped,
+    largest_hidden_shift,
+)
 from client_app.attacks.base import (
     ATTACKS,
     Attack,
@@ -11,12 +22,7 @@ from client_app.attacks.base import (
     Scene,
     UpdateAttack,
 )
-from client_app.attacks.collusion import Alie, InnerProduct, largest_hidden_shift
-from client_app.attacks.hostile import NO_ATTACK, attack_issues, attackers, configured_attack, facts
-from client_app.attacks.labels import LabelFlip, flipped
-from client_app.attacks.play import play_client
-from client_app.attacks.small_loss import SmallLoss
-from client_app.attacks.updates import Gaussian, Scaling, SignFlip
+from client_app.attacks.simulate import NO_ATTACK, attack_issues, attackers, configured_attack, facts, play_client
 
 __all__ = [
     "ATTACKS",

@@ -22,7 +22,7 @@ from torch import Tensor
 from client_app.methods import State
 from tasks.base import ClientData, Examples
 from tasks.issues import ERROR, Component, Issue, RunContext
-from tasks.plugin import Registry
+from tasks.plugins import Registry
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from client_app.losses.base import Loss
 from client_app.losses.objective import Objective
 from client_app.losses.presets import PRESETS
-from tasks.plugin import PluginError, Registry, did_you_mean, parse_args
+from tasks.plugins import PluginError, Registry, did_you_mean, parse_args
 
 
 class LossRegistry(Registry[Objective]):

@@ -3,9 +3,8 @@
 from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.fednoro import FedNoRo
-from client_app.methods.fedprox import FedProx
 from client_app.methods.masked_optim import FedELC, MaskedOptim
-from client_app.methods.sgd import LocalSGD
+from client_app.methods.sgd import FedProx, LocalSGD
 
 __all__ = [
     "METHODS",

@@ -17,7 +17,7 @@ from client_app.losses import Objective
 from client_app.trainer import LocalData, Trainer
 from tasks.base import ClientData
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
-from tasks.plugin import Registry
+from tasks.plugins import Registry
 
 State = dict[str, npt.NDArray[np.generic]]
 

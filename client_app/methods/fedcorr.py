@@ -10,15 +10,83 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.losses import L2ToGlobal
+from client_app.losses import GlobalParameters, L2ToGlobal, Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
-from client_app.methods.dimension import local_dimensions
-from client_app.methods.mixup import Mixup
+from client_app.trainer import Batch, GivenLabels
+from tasks.gaussian_mixture import upper_group
 from tasks.issues import WARNING, Issue, RunContext
-from tasks.mixture import upper_group
-from tasks.plugin import is_own
-from tasks.questions import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
+from tasks.plugins import is_own
+from tasks.protocol import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
 from tasks.seeds import rng
+
+
+class Mixup(GivenLabels):
+    """Show share x one example + (1 - share) x another of the batch; the loss is mixed likewise.
+
+    A batch has one share, max(s, 1 - s) with s from Beta(alpha, alpha), and partners by a random permutation;
+    alpha = 0 leaves every example as it is, which is also the limit of small alpha.
+    """
+
+    def __init__(
+        self, objective: Objective, anchor: GlobalParameters, alpha: float, draws: np.random.Generator
+    ) -> None:
+        super().__init__(objective, anchor)
+        self._alpha = alpha
+        self._draws = draws
+        self._share = 1.0
+        self._partners = torch.zeros(0, dtype=torch.int64)
+
+    def shown(self, batch: Batch, inputs: Tensor) -> Tensor:
+        """Return the mixed inputs; see :class:`Goal`."""
+        if not self._alpha:
+            return inputs
+        drawn = self._draws.beta(self._alpha, self._alpha)
+        self._share = max(drawn, 1 - drawn)
+        self._partners = torch.from_numpy(self._draws.permutation(len(batch))).to(inputs.device)
+        return self._share * inputs + (1 - self._share) * inputs[self._partners]
+
+    def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return share x the objective on the own labels + (1 - share) x that on the partners'; see :class:`Goal`."""
+        own = super().loss(model, batch, inputs, logits)
+        if self._share == 1:
+            return own
+        theirs = Batch(batch.indices, batch.features, batch.labels[self._partners])
+        return self._share * own + (1 - self._share) * super().loss(model, theirs, inputs, logits)
+
+
+LARGEST = 1000.0
+"""Largest estimate: it is infinite where all neighbours are equally far."""
+ROWS = 512
+
+
+def local_dimensions(points: Tensor, neighbours: int = 20) -> Tensor:
+    """Return the estimate -k / sum_{j=1..k} log(r_j / r_k) at each of ``points`` (n, d), float64 on the CPU, (n,).
+
+    r_1 to r_k are the Euclidean distances to the k nearest other points; k is ``neighbours``, but at most n - 1.
+    Points that lie on each other have dimension 0: the estimate goes to 0 with the distance of a neighbour. With fewer
+    than three points there is nothing to compare, and the estimate is 0 too.
+    """
+    everywhere = points.detach().cpu().double()
+    k = min(neighbours, len(points) - 1)
+    if k < 2:
+        return torch.zeros(len(points), dtype=torch.float64)
+    rows = torch.split(torch.arange(len(points)), ROWS)
+    return torch.cat([_dimensions(_nearest(everywhere, part, k)) for part in rows])
+
+
+def _nearest(points: Tensor, rows: Tensor, k: int) -> Tensor:
+    """Return the distances of some points to their k nearest other points in ascending order, (b, k)."""
+    distances = torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
+    distances[torch.arange(len(rows)), rows] = torch.inf
+    return distances.topk(k, largest=False).values
+
+
+def _dimensions(distances: Tensor) -> Tensor:
+    k = distances.shape[1]
+    farthest = distances[:, -1:]
+    logarithms = (distances / farthest.clamp_min(torch.finfo(torch.float64).tiny)).log().sum(1)
+    return (k / -logarithms.clamp_max(-k / LARGEST)).masked_fill(farthest[:, 0] == 0, 0.0)
+
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from client_app.goals import Batch, Goal
 from client_app.losses import LogitAdjustedCrossEntropy, Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
-from tasks.questions import SINCE_DETECTION
+from client_app.trainer import Batch, Goal
+from tasks.protocol import SINCE_DETECTION
 
 
 @METHODS.register("fednoro", "Wu et al., IJCAI 2023")

@@ -1,6 +1,6 @@
 """Callbacks: the fixed ones of every run, and those that ``run.callbacks`` chooses (``CALLBACKS``)."""
 
 from server_app.callbacks.base import CALLBACKS, Callback, CallbackError, chosen_callbacks
-from server_app.callbacks.tracking import TensorBoard
+from server_app.callbacks.records import TensorBoard
 
 __all__ = ["CALLBACKS", "Callback", "CallbackError", "TensorBoard", "chosen_callbacks"]

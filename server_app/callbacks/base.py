@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from server_app.checkpoint_folder import CheckpointFolder
 from server_app.state import RunState
-from tasks.plugin import PluginError, Registry, did_you_mean, explain
+from server_app.storage.checkpoints import CheckpointFolder
+from tasks.plugins import PluginError, Registry, did_you_mean, explain
 
 R = TypeVar("R")
 

@@ -1,12 +1,17 @@
-"""metrics.jsonl and clients.jsonl: one line per round, and one per client and round."""
+"""Callbacks that record and show each round: metrics.jsonl, clients.jsonl, a live line, epsilon, TensorBoard."""
 
+from collections import deque
+from importlib.util import find_spec
+from statistics import median
 from typing import Any
 
 from client_app.attacks import NO_ATTACK, attackers
-from server_app.callbacks.base import Callback
-from server_app.run_directory import CLIENTS, METRICS
+from server_app.callbacks.base import CALLBACKS, Callback
+from server_app.privacy import INSTALL, spent_epsilon
 from server_app.state import RunState
-from strategies.updates import RoundReport
+from server_app.storage.run_directory import CLIENTS, METRICS
+from strategies.privacy import PrivateStrategy
+from strategies.validation import RoundReport
 
 
 class Records(Callback):
@@ -63,3 +68,116 @@ def _judgement(report: RoundReport, client: int) -> dict[str, Any]:
         return {}
     levels = {"noise_level": report.noise_levels.get(client)} if report.noise_levels else {}
     return {"role": report.roles.get(client, "unknown"), "posterior": report.posteriors.get(client), **levels}
+
+
+class Progress(Callback):
+    """Prints round, loss, accuracy, quarantined replies, time of the round and the estimated time left."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._recent: deque[float] = deque(maxlen=5)  # the first round is slow: processes start, modules load
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
+        """Print the line."""
+        total = state.settings.num_server_rounds
+        parts = [f"round {state.server_round:>{len(str(total))}}/{total}"]
+        parts += [f"loss {metrics['loss']:.4f}"] if "loss" in metrics else []
+        parts += [f"accuracy {100 * metrics['accuracy']:5.1f} %"] if "accuracy" in metrics else []
+        if "clients_accuracy" in metrics:
+            parts.append(f"at the clients {100 * metrics['clients_accuracy']:5.1f} %")
+        if state.server_round:
+            self._recent.append(metrics["seconds"])
+            parts += [f"quarantined {metrics['quarantined']}", f"{metrics['seconds']:.1f} s", f"ETA {self._eta(state)}"]
+            parts += [f"epsilon {metrics['epsilon']:.3g}"] if "epsilon" in metrics else []
+        if state.report.skipped:
+            parts.append(f"skipped: {state.report.skipped}")
+        print("  ".join([f"[{self._label}]", *parts] if self._label else parts), flush=True)
+        for client, reason in sorted(state.report.quarantined.items()):
+            print(f"    client {client} set aside: {reason}", flush=True)
+        return ""
+
+    def _eta(self, state: RunState) -> str:
+        left = median(self._recent) * (state.settings.num_server_rounds - state.server_round)
+        return f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+
+
+class PrivacySpent(Callback):
+    """Adds ``epsilon`` and the clipping norm to the round's measures, and prints the total at the end.
+
+    Comes before the callbacks that write the measures down.
+    """
+
+    def __init__(self) -> None:
+        self._accounted = True
+
+    def on_run_start(self, state: RunState) -> None:
+        """Say so if nothing can be accounted."""
+        try:
+            spent_epsilon(state.settings.privacy, 0)
+        except ImportError:
+            self._accounted = False
+            print(f"Privacy: epsilon is not accounted, because dp-accounting is missing: {INSTALL}", flush=True)
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
+        """Add the measures of privacy."""
+        if isinstance(state.strategy, PrivateStrategy) and state.server_round:
+            metrics["clipping_norm"] = state.strategy.mechanism.wrapper.clipping_norm
+        epsilon = self._epsilon(state)
+        if epsilon is not None:
+            metrics["epsilon"] = epsilon
+        return ""
+
+    def on_run_end(self, state: RunState) -> None:
+        """Print the total."""
+        epsilon, privacy = self._epsilon(state), state.settings.privacy
+        if epsilon is not None:
+            against = "the server and everybody else" if privacy.mode == "local" else "whoever sees the models"
+            print(
+                f"Privacy spent: epsilon = {epsilon:.4g} at delta = {privacy.delta:g} after {_releases(state)} "
+                f"releases, of one client's whole data, against {against}",
+                flush=True,
+            )
+
+    def _epsilon(self, state: RunState) -> float | None:
+        return spent_epsilon(state.settings.privacy, _releases(state)) if self._accounted else None
+
+
+def _releases(state: RunState) -> int:
+    """Return the noisy models so far; with local privacy the replies of a client that is asked in every round."""
+    played = state.strategy.mechanism.releases if isinstance(state.strategy, PrivateStrategy) else state.server_round
+    return played + state.rounds_again
+
+
+@CALLBACKS.register("tensorboard")
+class TensorBoard(Callback):
+    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder.
+
+    Raises
+    ------
+    ValueError
+        If the package is not installed.
+    """
+
+    def __init__(self) -> None:
+        if find_spec("tensorboard") is None:
+            raise ValueError('the package tensorboard is not installed; pip install -e ".[tracking]"')
+
+    def on_run_start(self, state: RunState) -> None:
+        """Open the event file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(
+            str(state.directory.path / "tensorboard"), purge_step=state.server_round + 1 if state.resumed else None
+        )
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
+        """Write every number of the round."""
+        for key, value in metrics.items():
+            if key != "round" and isinstance(value, int | float):
+                self._writer.add_scalar(key, value, state.server_round)
+        self._writer.flush()
+        return ""
+
+    def on_run_end(self, state: RunState) -> None:
+        """Close the event file."""
+        self._writer.close()

@@ -5,16 +5,21 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from server_app.report.audit import audit_section
-from server_app.report.charts import Chart, accuracy_chart, loss_chart, trust_chart
-from server_app.report.clients import ClientSummary, equal_weight, summarize_clients
-from server_app.report.headline import headline
-from server_app.report.label_charts import group_chart, label_chart, standing_chart
-from server_app.report.record import RunRecord, read_run
-from server_app.report.roles import group_losses, role_section, standings
-from server_app.report.views import View, client_section, facts, key_figures, round_section, settings, unbroken
-from server_app.report.wording import single_line
-from tasks.writing import replace_file
+from server_app.report.charts import (
+    Chart,
+    accuracy_chart,
+    group_chart,
+    label_chart,
+    loss_chart,
+    standing_chart,
+    trust_chart,
+)
+from server_app.report.labels import audit_section, group_losses, role_section, standings
+from server_app.report.reading import RunRecord, read_run
+from server_app.report.sections import View, client_section, facts, key_figures, round_section, settings, unbroken
+from server_app.report.summaries import ClientSummary, equal_weight, summarize_clients
+from server_app.report.text import headline, single_line
+from tasks.files import replace_file
 
 REPORT = "report.html"
 TEMPLATES = Environment(

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from server_app.report.record import RunRecord, read_run
-from server_app.report.wording import duration, measure_value, percent, points
+from server_app.report.reading import RunRecord, read_run
+from server_app.report.text import duration, measure_value, percent, points
 
 HEADER = ("run", "rounds", "accuracy", "vs first", "best (round)", "macro-F1", "loss", "quarantined", "time")
 LEGEND = (

@@ -9,7 +9,7 @@ from client_app.attacks.base import Attack
 from client_app.losses import Objective
 from client_app.methods import ClientMethod
 from strategies.aggregators import Rule
-from strategies.server_steps import ServerStep
+from strategies.server_optimizers import ServerStep
 from tasks.base import Task
 from tasks.config import DEFAULTS, no_effect, to_flat
 from tasks.issues import WARNING, Component, Issue, RunContext

@@ -7,26 +7,26 @@ from typing import TypeVar
 
 from client_app import losses
 from client_app.attacks import configured_attack
-from client_app.audit_files import format_problem
+from client_app.label_audit_files import format_problem
 from client_app.methods import METHODS
 from client_app.trainer import pick_device
 from server_app.callbacks import chosen_callbacks
 from server_app.callbacks.checkpoints import unsaved_issues
 from server_app.privacy import model_issues, privacy_issues
-from server_app.resume import resume_issues
+from server_app.storage.resume import resume_issues
 from server_app.strategy import build_strategy, sampled
 from server_app.validation.compatibility import Parts, compatibility_issues, in_context, unused_on_nodes
 from server_app.validation.dry_run import check_data, check_test_data, declared_task, dry_run_issues
 from strategies.aggregators import AGGREGATORS, build_pre_steps
-from strategies.server_steps import build_server_step
+from strategies.server_optimizers import build_server_step
 from tasks.base import Task
+from tasks.client_data import client_share, divide, federated_noise
 from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, law_issues
 from tasks.partition import PARTITIONS
-from tasks.plugin import explain
+from tasks.plugins import explain
 from tasks.settings import Settings
-from tasks.shares import client_share, divide, federated_noise
 
 T = TypeVar("T")
 

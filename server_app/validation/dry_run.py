@@ -18,12 +18,12 @@ from client_app.losses import IGNORE_INDEX
 from client_app.methods import FitResult, Plan
 from server_app.strategy import sampled
 from strategies.aggregators import aggregate, build_rule
-from strategies.server_steps import SERVER_STEPS
+from strategies.server_optimizers import SERVER_STEPS
 from tasks.base import ClientData, Examples, Task
+from tasks.client_data import load_task
 from tasks.issues import ERROR, Issue
-from tasks.plugin import explain, is_own
+from tasks.plugins import explain, is_own
 from tasks.settings import Settings, TaskSettings
-from tasks.shares import load_task
 
 EXAMPLES = 8
 

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from strategies.aggregators.base import Combine, Rule
-from strategies.gram import Doubles, Vector, sum_over_blocks
-from strategies.points import Points, not_finite
+from strategies.gram import Doubles, Points, Vector, not_finite, sum_over_blocks
 
 
 @dataclass(frozen=True)

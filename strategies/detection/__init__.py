@@ -1,10 +1,8 @@
 """Who has many wrong labels? Detectors that read the loss profiles of clients; they work without Flower."""
 
-from strategies.detection.answers import ProfileAnswer, answers_of, from_table, mean_profiles, to_table
 from strategies.detection.base import DETECTORS, Detection, Detector, detect
-from strategies.detection.official import Official
-from strategies.detection.profiles import read_profile
-from strategies.detection.robust import Robust
+from strategies.detection.detectors import Official, Robust
+from strategies.detection.profiles import ProfileAnswer, answers_of, from_table, mean_profiles, read_profile, to_table
 
 __all__ = [
     "DETECTORS",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.plugin import Registry
+from tasks.plugins import Registry
 
 Doubles = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -9,10 +9,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from tasks.models.base import MODELS
-from tasks.models.initialization import init_published
-from tasks.models.inputs import image_shape
-from tasks.plugin import did_you_mean
+from tasks.models.small import MODELS, image_shape, init_published
+from tasks.plugins import did_you_mean
 
 Norm = Callable[[int], nn.Module]
 

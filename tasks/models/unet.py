@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tasks.models.base import MODELS
-from tasks.models.inputs import image_shape
+from tasks.models.small import MODELS, image_shape
 
 GROUP = 8
 

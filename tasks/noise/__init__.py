@@ -1,6 +1,5 @@
 """Label noise: what makes a client's labels wrong (``NOISES``), and which client gets how much (``LAWS``)."""
 
-from tasks.noise.asymmetric import Asymmetric
 from tasks.noise.base import (
     NOISES,
     LabelNoise,
@@ -9,14 +8,21 @@ from tasks.noise.base import (
     dominant,
     realised_rate,
 )
-from tasks.noise.classwise import ClassConditional, MatrixNoise, NoNoise, PairFlip, Symmetric, SymmetricAll
+from tasks.noise.class_conditional import (
+    Asymmetric,
+    ClassConditional,
+    MatrixNoise,
+    NoNoise,
+    PairFlip,
+    Symmetric,
+    SymmetricAll,
+)
 from tasks.noise.clients import FederatedNoise, GivenData, law_issues, obeys_law
-from tasks.noise.groups import mixed
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
-from tasks.noise.laws import LAWS, NoiseLaw
 from tasks.noise.masks import MaskNoise
 from tasks.noise.open_set import OpenSetNoise, replace_examples
+from tasks.noise.rates import LAWS, NoiseLaw, mixed
 
 __all__ = [
     "LAWS",

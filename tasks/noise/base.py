@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.plugin import Registry
+from tasks.plugins import Registry
 
 Labels = npt.NDArray[np.int64]
 Features = npt.NDArray[Any]

@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.issues import WARNING, Issue
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, NoiseWarning
-from tasks.noise.laws import LAWS, Rates
+from tasks.noise.rates import LAWS, Rates
 from tasks.seeds import rng
 from tasks.settings import NoiseSettings
 

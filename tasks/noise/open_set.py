@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, check_share, exact_count
-from tasks.noise.label_file import below
-from tasks.plugin import did_you_mean
+from tasks.noise.human import below
+from tasks.plugins import did_you_mean
 
 
 def replace_examples(

@@ -1,9 +1,8 @@
 """Partitions: how a simulation divides the training examples among its clients (``PARTITIONS``)."""
 
 from tasks.partition.base import PARTITIONS, Partitioner, PartitionError
-from tasks.partition.classes import BernoulliDirichlet, Dirichlet, Pathological, Shards
 from tasks.partition.flower_datasets import FlowerDatasets
-from tasks.partition.sizes import Iid, Natural, QuantitySkew
+from tasks.partition.partitioners import BernoulliDirichlet, Dirichlet, Iid, Natural, Pathological, QuantitySkew, Shards
 
 __all__ = [
     "PARTITIONS",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.plugin import Registry
+from tasks.plugins import Registry
 
 Indices = npt.NDArray[np.int64]
 NOBODY = -1

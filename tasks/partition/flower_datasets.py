@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.partition.base import NOBODY, PARTITIONS, Indices, Partitioner, PartitionError
-from tasks.plugin import did_you_mean
+from tasks.plugins import did_you_mean
 
 
 @PARTITIONS.register("flwr-datasets", "Flower Labs, flwr-datasets")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command import main
+from server_app.cli import main
 from tests.conftest import ROOT
 from tests.deployment import gated
 from tests.deployment.compose import Compose

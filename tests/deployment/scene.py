@@ -18,14 +18,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from server_app.command.configuration import make_plan
-from server_app.command.environment import free_port
-from server_app.command.key_folder import KeyFolder
-from server_app.command.local_federation import LocalNode, local_federation, start_node
-from server_app.command.processes import processes_in
-from server_app.command.remote import RemoteConnection
-from server_app.command.run import submit
-from server_app.command.superlink import CONNECTION
+from server_app.cli.config import make_plan
+from server_app.cli.federation import LocalNode, local_federation, start_node
+from server_app.cli.keys import KeyFolder
+from server_app.cli.processes import processes_in
+from server_app.cli.run import submit
+from server_app.cli.superlink import CONNECTION, RemoteConnection, free_port
 from tests.conftest import ROOT
 from tests.deployment.followed import PATIENCE, FollowedRun, wait_for
 from tests.deployment.forking import fast_executors

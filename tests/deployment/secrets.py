@@ -1,6 +1,6 @@
 """What must never be shown: the contents of private files, in pieces that would be recognised in a log."""
 
-from server_app.command.key_folder import KeyFolder
+from server_app.cli.keys import KeyFolder
 
 SHORTEST = 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server_app.command import main
+from server_app.cli import main
 from tests.conftest import ROOT
 from tests.deployment.compose import Compose, wait_for
 from tests.deployment.conftest import words

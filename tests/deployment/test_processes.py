@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command.environment import free_port, program_path
-from server_app.command.key_folder import KeyFolder
-from server_app.command.local_federation import LocalNode, start_node
-from server_app.command.superlink import trouble
+from server_app.cli.federation import LocalNode, start_node
+from server_app.cli.keys import KeyFolder
+from server_app.cli.superlink import free_port, program_path, trouble
 from tests.conftest import ROOT
 from tests.deployment.conftest import words
 from tests.deployment.scene import SUPERLINK, SharedScene

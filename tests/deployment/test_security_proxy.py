@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command.configuration import make_plan
-from server_app.command.environment import free_port
-from server_app.command.key_folder import KeyFolder
-from server_app.command.local_federation import HERE, LocalNode, local_federation, start_nodes
-from server_app.command.remote import RemoteConnection
-from server_app.command.run import submit
-from server_app.metering import PIECE
+from server_app.cli.config import make_plan
+from server_app.cli.federation import HERE, LocalNode, local_federation, start_nodes
+from server_app.cli.keys import KeyFolder
+from server_app.cli.run import submit
+from server_app.cli.superlink import RemoteConnection, free_port
+from server_app.transport.replies import PIECE
 from tests.conftest import ROOT
 from tests.deployment.conftest import words
 from tests.deployment.followed import FollowedRun, wait_for

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command.key_folder import KeyFolder
-from server_app.metering import ALLOWANCE, PIECE
+from server_app.cli.keys import KeyFolder
+from server_app.transport.replies import ALLOWANCE, PIECE
 from tests.deployment.conftest import words
 from tests.deployment.scene import SERVER_EXECUTOR, SharedScene
 from tests.deployment.secrets import secret_texts

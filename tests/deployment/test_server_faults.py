@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command.environment import program_path
+from server_app.cli.superlink import program_path
 from tests.deployment.conftest import words
 from tests.deployment.followed import wait_for
 from tests.deployment.scene import SERVER_EXECUTOR, SUPERLINK, Scene, SharedScene

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command import site
-from server_app.command.local_federation import LocalNode
+from server_app.cli import doctor
+from server_app.cli.federation import LocalNode
 from tasks.issues import INFO
 from tests.deployment import wrong_clock
 from tests.deployment.conftest import words
@@ -91,7 +91,7 @@ def play(found: Scene, app: Path, root: Path, common: Path) -> Ended:
         found.release(client, 2)
     ending = run.end()
     assert found.link.authority is not None
-    assert [finding.level for finding in site.superlink(found.link.address, found.link.authority)] == [INFO, INFO]
+    assert [finding.level for finding in doctor.superlink(found.link.address, found.link.authority)] == [INFO, INFO]
     return Ended(run, ending, {name: found.log(name) for name in found.programs}, common)
 
 

@@ -12,7 +12,7 @@ from client_app.app import app as client_app
 from server_app.run import play_run
 from server_app.validation.config import check
 from tasks.config import DEFAULTS
-from tasks.mode import Mode
+from tasks.protocol import Mode
 from tests.integration.local_grid import LocalGrid, Tamper
 
 QUICK = {
@@ -72,7 +72,7 @@ def player(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(folder), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.SIMULATION)
+        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:
             grid.tamper = tamper

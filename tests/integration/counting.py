@@ -6,7 +6,7 @@ from torch import nn
 from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
 from client_app.methods.sgd import train
 from tasks.base import ClientData, Examples
-from tasks.image import Digits
+from tasks.images import Digits
 
 
 class Counting(ClientMethod):

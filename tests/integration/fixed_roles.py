@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from client_app.methods import FitResult, Kit, Plan, State
-from strategies.aggregators.mean import Mean
+from strategies.aggregators.weighted import Mean
 from strategies.robust import RobustStrategy
 from tests.integration.counting import Counting
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from tasks import wire
-from tasks.envelope import ARRAYS, RECORD
+from tasks import protocol
+from tasks.protocol import ARRAYS, RECORD
 
 ERASE = "\x1b[2J\x1b[H\r\nround 20/20 accuracy 99 %\x00"
 
@@ -20,12 +20,12 @@ class Letter:
 
     message: Message
     earlier: Message
-    arrays: wire.Arrays
+    arrays: protocol.Arrays
     metrics: dict[str, Any]
 
-    def write(self, arrays: wire.Arrays | None = None, **metrics: Any) -> Message:
+    def write(self, arrays: protocol.Arrays | None = None, **metrics: Any) -> Message:
         """Return the reply with other arrays, and with some metrics changed (``...`` leaves one out)."""
-        flat, layout = wire.pack(self.arrays if arrays is None else arrays)
+        flat, layout = protocol.pack(self.arrays if arrays is None else arrays)
         return self.write_raw(_npy(flat), layout, **metrics)
 
     def write_raw(self, data: bytes, layout: str, **metrics: Any) -> Message:
@@ -49,7 +49,7 @@ class Letter:
 
     def layout(self) -> str:
         """Return the honest header."""
-        return wire.pack(self.arrays)[1]
+        return protocol.pack(self.arrays)[1]
 
 
 @dataclass(frozen=True)
@@ -149,17 +149,17 @@ KINDS = {
     "reply twice": Kind(lambda one: [one.write(), one.write(_far(one.arrays))], "replied twice", kept=True),
     "reply to an old round": Kind(_old, "no reply in time"),
     "layout missing": _raw(lambda one: one.without(RECORD)),
-    "layout no JSON": _raw(lambda one: one.write_raw(_npy(wire.pack(one.arrays)[0]), "x")),
-    "layout deep": _raw(lambda one: one.write_raw(_npy(wire.pack(one.arrays)[0]), "[" * 100_000)),
-    "layout lying": _raw(lambda one: one.write_raw(_npy(wire.pack(one.arrays)[0]), one.layout().replace("5", "6"))),
+    "layout no JSON": _raw(lambda one: one.write_raw(_npy(protocol.pack(one.arrays)[0]), "x")),
+    "layout deep": _raw(lambda one: one.write_raw(_npy(protocol.pack(one.arrays)[0]), "[" * 100_000)),
+    "layout lying": _raw(lambda one: one.write_raw(_npy(protocol.pack(one.arrays)[0]), one.layout().replace("5", "6"))),
     "layout negative": _raw(
-        lambda one: one.write_raw(_npy(wire.pack(one.arrays)[0]), one.layout().replace("5,4", "-5,-4"))
+        lambda one: one.write_raw(_npy(protocol.pack(one.arrays)[0]), one.layout().replace("5,4", "-5,-4"))
     ),
-    "bytes truncated": _raw(lambda one: one.write_raw(_npy(wire.pack(one.arrays)[0])[:-1], one.layout())),
+    "bytes truncated": _raw(lambda one: one.write_raw(_npy(protocol.pack(one.arrays)[0])[:-1], one.layout())),
     "bytes none": _raw(lambda one: one.write_raw(b"", one.layout())),
     "bytes random": _raw(lambda one: one.write_raw(b"\x93NUMPY\x01\x00" + bytes(range(256)), one.layout())),
     "bytes with a lying size": _raw(
-        lambda one: one.write_raw(_lying_size(wire.pack(one.arrays)[0].tobytes()), one.layout())
+        lambda one: one.write_raw(_lying_size(protocol.pack(one.arrays)[0].tobytes()), one.layout())
     ),
     "pickle": _raw(lambda one: one.write_raw(_npy(np.array([{}, "x"], object), allow_pickle=True), one.layout())),
     "zip archive": _raw(lambda one: one.write_raw(b"PK\x03\x04" + bytes(60), one.layout())),
@@ -171,5 +171,5 @@ def _doubled(reply: Message) -> Message:
     return reply
 
 
-def _far(arrays: wire.Arrays) -> wire.Arrays:
+def _far(arrays: protocol.Arrays) -> protocol.Arrays:
     return {name: array + array.dtype.type(100) for name, array in arrays.items()}

@@ -19,20 +19,19 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 
-from server_app.grid import ClientGrid
 from server_app.loop import train_round
-from server_app.roster import Client, Roster
-from server_app.run_directory import RunDirectory
+from server_app.registration import Client, Roster
 from server_app.state import RunState
+from server_app.storage.run_directory import RunDirectory
+from server_app.storage.strategy_state import strategy_state
 from server_app.strategy import STRATEGIES, build_strategy
-from server_app.strategy_state import strategy_state
+from server_app.transport.client_grid import ClientGrid
 from strategies.aggregators import AGGREGATORS
-from strategies.server_steps import SERVER_STEPS
-from strategies.updates import RoundReport
-from tasks import wire
+from strategies.server_optimizers import SERVER_STEPS
+from strategies.validation import RoundReport
+from tasks import protocol
 from tasks.config import DEFAULTS, parse
-from tasks.envelope import ARRAYS, RECORD, Envelope
-from tasks.mode import Mode
+from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
 from tasks.seeds import rng, seed_everything
 from tasks.settings import Settings
 from tests.integration.hostile_kinds import HONEST, KINDS, SILENT, Kind, Letter
@@ -102,9 +101,9 @@ class Clients:
 
     def _letter(self, client: int, message: Message) -> Letter:
         layout = Envelope.of(message.content.config_records[RECORD]).layout
-        flat = wire.read_npy(message.content.array_records["arrays"][ARRAYS].data)
+        flat = protocol.read_npy(message.content.array_records["arrays"][ARRAYS].data)
         generator = rng(1, "client", client, self._server_round)
-        arrays = {name: _trained(array, generator) for name, array in wire.views(flat, layout).items()}
+        arrays = {name: _trained(array, generator) for name, array in protocol.views(flat, layout).items()}
         earlier = self._last.get(message.metadata.dst_node_id, message)
         metrics = {"num-examples": 10 + client, "train-loss": 1 / (1 + client), "norm_bit": client % 2}
         return Letter(message, earlier, arrays, metrics)
@@ -137,7 +136,7 @@ class Federation:
         self._clients = Clients()
         roster = Roster(tuple(Client(i, 1000 + i, 10 + i) for i in range(CLIENTS)))
         weight = rng(1, "model").standard_normal((5, 4)).astype(dtype)
-        model: wire.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
+        model: protocol.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
         if name in PRIVATE:  # Flower's wrappers clip and blur parameters only
             del model["running_var"], model["count"]
         strategy = build_strategy(settings(name), roster, ("running_var",), simulated=True)

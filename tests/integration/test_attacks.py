@@ -6,13 +6,12 @@ import pytest
 
 from benchmarks.in_process import rounds
 from client_app.app import app as client_app
+from server_app.registration import FederationError, call_roll
 from server_app.report import headline, read_run
-from server_app.roster import FederationError, call_roll
 from server_app.run import play_run
 from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
-from tasks.envelope import Envelope
-from tasks.mode import Mode
+from tasks.protocol import Envelope, Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
 from tests.issues import warning_lines
@@ -97,7 +96,7 @@ def test_the_server_ends_a_run_with_hostile_real_nodes_before_it_asks_them(tmp_p
 
 
 def test_a_real_node_refuses_to_be_hostile_whatever_the_server_says(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
     flat = {**DEFAULTS, **QUICK, "attack.name": "sign-flip"}
     with pytest.raises(FederationError, match="0 of 4 clients are ready") as caught:
         call_roll(LocalGrid(client_app, flat, 4), check({**QUICK}).federation, Envelope(client=-1), Mode.DEPLOYMENT)

@@ -6,15 +6,15 @@ import pytest
 from flwr.app import Error, Message
 
 from client_app.app import app as client_app
-from client_app.audit_files import SUMMARY, read_columns
-from server_app.audit_scores import SCORES
-from server_app.grid import ClientGrid
+from client_app.label_audit_files import SUMMARY, read_columns
 from server_app.run import play_run
+from server_app.storage.audit_scores import SCORES
+from server_app.transport.client_grid import ClientGrid
 from server_app.validation.config import check
+from tasks.client_data import client_share
 from tasks.config import DEFAULTS, ConfigError
-from tasks.mode import Mode
+from tasks.protocol import Mode
 from tasks.settings import Settings
-from tasks.shares import client_share
 from tests.integration.conftest import QUICK, Play
 from tests.integration.local_grid import LocalGrid
 from tests.messages import PlainParcel
@@ -153,8 +153,8 @@ def real_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in {**NOISY, **changes}.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path / "server"), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.DEPLOYMENT)
-        monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
+        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
+        monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         for context in grid._contexts.values():
             if context.node_config["partition-id"] == 0:

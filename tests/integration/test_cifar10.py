@@ -8,7 +8,7 @@ import torch
 from torchvision import datasets
 
 from tasks.base import Task
-from tasks.cifar import Cifar10
+from tasks.images import Cifar10
 from tasks.registry import TASKS
 
 pytestmark = pytest.mark.data

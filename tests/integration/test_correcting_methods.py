@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from client_app.methods import METHODS
 from server_app.validation.config import check
+from tasks.client_data import client_share
 from tasks.config import DEFAULTS
-from tasks.shares import client_share
 from tests.integration.conftest import QUICK, Play, Played
 
 ROLES: dict[str, Any] = {

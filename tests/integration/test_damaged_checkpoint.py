@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flwr.app import Message
 
-from server_app.checkpoint import Checkpoint, CheckpointError
+from server_app.storage.checkpoints import Checkpoint, CheckpointError
 from tests.integration.conftest import Play, Played
 
 STATEFUL = {"method__name": "tests.integration.counting:Counting"}

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from server_app.command.configuration import split_words
+from server_app.cli.config import split_words
 from server_app.validation.config import check
 from tasks.config import ConfigError
+from tests.conftest import ROOT
 from tests.integration.conftest import Play
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "__init__")
 KINDS = {
     "attack.name",

@@ -10,8 +10,8 @@ from flwr.app import Message
 from safetensors.numpy import load_file
 
 from server_app.validation.config import check
+from tasks.client_data import client_share
 from tasks.config import ConfigError
-from tasks.shares import client_share
 from tests.integration.conftest import Play, Played, player
 from tests.issues import warning_lines
 

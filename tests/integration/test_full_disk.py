@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-from tasks import writing
-from tasks.writing import WriteError
+import tasks.files
+from tasks.files import WriteError
 from tests.full_disk import fill, room_for, small_disk
 from tests.integration.conftest import Play, Played
 
 PLACES = (
-    ("server_app.checkpoint.replace_file", "last.safetensors"),
-    ("server_app.checkpoint.replace_file", "best.safetensors"),
-    ("server_app.run_directory.append_text", "metrics.jsonl"),
-    ("server_app.run_directory.append_text", "clients.jsonl"),
-    ("server_app.run_directory.replace_file", "status.json"),
+    ("server_app.storage.checkpoints.replace_file", "last.safetensors"),
+    ("server_app.storage.checkpoints.replace_file", "best.safetensors"),
+    ("server_app.storage.run_directory.append_text", "metrics.jsonl"),
+    ("server_app.storage.run_directory.append_text", "clients.jsonl"),
+    ("server_app.storage.run_directory.replace_file", "status.json"),
 )
 
 
@@ -25,7 +25,7 @@ def fail_in_round(
     monkeypatch: pytest.MonkeyPatch, function: str, name: str, server_round: int
 ) -> Callable[[int, Message, Message], Message]:
     """Let the file ``name`` find no room once training of a round has begun, until the run has ended."""
-    write = getattr(writing, function.rpartition(".")[2])
+    write = getattr(tasks.files, function.rpartition(".")[2])
     reached: list[int] = []
 
     def watch(client: int, message: Message, reply: Message) -> Message:
@@ -105,9 +105,9 @@ def test_a_real_disk_without_room(play: Play, tmp_path: Path, share: float):
 def test_without_any_checkpoint_the_advice_is_to_start_again(play: Play, monkeypatch: pytest.MonkeyPatch):
     def refuse(path: Path, content: bytes, keep: Path | None = None) -> None:
         with room_for(0):
-            writing.replace_file(path, content, keep)
+            files.replace_file(path, content, keep)
 
-    monkeypatch.setattr("server_app.checkpoint.replace_file", refuse)
+    monkeypatch.setattr("server_app.storage.checkpoints.replace_file", refuse)
     with pytest.raises(WriteError, match="free space, then start again: there is no checkpoint yet"):
         play()
 
@@ -118,8 +118,8 @@ def test_a_client_without_room_for_its_state_costs_its_reply_and_keeps_its_old_s
     def refuse(path: Path, content: bytes, *, private: bool) -> None:
         if "clients/1/" in str(path) and path.name == "state-2.safetensors":
             with room_for(10):
-                return writing.replace_file(path, content, private=private)
-        return writing.replace_file(path, content, private=private)
+                return files.replace_file(path, content, private=private)
+        return files.replace_file(path, content, private=private)
 
     monkeypatch.setattr("client_app.state.replace_file", refuse)
     run = play(method__name="tests.integration.counting:Counting", federation__min_replies=2)

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Message
 
 from strategies.aggregators import AGGREGATORS
-from tasks import wire
-from tasks.envelope import ARRAYS, RECORD
+from tasks import protocol
+from tasks.protocol import ARRAYS, RECORD
 from tests.integration.conftest import Play, Played
 from tests.integration.hostile_kinds import HONEST, KINDS, SILENT, Kind, Letter
 from tests.integration.hostile_table import ALL, BAD, FAMILIES, ONE, WIRED, Federation, verdict
@@ -89,7 +89,7 @@ def test_an_ignored_reply_is_logged_with_its_sender(caplog: pytest.LogCaptureFix
 def test_a_run_with_a_new_kind_in_every_round_is_the_run_without_the_replies(
     play: Play, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("server_app.grid.poll_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("server_app.transport.client_grid.poll_seconds", lambda *_: 0.01)
 
     def run(kinds: list[Kind]) -> Played:
         earlier: dict[int, Message] = {}
@@ -120,6 +120,6 @@ def test_a_run_with_a_new_kind_in_every_round_is_the_run_without_the_replies(
 
 def letter(message: Message, earlier: Message, reply: Message) -> Letter:
     """Return a real client's reply in the form that the kinds change."""
-    flat = wire.read_npy(reply.content.array_records["arrays"][ARRAYS].data)
-    arrays = wire.views(flat, str(reply.content.config_records[RECORD]["layout"]))
+    flat = protocol.read_npy(reply.content.array_records["arrays"][ARRAYS].data)
+    arrays = protocol.views(flat, str(reply.content.config_records[RECORD]["layout"]))
     return Letter(message, earlier, arrays, dict(reply.content.metric_records["metrics"]))

@@ -9,9 +9,9 @@ from safetensors.numpy import load_file
 
 from server_app.evaluation import CentralEvaluation
 from server_app.validation.config import check
-from tasks import wire
+from tasks import protocol
 from tasks.config import DEFAULTS
-from tasks.envelope import ARRAYS
+from tasks.protocol import ARRAYS
 from tests.integration.conftest import QUICK, Play, Played
 from tests.messages import record
 
@@ -99,10 +99,10 @@ def test_an_update_that_cannot_be_clipped_or_was_not_is_set_aside(play: Play, mo
     def cheat(client: int, message: Message, reply: Message) -> Message:
         if client == 2 and message.metadata.message_type == "train":
             sent = message.content.array_records["arrays"][ARRAYS].numpy()
-            arrays = wire.unpack(sent, str(reply.content.config_records["winnow"]["layout"]))
+            arrays = protocol.unpack(sent, str(reply.content.config_records["winnow"]["layout"]))
             if mode == "client-fixed":
                 arrays = {name: array + np.float32(1) for name, array in arrays.items()}
-            reply.content["arrays"] = record({ARRAYS: wire.pack(arrays)[0]})
+            reply.content["arrays"] = record({ARRAYS: protocol.pack(arrays)[0]})
         return reply
 
     run = play(cheat, **private(mode))

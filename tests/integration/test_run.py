@@ -8,7 +8,7 @@ from flwr.app import Error, Message
 from safetensors.numpy import load_file
 
 from server_app.callbacks import Callback, CallbackError
-from server_app.roster import FederationError
+from server_app.registration import FederationError
 from server_app.state import RunState
 from tasks.config import ConfigError
 from tests.integration.conftest import Play

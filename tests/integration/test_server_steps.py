@@ -6,7 +6,7 @@ import pytest
 
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
-from strategies.server_steps import SERVER_STEPS
+from strategies.server_optimizers import SERVER_STEPS
 from tests.integration.conftest import Play
 
 ARGS = {"fedadam": "eta = 0.02", "fedyogi": "eta = 0.02", "fedadagrad": "eta = 0.02"}

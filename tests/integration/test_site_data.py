@@ -9,12 +9,12 @@ import pytest
 from flwr.app import Message
 
 from client_app.app import app as client_app
-from client_app.audit_files import read_columns
-from server_app.roster import FederationError
+from client_app.label_audit_files import read_columns
+from server_app.registration import FederationError
 from server_app.run import play_run
 from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
-from tasks.mode import Mode
+from tasks.protocol import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
 from tests.messages import PlainParcel
@@ -75,8 +75,8 @@ class Federation:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = tmp_path
         self.sent: list[Message] = []
-        monkeypatch.setattr("client_app.simulation.own_mode", lambda: Mode.DEPLOYMENT)
-        monkeypatch.setattr("server_app.pulling.Parcel", PlainParcel)
+        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
+        monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
 
     def play(self, kind: str, **changes: Any) -> Played:
         flat = {**DEFAULTS, **QUICK, **settings_for(kind, self._root / "server"), **changes}

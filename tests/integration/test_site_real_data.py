@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.client_data import load_task
 from tasks.settings import TaskSettings
-from tasks.shares import load_task
 from tests.integration.conftest import Play
 from tests.site_data import save, table
 

@@ -7,8 +7,7 @@ from flwr.serverapp.strategy.bulyan import aggregate_n_closest_weights
 from scipy.stats import trim_mean
 
 from strategies.aggregators import aggregate
-from strategies.aggregators.mea_med import MeaMed, nearest_to_median_mean
-from strategies.aggregators.trimmed_mean import TrimmedMean
+from strategies.aggregators.coordinatewise import MeaMed, TrimmedMean, nearest_to_median_mean
 from strategies.gram import Doubles
 from tests.messages import answer
 

@@ -5,7 +5,7 @@ import pytest
 from cleanlab.count import compute_confident_joint, estimate_joint
 from cleanlab.rank import get_label_quality_scores
 
-from client_app.confident import confident_joint, estimated_joint, suspicion
+from client_app.label_quality import confident_joint, estimated_joint, suspicion
 
 
 def noisy_model(seed: int, size: int, classes: int):

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
 from strategies.detection import Official, Robust, detect
-from strategies.detection.mixture import evidence_for_two, fit_two
+from strategies.detection.detectors import evidence_for_two, fit_two
 from strategies.detection.profiles import client_levels
 from tests.detection_cases import GRID, TWO_KINDS, profiles
 

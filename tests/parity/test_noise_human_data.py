@@ -9,7 +9,7 @@ import pytest
 
 from tasks.noise import NOISES, NoiseError, human_labels, realised_rate
 from tasks.noise.base import Labels
-from tasks.noise.label_file import read_column
+from tasks.noise.human import read_column
 from tasks.seeds import rng
 
 pytestmark = pytest.mark.data

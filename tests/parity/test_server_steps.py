@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi, Strategy
 
-from strategies import server_steps as ours
+from strategies import server_optimizers
 from strategies.aggregators import Mean, aggregate
 from strategies.gram import Doubles, Vector
 from tests.messages import answer, record
 
 EXAMPLES = [3, 5, 2, 10]
-PAIRS: list[tuple[ours.ServerStep, Callable[[], Strategy]]] = [
-    (ours.FedAvgM(0.7, 0.9), lambda: FedAvgM(server_learning_rate=0.7, server_momentum=0.9)),
-    (ours.FedAvgM(0.5, 0.0), lambda: FedAvgM(server_learning_rate=0.5, server_momentum=0.0)),
-    (ours.FedAdagrad(), FedAdagrad),
-    (ours.FedAdagrad(eta=0.3, tau=0.02), lambda: FedAdagrad(eta=0.3, tau=0.02)),
-    (ours.FedAdam(), FedAdam),
-    (ours.FedAdam(0.02, 0.8, 0.95, 1e-5), lambda: FedAdam(eta=0.02, beta_1=0.8, beta_2=0.95, tau=1e-5)),
-    (ours.FedYogi(), FedYogi),
-    (ours.FedYogi(0.05, 0.5, 0.9, 1e-4), lambda: FedYogi(eta=0.05, beta_1=0.5, beta_2=0.9, tau=1e-4)),
+PAIRS: list[tuple[server_optimizers.ServerStep, Callable[[], Strategy]]] = [
+    (server_optimizers.FedAvgM(0.7, 0.9), lambda: FedAvgM(server_learning_rate=0.7, server_momentum=0.9)),
+    (server_optimizers.FedAvgM(0.5, 0.0), lambda: FedAvgM(server_learning_rate=0.5, server_momentum=0.0)),
+    (server_optimizers.FedAdagrad(), FedAdagrad),
+    (server_optimizers.FedAdagrad(eta=0.3, tau=0.02), lambda: FedAdagrad(eta=0.3, tau=0.02)),
+    (server_optimizers.FedAdam(), FedAdam),
+    (server_optimizers.FedAdam(0.02, 0.8, 0.95, 1e-5), lambda: FedAdam(eta=0.02, beta_1=0.8, beta_2=0.95, tau=1e-5)),
+    (server_optimizers.FedYogi(), FedYogi),
+    (server_optimizers.FedYogi(0.05, 0.5, 0.9, 1e-4), lambda: FedYogi(eta=0.05, beta_1=0.5, beta_2=0.9, tau=1e-4)),
 ]
 
 
@@ -43,7 +43,7 @@ def next_model(strategy: Strategy, server_round: int, model: Vector, updates: Do
 
 
 @pytest.mark.parametrize(("step", "stock"), PAIRS, ids=lambda given: getattr(type(given), "__name__", ""))
-def test_rounds_match_flower(step: ours.ServerStep, stock: Callable[[], Strategy]) -> None:
+def test_rounds_match_flower(step: server_optimizers.ServerStep, stock: Callable[[], Strategy]) -> None:
     start = np.random.default_rng(0).standard_normal(300)
     step, strategy, model, theirs = deepcopy(step), stock(), start, start
     for server_round in range(1, 9):
@@ -65,7 +65,7 @@ def test_fedexp_matches_its_formula(scale: float, epsilon: float) -> None:
         mean += share * update
         total += share * sum(value * value for value in update)
     factor = max(1.0, total / (2 * (sum(value * value for value in mean) + epsilon)))
-    taken = ours.FedExP(epsilon).apply(mean, np.sum(updates**2, axis=1), shares, False)
+    taken = server_optimizers.FedExP(epsilon).apply(mean, np.sum(updates**2, axis=1), shares, False)
     np.testing.assert_allclose(taken, factor * mean, rtol=1e-12)
 
 
@@ -73,7 +73,7 @@ def test_fedexp_reaches_the_common_point_of_two_lines_in_fewer_rounds() -> None:
     """Two clients whose losses vanish on lines at 5 degrees: projections, as in the paper's argument."""
     directions = np.array([[1.0, 0.0], [np.cos(np.pi / 36), np.sin(np.pi / 36)]])
 
-    def rounds_until_near(step: ours.ServerStep | None) -> int:
+    def rounds_until_near(step: server_optimizers.ServerStep | None) -> int:
         point = np.array([0.0, 1.0])
         for count in range(100_000):
             if np.linalg.norm(point) < 1e-3:
@@ -85,4 +85,4 @@ def test_fedexp_reaches_the_common_point_of_two_lines_in_fewer_rounds() -> None:
             )
         raise AssertionError("did not come near")
 
-    assert rounds_until_near(ours.FedExP(epsilon=1e-12)) < rounds_until_near(None) / 3
+    assert rounds_until_near(server_optimizers.FedExP(epsilon=1e-12)) < rounds_until_near(None) / 3

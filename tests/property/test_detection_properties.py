@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from strategies.detection import Robust, detect
 from strategies.detection.base import Counts, Doubles
-from strategies.detection.mixture import fit_two
+from strategies.detection.detectors import fit_two
 from strategies.detection.profiles import client_levels
 
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from server_app.command.environment import program_path
-from server_app.command.superlink import local_superlink
+from server_app.cli.superlink import local_superlink, program_path
+from tests.conftest import ROOT
 from tests.marked import marked, processes_with
 
 pytestmark = pytest.mark.slow
 __all__ = ["marked"]  # a fixture
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "num-server-rounds=1",
     "federation.num-clients=2",

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from server_app.command.environment import program_path
+from server_app.cli.superlink import program_path
+from tests.conftest import ROOT
 from tests.integration.conftest import Played
 from tests.marked import processes_with
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 RULES = '''
 import numpy as np
 

@@ -1,0 +1,162 @@
+"""Simulation of hostile clients: which they are, and one client's round among them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from client_app.attacks.base import ATTACKS, Attack, Facts, Outcome, Scene
+from client_app.local import train_locally
+from client_app.methods import FitResult, Plan, State
+from tasks.base import ClientData
+from tasks.client_data import client_share, load_task
+from tasks.images import ImageTask
+from tasks.issues import ERROR, WARNING, Issue, RunContext
+from tasks.seeds import rng
+from tasks.settings import AttackSettings, Settings
+
+NO_ATTACK = "none"
+
+
+def attackers(settings: Settings) -> frozenset[int]:
+    """Return the ids of the hostile clients: round(share x clients) of them, drawn; none without an attack."""
+    attack, clients = settings.attack, settings.federation.num_clients
+    if attack.name == NO_ATTACK:
+        return frozenset()
+    drawn = rng(settings.seed, "attackers").choice(clients, round(attack.share * clients), replace=False)
+    return frozenset(drawn.tolist())
+
+
+def configured_attack(attack: AttackSettings) -> Attack | None:
+    """Build the configured attack; None if there is none.
+
+    Raises
+    ------
+    PluginError
+        If the attack is unknown, or an argument does not fit.
+    """
+    return None if attack.name == NO_ATTACK else ATTACKS.build(attack.name, attack.args)
+
+
+def facts(settings: Settings) -> Facts:
+    """Return what the attackers know about the federation."""
+    task = load_task(settings.task)
+    brightest = task.brightest if isinstance(task, ImageTask) else None
+    return Facts(settings.federation.num_clients, len(attackers(settings)), task.num_classes, brightest)
+
+
+def attack_issues(attack: Attack, context: RunContext) -> list[Issue]:
+    """Return why an attack cannot be made in this federation, and what is odd about it."""
+    settings, choice = context.settings, context.settings.attack
+    known = facts(settings)
+    if not known.num_hostile:
+        text = (
+            f"attack: attack.share = {choice.share}: none of {known.num_clients} clients would be hostile; "
+            f"for one of them take {1 / known.num_clients:.4g}, or set attack.name = none"
+        )
+        return [Issue(ERROR, "attack.share", text)]
+    found = attack.issues(context)
+    if problem := attack.problem(known):
+        found.append(Issue(ERROR, "attack", f"attack: attack {choice.name!r}: {problem}"))
+    if known.num_hostile == known.num_clients:
+        text = f"attack.share = {choice.share}: all {known.num_clients} clients are hostile"
+        found.append(Issue(WARNING, "attack.share", text))
+    if choice.start_round > settings.num_server_rounds:
+        text = f"attack.start-round = {choice.start_round}: the run ends before the attack begins"
+        found.append(Issue(WARNING, "attack.start-round", text))
+    return found
+
+
+def play_client(
+    model: nn.Module, data: ClientData, settings: Settings, plan: Plan, state: State | None, device: torch.device
+) -> FitResult:
+    """Train ``model`` in place, as the client does that ``plan.stream`` names: honestly, or as the attack says."""
+    attack, hostile = configured_attack(settings.attack), attackers(settings)
+    seed, client, server_round = plan.stream
+    if attack is None or client not in hostile or server_round < settings.attack.start_round:
+        return train_locally(model, data, settings, plan, state, device)
+    stage = Stage(model, settings, plan, device)
+    scene = Scene(
+        data,
+        facts(settings),
+        rng(seed, "attack", client, server_round),
+        train=lambda examples, effort: stage.train(examples, effort, state),
+        pool=lambda: {one: stage.honest(one, state if one == client else None) for one in sorted(hostile)},
+    )
+    outcome = attack.act(scene)
+    stage.install(outcome)
+    return FitResult(outcome.metrics, outcome.state)
+
+
+class Stage:
+    """Trains from the received weights as often as an attack asks, and puts its outcome into the model."""
+
+    def __init__(self, model: nn.Module, settings: Settings, plan: Plan, device: torch.device) -> None:
+        self._model = model.to(device)
+        self._settings, self._plan, self._device = settings, plan, device
+        self._received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self._start = self._parameters()
+
+    def train(self, data: ClientData, effort: int, state: State | None) -> Outcome:
+        """Train on ``data`` for ``effort`` times the configured epochs, with the draws of the client that owns it."""
+        self._model.load_state_dict(self._received)
+        options = replace(self._settings.train, epochs=effort * self._settings.train.epochs)
+        seed, _, server_round = self._plan.stream
+        plan = replace(self._plan, stream=(seed, data.client, server_round))
+        result = train_locally(self._model, data, replace(self._settings, train=options), plan, state, self._device)
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        return Outcome(self._parameters() - self._start, buffers, result.metrics, result.state)
+
+    def honest(self, client: int, state: State | None) -> Outcome:
+        """Return what a client would send if it were honest; without a state it is kept until the next round."""
+        data = client_share(self._settings, client).data
+        if state:
+            return self.train(data, 1, state)
+        known = POOL.entries(self._key())
+        if client not in known:
+            known[client] = self.train(data, 1, None)
+        return known[client]
+
+    def install(self, outcome: Outcome) -> None:
+        """Load the received parameters plus the outcome's update, and its buffers."""
+        self._model.load_state_dict(self._received)
+        with torch.no_grad():
+            sizes = [parameter.numel() for parameter in self._floating()]
+            moved = torch.split(self._start + outcome.update.to(self._start), sizes)
+            for parameter, values in zip(self._floating(), moved, strict=True):
+                parameter.copy_(values.view_as(parameter))
+            for name, buffer in self._model.named_buffers():
+                buffer.copy_(outcome.buffers[name])
+
+    def _floating(self) -> Iterator[nn.Parameter]:
+        return (parameter for parameter in self._model.parameters() if parameter.is_floating_point())
+
+    def _parameters(self) -> Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in self._floating()])
+
+    def _key(self) -> bytes:
+        """Return a digest of all that decides the honest updates of a round."""
+        plan = replace(self._plan, stream=())
+        digest = hashlib.blake2b(repr((self._settings, plan)).encode())
+        for tensor in self._received.values():
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.digest()
+
+
+class Pool:
+    """The honest updates of the round that this process last worked on, so that they are trained once."""
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._entries: dict[int, Outcome] = {}
+
+    def entries(self, key: bytes) -> dict[int, Outcome]:
+        """Return what is known under ``key``; everything else is forgotten."""
+        if key != self._key:
+            self._key, self._entries = key, {}
+        return self._entries
+
+
+POOL = Pool()

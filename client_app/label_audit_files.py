@@ -1,0 +1,148 @@
+"""The files of a label audit: the list of labels, and its summary, in the client's own folder.
+
+A spreadsheet takes a text that begins with =, +, - or @ for a formula, and file names may come from anybody. In CSV an
+apostrophe is put before such a text, and before one that begins with an apostrophe, so that reading gives names back.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client_app.label_quality import CAUTION, Audit
+from tasks.base import DataError
+from tasks.files import private_folder, replace_file
+
+STEM = "label-audit"
+SUMMARY = f"{STEM}-summary.json"
+COLUMNS = ("id", "given", "suggested", "confidence", "suspicion", "changed", "changed_to")
+RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+Columns = dict[str, list[Any]]
+
+
+def format_problem(wanted: str) -> str:
+    """Return what is missing to write lists in this format, or an empty text."""
+    if wanted == "parquet" and find_spec("pyarrow") is None:
+        return "audit.format = 'parquet': the package pyarrow is not installed; pip install 'winnow[parquet]'"
+    return ""
+
+
+def list_path(folder: Path, wanted: str) -> Path:
+    """Return where a client's list is, in the format ``csv`` or ``parquet``."""
+    return folder / f"{STEM}.{wanted}"
+
+
+def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: str, facts: dict[str, Any]) -> Path:
+    """Write a client's list and summary, for this user alone, and return the list's path.
+
+    A crash leaves old files or new ones.
+
+    Raises
+    ------
+    ValueError
+        If the format needs a package that is not installed.
+    WriteError
+        If a file cannot be written.
+    """
+    problem = format_problem(wanted)
+    if problem:
+        raise ValueError(problem)
+    private_folder(folder)
+    path = list_path(folder, wanted)
+    columns = _columns(audit, class_names)
+    replace_file(path, _csv(columns) if wanted == "csv" else _parquet(columns), private=True)
+    summary = json.dumps({**facts, **summarize(audit, class_names)}, indent=2, ensure_ascii=False)
+    replace_file(folder / SUMMARY, _encode(f"{summary}\n"), private=True)
+    return path
+
+
+def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the summary of an audit as plain values: only the pairs of labels and the classes that occur."""
+    known = np.isfinite(audit.thresholds).tolist()
+    return {
+        "examples": len(audit),
+        "estimated_noise_rate": round(audit.noise_rate, 4),
+        "estimated_by_confident_joint": round(audit.joint_noise_rate, 4),
+        "look_at_first": audit.doubted,
+        "changed_by_the_method": int(audit.changed.sum()),
+        "given_to_suggested": {
+            f"{class_names[given]} -> {class_names[suggested]}": count for given, suggested, count in audit.confusion()
+        },
+        "confidence_thresholds": {
+            name: round(float(audit.thresholds[k]), 4) for k, name in enumerate(class_names) if known[k]
+        },
+        "caution": CAUTION,
+    }
+
+
+def read_columns(path: Path) -> Columns:
+    """Return a list's columns by name, as they were before writing.
+
+    Raises
+    ------
+    DataError
+        If the file is not such a list.
+    """
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return dict(parquet.read_table(path).to_pydict())
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    texts = {name: [_plain(row[name]) for row in rows] for name in ("id", "given", "suggested", "changed_to")}
+    numbers = {name: [float(row[name]) for row in rows] for name in ("confidence", "suspicion")}
+    return {**texts, **numbers, "changed": [row["changed"] == "true" for row in rows]}
+
+
+def _columns(audit: Audit, class_names: Sequence[str]) -> Columns:
+    return {
+        "id": list(audit.names),
+        "given": [class_names[label] for label in audit.given],
+        "suggested": [class_names[label] for label in audit.suggested],
+        "confidence": np.round(audit.confidence, 4).tolist(),
+        "suspicion": np.round(audit.suspicion, 4).tolist(),
+        "changed": audit.changed.tolist(),
+        "changed_to": [class_names[k] if other else "" for k, other in zip(audit.trained, audit.changed, strict=True)],
+    }
+
+
+def _csv(columns: Columns) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(zip(*([_cell(value) for value in columns[name]] for name in COLUMNS), strict=True))
+    return _encode(text.getvalue())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    return f"'{text}" if text.startswith(RISKY) else text
+
+
+def _plain(cell: str) -> str:
+    return cell.removeprefix("'")
+
+
+def _parquet(columns: Columns) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table(columns), sink)
+    return bytes(sink.getvalue())
+
+
+def _encode(text: str) -> bytes:
+    """Return UTF-8; a file name need not be valid text."""
+    return text.encode(errors="backslashreplace")

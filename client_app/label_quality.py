@@ -1,0 +1,210 @@
+"""Label quality of one client: confident learning, loss profile, and the label audit."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from client_app.methods import METHODS, ClientMethod, State
+from tasks.base import ClientData, Labels, Task, predict
+from tasks.client_data import load_task
+from tasks.settings import Settings
+
+Beliefs = npt.NDArray[np.float64]
+ROUNDING = 1e-6  # equal probabilities that differ in their last bits count as equal
+
+
+def class_thresholds(beliefs: Beliefs, labels: Labels) -> Beliefs:
+    """Return how sure the model is of each class where it is the given label, on average, (K,).
+
+    Infinite for a class that is no example's label: nothing says what would be sure there.
+    """
+    counts = np.bincount(labels, minlength=beliefs.shape[1])
+    sums = np.bincount(labels, beliefs[np.arange(len(labels)), labels], beliefs.shape[1])
+    thresholds: Beliefs = np.where(counts, sums / np.maximum(counts, 1), np.inf)
+    return thresholds
+
+
+def confident_joint(beliefs: Beliefs, labels: Labels) -> Labels:
+    """Count the examples by given label (row) and by the label of which the model is confident (column), (K, K).
+
+    The model is confident of a class where it reaches the class's threshold, and of the likeliest such class if there
+    are several. Examples without one are not counted.
+    """
+    reached = np.where(beliefs >= class_thresholds(beliefs, labels) - ROUNDING, beliefs, -1.0)
+    sure = reached.max(1) >= 0
+    joint: Labels = np.zeros((beliefs.shape[1],) * 2, np.int64)
+    np.add.at(joint, (labels[sure], reached.argmax(1)[sure]), 1)
+    return joint
+
+
+def estimated_joint(beliefs: Beliefs, labels: Labels) -> Beliefs:
+    """Estimate the joint distribution of given label (row) and true label (column), (K, K), summing to one.
+
+    Each row of the confident joint is scaled to the share of its given label. A row without a count stands for a label
+    that is right, as there is no evidence against it.
+    """
+    joint = confident_joint(beliefs, labels).astype(np.float64)
+    empty = joint.sum(1) == 0
+    joint[empty, empty] = 1.0
+    shares = np.bincount(labels, minlength=len(joint)) / len(labels)
+    scaled: Beliefs = joint / joint.sum(1, keepdims=True) * shares[:, None]
+    return scaled
+
+
+def suspicion(beliefs: Beliefs, labels: Labels) -> Beliefs:
+    """Return how much speaks against each given label, (n,), from 0 (nothing) to 1.
+
+    (1 - p_given + max p_other) / 2: one minus the normalised margin. Above 1/2 the model prefers another label.
+    """
+    rows = np.arange(len(labels))
+    others = beliefs.copy()
+    others[rows, labels] = 0.0
+    doubts: Beliefs = (1 - beliefs[rows, labels] + others.max(1)) / 2
+    return doubts
+
+
+def class_losses(
+    model: nn.Module, task: Task, data: ClientData, batch_size: int, device: torch.device
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return a client's loss profile: evaluation mode, no augmentation, plain cross-entropy in nats.
+
+    Returns
+    -------
+    losses
+        Mean cross-entropy of the examples with each given label, (K,); 0 where there are none.
+    counts
+        Number of examples with each given label, (K,).
+    """
+    labels = torch.from_numpy(data.labels)
+    logits = predict(model, task, data.features, batch_size, device)
+    each = F.cross_entropy(logits.double(), labels, reduction="none").numpy()
+    counts = data.class_counts()
+    return np.bincount(data.labels, each, data.num_classes) / np.maximum(counts, 1), counts
+
+
+CAUTION = (
+    "The model has learned from these labels, so it agrees with some wrong ones, and what is rare but right can look "
+    "wrong to it: look at an example before you change its label."
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One client's labels, the most suspicious first.
+
+    Attributes
+    ----------
+    names
+        Name of each example in the client's own data.
+    given, suggested
+        The label that the client has, and the label that seems right, (n,).
+    confidence
+        Probability of the suggested label, (n,).
+    suspicion
+        How much speaks against the given label, 0 to 1, (n,); above 1/2 another label is more probable.
+    trained
+        The label that the client method trained with in the end, (n,): the given one unless the method corrects labels.
+    joint_noise_rate
+        Share of wrong labels by the confident joint. With fewer than some hundred examples its thresholds per class are
+        less sure than the plain count, :attr:`noise_rate`.
+    thresholds
+        How sure the model is of each class on average where it is given, (K,); infinite where it never is.
+    """
+
+    names: tuple[str, ...]
+    given: Labels
+    suggested: Labels
+    confidence: Beliefs
+    suspicion: Beliefs
+    trained: Labels
+    joint_noise_rate: float
+    thresholds: Beliefs
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    @property
+    def changed(self) -> npt.NDArray[np.bool_]:
+        """Whether the client method changed the given label, (n,)."""
+        return np.asarray(self.trained != self.given)
+
+    @property
+    def doubted(self) -> int:
+        """Number of labels for which another one is more probable; they come first."""
+        return int((self.suggested != self.given).sum())
+
+    @property
+    def noise_rate(self) -> float:
+        """Estimated share of wrong labels: those that are doubted."""
+        return self.doubted / len(self)
+
+    def confusion(self) -> list[tuple[int, int, int]]:
+        """Return (given, suggested, number of examples) of each pair that occurs, doubted ones first, by number."""
+        pairs = Counter(zip(self.given.tolist(), self.suggested.tolist(), strict=True))
+        triples = [(given, suggested, count) for (given, suggested), count in pairs.items()]
+        return sorted(triples, key=lambda item: (item[0] == item[1], -item[2], item))
+
+
+def audit_client(
+    model: nn.Module, data: ClientData, settings: Settings, state: State | None, device: torch.device
+) -> Audit:
+    """Audit a client's labels with the received model; ``state`` is what its method keeps, None for nothing.
+
+    Raises
+    ------
+    ValueError
+        If an example has more than one label, or the kept state belongs to other data.
+    """
+    if data.labels.ndim != 1:
+        raise ValueError(
+            f"the label audit takes one label per example, got labels of shape {data.labels.shape}; "
+            "set audit.enabled = false for this task"
+        )
+    task = load_task(settings.task)
+    logits = predict(model, task, data.features, settings.evaluate.batch_size, device)
+    beliefs = torch.softmax(logits.double(), 1).numpy()
+    method = METHODS.build(settings.method.name, settings.method.args)
+    return make_audit(beliefs, trained_labels(method, state, data), data, task.example_names(data.ids))
+
+
+def trained_labels(method: ClientMethod, state: State | None, data: ClientData) -> Labels:
+    """Return the label of each example that the method trained with in the end, (n,).
+
+    Raises
+    ------
+    ValueError
+        If what the method keeps does not fit the client's examples.
+    """
+    belief = None if state is None else method.corrected(state)
+    if belief is None:
+        return data.labels
+    expected = (len(data), data.num_classes)
+    if belief.shape != expected or not np.isfinite(belief).all():
+        raise ValueError(
+            f"{type(method).__name__} keeps labels of shape {belief.shape}, but finite ones of shape {expected} belong "
+            "to this client's data: the data has changed since the run began; start a new run"
+        )
+    labels: Labels = belief.argmax(1).astype(np.int64)
+    return labels
+
+
+def make_audit(beliefs: Beliefs, trained: Labels, data: ClientData, names: Sequence[str]) -> Audit:
+    """Rank a client's labels by what speaks against them; ``beliefs`` (n, K) are the model's."""
+    doubts = suspicion(beliefs, data.labels)
+    order = np.argsort(-doubts, kind="stable")
+    return Audit(
+        names=tuple(names[i] for i in order),
+        given=data.labels[order],
+        suggested=beliefs.argmax(1)[order],
+        confidence=beliefs.max(1)[order],
+        suspicion=doubts[order],
+        trained=trained[order],
+        joint_noise_rate=float(1 - np.trace(estimated_joint(beliefs, data.labels))),
+        thresholds=class_thresholds(beliefs, data.labels),
+    )

@@ -1,0 +1,172 @@
+"""Mods of the ClientApp, from the outside in: watchdog, egress log, serialization, privacy."""
+
+import faulthandler
+import secrets
+import sys
+from collections.abc import Callable
+from logging import ERROR, INFO
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_mod
+from flwr.clientapp.typing import ClientAppCallable, Mod
+from flwr.common.logger import log
+
+from client_app.node import present_mode
+from client_app.session import Session
+from tasks import protocol
+from tasks.protocol import ARRAYS, RECORD, Mode, ToldError
+from tasks.records import byte_array, view_of, view_record, views
+from tasks.seeds import seed_noise
+from tasks.settings import PrivacySettings
+
+PROGRAM = "flwr-clientapp"
+STDERR = 2  # the descriptor: Flower may have put another object in the place of sys.stderr
+TIMES = 2
+"""How many times longer than the server waits: work that is only late still reaches the site's own folder."""
+
+
+def bounded(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """End the process, with the place where it hangs in the log, when the work takes far too long.
+
+    Only a process that Flower has started for this one message: any other is not ours to end.
+    """
+    if Path(sys.argv[0]).name != PROGRAM:
+        return call_next(message, context)
+    faulthandler.dump_traceback_later(TIMES * message.metadata.ttl, exit=True, file=STDERR)
+    try:
+        return call_next(message, context)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+RAISED = 2  # Flower's code for a ClientApp that has raised an exception
+
+
+def account(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Log on a real node what each reply holds; a mod, and those around it add nothing to them."""
+    if present_mode() is Mode.SIMULATION:
+        return call_next(message, context)
+    asked = message.metadata.message_type
+    envelope = message.content.config_records.get(RECORD, ConfigRecord())
+    try:
+        reply = call_next(message, context)
+    except Exception as error:  # whatever it is, its text must not travel unseen
+        reply = Message(Error(RAISED, told(error)), reply_to=message)
+    said = contents(reply.content) if reply.has_content() else f"the error {reply.error.reason!r}"
+    log(INFO, "To the server, round %s, %s: %s", envelope.get("server_round"), asked, said)
+    return reply
+
+
+def told(error: Exception) -> str:
+    """Return what the server is told of an error, and log all of it."""
+    name = type(error).__name__
+    if isinstance(error, ToldError):
+        log(ERROR, "%s: %s", name, error)
+        return f"{name}: {error}"
+    reference = secrets.token_hex(4)
+    log(ERROR, "Error %s:", reference, exc_info=error)
+    return f"{name}: see the log of the node (reference {reference})"
+
+
+def contents(content: RecordDict) -> str:
+    """Return everything in a reply in words: sizes of arrays and lists, single values as they are."""
+    parts = [f"model ({_size(record.count_bytes())})" for record in content.array_records.values()]
+    for record in content.metric_records.values():
+        parts += [_named(name, value) for name, value in record.items()]
+    for name, config in content.config_records.items():
+        parts += [_named(f"{name}.{key}", value) for key, value in config.items() if (name, key) != (RECORD, "layout")]
+    return ", ".join(parts)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def _named(name: str, value: object) -> str:
+    return f"{name} ({len(value)} values)" if isinstance(value, list | str | bytes) else f"{name} = {value}"
+
+
+def named_arrays(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Unpack the model that arrives and pack the model that leaves; a mod, so Flower's own mods work inside it.
+
+    Raises
+    ------
+    WireError
+        If the flat array does not fit its layout.
+    """
+    sent = message.content
+    message.content = _unpacked(sent)
+    reply = call_next(message, context)
+    message.content = sent
+    if reply.has_content():
+        reply.content = _packed(reply.content)
+    return reply
+
+
+def _unpacked(content: RecordDict) -> RecordDict:
+    named = RecordDict(dict(content))
+    for name, record in content.array_records.items():
+        layout = str(content.config_records[RECORD]["layout"])
+        named[name] = view_record(protocol.views(view_of(record[ARRAYS]), layout))
+    return named
+
+
+def _packed(content: RecordDict) -> RecordDict:
+    flat = RecordDict(dict(content))
+    for name, record in content.array_records.items():
+        array, layout = protocol.pack(views(record))
+        flat[name] = ArrayRecord({ARRAYS: byte_array(array)})
+        flat[RECORD] = ConfigRecord({"layout": layout})
+    return flat
+
+
+def private(session: Session, train: Callable[[Session], Message]) -> Message:
+    """Train, and let Flower's mod of the configured mode clip the reply, and with local privacy add noise to it.
+
+    Raises
+    ------
+    ValueError
+        If training left the model exactly as it came: Flower divides by the norm of the update.
+    """
+    message, settings, envelope = session.message, session.settings, session.envelope
+    mod = mod_of(settings.privacy)
+    if mod is None:
+        return train(session)
+    record = message.content[RECORD]
+
+    def call_next(inner: Message, context: Context) -> Message:
+        inner.content[RECORD] = record
+        reply = train(session)
+        if reply.has_content():
+            _check_moved(inner, reply)
+        predictable = session.mode is Mode.SIMULATION
+        seed_noise(predictable, settings.seed, "privacy", envelope.client, envelope.server_round)
+        return reply
+
+    del message.content[RECORD]  # the mods take the one record of settings that they find for their own
+    return mod(message, session.context, call_next)
+
+
+def mod_of(settings: PrivacySettings) -> Mod | None:
+    """Return Flower's mod for a mode; None where the client has nothing to do.
+
+    Local privacy: any two updates of norm at most C are at most 2 C apart, so the noise is made for that distance.
+    """
+    if settings.mode == "client-fixed":
+        return fixedclipping_mod
+    if settings.mode == "client-adaptive":
+        return adaptiveclipping_mod
+    if settings.mode == "local":
+        return LocalDpMod(settings.clipping_norm, 2 * settings.clipping_norm, settings.epsilon, settings.delta)
+    return None
+
+
+def _check_moved(sent: Message, reply: Message) -> None:
+    def values(message: Message) -> ArrayRecord:
+        return next(iter(message.content.array_records.values()))
+
+    before, after = values(sent), values(reply)
+    if all(np.array_equal(view_of(before[name]), view_of(after[name])) for name in before):
+        raise ValueError("training left the model exactly as it came, and an update of norm 0 cannot be clipped")

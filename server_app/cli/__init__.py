@@ -1,0 +1,41 @@
+"""The command ``winnow``: a careful way to run the app, and a look at what is there and what came out."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from server_app.cli import doctor, federation, keys, run, show
+from server_app.cli.config import CommandError
+from server_app.cli.superlink import SuperLinkError
+from tasks.config import ConfigError
+from tasks.plugins import PluginError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 2 for what the user can correct, else what the command says."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    if "words" in args:  # options may stand between words
+        args.words += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)} (see winnow {args.command} --help)")
+    try:
+        return int(args.action(args))
+    except (CommandError, ConfigError, PluginError, SuperLinkError) as error:
+        print(f"winnow {args.command}: {error}", file=sys.stderr)
+        return 1 if isinstance(error, SuperLinkError) else 2
+    except BrokenPipeError:  # the reader of our output (such as head) has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="winnow", description="Federated learning that survives bad labels.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for module in (run, show, doctor, federation, keys):
+        module.add_parser(commands)
+    return parser

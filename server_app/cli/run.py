@@ -1,0 +1,324 @@
+"""What the user sees of a run's log: the app's own lines, warnings and errors, without Flower's and Ray's routine."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import tomli_w
+
+from server_app.cli.config import Plan
+from server_app.cli.packages import left_behind
+from tasks.config import CHECKED, ConfigError, digest
+from tasks.issues import ERROR, Issue
+from tasks.settings import FederationSettings, Settings
+
+if TYPE_CHECKING:
+    from server_app.validation.config import Validated
+import argparse
+import importlib.util
+import signal
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from subprocess import DEVNULL, Popen
+from typing import TYPE_CHECKING
+
+from server_app.cli.config import CommandError, make_plan
+from server_app.cli.processes import StopRequested, stop_requests
+from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
+
+if TYPE_CHECKING:
+    from server_app.storage.run_directory import RunDirectory
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+LEVEL = re.compile(
+    r"^(?P<source>\([^)]*pid=\d+[^)]*\) )?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:\s*(?P<text>.*)$"
+)
+RUN_DIRECTORY = re.compile(r"^Run directory: (.+)$")
+ROUTINE = re.compile(
+    r"""^(?:
+    Starting\ logstream | Start\ `flwr-serverapp`\ process
+    | Using\ SuperLink: | Starting\ Flower\ Simulation | Successfully\ installed\ \S+\ to
+    | Since\ flwr\ 1\.32 | Federation\ ` | To\ change\ federation\ size | \s*flwr\ federation\ simulation-config
+    | Manually\ terminating | Started\ a\ local\ Ray\ instance | configure_(?:train|evaluate):\ Sampled
+    | aggregate_(?:train|evaluate):\ Received\ \d+\ results\ and\ 0\ failures | Task\ stopped\ by\ user
+    | \w+:\ .+\ are\ clipped\ by\ value: | \w+:\ (?:local|central)\ DP\ noise\ with
+    | Exit\ Code: | An\ unhandled\ exception\ occurred\ when\ running\ the\ simulation | For\ more\ information,\ visit:
+    )""",
+    re.VERBOSE,
+)
+
+
+class RunLog:
+    """Prints the lines of a run's log; ``verbose`` prints all of them as they come.
+
+    Attributes
+    ----------
+    run_directory : Path or None
+        The latest run directory that the app has named.
+    """
+
+    def __init__(self, verbose: bool = False, out: TextIO | None = None) -> None:
+        self.run_directory: Path | None = None
+        self._verbose = verbose
+        self._out = out or sys.stdout
+        self._after_blank = True
+
+    def write(self, line: str) -> None:
+        """Take one line of the log."""
+        plain = ANSI.sub("", line).rstrip()
+        named = RUN_DIRECTORY.match(plain)
+        if named:
+            self.run_directory = Path(named[1])
+        shown = line.rstrip("\n") if self._verbose else tidy(plain)
+        if shown is None or (not shown and self._after_blank):
+            return
+        self._after_blank = not shown
+        print(shown, file=self._out, flush=True)
+
+
+def tidy(line: str) -> str | None:
+    """Return what to show of a line without colours, ``None`` for routine.
+
+    >>> tidy("INFO :      Starting Flower Simulation") is None
+    True
+    >>> tidy("WARNING :   noise.args has no effect")
+    'WARNING: noise.args has no effect'
+    """
+    match = LEVEL.match(line)
+    if match is None:
+        return None if ROUTINE.match(line) else line
+    source, level, text = match["source"] or "", match["level"], match["text"]
+    if not text or ROUTINE.match(text):
+        return None
+    return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
+
+
+def check_parts(plan: Plan, simulated: bool = True) -> dict[str, Settings]:
+    """Return the settings by arm, after building every part of every arm once.
+
+    Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
+
+    Raises
+    ------
+    ConfigError
+        With every error found.
+    """
+    return check_plan(plan, simulated).settings
+
+
+def check_plan(plan: Plan, simulated: bool = True) -> "Validated":
+    """Return the settings by arm and the warnings; see :func:`check_parts`."""
+    from server_app.validation.config import validate
+
+    checked = validate(plan.flat, simulated)
+    settings = checked.settings
+    problems = beyond_machine(next(iter(settings.values())).federation) + left_behind(plan.app, settings.values())
+    if problems:
+        raise ConfigError(problems)
+    return checked
+
+
+def beyond_machine(federation: FederationSettings) -> list[Issue]:
+    """Return what one client asks for and this machine does not have: Ray would wait for it, or fail obscurely."""
+    import torch
+
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    problems = []
+    if federation.client_cpus > cpus:
+        text = f"federation.client-cpus = {federation.client_cpus}: this machine has {cpus}"
+        problems.append(Issue(ERROR, "federation.client-cpus", text))
+    if federation.client_gpus > gpus:
+        text = f"federation.client-gpus = {federation.client_gpus:g}: this machine has {gpus}"
+        problems.append(Issue(ERROR, "federation.client-gpus", text))
+    return problems
+
+
+def describe(plan: Plan, checked: "Validated") -> str:
+    """Return what would run, as text."""
+    settings = checked.settings
+    lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(settings.values())))}"]
+    lines += [f"arms: {', '.join(settings)}"] if len(settings) > 1 else []
+    lines += [f"warning: {issue.line}" for issue in checked.warnings]
+    changes = [
+        tomli_w.dumps({key: value}).strip().replace(f'"{key}"', key, 1) for key, value in plan.overrides().items()
+    ]
+    return "\n".join([*lines, "settings that differ from the app's defaults:", *(changes or ["(none)"])])
+
+
+def federation_config(settings: Settings) -> str:
+    """Return Flower's simulation settings: as many nodes as clients, and the share of the machine for each."""
+    federation = settings.federation
+    return (
+        f"num-supernodes={federation.num_clients} "
+        f"client-resources-num-cpus={federation.client_cpus or 1} "
+        f"client-resources-num-gpus={float(federation.client_gpus)}"
+    )
+
+
+def data_environment(cwd: Path) -> dict[str, str]:
+    """Return the data root as an absolute path: Flower's processes work in another folder."""
+    return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
+
+
+def run_environment(plan: Plan, simulated: bool, data: Mapping[str, str]) -> dict[str, str]:
+    """Return ``data`` and the promise that no other run is submitted before :func:`check_parts` has accepted the plan.
+
+    The ServerApp then need not divide the data and try the plug-ins a second time; see :func:`server_app.app.main`.
+    """
+    return {**data, CHECKED: digest(plan.flat, simulated)}
+
+
+COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
+LOST = "No heartbeat received from the task"
+EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    text = "Simulate a federation: check the settings, run on this machine, exit with 0 only if the run completed."
+    parser = commands.add_parser("run", help="simulate a federation", description=text, epilog=EXAMPLE)
+    parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
+    parser.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+    parser.add_argument("--dry-run", action="store_true", help="check and show the settings; start nothing")
+    parser.add_argument("--verbose", action="store_true", help="show Flower's and Ray's own messages too")
+    parser.set_defaults(action=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run, and return the exit code: 0 completed, 1 failed, 128 + the signal's number if stopped."""
+    plan = make_plan(args.words, args.app, Path.cwd())
+    if args.dry_run:
+        print(describe(plan, check_plan(plan)))
+        return 0
+    return exit_code(lambda log: simulate(plan, log), RunLog(args.verbose), "winnow run")
+
+
+def exit_code(play: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
+    """Play a run and return the exit code; ``command`` is how the user would continue what ends early."""
+    try:
+        with stop_requests():
+            status, details = play(log)
+    except StopRequested as stop:
+        close_record(log, "stopped", f"by {signal.Signals(stop.signum).name}", command)
+        return 128 + stop.signum
+    except SuperLinkError as error:
+        status, details = FAILED, str(error)
+    if status == COMPLETED:
+        return 0
+    close_record(log, "failed", details, command)
+    return 1
+
+
+def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
+    """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
+    if importlib.util.find_spec("ray") is None:
+        raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
+    with local_superlink(run_environment(plan, True, data_environment(Path.cwd()))) as link:
+        settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
+        clients = settings.federation.num_clients
+        print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
+        link.wait_until_ready()
+        try:
+            return play(link, plan, settings, log)
+        except StopRequested:
+            print("\nStopping the run ...", flush=True)
+            raise
+
+
+def play(link: Connection, plan: Plan, settings: Settings, log: RunLog) -> tuple[str, str]:
+    """Submit the run, follow its log to the end and return its status with details."""
+    return watch(link, submit(link, plan, "--federation-config", federation_config(settings)), log)
+
+
+def submit(link: Connection, plan: Plan, *options: str) -> str:
+    """Submit the run and return its id."""
+    overrides = link.home / "overrides.toml"
+    overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
+    return str(link.ask("run", str(plan.app), CONNECTION, "-c", str(overrides), *options)["run-id"])
+
+
+def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
+    """Follow the log of a run to its end and return its status with details."""
+    shown = 0
+    while True:
+        shown = follow(link, run_id, log, shown)
+        record = link.ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
+        if record["status"].startswith("finished"):
+            return record["status"], explain(record["status-details"])
+
+
+def explain(details: str) -> str:
+    """Return Flower's details of how a run ended, in words that say what has happened.
+
+    >>> explain("No heartbeat received from the task")
+    'the ServerApp died: killed, or out of memory (No heartbeat received from the task)'
+    """
+    return f"the ServerApp died: killed, or out of memory ({details})" if details == LOST else details
+
+
+def follow(link: Connection, run_id: str, log: RunLog, skip: int) -> int:
+    """Print the log until it ends, without its first ``skip`` lines; return how many lines it had.
+
+    Raises
+    ------
+    SuperLinkError
+        If a process that the run needs has ended.
+    """
+    program = link.start("flwr", "log", run_id, CONNECTION, "--stream", errors=DEVNULL)  # only the log is counted
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    threading.Thread(target=_pump, args=(program, lines), daemon=True).start()
+    count = 0
+    while True:
+        try:
+            line = lines.get(timeout=1.0)
+        except Empty:
+            link.check()
+            continue
+        if line is None:
+            return count
+        count += 1
+        if count > skip:
+            log.write(line)
+
+
+def _pump(program: "Popen[str]", lines: "SimpleQueue[str | None]") -> None:
+    assert program.stdout is not None
+    for line in program.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def close_record(log: RunLog, status: str, reason: str, command: str) -> None:
+    """Say how the run ended and where its record is; complete the record where the app could not."""
+    print(f"The run {'was stopped' if status == 'stopped' else 'failed:'} {reason}", file=sys.stderr)
+    if log.run_directory is None:
+        print("It ended before it had a run directory.", file=sys.stderr)
+        return
+    from server_app.storage.checkpoints import CheckpointFolder
+    from server_app.storage.run_directory import RunDirectory
+
+    directory = RunDirectory(log.run_directory)
+    _complete(directory, status, f"{status} {reason}" if status == "stopped" else reason)
+    print(f"Run directory: {directory.path}", file=sys.stderr)
+    if CheckpointFolder(directory.path).holds_any():
+        print(f"Continue with:  {command} run.resume={directory.path}", file=sys.stderr)
+    elif not directory.path.exists():
+        print(
+            f"It is where the ServerApp runs; continue there:  {command} run.resume={directory.path}", file=sys.stderr
+        )
+
+
+def _complete(directory: "RunDirectory", status: str, reason: str) -> None:
+    from server_app.report import ReportError, write_report
+
+    unfinished = ("running", "failed") if status == "stopped" else ("running",)
+    try:
+        if directory.status().get("status") in unfinished:
+            directory.finish(status, reason)
+            write_report(directory.path)
+    except (OSError, ReportError) as error:  # a full disk, or one that may only be read here
+        print(f"Its record could not be completed: {error}", file=sys.stderr)

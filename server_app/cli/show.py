@@ -1,0 +1,202 @@
+"""``winnow list``: every built-in choice, with one line about it and its paper."""
+
+import argparse
+import importlib
+import importlib.util
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from server_app.cli.config import CommandError, make_plan
+from server_app.cli.run import check_parts
+from tasks.config import without_effect
+from tasks.plugins import Entry, Registry, did_you_mean
+from tasks.settings import Settings
+
+# The packages that hold built-in choices: each registry in one of them is a kind, in this order.
+PACKAGES = (
+    "tasks.registry",
+    "tasks.models",
+    "client_app.losses",
+    "tasks.noise",
+    "tasks.partition",
+    "client_app.attacks",
+    "client_app.methods",
+    "strategies.aggregators",
+    "strategies.server_optimizers",
+    "server_app.strategy",
+    "strategies.detection",
+    "server_app.callbacks",
+)
+LIST_EXAMPLE = "example:  winnow list loss"
+
+Choices = list[tuple[str, str]]
+
+
+def add_list_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    text = "List the built-in choices. Anything else can be named by its import path, package.module:Name."
+    parser = commands.add_parser("list", help="list the built-in choices", description=text, epilog=LIST_EXAMPLE)
+    parser.add_argument("kind", nargs="?", type=_known, help="only this kind, such as loss or aggregator")
+    parser.set_defaults(action=list_choices)
+
+
+def list_choices(args: argparse.Namespace) -> int:
+    """Print the choices."""
+    width = shutil.get_terminal_size().columns
+    known = kinds()
+    chosen = [args.kind] if args.kind else list(known)
+    print("\n\n".join(section(kind, known[kind], width) for kind in chosen))
+    return 0
+
+
+def kinds() -> dict[str, Choices]:
+    """Return (name, description) of every built-in choice, by kind; presets come after the losses they belong to."""
+    found: dict[str, Choices] = {}
+    for registry in registries():
+        found[registry.listed] = [(entry.name, _about(entry)) for entry in registry.entries()]
+        if registry.listed == "loss":
+            found["preset"] = _presets()
+    return found
+
+
+def registries() -> list[Registry[object]]:
+    """Return the registry of every kind, once each; imports all of them."""
+    values = [value for package in PACKAGES for value in vars(importlib.import_module(package)).values()]
+    return list({id(value): value for value in values if isinstance(value, Registry)}.values())
+
+
+def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
+    """Return the choices of a kind as aligned text, at most ``width`` columns wide where that is possible."""
+    known = list(entries)
+    margin = max(len(name) for name, _ in known) + 4
+    lines = [
+        textwrap.fill(
+            text, max(width, margin + 40), initial_indent=f"  {name:<{margin - 2}}", subsequent_indent=" " * margin
+        )
+        for name, text in known
+    ]
+    return "\n".join([f"{kind}:", *lines])
+
+
+def _known(kind: str) -> str:
+    """Return ``kind`` if there is such a kind; looked up only now, because it imports everything."""
+    known = kinds()
+    if kind not in known:
+        raise argparse.ArgumentTypeError(f"unknown kind {kind!r}{did_you_mean(kind, known)}")
+    return kind
+
+
+def _about(entry: Entry[object]) -> str:
+    return f"{entry.summary} ({entry.paper})" if entry.paper else entry.summary
+
+
+def _presets() -> Choices:
+    from client_app.losses import PRESETS  # imports torch, which the other commands start faster without
+
+    return [(name, f"parameters of {len(losses)} losses") for name, losses in sorted(PRESETS.items())]
+
+
+def add_report_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare both command lines."""
+    for name, action, about, example in (
+        ("report", report, "Write report.html of each run directory again.", "winnow report runs/20260131-101500"),
+        ("compare", compare, "Show runs side by side.", "winnow compare runs/20260131-101500-*"),
+    ):
+        parser = commands.add_parser(
+            name, help=about.lower().rstrip("."), description=about, epilog=f"example:  {example}"
+        )
+        parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", help="folder of a run")
+        parser.set_defaults(action=action)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the reports and print their paths."""
+    from server_app.report import ReportError, write_report
+
+    try:
+        for run_dir in args.run_dirs:
+            print(write_report(run_dir))
+    except ReportError as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print the comparison."""
+    from server_app.report import ReportError, comparison_table
+
+    try:
+        print(comparison_table(args.run_dirs))
+    except ReportError as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.law-args='max = 0.4'"
+
+
+def add_preview_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command line."""
+    text = "Show what the clients of a simulation will hold: classes, sizes and wrong labels. Nothing is trained."
+    about = "show classes, sizes and wrong labels of the clients"
+    parser = commands.add_parser("preview", help=about, description=text, epilog=PREVIEW_EXAMPLE)
+    parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
+    parser.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+    parser.add_argument("--output", metavar="DIR", default="preview", help="folder for the files (default: preview/)")
+    parser.set_defaults(action=preview)
+
+
+def preview(args: argparse.Namespace) -> int:
+    """Write a picture and a page for each different division of the data; print them in short, with their paths."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise CommandError("the preview is drawn with matplotlib: pip install -e '.[report]'")
+    plan = make_plan(args.words, args.app, Path.cwd())
+    checked = check_parts(plan)
+    chosen = different_data(checked)
+    if len(checked) > len(chosen):
+        print(f"All arms have the same data ({', '.join(checked)}); one preview shows it.\n")
+    for arm, settings in chosen.items():
+        name = f"preview-{arm}" if len(chosen) > 1 else "preview"
+        if len(chosen) > 1:
+            print(f"\narm {arm}")
+        show(settings, Path(args.output), name)
+    return 0
+
+
+def different_data(checked: Mapping[str, Settings]) -> dict[str, Settings]:
+    """Return all arms if they differ in their data, else only the first."""
+    from tasks.client_data import data_settings
+
+    same = len({data_settings(settings) for settings in checked.values()}) == 1
+    return dict(list(checked.items())[: 1 if same else None])
+
+
+def show(settings: Settings, folder: Path, name: str) -> None:
+    """Write picture and page of one arm, and print the summary and where they are.
+
+    Raises
+    ------
+    CommandError
+        If the data does not fit partition or noise, or the files cannot be written.
+    """
+    from server_app.report.preview_data import summary, take_survey
+    from server_app.report.preview_page import write_preview
+    from tasks.base import DataError
+    from tasks.client_data import federated_noise
+    from tasks.noise import NoiseError
+    from tasks.partition import PartitionError
+
+    try:
+        survey = take_survey(settings)
+    except (DataError, NoiseError, PartitionError) as error:
+        raise CommandError(str(error)) from error
+    notes = [issue.line for issue in without_effect(settings) + federated_noise(settings).issues()]
+    try:
+        paths = write_preview(survey, folder, name, notes)
+    except OSError as error:
+        raise CommandError(f"cannot write the preview into {folder.absolute()}: {error}") from error
+    print(summary(survey))
+    for line in [*(f"warning: {note}" for note in notes), *paths]:
+        print(line)

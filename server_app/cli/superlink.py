@@ -1,0 +1,316 @@
+"""Where Flower's processes of one run live: their programs, folder, port and environment variables."""
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from server_app.cli.config import CommandError
+from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred
+
+LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
+SETTINGS = {
+    "PYTHONUNBUFFERED": "1",  # log lines as they come
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
+}
+FOREIGN = ("RAY_ADDRESS", "FLWR_DATABASE")  # would attach the run to another cluster or database
+
+
+class SuperLinkError(RuntimeError):
+    """Flower's own processes do not work; the message holds what they wrote."""
+
+
+def program_path(name: str) -> str:
+    """Return the path of a Flower program of this installation.
+
+    Raises
+    ------
+    SuperLinkError
+        If it is not there.
+    """
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
+        raise SuperLinkError(f"{path} is missing: reinstall with  pip install -e '.[simulation]'")
+    return str(path)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def short_temporary_folder() -> Path:
+    """Make a temporary folder whose path leaves room for the sockets below it."""
+    home = Path(tempfile.mkdtemp(prefix="winnow-"))
+    if len(str(home)) > LONGEST_HOME:
+        home.rmdir()
+        home = Path(tempfile.mkdtemp(prefix="winnow-", dir="/tmp"))
+    return home
+
+
+def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for the processes of one run: the user's, then ours, then ``extra``."""
+    inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path, "NO_PROXY": direct, "no_proxy": direct}
+    return {**inherited, **SETTINGS, **own, **extra}
+
+
+CONNECTION = "winnow"
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default.
+
+    ``authority`` is the certificate by which the SuperLink is recognised, None where it speaks plain HTTP; the
+    servers started here write into ``logs``, None = ``home``.
+    """
+
+    home: Path
+    address: str
+    environment: Mapping[str, str]
+    processes: ProcessGroup
+    authority: Path | None = None
+    logs: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The neutral working directory, empty."""
+        return self.home / "cwd"
+
+    def check(self) -> None:
+        """Raise :class:`SuperLinkError` if the SuperLink or its SuperExec has ended."""
+        for program in self.processes.programs[:2]:
+            if program.poll() is not None:
+                name = Path(str(program.args[0])).name if isinstance(program.args, list) else str(program.args)
+                raise SuperLinkError(f"{name} ended with exit code {program.returncode}:\n{self.last_lines(name)}")
+
+    def last_lines(self, name: str, count: int = 15) -> str:
+        """Return the end of what a program wrote."""
+        return "\n".join(self.log_file(name).read_text(errors="replace").splitlines()[-count:])
+
+    def log_file(self, name: str) -> Path:
+        """Return where a server started here writes."""
+        return (self.logs or self.home) / f"{name}.log"
+
+    def serve(self, program: str, *arguments: str, name: str = "") -> "subprocess.Popen[str]":
+        """Start a server whose output is added to the log file ``name``, by default the program's name."""
+        with self.log_file(name or program).open("a") as output:
+            command = [program_path(program), *arguments]
+            return self.processes.start(command, self.environment, self.folder, output)
+
+    def prepare(self) -> None:
+        """Make the working directory, and tell Flower's programs where the SuperLink is."""
+        self.folder.mkdir()
+        trust = {"insecure": True} if self.authority is None else {"root-certificates": str(self.authority)}
+        settings = {"default": CONNECTION, CONNECTION: {"address": self.address, **trust}}
+        (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+
+    def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
+        """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
+        command = [program_path(name), *arguments]
+        return self.processes.start(command, self.environment, self.folder, subprocess.PIPE, errors)
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """Run a ``flwr`` command and return its JSON reply.
+
+        Raises
+        ------
+        SuperLinkError
+            If it replies with an error, or with anything but JSON.
+        """
+        output, errors = self.start("flwr", *arguments, "--format", "json", errors=subprocess.PIPE).communicate()
+        try:
+            reply: dict[str, Any] = json.loads(output)
+        except json.JSONDecodeError:
+            reply = {"error-message": output + errors}
+        if not reply.get("success"):
+            raise SuperLinkError(f"flwr {arguments[0]}: {str(reply.get('error-message', reply)).strip()}")
+        return reply
+
+    def wait_until_ready(self) -> None:
+        """Wait until the SuperLink answers.
+
+        Raises
+        ------
+        SuperLinkError
+            If it ends, or does not answer within a minute.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while trouble(self.address, self.authority):
+            self.check()
+            if time.monotonic() > deadline:
+                lines = self.last_lines("flower-superlink")
+                raise SuperLinkError(f"flower-superlink did not answer within {START_SECONDS:g} s:\n{lines}")
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def flower_home() -> Iterator[tuple[Path, ProcessGroup]]:
+    """Make a folder for Flower and a group for its processes; at the end of the block both are gone.
+
+    Raises
+    ------
+    SuperLinkError
+        If a process cannot be ended.
+    """
+    home = short_temporary_folder()
+    processes = ProcessGroup()
+    try:
+        yield home, processes
+    finally:
+        with signals_deferred():
+            survivors = processes.stop()
+            shutil.rmtree(home, ignore_errors=True)
+        if survivors:
+            raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
+
+
+@contextmanager
+def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connection]:
+    """Run a simulating SuperLink while the block runs; ``extra`` are more environment variables.
+
+    It is being started when the block begins: call :meth:`Connection.wait_until_ready` before using it.
+
+    Raises
+    ------
+    SuperLinkError
+        If Flower is not installed, or a process cannot be ended.
+    """
+    with flower_home() as (home, processes):
+        connection = Connection(home, f"127.0.0.1:{free_port()}", environment(home, extra or {}), processes)
+        _start(connection)
+        yield connection
+
+
+def _start(connection: Connection) -> None:
+    connection.prepare()
+    host, port = connection.address.split(":")
+    connection.serve(
+        "flower-superlink", "--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port
+    )
+    connection.serve("flower-superexec", "--insecure", "--runtime-api-address", connection.address)
+
+
+def trouble(address: str, authority: Path | None) -> str:
+    """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    try:
+        if authority is not None:
+            context = ssl.create_default_context(cafile=str(authority))
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        direct = urllib.request.build_opener(*handlers)
+        with direct.open(f"http{'s' if authority else ''}://{address}/health", timeout=1.0) as reply:
+            return "" if reply.status == 200 else f"it answers {reply.status}"
+    except urllib.error.URLError as error:
+        return str(error.reason)
+    except OSError as error:
+        return str(error)
+
+
+PATIENCE = 300.0
+RECONNECT_SECONDS = 2.0
+KNOWN_KEY = "already in use"
+
+
+@dataclass(frozen=True)
+class RemoteConnection(Connection):
+    """A SuperLink somewhere else."""
+
+    def check(self) -> None:
+        """Do nothing: an outage may end, and :meth:`ask` waits for that."""
+
+    def wait_until_ready(self) -> None:
+        """Check that the SuperLink answers and is the right one.
+
+        Raises
+        ------
+        SuperLinkError
+            With the reason, if not.
+        """
+        if reason := trouble(self.address, self.authority):
+            raise SuperLinkError(f"no connection to the SuperLink at {self.address}: {reason}")
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """Run a ``flwr`` command and return its reply; what only asks waits up to five minutes for a lost SuperLink.
+
+        Raises
+        ------
+        SuperLinkError
+            If the reply is an error, or none comes.
+        """
+        deadline = time.monotonic() + (PATIENCE if arguments[0] == "ls" else 0.0)
+        was_there = told = False
+        while True:
+            try:
+                return super().ask(*arguments)
+            except SuperLinkError:
+                reason = trouble(self.address, self.authority)
+                if time.monotonic() > deadline or (was_there and not reason):
+                    raise
+                was_there = not reason  # it may have come back just now, so the request deserves one more try
+                if reason and not told:
+                    print(f"The SuperLink at {self.address} does not answer: {reason}. Waiting for it ...", flush=True)
+                    told = True
+                time.sleep(RECONNECT_SECONDS)
+
+    def register(self, public_key: Path) -> str:
+        """Admit the node with this key and return its id, or an empty string if it was admitted before.
+
+        Raises
+        ------
+        SuperLinkError
+            If the SuperLink refuses, or the file is not a public key.
+        """
+        try:
+            reply = self.ask("supernode", "register", str(public_key), CONNECTION, "--name", public_key.stem)
+        except SuperLinkError as error:
+            if KNOWN_KEY in str(error):
+                return ""
+            raise
+        return str(reply["node-id"])
+
+
+@contextmanager
+def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection]:
+    """Connect to the SuperLink at ``host:port``, recognised by the certificate ``authority``.
+
+    Raises
+    ------
+    CommandError
+        If there is no such certificate.
+    SuperLinkError
+        If it does not answer.
+    """
+    if not authority.is_file():
+        raise CommandError(f"no certificate {authority}: name the federation's ca.crt with --root-certificates")
+    with flower_home() as (home, processes):
+        link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute())
+        link.prepare()
+        link.wait_until_ready()
+        yield link

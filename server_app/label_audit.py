@@ -1,0 +1,79 @@
+"""The label audit at the end of a run: every client makes its own list; the server learns only that it was made."""
+
+from collections import defaultdict
+from logging import WARNING
+
+from flwr.app import ConfigRecord, RecordDict
+from flwr.common.logger import log
+
+from client_app.label_audit_files import list_path
+from server_app.report.text import percent
+from server_app.state import RunState
+from server_app.storage.audit_scores import score_run, write_scores
+from server_app.transport.client_grid import ClientGrid
+from strategies.query import query
+from strategies.validation import to_record
+from tasks.client_data import load_task
+from tasks.protocol import Mode
+
+QUERY = "query.audit"
+
+
+def audit_labels(state: RunState, grid: ClientGrid) -> None:
+    """Let every client list its suspicious labels under the final model; in a simulation say how good the lists are.
+
+    A client that does not answer is named with its reason; that does not end the run.
+    """
+    if not state.settings.audit.enabled or load_task(state.settings.task).labels_pixels:
+        return
+    done, problems = request_audits(state, grid)
+    for reason, clients in problems.items():
+        log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
+    total = len(state.roster.clients)
+    if state.mode is Mode.DEPLOYMENT:
+        print(f"Label audit: {len(done)} of {total} clients made one; it is in each node's own state-dir.", flush=True)
+        return
+    where = list_path(state.directory.path / "clients" / "<client>", state.settings.audit.format)
+    print(f"Label audit: {len(done)} of {total} clients have a list of suspicious labels: {where}", flush=True)
+    if done:
+        _score(state, done)
+
+
+def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[str, list[int]]]:
+    """Ask all clients for their audit; return those that made one, and by reason those that did not."""
+    grid.begin_round(state.server_round, state.checkpoint_round)
+    content = RecordDict({"arrays": to_record(state.arrays), "config": ConfigRecord()})
+    roster = [entry.client for entry in state.roster.clients]
+    asked, timeout = set(grid.get_node_ids()), state.settings.federation.round_timeout
+    answers = query(
+        grid,
+        asked,
+        QUERY,
+        content,
+        lambda client, answer: None,  # that it answers is all it says
+        timeout=timeout,
+        silence=f"no answer within {timeout:g} s",
+        failure="{reason}",
+    )
+    left = (client for client in roster if client not in asked)
+    problems = answers.problems | dict.fromkeys(left, "it took no further part in the run")
+    by_reason: defaultdict[str, list[int]] = defaultdict(list)
+    for client, reason in sorted(problems.items()):
+        by_reason[reason].append(client)
+    return [client for client in roster if client not in problems], dict(by_reason)
+
+
+def _score(state: RunState, clients: list[int]) -> None:
+    """Compare the lists with the true labels, record it, and print one line."""
+    scores, problems = score_run(state.directory.path, state.settings, clients)
+    for client, reason in problems.items():
+        log(WARNING, "The label audit of client %d is not scored: %s", client, reason)
+    write_scores(state.directory.path, scores)
+    found, rates = scores.mean("precision_at_wrong"), scores.rates("suggested")
+    if found is not None:
+        wrong = percent(scores.wrong / scores.examples)
+        print(
+            f"Label audit: {wrong} of all labels are wrong, and {percent(found)} of those at the top of the lists. "
+            f"With every suggestion followed {percent(rates['accuracy'])} of all labels would be right.",
+            flush=True,
+        )

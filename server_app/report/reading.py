@@ -1,0 +1,278 @@
+"""Run directories read back: settings, versions, how the run ended, its rounds and its clients."""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server_app.storage.audit_scores import SCORES, Scores, read_scores
+from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
+from tasks.config import flatten
+
+
+class ReportError(ValueError):
+    """A run directory that cannot be read; the message names the file and what is wrong with it."""
+
+
+def read_lines(path: Path, *required: str) -> list[dict[str, Any]]:
+    """Read a .jsonl file whose objects all have the ``required`` whole numbers, but not a last line that was cut off.
+
+    Raises
+    ------
+    ReportError
+        If any other line is not such an object.
+    """
+    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    lines = text.rstrip("\n").split("\n") if text else []
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            message = f"{path}, line {number}: not JSON ({error}); delete the line or restore the file"
+            raise ReportError(message) from error
+        for key in required:
+            if not isinstance(content, dict) or as_count(content.get(key)) is None:
+                raise ReportError(f"{path}, line {number}: expected an object with the whole number {key!r}")
+        found.append(content)
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises
+    ------
+    ReportError
+        If it holds anything else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes().decode(errors="replace"))
+    except ValueError as error:
+        raise ReportError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ReportError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ReportError
+        If it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode()) if path.is_file() else {}
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ReportError(f"{path} is not TOML: {error}") from error
+
+
+def read_audit(path: Path) -> Scores:
+    """Read the scores of a run's label audits.
+
+    Raises
+    ------
+    ReportError
+        If the file holds something else.
+    """
+    content = read_json(path)
+    try:
+        return read_scores(content) if content else Scores(())
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{path} does not hold the scores of label audits: {error}; delete or restore it") from error
+
+
+def as_number(value: Any) -> float | None:
+    """Return a finite number as float; NaN, infinities and everything else as None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond the range of float
+        return None
+
+
+def as_count(value: Any) -> int | None:
+    """Return a whole number from 0 on; everything else as None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def as_text(value: Any) -> str:
+    """Return a text, empty for None."""
+    return "" if value is None else str(value)
+
+
+FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One line of metrics.jsonl: ``values`` holds every measure that was recorded and is finite, by its name."""
+
+    number: int
+    skipped: bool
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RosterEntry:
+    """One participant: its number of examples, the share of its labels that are wrong and its count per class.
+
+    Both of the latter are known in a simulation only. ``attacker`` tells whether it is hostile, None without an attack.
+    ``same_data`` are the clients with exactly the same data, this one among them, if there are others.
+    """
+
+    client: int
+    examples: int | None
+    noise_rate: float | None
+    class_counts: tuple[int, ...] | None
+    attacker: bool | None = None
+    same_data: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClientRound:
+    """What became of one client in one round; ``quarantine`` is why its reply was set aside, empty if it was not.
+
+    ``role`` is what the strategy took it for (clean, noisy or unknown), and ``posterior`` the probability that it is
+    noisy; empty and None under a strategy without roles.
+    """
+
+    round: int
+    client: int
+    examples: int | None
+    weight: float | None
+    distance: float | None
+    quarantine: str
+    train_loss: float | None
+    role: str = ""
+    posterior: float | None = None
+    noise_level: float | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a run directory says, in order of rounds and client ids. Round 0 is the initial model."""
+
+    path: Path
+    label: str
+    status: str
+    reason: str
+    started: str
+    finished: str
+    rounds_done: int
+    best_round: int | None
+    command: str
+    simulation: bool | None
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    rounds: tuple[Round, ...]
+    roster: tuple[RosterEntry, ...]
+    client_rounds: tuple[ClientRound, ...]
+    audit: Scores
+
+    @property
+    def planned_rounds(self) -> int | None:
+        """Number of rounds that the settings ask for."""
+        planned = self.config.get("num-server-rounds")
+        return planned if isinstance(planned, int) else None
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """Return (round, value) of every round in which the measure ``name`` was recorded."""
+        return [(entry.number, entry.values[name]) for entry in self.rounds if name in entry.values]
+
+    def final(self, name: str) -> float | None:
+        """Return the last recorded value of a measure."""
+        series = self.series(name)
+        return series[-1][1] if series else None
+
+    def best(self, name: str) -> tuple[int, float] | None:
+        """Return (round, value) of the highest value of a measure, the lowest for ``loss``; the first of equals."""
+        series = self.series(name)
+        sign = -1 if name == "loss" else 1
+        return max(series, key=lambda point: sign * point[1]) if series else None
+
+    def total(self, name: str) -> float:
+        """Return the sum of a measure over the rounds, 0 if it was never recorded."""
+        return math.fsum(value for _, value in self.series(name))
+
+
+def read_run(run_dir: str | Path) -> RunRecord:
+    """Read a run directory.
+
+    Raises
+    ------
+    ReportError
+        If there is no such directory, it holds none of a run's files, or one of them is broken.
+    """
+    path = Path(run_dir).absolute()
+    if not any((path / name).is_file() for name in FILES):
+        raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
+    status = read_json(path / STATUS)
+    simulation = status.get("simulation")
+    rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
+    clients = read_lines(path / CLIENTS, "round", "client")
+    roster = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
+    played = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
+    return RunRecord(
+        path=path,
+        label=as_text(status.get("label")) or path.name,
+        status=as_text(status.get("status")) or "unknown",
+        reason=as_text(status.get("reason")),
+        started=as_text(status.get("started")),
+        finished=as_text(status.get("finished")),
+        rounds_done=max([as_count(status.get("rounds_done")) or 0, *rounds]),
+        best_round=as_count(status.get("best_round")),
+        command=as_text(status.get("command")),
+        simulation=simulation if isinstance(simulation, bool) else None,
+        config=flatten(read_toml(path / CONFIG)),
+        versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
+        rounds=tuple(rounds[number] for number in sorted(rounds)),
+        roster=tuple(roster[client] for client in sorted(roster)),
+        client_rounds=tuple(played[key] for key in sorted(played)),
+        audit=read_audit(path / SCORES),
+    )
+
+
+def _round(line: dict[str, Any]) -> Round:
+    numbers = {key: as_number(value) for key, value in line.items() if key not in ("round", "skipped")}
+    finite = {key: value for key, value in numbers.items() if value is not None}
+    return Round(line["round"], bool(line.get("skipped")), finite)
+
+
+def _roster_entry(line: dict[str, Any]) -> RosterEntry:
+    counts = line.get("classes")
+    class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
+    attacker, twins = line.get("attacker"), line.get("same_data")
+    return RosterEntry(
+        client=line["client"],
+        examples=as_count(line.get("examples")),
+        noise_rate=as_number(line.get("noise_rate")),
+        class_counts=class_counts,
+        attacker=attacker if isinstance(attacker, bool) else None,
+        same_data=tuple(as_count(client) or 0 for client in twins) if isinstance(twins, list) else (),
+    )
+
+
+def _client_round(line: dict[str, Any]) -> ClientRound:
+    return ClientRound(
+        round=line["round"],
+        client=line["client"],
+        examples=as_count(line.get("examples")),
+        weight=as_number(line.get("weight")),
+        distance=as_number(line.get("distance")),
+        quarantine=as_text(line.get("quarantine")),
+        train_loss=as_number(line.get("train_loss")),
+        role=as_text(line.get("role")),
+        posterior=as_number(line.get("posterior")),
+        noise_level=as_number(line.get("noise_level")),
+    )

@@ -1,0 +1,201 @@
+"""Text of a report: how numbers and measures are written for people, and a run in a few plain sentences."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from server_app.report.reading import RunRecord
+
+NONE = "-"
+
+# The usual measures in the order in which they are shown; a task may record others.
+TITLES = {
+    "accuracy": "Accuracy",
+    "macro-f1": "Macro-F1",
+    "mean-iou": "Mean IoU",
+    "backdoor_success": "Backdoor success",
+    "loss": "Test loss",
+    "train_loss": "Training loss",
+    "selected": "Clients asked",
+    "replies": "Replies used",
+    "quarantined": "Quarantined",
+    "learning_rate": "Learning rate",
+    "seconds": "Time (s)",
+}
+SHARES = ("accuracy", "macro-f1", "mean-iou", "backdoor-success")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share in [0, 1] as a percentage.
+
+    >>> percent(0.9137)
+    '91.4 %'
+    """
+    return NONE if share is None else f"{100 * share:.{digits}f} %"
+
+
+def points(difference: float | None) -> str:
+    """Write the difference of two shares in percentage points, always with its sign.
+
+    >>> points(-0.0321)
+    '-3.2'
+    """
+    return NONE if difference is None else f"{100 * difference:+.1f}"
+
+
+def number(value: float | None) -> str:
+    """Write a number with four significant digits, whole numbers in full.
+
+    >>> number(0.123456), number(71.0), number(None)
+    ('0.1235', '71', '-')
+    """
+    if value is None:
+        return NONE
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def counted(amount: float, singular: str) -> str:
+    """Write an amount of something.
+
+    >>> counted(1, "reply"), counted(3, "reply"), counted(0, "client")
+    ('1 reply', '3 replies', '0 clients')
+    """
+    plural = singular[:-1] + "ies" if singular.endswith("y") else singular + "s"
+    return f"{amount:.0f} {singular if amount == 1 else plural}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with its two leading units.
+
+    >>> duration(4.26), duration(75), duration(7380)
+    ('4.3 s', '1 min 15 s', '2 h 03 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(iso: str) -> str:
+    """Write an ISO 8601 time without its fraction of a second; a text that is none is returned as it is."""
+    try:
+        return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return iso
+
+
+def measure_title(name: str) -> str:
+    """Return the heading of a measure."""
+    return TITLES.get(name) or name.replace("_", " ").replace("-", " ").capitalize()
+
+
+def measure_value(name: str, amount: float | None) -> str:
+    """Write one value of the measure ``name``: shares in percent, losses with three decimals, counts in full."""
+    if amount is None:
+        return NONE
+    if is_share(name):
+        return percent(amount)
+    if name.endswith("loss"):
+        return f"{amount:.3f}" if abs(amount) < 1e4 else f"{amount:.3g}"
+    return f"{amount:.2f}" if name == "seconds" else number(amount)
+
+
+def is_share(name: str) -> bool:
+    """Tell whether a measure is a share in [0, 1], at the server or averaged over the clients."""
+    return name.removeprefix("clients_").replace("_", "-") in SHARES
+
+
+def measure_names(record: RunRecord) -> list[str]:
+    """Return the measures that a run recorded: the usual ones in a fixed order, then all others by name."""
+    recorded = {name for entry in record.rounds for name in entry.values}
+    return [name for name in TITLES if name in recorded] + sorted(recorded - TITLES.keys())
+
+
+def single_line(text: str, longest: int = 300) -> str:
+    """Return a text as one line of printable characters, shortened to ``longest`` characters.
+
+    What is not printable, such as a character that turns the reading direction around, becomes U+FFFD.
+
+    >>> single_line("  two\\n lines")
+    'two lines'
+    """
+    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def enumeration(items: Iterable[object], longest: int) -> str:
+    """Return the items separated by commas, with an ellipsis after ``longest`` of them."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:longest] + ["…"] * (len(texts) > longest))
+
+
+SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
+
+
+def headline(record: RunRecord) -> str:
+    """Say what a run achieved, with whom, and why it ended if it did not play all its rounds."""
+    told = [_ending(record), _progress(record)] if record.status == "failed" else [_progress(record), _ending(record)]
+    sentences = [sentence for sentence in (*told, _participants(record), _privacy(record)) if sentence]
+    return " ".join(sentence if sentence[-1] in ".?!" else f"{sentence}." for sentence in sentences)
+
+
+def _progress(record: RunRecord) -> str:
+    measured = next((name for name in SUBJECTS if record.series(name)), None)
+    if measured is None:
+        return "No evaluation on clean test data was recorded" if record.rounds_done else ""
+    series = record.series(measured)
+    (first_round, first), (last_round, last) = series[0], series[-1]
+    subject = f"{SUBJECTS[measured]} on clean test data"
+    start, end = measure_value(measured, first), measure_value(measured, last)
+    if len(series) == 1:
+        return f"{subject} was {end} {f'after round {last_round}' if last_round else 'before training'}"
+    change = f"stayed at {end}" if start == end else f"{'rose' if last > first else 'fell'} from {start} to {end}"
+    best = record.best(measured)
+    assert best is not None, "a measured series has a best value"
+    highest = measure_value(measured, best[1])
+    peak = "" if highest == end else f"; best {highest} at round {best[0]}"
+    return f"{subject} {change} in {counted(last_round - first_round, 'round')}{peak}"
+
+
+def _ending(record: RunRecord) -> str:
+    """Say how the run ended, unless it completed all its rounds."""
+    planned = record.planned_rounds
+    played = f"{record.rounds_done} of {counted(planned, 'round')}" if planned else counted(record.rounds_done, "round")
+    when = f"after {played}" if record.rounds_done else "before the first round"
+    reason = f": {single_line(record.reason.strip().splitlines()[0]).rstrip(':')}" if record.reason.strip() else ""
+    if record.status == "failed":
+        return f"The run failed {when}{reason or ' and recorded no reason'}"
+    if record.status == "stopped":
+        return f"The run was stopped {when}{reason}"
+    if record.status == "completed":
+        return f"The run ended {when}{reason}" if record.rounds_done < (planned or 0) else ""
+    return f"The run has recorded {played} and no end: it is still running, or it was interrupted"
+
+
+def _participants(record: RunRecord) -> str:
+    """Say how many clients took part, how wrong their labels are, and what was set aside."""
+    if not record.roster:
+        return ""
+    parts = [counted(len(record.roster), "client")]
+    hostile = sum(entry.attacker is True for entry in record.roster)
+    if hostile:
+        parts.append(f"{hostile} of them hostile")
+    for group in sorted({entry.same_data for entry in record.roster if entry.same_data}):
+        parts.append(f"clients {' and '.join(map(str, group))} with exactly the same data")
+    rates = [entry.noise_rate for entry in record.roster if entry.noise_rate is not None]
+    if rates:
+        worst = max(rates)
+        parts.append(
+            f"labels up to {percent(worst, 0 if worst >= 0.1 else 1)} wrong" if worst else "all labels correct"
+        )
+    if record.rounds_done:
+        quarantined = record.total("quarantined")
+        parts.append(f"{counted(quarantined, 'reply') if quarantined else 'no reply'} quarantined")
+    skipped = sum(entry.skipped for entry in record.rounds)
+    return ", ".join(parts + ([f"{counted(skipped, 'round')} skipped"] if skipped else []))
+
+
+def _privacy(record: RunRecord) -> str:
+    """Say what has been spent of the clients' privacy, if it was accounted."""
+    epsilon = record.final("epsilon")
+    spent = f"epsilon {number(epsilon)} at delta {record.config.get('privacy.delta')}"
+    return "" if epsilon is None else f"Privacy spent, per client: {spent}"

@@ -1,0 +1,227 @@
+"""What is recorded about the label audits of a simulation: ``audit-scores.json`` in the run directory."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client_app.label_audit_files import Columns, list_path, read_columns
+from tasks.base import Labels
+from tasks.client_data import Share, client_share, load_task
+from tasks.files import replace_file
+from tasks.settings import Settings
+
+SCORES = "audit-scores.json"
+MEANS = ("given_accuracy", "auc", "precision_at_wrong", "precision_at_10", "precision_at_20")
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """What other labels than the given ones are worth.
+
+    Attributes
+    ----------
+    right
+        Number of right labels among all.
+    fixed, damaged
+        Number of wrong given labels that become right, and of right ones that become wrong.
+    differing, differing_right
+        Number of labels that differ from the given ones, and of those among them that are right.
+    """
+
+    right: int
+    fixed: int
+    damaged: int
+    differing: int
+    differing_right: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """One client's list against the truth.
+
+    Attributes
+    ----------
+    examples, wrong
+        Number of examples, and of wrong given labels.
+    estimated_noise_rate
+        Share of the labels that the list doubts.
+    auc
+        Probability that a wrong label stands before a right one; None if there are not both.
+    precision_at_wrong, precision_at_10, precision_at_20
+        Share of wrong labels among the first lines: as many as there are wrong labels, 10 and 20. The first is None
+        where no label is wrong; a shorter list counts in full.
+    suggested
+        If the client followed all suggestions.
+    corrected
+        With the labels that the client method changed, and no others; None if it changed none.
+    """
+
+    client: int
+    examples: int
+    wrong: int
+    estimated_noise_rate: float
+    auc: float | None
+    precision_at_wrong: float | None
+    precision_at_10: float
+    precision_at_20: float
+    suggested: Relabelling
+    corrected: Relabelling | None
+
+    @property
+    def noise_rate(self) -> float:
+        """Share of the given labels that are wrong."""
+        return self.wrong / self.examples
+
+    @property
+    def given_accuracy(self) -> float:
+        """Share of the given labels that are right."""
+        return 1 - self.noise_rate
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all clients whose list could be read."""
+
+    clients: tuple[Score, ...]
+
+    @property
+    def examples(self) -> int:
+        """Number of examples of all clients."""
+        return sum(score.examples for score in self.clients)
+
+    @property
+    def wrong(self) -> int:
+        """Number of wrong labels of all clients."""
+        return sum(score.wrong for score in self.clients)
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of a score over the clients that have it."""
+        known = [value for score in self.clients if (value := getattr(score, name)) is not None]
+        return fmean(known) if known else None
+
+    def rates(self, name: str) -> dict[str, float | None]:
+        """Return what all clients' ``suggested`` or ``corrected`` labels together are worth.
+
+        Given labels count where a client has no others. ``accuracy`` is the share of right labels, ``fix_rate`` that of
+        the wrong given labels that become right, ``damage_rate`` that of the right ones that become wrong, and
+        ``precision`` that of right ones among those that differ; None where there is nothing to divide by.
+        """
+        known = [(score, found) for score in self.clients if (found := getattr(score, name)) is not None]
+        gained = sum(found.fixed - found.damaged for _, found in known)
+        differing = sum(found.differing for _, found in known)
+        return {
+            "accuracy": share(self.examples - self.wrong + gained, self.examples),
+            "fix_rate": share(sum(found.fixed for _, found in known), self.wrong),
+            "damage_rate": share(sum(found.damaged for _, found in known), self.examples - self.wrong),
+            "precision": share(sum(found.differing_right for _, found in known), differing),
+        }
+
+
+def share(part: float, whole: float) -> float | None:
+    """Return a part of a whole, None of nothing."""
+    return part / whole if whole else None
+
+
+def write_scores(run_dir: Path, scores: Scores) -> None:
+    """Write the scores into a run directory."""
+    content: dict[str, Any] = {
+        "examples": scores.examples,
+        "wrong": scores.wrong,
+        "mean_over_clients": {name: scores.mean(name) for name in MEANS},
+        "suggested": scores.rates("suggested"),
+        "corrected": scores.rates("corrected"),
+        "clients": [asdict(score) for score in scores.clients],
+    }
+    replace_file(run_dir / SCORES, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_scores(content: dict[str, Any]) -> Scores:
+    """Return what :func:`write_scores` wrote.
+
+    Raises
+    ------
+    TypeError, KeyError
+        If it is something else.
+    """
+    return Scores(tuple(_score(entry) for entry in content["clients"]))
+
+
+def _score(entry: dict[str, Any]) -> Score:
+    corrected = entry["corrected"]
+    relabelled = {
+        "suggested": Relabelling(**entry["suggested"]),
+        "corrected": None if corrected is None else Relabelling(**corrected),
+    }
+    return Score(**{**entry, **relabelled})
+
+
+def score_run(run_dir: Path, settings: Settings, clients: Sequence[int]) -> tuple[Scores, dict[int, str]]:
+    """Score the lists of these clients; return also why some could not be scored."""
+    task = load_task(settings.task)
+    found, problems = [], {}
+    for client in clients:
+        share = client_share(settings, client)
+        try:
+            columns = read_columns(list_path(run_dir / "clients" / str(client), settings.audit.format))
+            found.append(score_list(columns, share, task.example_names(share.data.ids), task.class_names))
+        except (OSError, ValueError) as error:
+            problems[client] = str(error)
+    return Scores(tuple(found)), problems
+
+
+def score_list(columns: Columns, share: Share, names: Sequence[str], class_names: Sequence[str]) -> Score:
+    """Score one client's list; ``names`` are those of its examples in the order of its data.
+
+    Raises
+    ------
+    ValueError
+        If the list does not name each of the client's examples once.
+    """
+    if sorted(columns["id"]) != sorted(names) or len(set(names)) < len(names):
+        raise ValueError("the list must name each of the client's examples once; is the run directory another run's?")
+    place = {name: i for i, name in enumerate(names)}
+    order = np.array([place[name] for name in columns["id"]])
+    suggested = np.array([class_names.index(name) for name in columns["suggested"]])
+    given, wrong = share.data.labels[order], share.wrong()[order]
+    truth = np.where(np.isin(order, share.replaced), -1, share.true_labels[order])  # no label is right for a stranger
+    changed = np.array(columns["changed"])
+    trained = np.array([class_names.index(name) if name else -1 for name in columns["changed_to"]])
+    return Score(
+        client=share.data.client,
+        examples=len(order),
+        wrong=int(wrong.sum()),
+        estimated_noise_rate=float((suggested != given).mean()),
+        auc=_auc(wrong),
+        precision_at_wrong=float(wrong[: wrong.sum()].mean()) if wrong.any() else None,
+        precision_at_10=float(wrong[:10].mean()),
+        precision_at_20=float(wrong[:20].mean()),
+        suggested=relabelling(given, suggested, truth),
+        corrected=relabelling(given, np.where(changed, trained, given), truth) if changed.any() else None,
+    )
+
+
+def relabelling(given: Labels, final: Labels, truth: Labels) -> Relabelling:
+    """Compare ``final`` labels with the given and the true ones, each (n,)."""
+    right, was_right, differing = final == truth, given == truth, final != given
+    return Relabelling(
+        right=int(right.sum()),
+        fixed=int((right & ~was_right).sum()),
+        damaged=int((was_right & ~right).sum()),
+        differing=int(differing.sum()),
+        differing_right=int((differing & right).sum()),
+    )
+
+
+def _auc(wrong: npt.NDArray[np.bool_]) -> float | None:
+    """Return the area under the ROC curve of a list, first line to last."""
+    if wrong.all() or not wrong.any():
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(wrong, -np.arange(len(wrong))))

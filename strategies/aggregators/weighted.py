@@ -1,0 +1,194 @@
+"""Re-weighting aggregators: mean, Krum, Multi-Krum, centered clipping, distance-aware aggregation."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.aggregators.base import Reweighting, Tolerant
+from strategies.aggregators.registry import AGGREGATORS
+from strategies.gram import Doubles, Points, mixture_distances, squared_distances
+
+
+@AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")
+class Mean(Reweighting):
+    """Mean of the updates, weighted by the prior.
+
+    Breakdown: none tolerated; a single client can move the result anywhere.
+    """
+
+    robust = False
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return the prior."""
+        return prior
+
+    def weigh(self, points: Points, prior: Doubles) -> Doubles:
+        """Return the prior, without the cost of a Gram matrix."""
+        return prior
+
+
+@AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017")
+@dataclass(frozen=True)
+class Krum(Tolerant, Reweighting):
+    """The one update with the smallest sum of squared distances to its n - f - 2 nearest others.
+
+    Breakdown: withstands f hostile updates among n >= 2 f + 3. The result is one client's update, so it learns slowly
+    from clients that differ, and the prior does not matter.
+    """
+
+    beside: ClassVar[int] = 3
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return 1 for the chosen update, else 0."""
+        scores = krum_scores(squared_distances(gram), self.hostile(len(prior)))
+        return np.asarray(np.eye(len(prior))[int(scores.argmin())], np.float64)
+
+
+@AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")
+@dataclass(frozen=True)
+class MultiKrum(Tolerant, Reweighting):
+    """Mean of the m updates with the smallest Krum scores, weighted by the prior.
+
+    Breakdown: withstands f hostile updates among n >= 2 f + 3, with m <= n - f. Where f is left out, m bounds it too.
+
+    Parameters
+    ----------
+    m
+        Number of updates to keep; left out, n - f.
+    """
+
+    m: int | None = None
+    beside: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.m is not None and self.m < 1:
+            raise ValueError(f"m = {self.m}: at least one update must be kept")
+
+    @property
+    def minimum(self) -> int:
+        """Fewest updates: 2 f + 3, and as many as are kept beside the hostile ones."""
+        return max(super().minimum, (self.m or 1) + (self.f or 0))
+
+    def hostile(self, num_updates: int) -> int:
+        """Return the number of hostile updates to withstand; at least as many are left out."""
+        return min(super().hostile(num_updates), num_updates - (self.m or 1))
+
+    def __str__(self) -> str:
+        """Return the name, with f and m where they are given."""
+        return super().__str__() + ("" if self.m is None else f"{' with' if self.f is None else ','} m = {self.m}")
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return the prior of the kept updates, divided by its sum; 0 for the others."""
+        n = len(prior)
+        f = self.hostile(n)
+        kept = np.argsort(krum_scores(squared_distances(gram), f), kind="stable")[: self.m or n - f]
+        weights = np.zeros(n)
+        weights[kept] = prior[kept]
+        return np.asarray(weights / weights.sum(), np.float64)
+
+
+def krum_scores(squared: Doubles, f: int) -> Doubles:
+    """Return every update's score, (n,), from the squared distances (n, n), with f of the n updates hostile."""
+    others = squared + np.diag(np.full(len(squared), np.inf))
+    nearest = np.sort(others, axis=1)[:, : max(len(squared) - f - 2, 1)]
+    return np.asarray(nearest.sum(axis=1), np.float64)
+
+
+def select_repeatedly(squared: Doubles, f: int, count: int) -> npt.NDArray[np.int64]:
+    """Return ``count`` updates, each chosen by Krum among those not chosen before."""
+    left = list(range(len(squared)))
+    chosen = []
+    for _ in range(count):
+        scores = krum_scores(squared[np.ix_(left, left)], f)
+        chosen.append(left.pop(int(scores.argmin())))
+    return np.array(chosen)
+
+
+@AGGREGATORS.register("centered-clipping", "Karimireddy, He, Jaggi, ICML 2021")
+@dataclass(frozen=True)
+class CenteredClipping(Reweighting):
+    """Go from the global model to the mean of the updates, each clipped to a ball around the present point.
+
+    One iteration is ``v <- v + sum_i p_i (x_i - v) min(1, radius / |x_i - v|)``, from v = 0, the global model. So a
+    hostile update moves the result by at most its prior times the radius in each iteration.
+
+    Breakdown: withstands hostile clients that are less than half of the clients and hold less than half of the prior;
+    the error grows with their share of it and the radius. An infinite radius is the mean.
+
+    Parameters
+    ----------
+    radius
+        Radius of the ball, in the units of the weights; 0 = the median distance of the updates to the present point.
+    iterations
+        Number of iterations; with a fixed small radius more are needed to come near the updates.
+    """
+
+    radius: float = 0.0
+    iterations: int = 5
+    shrinks: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.radius >= 0:
+            raise ValueError(f"radius = {self.radius}: must be at least 0")
+        if self.iterations < 1:
+            raise ValueError(f"iterations = {self.iterations}: must be at least 1")
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return the updates' weights and, last, that of the global model."""
+        weights = np.eye(len(gram))[-1]
+        for _ in range(self.iterations):
+            distances = mixture_distances(gram, weights)[:-1]
+            radius = self.radius or float(np.median(distances))
+            steps = prior * np.minimum(1, radius / distances)
+            weights = (1 - steps.sum()) * weights + np.append(steps, 0)
+        return np.asarray(np.maximum(weights, 0), np.float64)
+
+
+@AGGREGATORS.register("distance-aware", "FedNoRo; Wu et al., IJCAI 2023")
+@dataclass(frozen=True)
+class DistanceAware(Reweighting):
+    """Weighted mean in which clients with noisy labels count less, the further they are from every clean one.
+
+    With d_i the distance of client i to the nearest clean client (0 for clean clients) and D = d / max d, the weight is
+    proportional to ``prior_i exp(-D_i)``. It needs roles: a client of unknown role counts as noisy, and without
+    any clean client, or without any other, the result is the mean.
+
+    Breakdown: none tolerated. It is made for wrong labels, not for hostile updates: the smallest factor is 1/e.
+
+    Parameters
+    ----------
+    distance
+        ``tensors``: sum of the tensors' distances, as in the authors' code; ``squared``: squared distance of the whole
+        update, as in the FedELC paper (Jiang et al., CIKM 2024).
+    """
+
+    distance: Literal["tensors", "squared"] = "tensors"
+    robust = False
+    needs_clients: ClassVar[bool] = True
+    reads_role: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.distance not in ("tensors", "squared"):
+            raise ValueError(f"distance must be 'tensors' or 'squared', got {self.distance!r}")
+
+    def weigh(self, points: Points, prior: Doubles) -> Doubles:
+        """Return every client's weight from its role and its distance to the nearest clean client."""
+        clean = np.array([role == "clean" for role in points.roles])
+        if clean.all() or not clean.any():
+            return prior
+        distances = np.where(clean, 0.0, self._distances(points)[:, clean].min(axis=1))
+        weights = prior * np.exp(-distances / (distances.max() or 1.0))
+        return np.asarray(weights / weights.sum(), np.float64)
+
+    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+        """Return the prior: without roles it is the mean."""
+        return prior
+
+    def _distances(self, points: Points) -> Doubles:
+        if self.distance == "squared":
+            return squared_distances(points.gram[:-1, :-1])
+        tensors = [np.sqrt(squared_distances(tensor.gram[:-1, :-1])) for _, tensor in points.tensors()]
+        return np.asarray(np.sum(tensors, axis=0), np.float64)

@@ -1,0 +1,143 @@
+"""The data of one client: its part of the training examples with the labels it was given, or its own folder.
+
+Everything here is a function of the settings alone, so any process can compute any client's share.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tasks.base import ClientData, Labels, Task
+from tasks.noise import FederatedNoise
+from tasks.own_data.reading import Cache
+from tasks.partition import PARTITIONS, PartitionError
+from tasks.registry import TASKS
+from tasks.seeds import rng
+from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
+
+
+@dataclass(frozen=True)
+class Share:
+    """One client's data, and the truth about it, which only measurement may see.
+
+    ``true_labels`` are shaped like the given ones; ``replaced`` (m,) are the places of examples that come from outside
+    the task, for which no label is right.
+    """
+
+    data: ClientData
+    true_labels: Labels
+    replaced: npt.NDArray[np.int64]
+
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Tell which of the given labels are wrong, shaped like them."""
+        wrong = self.true_labels != self.data.labels
+        wrong[self.replaced] = True
+        return np.asarray(wrong)
+
+    @property
+    def noise_rate(self) -> float:
+        """Share of the given labels that are wrong; 0 where there are none."""
+        return float(self.wrong().mean()) if len(self.data) else 0.0
+
+
+def data_root(path: str) -> Path:
+    """Return the data folder: the configured one, else ``$WINNOW_DATA``, else ``data/``."""
+    return Path(path or os.environ.get("WINNOW_DATA", "data"))
+
+
+@lru_cache(maxsize=4)
+def load_task(settings: TaskSettings) -> Task:
+    """Build the task; its data is loaded when first asked for and kept for the life of the process."""
+    cache = Cache(Path(settings.cache_path), settings.name, settings.args) if settings.cache_path else None
+    context = {"data_path": data_root(settings.data_path), "bad_data": settings.bad_data, "cache": cache}
+    return TASKS.build(settings.name, settings.args, **context)
+
+
+@lru_cache(maxsize=4)
+def divide(
+    task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int
+) -> tuple[npt.NDArray[np.int64], ...]:
+    """Return each client's example indices.
+
+    Raises
+    ------
+    PluginError
+        If the partition is unknown, or refuses its arguments.
+    PartitionError
+        If the examples cannot be divided like this, or a partition of the user's own loses or repeats examples.
+    """
+    loaded = load_task(task)
+    rule = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
+    labels = loaded.train_examples().labels
+    parts = tuple(rule(labels, num_clients, rng(seed, "partition")))
+    if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels))):
+        raise PartitionError(
+            f"partition {partition.name!r} must return {num_clients} disjoint lists "
+            f"that cover all {len(labels)} examples"
+        )
+    return parts
+
+
+def federated_noise(settings: Settings) -> FederatedNoise:
+    """Return which noise the clients of a run have, and how much of it."""
+    task, noise = load_task(settings.task), settings.noise
+    return FederatedNoise(
+        seed=settings.seed,
+        num_clients=settings.federation.num_clients,
+        num_classes=task.num_classes,
+        noise=noise.name,
+        noise_args=noise.args,
+        law=noise.law,
+        law_args=noise.law_args,
+        class_names=task.class_names,
+        data_root=data_root(settings.task.data_path),
+    )
+
+
+@lru_cache(maxsize=1)
+def whole_share(settings: TaskSettings, client: int) -> Share:
+    """Return everything in a site's own data folder, with the labels as they are.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used; the message names files and must not leave the site.
+    """
+    task = load_task(settings)
+    examples = task.train_examples()
+    data = ClientData(client, examples.features, examples.labels, task.train_ids(), task.num_classes)
+    return Share(data, examples.labels, np.empty(0, dtype=np.int64))
+
+
+@lru_cache(maxsize=1024)
+def _share(data: Settings, client: int) -> Share:
+    task = load_task(data.task)
+    indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
+    examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
+    given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
+    shown = ClientData(client, torch.from_numpy(given.features), given.labels, ids, task.num_classes)
+    return Share(shown, examples.labels, given.replaced)
+
+
+def client_share(settings: Settings, client: int) -> Share:
+    """Return the share of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
+    return _share(data_settings(settings), client)
+
+
+def data_settings(settings: Settings) -> Settings:
+    """Return the settings that decide what each client's data is, all others at their defaults.
+
+    Two arms with equal data settings have the same data.
+    """
+    return Settings(
+        seed=settings.seed,
+        federation=FederationSettings(num_clients=settings.federation.num_clients),
+        task=settings.task,
+        partition=settings.partition,
+        noise=settings.noise,
+    )

@@ -1,0 +1,270 @@
+"""Image classification tasks: what they share, handwritten digits, CIFAR-10 and CIFAR-100."""
+
+import os
+from functools import cache, cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tasks.base import TASKS, DataError, Examples, Task
+from tasks.models import MODELS
+from tasks.seeds import rng
+
+
+class ImageTask(Task):
+    """Classification of uint8 images: normalised by constants, learned by a model from ``MODELS``.
+
+    A subclass sets ``mean`` and ``std``, one number per channel, for images scaled to [0, 1], and ``brightest``,
+    the stored value that becomes 1.
+    """
+
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+    brightest: ClassVar[int] = 255
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Scale uint8 images (N, C, H, W) to [0, 1] and normalise each channel; float32, on the same device."""
+        gain, offset = _normalisation(self.mean, self.std, self.brightest, features.device)
+        return features * gain + offset
+
+    def build_model(self, name: str, args: str) -> nn.Module:
+        """Build the named model ("auto" = ``default_model``) for this task's images and classes.
+
+        Raises
+        ------
+        PluginError
+            If the model is unknown, its arguments do not fit, or it cannot take images of this size.
+        """
+        chosen = self.default_model if name == "auto" else name
+        return MODELS.build(chosen, args, num_classes=self.num_classes, input_shape=self.input_shape)
+
+
+@cache
+def _normalisation(
+    mean: tuple[float, ...], std: tuple[float, ...], brightest: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return gain and offset, each (C, 1, 1); kept, because a captured CUDA graph may not copy from the host."""
+    gain = [[[1 / (brightest * spread)]] for spread in std]
+    offset = [[[-centre / spread]] for centre, spread in zip(mean, std, strict=True)]
+    with torch.inference_mode(False):  # evaluation may come first, and training cannot differentiate its tensors
+        return torch.tensor(gain, device=device), torch.tensor(offset, device=device)
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int) -> Tensor:
+    """Shift each image by up to ``padding`` pixels and mirror half of the images, at random.
+
+    Each image is padded with zeros on all sides, cut back to its size at a uniformly drawn place, and mirrored left
+    to right with probability 1/2. The whole batch is one gather.
+
+    Parameters
+    ----------
+    images
+        Any type, (N, C, H, W), on any device.
+    generator
+        Source of the draws. On the images' device nothing waits for the host; on another, 3 N numbers are copied.
+
+    Returns
+    -------
+    Tensor
+        New images of the same shape, type and device.
+    """
+    count, channels, height, width = images.shape
+    source, device = generator.device, images.device
+    shifts = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=source).to(device)
+    mirrored = torch.randint(2, (count, 1), generator=generator, device=source).to(device).bool()
+    column = torch.arange(width, device=device)
+    rows = shifts[0] + torch.arange(height, device=device)
+    columns = shifts[1] + torch.where(mirrored, column.flip(0), column)
+    padded = nn.functional.pad(images, (padding,) * 4).flatten(2)
+    places = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    return padded.gather(2, places.flatten(1)[:, None].expand(-1, channels, -1)).view(images.shape)
+
+
+@TASKS.register("digits", "Alpaydin and Kaynak, Kybernetika 1998")
+class Digits(ImageTask):
+    """1,797 handwritten digits of 8x8 pixels, part of scikit-learn: no download, runs in seconds.
+
+    A fixed split by class gives 1,437 training and 360 test images in every run. Source: Alpaydin and Kaynak,
+    Kybernetika 1998.
+    """
+
+    class_names = tuple("0123456789")
+    default_model = "digits-cnn"
+    input_shape = (1, 8, 8)
+    mean, std, brightest = (0.0,), (1.0,), 16
+
+    def train_examples(self) -> Examples:
+        """Return the 1,437 training images, uint8 (1437, 1, 8, 8) with values 0 to 16."""
+        return self._split[0]
+
+    def test_examples(self) -> Examples:
+        """Return the 360 test images, uint8 (360, 1, 8, 8) with values 0 to 16."""
+        return self._split[1]
+
+    @cached_property
+    def _split(self) -> tuple[Examples, Examples]:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        digits = load_digits()
+        images, labels = digits.images, digits.target
+        everything = Examples(torch.from_numpy(images.astype(np.uint8))[:, None], labels.astype(np.int64))
+        train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=0, stratify=labels)
+        return everything.take(np.sort(train)), everything.take(np.sort(test))
+
+
+FINE_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+
+
+class Cifar(ImageTask):
+    """Common part of both: 50,000 training and 10,000 test photographs, 3x32x32.
+
+    Augmentation is a random crop after padding by 4 pixels, and a mirror image half of the time.
+
+    Parameters
+    ----------
+    data_path
+        Folder that holds ``folder``, the unpacked archive.
+    train_samples, test_samples
+        Use only this many examples: the same ones in every run, all of them part of any larger choice; 0 = all.
+
+    Raises
+    ------
+    ValueError
+        If more examples are asked for than there are.
+    """
+
+    title: ClassVar[str]
+    reader: ClassVar[str]
+    folder: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]
+    sizes: ClassVar[dict[str, int]] = {"train": 50_000, "test": 10_000}
+    input_shape = (3, 32, 32)
+
+    def __init__(self, data_path: Path | str | None = None, train_samples: int = 0, test_samples: int = 0) -> None:
+        self.data_path = None if data_path is None else Path(data_path)
+        self.samples = {"train": train_samples, "test": test_samples}
+        for part, wanted in self.samples.items():
+            if not isinstance(wanted, int) or not 0 <= wanted <= self.sizes[part]:
+                raise ValueError(f"{part}_samples = {wanted!r}: a number from 0 (all) to {self.sizes[part]} expected")
+
+    def check(self) -> None:
+        """Raise ``DataError`` unless the folder is named and every file is there; contents are not read."""
+        self._present_folder()
+
+    def train_examples(self) -> Examples:
+        """Return the training images, uint8 (n, 3, 32, 32), read once per task object.
+
+        Raises
+        ------
+        DataError
+            If files are missing or damaged.
+        """
+        return self._train
+
+    def test_examples(self) -> Examples:
+        """Return the test images, uint8 (n, 3, 32, 32), read once per task object.
+
+        Raises
+        ------
+        DataError
+            If files are missing or damaged.
+        """
+        return self._test
+
+    def positions(self, part: str) -> npt.NDArray[np.int64]:
+        """Return where each example of ``part`` ("train" or "test") stands in the published order, ascending (n,).
+
+        Label files that others made for the whole set are in that order.
+        """
+        everything, wanted = self.sizes[part], self.samples[part]
+        if not wanted:
+            return np.arange(everything)
+        return np.sort(rng(0, self.title, "subset", part).permutation(everything)[:wanted])
+
+    def train_ids(self) -> npt.NDArray[np.int64]:
+        """Return where each training example stands in the published order, (n,)."""
+        return self.positions("train")
+
+    def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a crop after zero padding by 4 pixels of each raw image, mirrored half of the time."""
+        return crop_and_flip(features, generator, padding=4)
+
+    @cached_property
+    def _train(self) -> Examples:
+        return self._read("train")
+
+    @cached_property
+    def _test(self) -> Examples:
+        return self._read("test")
+
+    def _read(self, part: str) -> Examples:
+        from torchvision import datasets
+        from torchvision.datasets.utils import check_integrity
+
+        folder = self._present_folder()
+        reader = getattr(datasets, self.reader)
+        try:
+            data = reader(folder.parent, train=part == "train", download=False)
+        except (RuntimeError, OSError) as error:  # torchvision compares every file with its published MD5 sum first
+            sums = [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]
+            damaged = [name for name, md5 in sums if not check_integrity(folder / name, md5)]
+            raise DataError(
+                f"{self.title}: damaged in {folder}: {', '.join(damaged) or error}; delete that folder and "
+                f"{self._remedy(folder.parent)}"
+            ) from error
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2)  # torchvision shows its (N, C, H, W) array as NHWC
+        examples = Examples(images.contiguous(), np.array(data.targets, dtype=np.int64))
+        return examples.take(self.positions(part)) if self.samples[part] else examples
+
+    def _present_folder(self) -> Path:
+        if self.data_path is None:
+            raise DataError(f"{self.title} needs a data folder and none is given; {self._remedy(Path('data'))}")
+        folder = self.data_path.absolute() / self.folder
+        missing = [name for name in self.files if not os.access(folder / name, os.R_OK)]
+        if missing:
+            raise DataError(
+                f"{self.title}: cannot read {', '.join(missing)} in {folder}; expected there: {', '.join(self.files)}; "
+                f"{self._remedy(folder.parent)}"
+            )
+        return folder
+
+    def _remedy(self, root: Path) -> str:
+        download = f"from torchvision.datasets import {self.reader}; {self.reader}('.', download=True)"
+        return f'fetch it: run  python -c "{download}"  in {root}, or let task.data-path name the folder that has it'
+
+
+@TASKS.register("cifar-10", "Krizhevsky, technical report, University of Toronto 2009")
+class Cifar10(Cifar):
+    """60,000 photographs of 10 classes, 3x32x32; needs the folder cifar-10-batches-py."""
+
+    title, reader, folder = "CIFAR-10", "CIFAR10", "cifar-10-batches-py"
+    files = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    default_model = "cnn8"
+    mean = (0.49139968, 0.48215827, 0.44653124)
+    std = (0.24703233, 0.24348505, 0.26158768)
+
+
+@TASKS.register("cifar-100", "Krizhevsky, technical report, University of Toronto 2009")
+class Cifar100(Cifar):
+    """60,000 photographs of 100 classes, 3x32x32; needs the folder cifar-100-python."""
+
+    title, reader, folder = "CIFAR-100", "CIFAR100", "cifar-100-python"
+    files = ("train", "test", "meta")
+    class_names = tuple(FINE_CLASSES.split())
+    default_model = "resnet34"
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)

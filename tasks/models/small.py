@@ -1,0 +1,158 @@
+"""Small networks: a perceptron, plain convolutional networks, a bag of words; and how they are initialised."""
+
+from math import prod
+
+from torch import Tensor, nn
+
+from tasks.plugins import Registry
+
+MODELS = Registry("model", nn.Module)
+
+
+def init_published(model: nn.Module) -> None:
+    """Draw the weights as the codes of the active-passive and active negative losses do.
+
+    Convolutions: uniform, scaled by fan-in for ReLU (He et al., ICCV 2015); linear layers: uniform, scaled by both
+    fans (Glorot and Bengio, AISTATS 2010). Biases and normalisation layers keep torch's default.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+
+
+def image_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    """Return ``input_shape`` as (channels, height, width).
+
+    Raises
+    ------
+    ValueError
+        If it is not the shape of an image, or a side is shorter than ``smallest`` pixels.
+    """
+    if len(input_shape) != 3:
+        raise ValueError(f"images of shape (channels, height, width) expected, the task's inputs are {input_shape}")
+    channels, height, width = input_shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"images of at least {smallest} x {smallest} pixels expected, the task's are {height} x {width}: "
+            "choose a model with less pooling, or larger images"
+        )
+    return channels, height, width
+
+
+@MODELS.register("mlp")
+def mlp(num_classes: int, input_shape: tuple[int, ...], hidden: int = 64) -> nn.Module:
+    """One hidden layer of ReLU units, for inputs of any shape.
+
+    Parameters
+    ----------
+    hidden
+        Number of hidden units, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If ``hidden`` is not a positive integer.
+    """
+    if not isinstance(hidden, int) or hidden < 1:
+        raise ValueError(f"hidden = {hidden!r}: a positive number of units expected")
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(prod(input_shape), hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, num_classes),
+    )
+
+
+@MODELS.register("digits-cnn")
+def digits_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """Small network for digits: two 3x3 convolutions (16, 32 channels), one pooling, one linear layer.
+
+    It has no normalisation layer, so it also trains on clients with a few dozen images and on batches of one.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images of at least 2 x 2 pixels.
+    """
+    channels, height, width = image_shape(input_shape, smallest=2)
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (height // 2) * (width // 2), num_classes),
+    )
+
+
+@MODELS.register("cnn8", "Ma et al., ICML 2020; Ye et al., NeurIPS 2023")
+def cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """Eight-layer network of the active-passive and active negative losses, with batch normalisation.
+
+    Pairs of 3x3 convolutions with 64, 128 and 196 channels, each pair followed by a 2x2 maximum; then 256 hidden
+    units. 1,639,794 parameters for 3x32x32 images and 10 classes. Source: Ma et al., ICML 2020, and Ye et al.,
+    NeurIPS 2023, with their initial weights.
+
+    Batch normalisation cannot train on a batch of one example: torch raises ``ValueError``, so a trainer has to
+    leave such a last batch out.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images of at least 8 x 8 pixels.
+    """
+    channels, height, width = image_shape(input_shape, smallest=8)
+    model = nn.Sequential(
+        *_conv_pair(channels, 64),
+        *_conv_pair(64, 128),
+        *_conv_pair(128, 196),
+        nn.Flatten(),
+        nn.Linear(196 * (height // 8) * (width // 8), 256),
+        nn.BatchNorm1d(256),
+        nn.ReLU(),
+        nn.Linear(256, num_classes),
+    )
+    init_published(model)
+    return model
+
+
+def _conv_pair(in_channels: int, channels: int) -> list[nn.Module]:
+    """Two normalised 3x3 convolutions at full size, then half the height and width."""
+    layers: list[nn.Module] = []
+    for inputs in (in_channels, channels):
+        layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    return [*layers, nn.MaxPool2d(2)]
+
+
+@MODELS.register("text-bag", "Joulin et al. (fastText), EACL 2017")
+class TextBag(nn.Module):
+    """Mean of the embeddings of a text's words and a linear layer, for hashed words (N, L); 0 is no word.
+
+    ``vocabulary`` x ``width`` parameters for the words. The classifier of Joulin, Grave, Bojanowski and Mikolov,
+    EACL 2017 (fastText); word pairs and hashing are the task's.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not one row of words, or a size is not positive.
+    """
+
+    def __init__(self, num_classes: int, input_shape: tuple[int, ...], vocabulary: int, width: int = 32) -> None:
+        super().__init__()
+        if len(input_shape) != 1:
+            raise ValueError(f"texts of shape (words,) expected, the task's inputs are {input_shape}")
+        if vocabulary < 2 or width < 1:
+            raise ValueError(f"vocabulary = {vocabulary}, width = {width}: at least 2 and 1 expected")
+        self.words = nn.EmbeddingBag(vocabulary, width, mode="mean", padding_idx=0)
+        self.classifier = nn.Linear(width, num_classes)
+        nn.init.uniform_(self.words.weight, -1 / width, 1 / width)
+        nn.init.zeros_(self.words.weight[0].detach())
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Return logits (N, K) of word numbers (N, L)."""
+        mean: Tensor = self.words(words)
+        logits: Tensor = self.classifier(mean)
+        return logits

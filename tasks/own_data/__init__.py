@@ -1,0 +1,8 @@
+"""A site's own files as a task: images by folder, images by table, texts by table, images with masks."""
+
+from tasks.own_data.files import BadDataError
+from tasks.own_data.images import ImageFolder, ImageTable
+from tasks.own_data.masks import ImageMasks
+from tasks.own_data.texts import TextTable
+
+__all__ = ["BadDataError", "ImageFolder", "ImageMasks", "ImageTable", "TextTable"]

@@ -1,0 +1,140 @@
+"""Files of a site: paths below its data folder and nothing beyond it, and what is wrong with them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.base import DataError
+
+LISTED = 10
+
+
+class UnusableError(Exception):
+    """Why one example cannot be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that cannot be used: ``where`` is a path inside the data folder, or a table and its line."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        told = f"{self.where}: {self.reason}"  # names are anybody's: they must not forge lines of a log
+        return "".join(sign if sign.isprintable() else "?" for sign in told)
+
+
+class BadDataError(DataError):
+    """Data of which a part, or everything, cannot be used.
+
+    The message names files and belongs to whoever owns them; ``summary`` has counts only and may leave the site.
+    """
+
+    def __init__(self, root: Path, problems: Sequence[Problem], total: int, remedy: str) -> None:
+        self.summary = summary(problems, total)
+        super().__init__("\n".join([f"{self.summary} in {root}; {remedy}", *listing(problems)]))
+
+
+def summary(problems: Sequence[Problem], total: int) -> str:
+    """Return the count of the problems, without any name.
+
+    >>> summary([Problem("a.png", "damaged")], 12)
+    '1 of 12 examples cannot be used'
+    """
+    return f"{len(problems)} of {total} examples cannot be used"
+
+
+def listing(problems: Sequence[Problem]) -> list[str]:
+    """Return one line for each of the first problems, and one that counts the others."""
+    lines = [f"    {problem}" for problem in problems[:LISTED]]
+    more = len(problems) - LISTED
+    return [*lines, f"    and {more} more"] if more > 0 else lines
+
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+
+
+def inside(root: Path, name: str) -> Path:
+    """Return the file or folder ``name`` below ``root``.
+
+    Raises
+    ------
+    UnusableError
+        If it lies elsewhere, by its name or by a link.
+    """
+    if "\0" in name:
+        raise UnusableError("the path holds a zero byte")
+    path = root / name
+    if Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+        raise UnusableError("lies outside of the data folder")
+    return path
+
+
+def existing_folder(root: Path, name: str = ".") -> Path:
+    """Return the folder ``name`` below ``root``.
+
+    Raises
+    ------
+    DataError
+        If it is not there, or not below ``root``.
+    """
+    try:
+        path = inside(root, name)
+    except UnusableError as problem:
+        raise DataError(f"the folder {name!r} of {root} {problem}") from problem
+    if not path.is_dir():
+        raise DataError(f"there is no folder {path}")
+    return path
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted by name; hidden files and those of the system are left out.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be read.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
+    return [path for path in found if not path.name.startswith(".") and path.name.lower() not in SYSTEM_FILES]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield every file of a folder and its subfolders, sorted; a link to a folder is yielded, not followed.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be read.
+    """
+    for path in entries(folder):
+        if not path.is_symlink() and path.is_dir():  # asking a link may need rights that the folder behind it denies
+            yield from files_below(path)
+        else:
+            yield path
+
+
+def readable_image(root: Path, path: Path) -> Path:
+    """Return the path of a file that may be an image.
+
+    Raises
+    ------
+    UnusableError
+        If it is no file, has another ending, cannot be read, or a link leads outside of ``root``.
+    """
+    inside(root, str(path.relative_to(root)))
+    if path.suffix.lower() not in IMAGE_ENDINGS:
+        raise UnusableError(f"is not an image; known endings: {', '.join(IMAGE_ENDINGS)}")
+    if path.is_dir():
+        raise UnusableError("is a folder or a link to one; images are expected here")
+    if not path.exists():
+        raise UnusableError("there is no such file")
+    if not os.access(path, os.R_OK):
+        raise UnusableError("may not be read by this user")
+    return path

@@ -1,0 +1,140 @@
+"""Texts that a table lists with their labels, as hashed words: the vocabulary is the same everywhere and nothing of
+anybody's texts is shared.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tasks.base import TASKS, DataError
+from tasks.models import MODELS
+from tasks.own_data.base import SiteTask, distinct
+from tasks.own_data.files import UnusableError
+from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
+from tasks.own_data.tables import Row, TableFormat, read_rows
+
+NO_TOKEN = 0
+
+
+@TASKS.register("text-csv")
+class TextTable(SiteTask):
+    """A CSV file with a row for each text.
+
+    A text becomes the hashes of its first ``words`` words, in lower case, and of each pair of neighbours: two words in
+    one place of the ``vocabulary`` cannot be told apart. Texts are held as int32 (n, 2 x words - 1).
+
+    Parameters
+    ----------
+    file
+        The table, in the data folder.
+    text
+        Column of the text, or a list of columns that are put together.
+    label
+        Column of the label.
+    group
+        Column that says where a text comes from, for the partition ``natural``.
+    delimiter, header
+        How the table is written; see :class:`TableFormat`.
+    words
+        Words of a text that are read.
+    vocabulary
+        Number of hash values.
+    **declared
+        See :class:`SiteTask`.
+
+    Raises
+    ------
+    DataError
+        If a declaration is out of its range.
+    """
+
+    default_model = "text-bag"
+    has_smooth_inputs = False
+
+    def __init__(
+        self,
+        file: str = "texts.csv",
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        group: str = "",
+        delimiter: str = ",",
+        header: Sequence[str] = (),
+        words: int = 64,
+        vocabulary: int = 20_000,
+        **declared: Any,
+    ) -> None:
+        super().__init__(**declared)
+        if words < 1 or vocabulary < 2:
+            raise DataError(f"words = {words}, vocabulary = {vocabulary}: at least 1 and 2 are expected")
+        self._table = TableFormat(file, delimiter, distinct("header", header, str))
+        self._texts = (text,) if isinstance(text, str) else distinct("text", text, str)
+        self._label, self._group = label, group
+        self.words, self.vocabulary, self.input_shape = words, vocabulary, (2 * words - 1,)
+
+    def read(self, root: Path) -> Reading:
+        """Read all rows; see :class:`SiteTask`."""
+        columns = filter(None, (*self._texts, self._label, self._group))
+        items = [self._item(row) for row in read_rows(root, self._table, tuple(columns))]
+        return read_items(items, Shape(self.input_shape, np.int32))
+
+    def expected(self) -> str:
+        """Say how the data folder must be laid out."""
+        return f"expected a table {self._table.file} with the columns {', '.join(self._texts)} and {self._label}"
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Return the hashes (N, 2 x words - 1) as int64; 0 is no word."""
+        return features.long()
+
+    def build_model(self, name: str, args: str) -> nn.Module:
+        """Build the named model ("auto" = ``default_model``); it is offered ``vocabulary`` too.
+
+        Raises
+        ------
+        PluginError
+            If the model is unknown, or its arguments do not fit.
+        DataError
+            If it cannot take hashes.
+        """
+        chosen = self.default_model if name == "auto" else name
+        context = {"num_classes": self.num_classes, "input_shape": self.input_shape, "vocabulary": self.vocabulary}
+        model = MODELS.build(chosen, args, **context).eval()
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, *self.input_shape, dtype=torch.int64))
+        except Exception as error:  # a model may fail on whole numbers in any way
+            raise DataError(f"the model {chosen!r} cannot take texts as hashed words; choose 'text-bag'") from error
+        return model.train()
+
+    def _item(self, row: Row) -> Item:
+        place = f"{self._table.file} line {row.line}"
+        return Item(place, partial(self._pair, row), row.cells.get(self._group, ""))
+
+    def _pair(self, row: Row) -> Pair:
+        label = self.label(row.cell(self._label))
+        return hashed(" ".join(map(row.cell, self._texts)), self.words, self.vocabulary), label
+
+
+def hashed(text: str, words: int, vocabulary: int) -> npt.NDArray[np.int32]:
+    """Return CRC-32 hashes 1 to ``vocabulary - 1`` of the first words and of pairs of them, padded with 0.
+
+    Raises
+    ------
+    UnusableError
+        If there is no word in the text.
+    """
+    found = re.findall(r"\w+", text.lower())[:words]
+    if not found:
+        raise UnusableError("there is no word in the text")
+    tokens = [*found, *(f"{first} {second}" for first, second in pairwise(found))]
+    hashes = np.full(2 * words - 1, NO_TOKEN, np.int32)
+    hashes[: len(tokens)] = [1 + zlib.crc32(token.encode()) % (vocabulary - 1) for token in tokens]
+    return hashes

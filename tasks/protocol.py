@@ -1,0 +1,255 @@
+"""Protocol between server and clients: mode, message keys, message header, and serialization of the model."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Mode(Enum):
+    """Where the clients of a run are."""
+
+    SIMULATION = "simulation"
+    """All on the server's machine, processes of Ray that share its files; the true labels are known."""
+
+    DEPLOYMENT = "deployment"
+    """Real nodes, each with an operator of its own, who alone says what is read, written and told."""
+
+
+class ToldError(ValueError):
+    """An error about what the server sent, or about the node's part in the run, that the coordinator can correct.
+
+    Its text is made for the coordinator and names nothing that is the site's own: no path, file, label or value of its
+    data. Of any other error a real node tells the type only.
+    """
+
+
+SINCE_DETECTION = "rounds-since-detection"
+"""Rounds since the server told clean from noisy clients apart; 0 up to the first round after the warm-up."""
+LEARNED = "learned-labels"
+"""Whether a reply of this client counted in which it corrected its labels: then it must have a state."""
+
+QUESTION = "question"
+"""What a client is asked outside of training: ``RELABEL`` or ``RELABEL_CONFIDENT``."""
+RELABEL, RELABEL_CONFIDENT = "relabel", "relabel-confident"
+NOISE_LEVEL = "noise-level"
+"""Estimated share of wrong labels: the answer to ``RELABEL``, and what the server says of it later."""
+WANT_SCORE, SCORE = "want-lid", "lid"
+"""Whether the client shall report its mean local intrinsic dimensionality, and that number."""
+
+
+NPY = b"\x93NUMPY\x01\x00"
+Arrays = dict[str, npt.NDArray[np.generic]]
+DTYPES = (
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+)
+
+
+class WireError(ToldError):
+    """Bytes and header that do not describe a set of arrays."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Place of one array: its name, shape and dtype; arrays lie one after the other in this order."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+def layout_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> tuple[Slot, ...]:
+    """Return the layout of named arrays.
+
+    Raises
+    ------
+    WireError
+        If an array's dtype cannot travel.
+    """
+    slots = tuple(Slot(name, tuple(array.shape), array.dtype.name) for name, array in arrays.items())
+    for slot in slots:
+        if slot.dtype not in DTYPES:
+            raise WireError(f"array {slot.name!r} has dtype {slot.dtype}; supported: {', '.join(DTYPES)}")
+    return slots
+
+
+def pack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.uint8], str]:
+    """Return all arrays as one byte array (B,) and its header, a JSON text."""
+    slots = layout_of(arrays)
+    flat = np.empty(sum(slot.size for slot in slots), np.uint8)
+    start = 0
+    for slot, array in zip(slots, arrays.values(), strict=True):
+        flat[start : start + slot.size] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        start += slot.size
+    return flat, json.dumps([[slot.name, slot.shape, slot.dtype] for slot in slots], separators=(",", ":"))
+
+
+def unpack(flat: npt.NDArray[np.uint8], header: str) -> Arrays:
+    """Return the named arrays behind ``flat`` (B,) as writable copies; the inverse of :func:`pack`.
+
+    Raises
+    ------
+    WireError
+        As :func:`views` does.
+    """
+    return {name: view.copy() for name, view in views(flat, header).items()}  # a copy is aligned, a view need not be
+
+
+def views(flat: npt.NDArray[np.generic], header: str) -> Arrays:
+    """Return the named arrays behind ``flat`` (B,) without copying them.
+
+    Raises
+    ------
+    WireError
+        If the header is malformed, names an array twice, or does not fit the number of bytes.
+    """
+    slots = _read_header(header)
+    expected = sum(slot.size for slot in slots)
+    if flat.dtype != np.uint8 or flat.ndim != 1 or flat.size != expected:
+        raise WireError(f"expected {expected} bytes as the header says, got {flat.dtype} of shape {flat.shape}")
+    arrays: Arrays = {}
+    start = 0
+    for slot in slots:
+        arrays[slot.name] = flat[start : start + slot.size].view(slot.dtype).reshape(slot.shape)
+        start += slot.size
+    return arrays
+
+
+def read_npy(data: bytes) -> npt.NDArray[np.generic]:
+    """Return the array in ``data``, NumPy's file format 1.0, as a read-only view.
+
+    ``np.load`` would open archives, and reserve as much memory as the header states.
+
+    Raises
+    ------
+    WireError
+        If the bytes are not one array of numbers that fills them exactly.
+    """
+    if data[: len(NPY)] != NPY:
+        raise WireError(f"expected an array in NumPy's format 1.0, got bytes that start with {data[: len(NPY)]!r}")
+    start = len(NPY) + 2 + int.from_bytes(data[len(NPY) : len(NPY) + 2], "little")
+    shape, fortran_order, dtype = _npy_header(data[len(NPY) : start])
+    if dtype.name not in DTYPES or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise WireError(f"the header states {dtype} of shape {shape}, but {len(data) - start} bytes follow it")
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
+
+
+@lru_cache(maxsize=1024)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Parse a header, which takes longer than reading a small array; all clients send the same ones."""
+    try:
+        return np.lib.format.read_array_header_1_0(BytesIO(header))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WireError(f"expected the header of an array in NumPy's format 1.0: {error}") from error
+
+
+def _read_header(header: str) -> tuple[Slot, ...]:
+    try:
+        slots = tuple(
+            Slot(str(name), tuple(int(n) for n in shape), str(dtype)) for name, shape, dtype in json.loads(header)
+        )
+    except (ValueError, TypeError) as error:
+        raise WireError(f"the header is not a list of [name, shape, dtype]: {error}") from error
+    if len({slot.name for slot in slots}) < len(slots):
+        raise WireError("the header names an array twice")
+    for slot in slots:
+        if slot.dtype not in DTYPES or any(n < 0 for n in slot.shape):
+            raise WireError(f"array {slot.name!r} has dtype {slot.dtype} and shape {slot.shape}")
+    return slots
+
+
+RECORD = "winnow"
+ARRAYS = "flat"
+LARGEST = 2**31 - 1
+
+
+class EnvelopeError(ToldError):
+    """What accompanies a message is not an envelope; server and node may run different versions of the app."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Addressee, round and settings of one message.
+
+    ``client`` is -1 where the server does not know the client's number. ``overrides`` are the settings in which this
+    arm of the run differs from the run configuration (JSON); ``layout`` is the header of the flat model (empty when
+    none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in a simulation only;
+    ``checkpoint_round`` is the oldest round to which the run may still go back.
+    """
+
+    client: int
+    server_round: int = 0
+    num_rounds: int = 0
+    role: str = "unknown"
+    overrides: str = "{}"
+    layout: str = ""
+    run_name: str = ""
+    run_dir: str = ""
+    checkpoint_round: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> "Envelope":
+        """Return the envelope behind :meth:`record`'s values.
+
+        Raises
+        ------
+        EnvelopeError
+            If a field is missing, of another type, or a number out of range.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            value = record.get(item.name)
+            if type(value) is not item.type:
+                raise EnvelopeError(f"the message has no {item.name} that is {_article(item.type)}, got {value!r:.100}")
+            low = -1 if item.name == "client" else 0
+            if isinstance(value, int) and not low <= value <= LARGEST:
+                raise EnvelopeError(f"{item.name} of the message must lie in {low}..{LARGEST}, got {value}")
+            values[item.name] = value
+        return cls(**values)
+
+    def changes(self) -> dict[str, bool | int | float | str]:
+        """Return the overridden settings.
+
+        Raises
+        ------
+        EnvelopeError
+            If they are not one JSON object.
+        """
+        try:
+            found = json.loads(self.overrides)
+        except (ValueError, RecursionError) as error:
+            raise EnvelopeError(f"the overridden settings of the message are not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise EnvelopeError("the overridden settings of the message are not a JSON object")
+        return found
+
+
+def _article(kind: object) -> str:
+    return "a whole number" if kind is int else "a text"

@@ -1,0 +1,233 @@
+"""The client's part of FedCorr: training, score, relabelling, odd data."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from client_app.losses import L2ToGlobal, build
+from client_app.methods import METHODS, FitResult, Kit, Plan, State
+from client_app.methods.fedcorr import FedCorr, local_dimensions
+from client_app.trainer import Trainer, to_device
+from tasks.base import ClientData
+from tasks.gaussian_mixture import upper_group
+from tasks.images import Digits
+from tasks.plugins import PluginError
+from tasks.settings import TrainSettings
+
+CPU = torch.device("cpu")
+TASK = Digits()
+
+
+def data(count: int = 120, wrong: float = 0.3, keep_classes: int = 10) -> ClientData:
+    examples = TASK.train_examples().take(np.arange(600))
+    chosen = np.flatnonzero(examples.labels < keep_classes)[:count]
+    labels = examples.labels[chosen].copy()
+    labels[: round(wrong * len(labels))] = (labels[: round(wrong * len(labels))] + 1) % keep_classes
+    return ClientData(0, examples.features[torch.from_numpy(chosen)], labels, chosen, 10)
+
+
+def truth(own: ClientData) -> np.ndarray:
+    return TASK.train_examples().labels[own.ids]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def kit(own: ClientData, **options: object) -> Kit:
+    settings = TrainSettings(**{"epochs": 1, "batch_size": 16, **options})  # type: ignore[arg-type]
+    return Kit(Trainer(TASK, settings, CPU), build("ce", 10), to_device(own, CPU), 10)
+
+
+def plan(server_round: int = 1, role: str = "unknown", **config: object) -> Plan:
+    told = {name.replace("_", "-"): value for name, value in config.items()}
+    return Plan(server_round, 0.1, (1, 0, server_round), role, told)
+
+
+def taught() -> nn.Module:
+    """A model that has learned from true labels."""
+    model, own = network(), data(400, wrong=0.0)
+    METHODS.build("sgd").fit(model, kit(own, epochs=20), plan(), {})
+    return model
+
+
+MODEL = taught()
+
+
+def ask(own: ClientData, question: str, state: State | None = None, server_round: int = 1, **args: float) -> FitResult:
+    return FedCorr(**args).answer(MODEL, kit(own), plan(server_round, question=question), state or {})
+
+
+def test_without_mixup_and_level_it_is_plain_training():
+    plain, own = network(), data()
+    METHODS.build("sgd").fit(plain, kit(own), plan(), {})
+    model = network()
+    result = FedCorr(mixup_alpha=0.0).fit(model, kit(own), plan(noise_level=0.0), {})
+    for got, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(got, expected)
+    assert result.state == {}
+    assert set(result.metrics) == {"train-loss"}
+
+
+def test_the_noise_level_holds_the_model_back_by_the_squared_distance():
+    own, model, expected = data(), network(), network()
+    options = {"epochs": 3, "learning_rate": 0.01}
+    FedCorr(mixup_alpha=0.0).fit(model, kit(own, **options), plan(noise_level=0.4), {})
+    work = kit(own, **options)
+    anchor = {name: p.detach().clone() for name, p in expected.named_parameters()}
+    objective = work.objective.with_regularizer(2 * 5.0 * 0.4, L2ToGlobal())  # 5 x 0.4 x ||w - w_g||^2
+    work.trainer.fit(expected, work.local, objective, anchor, 0.1, (1, 0, 1))
+    for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_mixup_changes_training_and_repeats():
+    models = [network(), network(), network()]
+    for model, alpha in zip(models, (1.0, 1.0, 0.0), strict=True):
+        FedCorr(mixup_alpha=alpha).fit(model, kit(data()), plan(), {})
+    weights = [nn.utils.parameters_to_vector(model.parameters()) for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_score_is_that_of_the_trained_model_and_only_on_demand():
+    own, model = data(), network()
+    result = FedCorr(neighbours=7).fit(model, kit(own), plan(want_lid=True), {})
+    outputs = torch.softmax(model(TASK.prepare(own.features)), 1)
+    assert result.metrics["lid"] == pytest.approx(local_dimensions(outputs, 7).mean().item(), rel=1e-5)
+
+
+def test_relabelling_takes_the_largest_losses_of_which_the_model_is_sure():
+    own = data(wrong=0.4)
+    result = ask(own, "relabel", confidence=0.6, relabel_ratio=0.7)
+    with torch.no_grad():
+        probabilities = torch.softmax(MODEL(TASK.prepare(own.features)).double(), 1).numpy()
+    losses = -np.log(probabilities[np.arange(len(own)), own.labels])
+    level = upper_group(losses, 1).mean()
+    expected = own.labels.copy()
+    for i in np.argsort(-losses)[: int(len(own) * level * 0.7)]:
+        if probabilities[i].max() > 0.6:
+            expected[i] = probabilities[i].argmax()
+    assert result.metrics == {"noise-level": pytest.approx(level)}
+    np.testing.assert_array_equal(result.state["labels"], expected)
+    assert level == pytest.approx(0.4, abs=0.1)
+    assert (expected == truth(own)).mean() > (own.labels == truth(own)).mean() + 0.1
+
+
+def test_confident_relabelling_takes_every_prediction_that_is_sure():
+    own = data(wrong=0.5)
+    result = ask(own, "relabel-confident", confidence=0.8)
+    with torch.no_grad():
+        sure, predicted = torch.softmax(MODEL(TASK.prepare(own.features)), 1).max(1)
+    np.testing.assert_array_equal(result.state["labels"], np.where(sure > 0.8, predicted, own.labels))
+    assert result.metrics == {}
+
+
+def test_asked_twice_in_a_round_it_answers_the_same_and_in_the_next_round_it_goes_on():
+    own = data(wrong=0.5)
+    once = ask(own, "relabel", server_round=3)
+    twice = ask(own, "relabel", once.state, server_round=3)
+    assert once.metrics == twice.metrics
+    for name, values in once.state.items():
+        np.testing.assert_array_equal(values, twice.state[name])
+    later = ask(own, "relabel", once.state, server_round=4)
+    np.testing.assert_array_equal(later.state["before"], once.state["labels"])
+    assert (later.state["labels"] != once.state["labels"]).any()
+
+
+def test_corrected_labels_are_trained_on_and_kept():
+    own = data(wrong=0.5)
+    state = ask(own, "relabel-confident").state
+    corrected = ClientData(0, own.features, np.array(state["labels"]), own.ids, 10)
+    model, expected = network(), network()
+    result = FedCorr().fit(model, kit(own), plan(2), state)
+    FedCorr().fit(expected, kit(corrected), plan(2), {})
+    assert torch.equal(
+        nn.utils.parameters_to_vector(model.parameters()), nn.utils.parameters_to_vector(expected.parameters())
+    )
+    assert result.state is state
+
+
+def test_the_audit_sees_corrected_labels_and_nothing_before_the_first_question():
+    own = data(wrong=0.5)
+    assert FedCorr().corrected({}) is None
+    state = ask(own, "relabel").state
+    belief = FedCorr().corrected(state)
+    assert belief is not None
+    np.testing.assert_array_equal(belief, F.one_hot(torch.tensor(state["labels"]), 10).numpy())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_client_with_hardly_any_examples_takes_part(count: int):
+    own = data(count, wrong=0.0)
+    result = FedCorr().fit(network(), kit(own), plan(want_lid=True, noise_level=0.5), {})
+    assert all(np.isfinite(value) for value in result.metrics.values())
+    answer = ask(own, "relabel")
+    assert 0 <= answer.metrics["noise-level"] < 1
+    assert len(answer.state["labels"]) == count
+
+
+@pytest.mark.parametrize(("classes", "wrong"), [(1, 0.0), (2, 1.0), (10, 1.0)])
+def test_one_class_or_all_labels_wrong_give_a_finite_answer(classes: int, wrong: float):
+    own = data(60, wrong, classes)
+    result = FedCorr().fit(network(), kit(own), plan(want_lid=True, noise_level=1.0), {})
+    assert all(np.isfinite(value) for value in result.metrics.values())
+    answer = ask(own, "relabel")
+    assert 0 <= answer.metrics["noise-level"] <= 1
+    assert set(answer.state["labels"].tolist()) <= set(range(10))
+
+
+def test_lost_labels_and_labels_of_other_data_are_said(caplog: pytest.LogCaptureFixture):
+    own, state = data(), ask(data(60), "relabel").state
+    with caplog.at_level(logging.WARNING):
+        FedCorr().fit(network(), kit(own), plan(2, role="clean"), {})
+        assert not caplog.records
+        FedCorr().fit(network(), kit(own), plan(2, role="noisy"), {})
+        FedCorr().fit(network(), kit(own), plan(2), state)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "its corrected labels were lost" in first
+    assert "its corrected labels do not fit the data" in second
+
+
+def test_labels_that_were_not_corrected_are_those_of_the_data():
+    own = data(wrong=0.3)
+    state = ask(own, "relabel").state
+    flipped = ClientData(0, own.features, (own.labels + 5) % 10, own.ids, 10)
+    changed = state["labels"] != own.labels
+    model, expected = network(), network()
+    FedCorr().fit(model, kit(flipped), plan(2), state)
+    labels = np.where(changed, state["labels"], flipped.labels)
+    FedCorr().fit(expected, kit(ClientData(0, own.features, labels, own.ids, 10)), plan(2), {})
+    assert changed.any()
+    assert not changed.all()
+    for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_other_questions_and_other_tasks_are_refused():
+    with pytest.raises(ValueError, match="'relabel' and 'relabel-confident', not 'who'"):
+        ask(data(), "who")
+    pixels = data(4)
+    masks = ClientData(0, pixels.features, np.zeros((4, 8, 8), np.int64), pixels.ids, 10)
+    with pytest.raises(ValueError, match=r"one label per example, got labels of shape \(4, 8, 8\)"):
+        ask(masks, "relabel")
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ("beta = -1.0", "beta = -1.0: must be at least 0"),
+        ("mixup_alpha = -0.5", "mixup_alpha = -0.5: must be at least 0"),
+        ("confidence = 1.5", "confidence = 1.5: must be from 0 to 1"),
+        ("relabel_ratio = -0.1", "relabel_ratio = -0.1: must be from 0 to 1"),
+        ("neighbours = 1", "neighbours = 1: must be at least 2"),
+    ],
+)
+def test_impossible_constants_are_refused(args: str, reason: str):
+    with pytest.raises(PluginError, match=reason):
+        METHODS.build("fedcorr", args)

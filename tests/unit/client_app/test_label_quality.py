@@ -1,0 +1,186 @@
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client_app.label_audit_files import COLUMNS, SUMMARY, format_problem, list_path, read_columns, write_audit
+from client_app.label_quality import Audit, audit_client, make_audit, trained_labels
+from client_app.methods import METHODS
+from server_app.validation.config import check
+from tasks.base import ClientData, DataError
+from tasks.client_data import client_share, load_task
+from tasks.config import DEFAULTS, ConfigError, without_effect
+from tasks.settings import AuditSettings, Settings
+
+CLASSES = ("cat", "dog", "=cow")
+BELIEFS = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5], [0.05, 0.9, 0.05]])
+GIVEN = np.array([0, 0, 1, 1])
+HOSTILE = ["=1+1|cmd", "+x.png", "-x.png", "@x", "'quoted", "\tx", 'a,"b"\nc', "ü.png", "bad\udcff.png"]
+
+
+def client(labels: np.ndarray, num_classes: int = 3) -> ClientData:
+    return ClientData(7, torch.zeros(len(labels), 1), labels, np.arange(len(labels)), num_classes)
+
+
+def example_audit() -> Audit:
+    trained = np.array([0, 1, 1, 1])
+    return make_audit(BELIEFS, trained, client(GIVEN), ["a.png", "b.png", "c.png", "d.png"])
+
+
+def named(names: list[str]) -> Audit:
+    labels = np.zeros(len(names), np.int64)
+    return make_audit(np.tile([0.6, 0.4, 0.0], (len(names), 1)), labels, client(labels), names)
+
+
+def test_the_most_suspicious_label_comes_first():
+    audit = example_audit()
+    assert audit.names == ("b.png", "c.png", "a.png", "d.png")
+    assert audit.given.tolist() == [0, 1, 0, 1]
+    assert audit.suggested.tolist() == [1, 2, 0, 1]
+    assert audit.confidence.tolist() == [0.8, 0.5, 0.8, 0.9]
+    assert audit.suspicion == pytest.approx([0.85, 0.6, 0.15, 0.075])
+    assert audit.changed.tolist() == [True, False, False, False]
+    assert (audit.doubted, audit.noise_rate) == (2, 0.5)
+    assert audit.confusion() == [(0, 1, 1), (1, 2, 1), (0, 0, 1), (1, 1, 1)]
+
+
+def test_equally_suspicious_labels_keep_the_order_of_the_data():
+    assert named(["c", "a", "b"]).names == ("c", "a", "b")
+
+
+@pytest.mark.parametrize("wanted", ["csv", "parquet"])
+def test_a_list_is_read_as_it_was_written(tmp_path: Path, wanted: str):
+    path = write_audit(tmp_path / "own", example_audit(), CLASSES, wanted, {})
+    assert path == list_path(tmp_path / "own", wanted)
+    assert read_columns(path) == {
+        "id": ["b.png", "c.png", "a.png", "d.png"],
+        "given": ["cat", "dog", "cat", "dog"],
+        "suggested": ["dog", "=cow", "cat", "dog"],
+        "confidence": [0.8, 0.5, 0.8, 0.9],
+        "suspicion": [0.85, 0.6, 0.15, 0.075],
+        "changed": [True, False, False, False],
+        "changed_to": ["dog", "", "", ""],
+    }
+
+
+def test_a_csv_list_is_what_a_spreadsheet_expects(tmp_path: Path):
+    lines = write_audit(tmp_path, example_audit(), CLASSES, "csv", {}).read_text().splitlines()
+    assert lines[:3] == [
+        ",".join(COLUMNS),
+        "b.png,cat,dog,0.8000,0.8500,true,dog",
+        "c.png,dog,'=cow,0.5000,0.6000,false,",
+    ]
+
+
+def test_no_name_becomes_a_formula_and_all_names_come_back(tmp_path: Path):
+    path = write_audit(tmp_path, named(HOSTILE), CLASSES, "csv", {})
+    with path.open(newline="") as file:
+        cells = [row["id"] for row in csv.DictReader(file)]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in cells)
+    assert read_columns(path)["id"] == [*HOSTILE[:-1], r"bad\udcff.png"]
+
+
+def test_the_summary_says_what_there_is_to_do(tmp_path: Path):
+    write_audit(tmp_path, example_audit(), CLASSES, "csv", {"client": 7})
+    summary = json.loads((tmp_path / SUMMARY).read_text())
+    assert summary.pop("caution")
+    assert summary == {
+        "client": 7,
+        "examples": 4,
+        "estimated_noise_rate": 0.5,
+        "estimated_by_confident_joint": 0.25,
+        "look_at_first": 2,
+        "changed_by_the_method": 1,
+        "given_to_suggested": {"cat -> dog": 1, "dog -> =cow": 1, "cat -> cat": 1, "dog -> dog": 1},
+        "confidence_thresholds": {"cat": 0.45, "dog": 0.6},
+    }
+
+
+def test_a_crash_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_audit(tmp_path, named(["old"]), CLASSES, "csv", {})
+    before = path.read_bytes()
+
+    def crash(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match="no space"):
+        write_audit(tmp_path, named(["new"]), CLASSES, "csv", {})
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_list_is_refused(tmp_path: Path):
+    (tmp_path / "label-audit.csv").write_text("id,label\n1,2\n")
+    with pytest.raises(DataError, match="expected the columns id, given"):
+        read_columns(tmp_path / "label-audit.csv")
+
+
+def settings(**changes: object) -> Settings:
+    return check({**DEFAULTS, "train.device": "cpu", **changes})
+
+
+def test_a_method_that_does_not_correct_changes_nothing():
+    data = client(GIVEN)
+    for state in (None, {}):
+        assert trained_labels(METHODS.build("sgd", ""), state, data) is data.labels
+
+
+def test_learned_labels_are_listed_as_changed():
+    logits = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [0, 9, 0]], np.float32)
+    method = METHODS.build("masked-optim", "")
+    assert trained_labels(method, {"label_logits": logits}, client(GIVEN)).tolist() == [0, 1, 2, 1]
+
+
+@pytest.mark.parametrize("kept", [np.zeros((3, 3)), np.zeros((4, 2)), np.full((4, 3), np.nan)])
+def test_learned_labels_of_other_data_are_refused(kept: np.ndarray):
+    with pytest.raises(ValueError, match="the data has changed since the run began"):
+        trained_labels(METHODS.build("masked-optim", ""), {"label_logits": kept}, client(GIVEN))
+
+
+def every_label(label: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda labels: np.full_like(labels, label)
+
+
+@pytest.mark.parametrize(
+    ("size", "relabel"),
+    [(1, every_label(3)), (40, every_label(3)), (40, lambda labels: (labels + 1) % 10), (40, lambda labels: labels)],
+    ids=["one example", "one class", "all labels wrong", "as they are"],
+)
+def test_an_odd_client_gets_its_list(size: int, relabel: Callable[[np.ndarray], np.ndarray]):
+    config, device = settings(), torch.device("cpu")
+    whole = client_share(config, 0).data
+    labels = relabel(whole.labels[:size])
+    data = ClientData(0, whole.features[:size], labels, whole.ids[:size], 10)
+    audit = audit_client(load_task(config.task).build_model("mlp", ""), data, config, None, device)
+    assert sorted(audit.names) == sorted(str(number) for number in data.ids)
+    assert sorted(audit.given.tolist()) == sorted(labels.tolist())
+    assert np.isfinite(audit.suspicion).all()
+    assert np.all(np.diff(audit.suspicion) <= 0)
+    assert 0 <= audit.noise_rate <= 1
+    assert 0 <= audit.joint_noise_rate <= 1
+
+
+def test_labels_of_pixels_are_refused_with_the_remedy():
+    data = ClientData(0, torch.zeros(2, 1, 8, 8), np.zeros((2, 8, 8), np.int64), np.arange(2), 10)
+    with pytest.raises(ValueError, match=r"set audit\.enabled = false"):
+        audit_client(torch.nn.Identity(), data, Settings(), None, torch.device("cpu"))
+
+
+def test_parquet_without_its_package_is_an_error_before_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("client_app.label_audit_files.find_spec", lambda name: None)
+    assert format_problem("csv") == ""
+    with pytest.raises(ConfigError, match=r"audit\.format = 'parquet'.*winnow\[parquet\]"):
+        settings(**{"audit.format": "parquet"})
+    with pytest.raises(ValueError, match="pyarrow is not installed"):
+        write_audit(tmp_path, example_audit(), CLASSES, "parquet", {})
+
+
+def test_a_format_without_an_audit_is_remarked():
+    issues = without_effect(Settings(audit=AuditSettings(enabled=False, format="parquet")))
+    lines = [issue.line for issue in issues]
+    assert lines == ["audit.format has no effect: there is no audit"]

@@ -1,0 +1,166 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from client_app.losses import L2ToGlobal, RegularizerInput, build
+from client_app.methods import METHODS, Kit, Plan
+from client_app.trainer import Trainer, learning_rate, pick_device, to_device
+from tasks.base import ClientData
+from tasks.images import Digits
+from tasks.settings import TrainSettings
+
+CPU = torch.device("cpu")
+TASK = Digits()
+
+
+def data(count: int = 37) -> ClientData:
+    examples = TASK.train_examples().take(np.arange(count))
+    return ClientData(0, examples.features, examples.labels, np.arange(count), 10)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+
+
+def fit(model: nn.Module, options: TrainSettings, server_round: int = 1) -> float:
+    trainer = Trainer(TASK, options, CPU)
+    trained = trainer.fit(
+        model, to_device(data(), CPU), build("ce", 10), {}, options.learning_rate, (1, 0, server_round)
+    )
+    return trained.loss
+
+
+def test_one_full_batch_is_one_step_of_gradient_descent():
+    model = network()
+    expected = copy.deepcopy(model)
+    own = data()
+    inputs, labels = own.features.float() / 16, torch.from_numpy(own.labels)
+    loss = F.cross_entropy(expected(inputs), labels)
+    gradients = torch.autograd.grad(loss, list(expected.parameters()))
+    options = TrainSettings(epochs=1, batch_size=64, learning_rate=0.3, momentum=0.0)
+    assert fit(model, options) == pytest.approx(loss.item(), rel=1e-6)
+    for after, before, gradient in zip(model.parameters(), expected.parameters(), gradients, strict=True):
+        torch.testing.assert_close(after, before - 0.3 * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_the_mean_loss_counts_every_example_once():
+    options = TrainSettings(epochs=1, batch_size=10, learning_rate=1e-12, momentum=0.0)
+    own = data()
+    with torch.no_grad():
+        expected = F.cross_entropy(network()(own.features.float() / 16), torch.from_numpy(own.labels))
+    assert fit(network(), options) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_round_repeats_and_rounds_and_clients_differ():
+    options = TrainSettings(epochs=2, batch_size=8)
+
+    def weights(server_round: int) -> torch.Tensor:
+        model = network()
+        fit(model, options, server_round)
+        return nn.utils.parameters_to_vector(model.parameters()).detach()
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_every_epoch_visits_every_example_in_another_order():
+    trainer = Trainer(TASK, TrainSettings(epochs=2, batch_size=10), CPU)
+    batches = [batch.indices for batch in trainer.batches(network(), to_device(data(), CPU), seed=3)]
+    first, second = torch.cat(batches[:4]), torch.cat(batches[4:])
+    assert [len(batch) for batch in batches] == [10, 10, 10, 7] * 2
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(37))
+    assert first.tolist() != second.tolist()
+
+
+@pytest.mark.parametrize(
+    ("count", "drop", "norm", "sizes"),
+    [
+        (37, True, False, [10, 10, 10]),
+        (5, True, False, [5]),
+        (31, False, True, [10, 10, 10]),
+        (31, False, False, [10, 10, 10, 1]),
+    ],
+)
+def test_last_batches(count: int, drop: bool, norm: bool, sizes: list[int]):
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64)) if norm else network()
+    trainer = Trainer(TASK, TrainSettings(epochs=1, batch_size=10, drop_last=drop), CPU)
+    assert [len(batch) for batch in trainer.batches(model, to_device(data(count), CPU), 1)] == sizes
+
+
+def test_clipping_limits_the_step():
+    model = network()
+    before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    fit(model, TrainSettings(epochs=1, batch_size=64, learning_rate=1.0, momentum=0.0, clip_norm=0.01))
+    after = nn.utils.parameters_to_vector(model.parameters()).detach()
+    assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_optimizer_and_precision_learns(optimizer: str, precision: str):
+    rate = 0.2 if optimizer == "sgd" else 0.01
+    options = TrainSettings(optimizer=optimizer, precision=precision, learning_rate=rate, epochs=20, batch_size=8)
+    model = network()
+    first = fit(model, TrainSettings(epochs=1, learning_rate=1e-12, momentum=0.0))
+    fit(model, options)
+    assert fit(model, TrainSettings(epochs=1, learning_rate=1e-12, momentum=0.0)) < 0.2 * first
+
+
+def test_schedules():
+    cosine = TrainSettings(learning_rate=0.2, schedule="cosine")
+    assert [learning_rate(cosine, r, 4) for r in (1, 3, 5)] == pytest.approx([0.2, 0.1, 0.0])
+    reference = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.2)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(reference, T_max=7)
+    for server_round in range(1, 8):
+        assert learning_rate(cosine, server_round, 7) == pytest.approx(scheduler.get_last_lr()[0])
+        reference.step()
+        scheduler.step()
+    step = TrainSettings(learning_rate=0.2, schedule="step", step_rounds=3, step_factor=0.1)
+    assert [learning_rate(step, r, 9) for r in (1, 3, 4, 7)] == pytest.approx([0.2, 0.2, 0.02, 0.002])
+    assert learning_rate(TrainSettings(learning_rate=0.2), 9, 9) == 0.2
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"train.device = 'cuda', but this machine has only: cpu"):
+        pick_device("cuda")
+    assert pick_device("auto") == CPU
+
+
+def run_method(name: str, args: str, config: dict[str, object] | None = None) -> torch.Tensor:
+    model = network()
+    kit = Kit(Trainer(TASK, TrainSettings(epochs=3, batch_size=8), CPU), build("ce", 10), to_device(data(), CPU), 10)
+    METHODS.build(name, args).fit(model, kit, Plan(1, 0.1, (1, 0, 1), config=config or {}), {})
+    return nn.utils.parameters_to_vector(model.parameters()).detach()
+
+
+def test_fedprox_with_mu_zero_is_plain_training_and_a_large_mu_stays_near_the_global_model():
+    start = nn.utils.parameters_to_vector(network().parameters()).detach()
+    plain = run_method("sgd", "")
+    assert torch.equal(run_method("fedprox", "mu = 0.0"), plain)
+    near, far = (run_method("fedprox", "mu = 2.0") - start).norm(), (plain - start).norm()
+    assert near < 0.5 * far
+    assert torch.equal(run_method("fedprox", "mu = 0.0", {"proximal-mu": 2.0}), run_method("fedprox", "mu = 2.0"))
+
+
+def test_the_proximal_gradient_is_mu_times_the_distance():
+    model, anchor = network(), {name: p.detach() for name, p in network(1).named_parameters()}
+    penalty = L2ToGlobal()(RegularizerInput(model=model, global_parameters=anchor))
+    gradients = torch.autograd.grad(0.7 * penalty, list(model.parameters()))
+    for gradient, (name, parameter) in zip(gradients, model.named_parameters(), strict=True):
+        torch.testing.assert_close(gradient, 0.7 * (parameter.detach() - anchor[name]))
+
+
+def test_objectives_that_look_at_the_inputs_can_be_trained():
+    trainer = Trainer(TASK, TrainSettings(epochs=1, batch_size=16), CPU)
+    objective = build("anl-ce", 10, 'regularizer = "jacobian", delta = 0.01')
+    model = network()
+    before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    trainer.fit(model, to_device(data(), CPU), objective, {}, 0.1, (1, 0, 1))
+    assert not torch.equal(before, nn.utils.parameters_to_vector(model.parameters()).detach())

@@ -1,0 +1,209 @@
+"""The command line: what is run where, with which settings, and what the user is told when that cannot be."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from server_app.cli import main
+from server_app.cli.config import (
+    CommandError,
+    app_folder,
+    find_recipe,
+    make_plan,
+    parse_value,
+    read_toml,
+    split_words,
+)
+from tasks.config import DEFAULTS, ConfigError
+
+MakeApp = Callable[..., Path]
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> MakeApp:
+    """Make the folder of an app that declares some settings and has some recipes."""
+
+    def make(config: dict[str, Any] | None = None, **recipes: str) -> Path:
+        folder = tmp_path / "checkout"
+        (folder / "benchmarks/recipes").mkdir(parents=True)
+        app = {"tool": {"flwr": {"app": {"publisher": "someone", "config": config or {}}}}}
+        (folder / "pyproject.toml").write_text(tomli_w.dumps(app))
+        for name, text in recipes.items():
+            (folder / f"benchmarks/recipes/{name}.toml").write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("train.epochs", "3", 3),
+        ("train.learning-rate", "1e-3", 0.001),
+        ("train.augment", "false", False),
+        ("loss.name", "anl-ce*", "anl-ce*"),
+        ("loss.name", '"gce"', "gce"),
+        ("loss.name", "package.module:Name", "package.module:Name"),
+        ("noise.law-args", "max = 0.8", "max = 0.8"),
+        ("task.args", "", ""),
+        ("run.output-dir", "2026", "2026"),
+        ("run.output-dir", "true", "true"),
+        ("run.output-dir", "2026-01-31", "2026-01-31"),
+        ("seed", "[1, 2]", "[1, 2]"),
+        ("arms", "a = {}\nb = {}", "a = {}\nb = {}"),
+        ("unknown.key", "7", 7),
+    ],
+)
+def test_a_value_is_toml_or_else_the_text_itself(key: str, text: str, value: Any) -> None:
+    found = parse_value(key, text)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("key", [key for key, value in DEFAULTS.items() if value != ""])
+def test_every_default_survives_being_typed_on_a_command_line(key: str) -> None:
+    value = DEFAULTS[key]
+    assert parse_value(key, str(value).lower() if isinstance(value, bool) else str(value)) == value
+
+
+def test_words_are_one_recipe_and_settings_in_any_order() -> None:
+    assert split_words(["seed=2", "demo", "train.epochs = 3"]) == ("demo", {"seed": 2, "train.epochs": 3})
+    assert split_words(["noise.law-args=max = 0.8"]) == ("", {"noise.law-args": "max = 0.8"})
+    with pytest.raises(CommandError, match=r"one recipe.*demo and full"):
+        split_words(["demo", "full"])
+
+
+def test_later_sources_win(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app(
+        {"seed": 1, "num-server-rounds": 1, "train": {"epochs": 1, "batch-size": 1}},
+        mine='train.epochs = 3\nrun.resume = "old"',
+    )
+    (tmp_path / "old").mkdir()
+    saved = {"num-server-rounds": 2, "train": {"epochs": 2, "batch-size": 2}, "run": {"output-dir": "/elsewhere"}}
+    (tmp_path / "old/config.toml").write_text(tomli_w.dumps(saved))
+    plan = make_plan(["mine", "train.batch-size=4"], "checkout", tmp_path)
+    assert plan.app == app
+    assert plan.flat["seed"] == 1, "from pyproject.toml"
+    assert plan.flat["num-server-rounds"] == 2, "from the run to resume"
+    assert plan.flat["train.epochs"] == 3, "from the recipe"
+    assert plan.flat["train.batch-size"] == 4, "from the command line"
+    assert plan.flat["run.resume"] == str(tmp_path / "old")
+    assert plan.flat["run.output-dir"] == "/elsewhere"
+    assert "seed" not in plan.overrides()
+    assert plan.overrides()["train.epochs"] == 3
+
+
+def test_paths_become_absolute_and_runs_is_the_default(make_app: MakeApp, tmp_path: Path) -> None:
+    make_app({"run": {"output-dir": ""}, "task": {"data-path": ""}})
+    plan = make_plan([], "checkout", tmp_path)
+    assert plan.flat["run.output-dir"] == str(tmp_path / "runs")
+    assert plan.flat["task.data-path"] == "", "stays: the task looks for WINNOW_DATA"
+    plan = make_plan(["task.data-path=pictures", "run.output-dir=/abs"], "checkout", tmp_path)
+    assert (plan.flat["task.data-path"], plan.flat["run.output-dir"]) == (str(tmp_path / "pictures"), "/abs")
+
+
+def test_the_app_is_the_given_folder_else_here_else_the_checkout(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app()
+    assert app_folder("checkout", tmp_path) == app
+    assert app_folder(None, app) == app
+    checkout = app_folder(None, tmp_path)
+    assert (checkout / "server_app/cli/__init__.py").is_file()
+    with pytest.raises(CommandError, match=r"no pyproject\.toml with \[tool\.flwr\.app\].*--app"):
+        app_folder(".", tmp_path)
+
+
+def test_a_recipe_is_a_file_or_a_name(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app(demo="seed = 1", large="seed = 2")
+    (tmp_path / "own.toml").write_text("seed = 3")
+    assert find_recipe("own.toml", app, tmp_path) == tmp_path / "own.toml"
+    assert find_recipe("demo", app, tmp_path) == app / "benchmarks/recipes/demo.toml"
+    with pytest.raises(CommandError, match=r"no recipe 'demmo'.*did you mean 'demo'") as caught:
+        find_recipe("demmo", app, tmp_path)
+    assert "large" in str(caught.value)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("seed = 1\nseed = 2\n")
+    with pytest.raises(CommandError, match=r"broken\.toml is not TOML.*line 2"):
+        read_toml(tmp_path / "broken.toml")
+    with pytest.raises(CommandError, match=r"cannot read .*absent\.toml"):
+        read_toml(tmp_path / "absent.toml")
+
+
+def test_a_run_to_resume_must_be_one(make_app: MakeApp, tmp_path: Path) -> None:
+    make_app()
+    with pytest.raises(CommandError, match=r"run\.resume = 'nowhere'.*config\.toml does not exist"):
+        make_plan(["run.resume=nowhere"], "checkout", tmp_path)
+
+
+def test_all_wrong_settings_are_reported_at_once(make_app: MakeApp, tmp_path: Path) -> None:
+    make_app()
+    with pytest.raises(ConfigError) as caught:
+        make_plan(["trian.epochs=2", "seed=x", "train.momentum=3"], "checkout", tmp_path)
+    assert len(caught.value.errors) == 3
+    assert "did you mean 'train.epochs'" in str(caught.value)
+    with pytest.raises(ConfigError, match="arms"):
+        make_plan(["arms=nonsense"], "checkout", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["run", "trian.epochs=2"], "did you mean 'train.epochs'"),
+        (["run", "no-such-recipe"], "no recipe 'no-such-recipe'"),
+        (["run", "--app", "nowhere"], "no pyproject.toml"),
+        (["report", "nowhere"], "nowhere"),
+        (["compare", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_the_user_can_correct_is_a_message_and_exit_code_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith(f"winnow {argv[0]}: ")
+    assert not captured.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["rum"], "'run', 'preview', 'list', 'doctor'"),
+        (["list", "losses"], "'loss'"),
+        (["run", "seed=1", "--fast"], "--fast"),
+    ],
+)
+def test_a_command_line_that_does_not_parse_says_what_would(
+    argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "list", "doctor", "report", "compare"])
+def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"example: winnow {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_dry_run_shows_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["federation.num-clients=4", "train.optimizer=adam", "train.momentum=0.5"]
+    assert main(["run", "seed=3", "--dry-run", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "num-supernodes=4 client-resources-num-cpus=1 client-resources-num-gpus=0.0" in shown
+    assert "seed = 3" in shown
+    assert "warning: train.momentum has no effect" in shown
+
+
+def test_a_dry_run_builds_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--dry-run", "loss.name=gcee", "federation.client-gpus=99"]) == 2
+    assert "did you mean 'gce'" in capsys.readouterr().err
+    assert main(["run", "--dry-run", "federation.client-gpus=99"]) == 2
+    assert "federation.client-gpus = 99: this machine has" in capsys.readouterr().err

@@ -1,0 +1,187 @@
+"""The command ``winnow federation`` without Flower processes: what it refuses, asks, waits for and tells."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server_app.cli import federation, main, superlink
+from server_app.cli.config import CommandError, Plan
+from server_app.cli.federation import LocalNode, thread_share
+from server_app.cli.keys import KeyFolder
+from server_app.cli.processes import ProcessGroup, StopRequested
+from server_app.cli.run import RunLog
+from server_app.cli.superlink import Connection, RemoteConnection, SuperLinkError, remote_superlink
+
+
+def test_nodes_are_numbered_and_the_first_get_the_data(tmp_path: Path) -> None:
+    assert federation.local_nodes(2, [tmp_path]) == [LocalNode(0, tmp_path), LocalNode(1)]
+    assert LocalNode(1).config(Path("/s")) == "partition-id=1 state-dir='/s'"
+    assert LocalNode(0, Path("/d")).config(Path("/s")) == "partition-id=0 state-dir='/s' data-path='/d'"
+
+
+@pytest.mark.parametrize(("count", "data"), [(0, []), (1, ["."] * 2), (2, ["nowhere"])])
+def test_impossible_nodes_are_refused(count: int, data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for folder in data for word in ("--data", folder)]
+    assert main(["federation", "run", "--nodes", str(count), *words]) == 2
+    assert "expected at least 1" in (error := capsys.readouterr().err) or "no such folder: nowhere" in error
+
+
+def test_all_nodes_together_use_the_machine_once() -> None:
+    assert thread_share(10_000) == 1
+    assert thread_share(1) == os.cpu_count()
+
+
+def test_real_nodes_are_never_hostile() -> None:
+    federation.refuse_attack(Plan(Path(), {}, {"attack.name": "none"}))
+    with pytest.raises(CommandError, match="simulation only"):
+        federation.refuse_attack(Plan(Path(), {}, {"attack.name": "sign-flip"}))
+
+
+class Scripted:
+    """Stands for Flower's answers: each is a reply, or an error to raise; afterwards the last one is repeated."""
+
+    def __init__(self, *answers: dict[str, Any] | SuperLinkError) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, *arguments: str) -> dict[str, Any]:
+        self.asked.append(arguments)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, SuperLinkError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteConnection:
+    monkeypatch.setattr(superlink, "POLL_SECONDS", 0.0)
+    return RemoteConnection(tmp_path, "127.0.0.1:1", {}, ProcessGroup(), tmp_path / "ca.crt")
+
+
+LOST = SuperLinkError("connection refused")
+
+
+def test_an_outage_is_waited_for(
+    link: RemoteConnection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Scripted(LOST, LOST, {"success": True})
+    monkeypatch.setattr(Connection, "ask", script)
+    monkeypatch.setattr(superlink, "trouble", lambda *_: "connection refused")
+    assert link.ask("ls") == {"success": True}
+    assert len(script.asked) == 3
+    assert capsys.readouterr().out.count("does not answer: connection refused. Waiting for it ...\n") == 1
+
+
+@pytest.mark.parametrize(("request_", "reason", "times"), [("ls", "", 2), ("run", "connection refused", 1)])
+def test_an_answer_that_is_an_error_is_asked_for_once_more_and_a_lost_order_is_not(
+    request_: str, reason: str, times: int, link: RemoteConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Scripted(LOST)
+    monkeypatch.setattr(Connection, "ask", script)
+    monkeypatch.setattr(superlink, "trouble", lambda *_: reason)
+    with pytest.raises(SuperLinkError, match="connection refused"):
+        link.ask(request_)
+    assert len(script.asked) == times
+
+
+def test_an_outage_that_does_not_end_is_an_error(link: RemoteConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(superlink, "PATIENCE", 0.05)
+    monkeypatch.setattr(Connection, "ask", Scripted(LOST))
+    monkeypatch.setattr(superlink, "trouble", lambda *_: "connection refused")
+    with pytest.raises(SuperLinkError, match="connection refused"):
+        link.ask("ls")
+
+
+def test_known_keys_are_left_alone_and_other_errors_are_told(
+    link: RemoteConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "trouble", lambda *_: "")
+    known = SuperLinkError("flwr supernode: [code: 23] Public key already in use.")
+    script = Scripted({"node-id": 17}, known, SuperLinkError("no permission"))
+    monkeypatch.setattr(Connection, "ask", script)
+    assert link.register(Path("/keys/hospital-a.pub")) == "17"
+    assert script.asked == [("supernode", "register", "/keys/hospital-a.pub", "winnow", "--name", "hospital-a")]
+    assert link.register(Path("/keys/hospital-a.pub")) == ""
+    with pytest.raises(SuperLinkError, match="no permission"):
+        link.register(Path("/keys/hospital-a.pub"))
+
+
+def test_without_certificate_or_superlink_nothing_is_tried(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="no certificate"), remote_superlink("127.0.0.1:1", tmp_path / "ca.crt"):
+        pass
+    KeyFolder(tmp_path).create([], [])
+    refused = pytest.raises(SuperLinkError, match=r"no connection to the SuperLink at 127\.0\.0\.1:1: .*refused")
+    with refused, remote_superlink("127.0.0.1:1", tmp_path / "ca.crt"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        ("finished:completed", 0, ""),
+        ("finished:failed", 1, "The run failed: why\nIt ended before"),
+        ("finished:stopped", 1, "by flwr stop"),
+        (None, 130, "goes on"),
+    ],
+)
+def test_following_tells_how_the_run_ended(
+    status: str | None,
+    code: int,
+    said: str,
+    link: RemoteConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @contextmanager
+    def connected(_address: str, _authority: Path) -> Iterator[RemoteConnection]:
+        yield link
+
+    def watched(_link: Connection, run_id: str, _log: object) -> tuple[str, str]:
+        assert run_id == "17"
+        if status is None:
+            raise StopRequested(2)
+        return status, "why"
+
+    monkeypatch.setattr(federation, "remote_superlink", connected)
+    monkeypatch.setattr(federation, "watch", watched)
+    assert main(["federation", "follow", "17"]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert bool(error) == bool(said)
+
+
+@pytest.mark.parametrize("prefix", ["", "docker compose run --rm winnow"])
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (StopRequested(2), "Follow it:  {0} follow 17\nStop it:  {0} flwr stop 17\n"),
+        (SuperLinkError("gone"), "follow it:  {0} follow 17\n"),
+        ("finished:failed", "  {0} submit run.resume=/winnow/runs/elsewhere\n"),
+        ("finished:stopped", "  {0} submit run.resume=/winnow/runs/elsewhere\n"),
+    ],
+)
+def test_what_to_type_next_works_where_the_operator_sits(
+    ending: str | BaseException,
+    said: str,
+    prefix: str,
+    link: RemoteConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def watched(_link: Connection, _run_id: str, log: RunLog) -> tuple[str, str]:
+        log.write("Run directory: /winnow/runs/elsewhere")
+        if isinstance(ending, BaseException):
+            raise ending
+        return ending, "why"
+
+    monkeypatch.delenv("WINNOW_COMMAND", raising=False)
+    if prefix:
+        monkeypatch.setenv("WINNOW_COMMAND", prefix)
+    monkeypatch.setattr(federation, "remote_superlink", lambda *_: nullcontext(link))
+    monkeypatch.setattr(federation, "watch", watched)
+    main(["federation", "follow", "17"])
+    assert capsys.readouterr().err.endswith(said.format(prefix or "winnow federation"))

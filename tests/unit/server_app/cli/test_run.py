@@ -1,0 +1,212 @@
+"""How ``winnow run`` follows a run, what it concludes, and what it leaves in the record; without Flower processes."""
+
+import argparse
+import io
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server_app.cli import run
+from server_app.cli.config import Plan
+from server_app.cli.processes import ProcessGroup, StopRequested
+from server_app.cli.run import RunLog
+from server_app.cli.superlink import Connection, SuperLinkError
+from server_app.storage.run_directory import RunDirectory
+from tasks.config import parse
+from tasks.settings import Settings
+from tests.full_disk import room_for
+
+
+class ScriptedLink(Connection):
+    """A connection whose log is a shell script and whose replies are given."""
+
+    def __init__(self, home: Path, log: str, statuses: list[str]) -> None:
+        (home / "cwd").mkdir()
+        super().__init__(home, "127.0.0.1:1", dict(os.environ), ProcessGroup())
+        object.__setattr__(self, "log", log)
+        object.__setattr__(self, "statuses", statuses)
+        object.__setattr__(self, "asked", [])
+
+    def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
+        command = ["sh", "-c", self.__dict__["log"]]
+        return self.processes.start(command, self.environment, self.folder, subprocess.PIPE)
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        self.__dict__["asked"].append(arguments)
+        if arguments[0] == "run":
+            return {"success": True, "run-id": "17"}
+        return {"success": True, "runs": [{"status": self.__dict__["statuses"].pop(0), "status-details": "why"}]}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(tmp_path / "app", {"seed": 1}, {"seed": 2})
+
+
+def test_a_run_is_submitted_followed_and_judged_by_its_status(tmp_path: Path, plan: Plan) -> None:
+    link = ScriptedLink(tmp_path, "echo one; echo two", ["finished:completed"])
+    out = io.StringIO()
+    settings = parse({"federation.num-clients": 7, "federation.client-cpus": 2, "federation.client-gpus": 0.5})
+    assert run.play(link, plan, settings, RunLog(out=out)) == ("finished:completed", "why")
+    assert out.getvalue() == "one\ntwo\n"
+    submitted, listed = link.__dict__["asked"]
+    federation = "num-supernodes=7 client-resources-num-cpus=2 client-resources-num-gpus=0.5"
+    assert submitted == (
+        "run",
+        str(plan.app),
+        "winnow",
+        "-c",
+        str(tmp_path / "overrides.toml"),
+        "--federation-config",
+        federation,
+    )
+    assert (tmp_path / "overrides.toml").read_text() == "seed = 2\n"
+    assert listed == ("ls", "winnow", "--run-id", "17")
+
+
+def test_a_log_that_breaks_off_is_taken_up_again_without_repetition(tmp_path: Path, plan: Plan) -> None:
+    link = ScriptedLink(tmp_path, "echo x >> count; seq $(wc -l < count)", ["running", "running", "finished:failed"])
+    out = io.StringIO()
+    assert run.play(link, plan, Settings(), RunLog(out=out)) == ("finished:failed", "why")
+    assert out.getvalue() == "1\n2\n3\n"
+
+
+def test_a_silent_log_does_not_hide_that_the_superlink_has_died(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = ScriptedLink(tmp_path, "sleep 60", [])
+
+    def died(_: Connection) -> None:
+        raise SuperLinkError("flower-superexec ended")
+
+    monkeypatch.setattr(ScriptedLink, "check", died)
+    try:
+        with pytest.raises(SuperLinkError, match="flower-superexec ended"):
+            run.play(link, plan, Settings(), RunLog(out=io.StringIO()))
+    finally:
+        link.processes.stop(grace=0.0)
+
+
+def completed(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+    return "finished:completed", ""
+
+
+def failed(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+    return "finished:failed", "too few replies"
+
+
+def broken(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+    raise SuperLinkError("no Flower here")
+
+
+def stopped(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+    raise StopRequested(2)
+
+
+def terminated(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+    raise StopRequested(15)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "message"),
+    [
+        (completed, 0, ""),
+        (failed, 1, "The run failed: too few replies"),
+        (broken, 1, "The run failed: no Flower here"),
+        (stopped, 130, "The run was stopped by SIGINT"),
+        (terminated, 143, "The run was stopped by SIGTERM"),
+    ],
+)
+def test_the_exit_code_tells_the_truth(
+    outcome: Callable[[Plan, RunLog], tuple[str, str]],
+    code: int,
+    message: str,
+    plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run, "make_plan", lambda *_: plan)
+    monkeypatch.setattr(run, "simulate", outcome)
+    assert run.main(argparse.Namespace(words=[], app=None, dry_run=False, verbose=False)) == code
+    errors = capsys.readouterr().err
+    assert errors.startswith(message)
+    assert bool(errors) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("before", "ended", "after"),
+    [
+        ("running", "stopped", "stopped"),
+        ("failed", "stopped", "stopped"),
+        ("completed", "stopped", "completed"),
+        ("running", "failed", "failed"),
+    ],
+)
+def test_the_record_is_completed_where_the_app_could_not(
+    before: str, ended: str, after: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.update_status(status=before, reason="its own")
+    log = RunLog(out=io.StringIO())
+    log.write(f"Run directory: {directory.path}")
+    run.close_record(log, ended, "by SIGINT" if ended == "stopped" else "lost", "winnow run")
+    assert directory.status()["status"] == after
+    assert (directory.path / "report.html").exists() == (before != after or before == "running")
+    errors = capsys.readouterr().err
+    assert str(directory.path) in errors
+    assert "run.resume" not in errors, "there is no checkpoint to continue from"
+
+
+def test_the_app_knows_best_why_it_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.finish("failed", "its own")
+    (directory.path / "checkpoints").mkdir()
+    (directory.path / "checkpoints/last.safetensors").touch()
+    log = RunLog(out=io.StringIO())
+    log.write(f"Run directory: {directory.path}")
+    run.close_record(log, "failed", "Simulation failed", "winnow run")
+    assert directory.status()["reason"] == "its own"
+    assert f"winnow run run.resume={directory.path}" in capsys.readouterr().err
+
+
+def test_a_record_on_another_machine_or_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = RunLog(out=io.StringIO())
+    log.write(f"Run directory: {tmp_path}/elsewhere")
+    run.close_record(log, "failed", "lost", "winnow federation submit")
+    told = f"It is where the ServerApp runs; continue there:  winnow federation submit run.resume={tmp_path}/elsewhere"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
+
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.update_status(status="running")
+    log.write(f"Run directory: {directory.path}")
+    with room_for(10):
+        run.close_record(log, "failed", "lost", "winnow run")
+    assert re.search("Its record could not be completed: cannot write .*status.json: File", capsys.readouterr().err)
+    assert directory.status()["status"] == "running"
+
+
+def test_the_data_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WINNOW_DATA", raising=False)
+    assert run.data_environment(tmp_path) == {"WINNOW_DATA": str(tmp_path / "data")}
+    monkeypatch.setenv("WINNOW_DATA", "../shared")
+    assert run.data_environment(tmp_path) == {"WINNOW_DATA": str(tmp_path / "../shared")}
+    monkeypatch.setenv("WINNOW_DATA", "/data")
+    assert run.data_environment(tmp_path) == {"WINNOW_DATA": "/data"}
+
+
+def test_what_the_machine_does_not_have_is_refused() -> None:
+    cpus = os.cpu_count() or 1
+    assert run.beyond_machine(parse({"federation.client-cpus": cpus}).federation) == []
+    problems = run.beyond_machine(
+        parse({"federation.client-cpus": cpus + 1, "federation.client-gpus": 99.0}).federation
+    )
+    assert len(problems) == 2
+    assert f"this machine has {cpus}" in problems[0].line

@@ -1,0 +1,130 @@
+"""The parts of a SuperLink's life that need no Flower process; tests/simulation has the others."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from server_app.cli import superlink
+from server_app.cli.processes import ProcessGroup
+from server_app.cli.superlink import Connection, SuperLinkError, free_port, local_superlink, program_path
+
+
+@pytest.fixture
+def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    """A connection without a server, whose Flower programs are shell scripts in ``tmp_path``."""
+    monkeypatch.setattr(superlink, "program_path", lambda name: str(tmp_path / name))
+    (tmp_path / "cwd").mkdir()
+    return Connection(tmp_path, f"127.0.0.1:{free_port()}", dict(os.environ), ProcessGroup())
+
+
+def script(connection: Connection, name: str, body: str) -> None:
+    path = connection.home / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def test_a_json_reply_is_returned_whatever_is_on_stderr(connection: Connection) -> None:
+    script(
+        connection, "flwr", 'echo noise >&2; echo "{\\"success\\": true, \\"run-id\\": \\"$2\\", \\"last\\": \\"$4\\"}"'
+    )
+    assert connection.ask("run", "17") == {"success": True, "run-id": "17", "last": "json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('echo "{\\"success\\": false, \\"error-message\\": \\"no such key\\"}"', "flwr run: no such key"),
+        ("echo broken >&2; exit 1", "flwr run: broken"),
+        ('echo "{}"', "flwr run: {}"),
+    ],
+)
+def test_any_other_reply_is_an_error_with_its_text(connection: Connection, body: str, message: str) -> None:
+    script(connection, "flwr", body)
+    with pytest.raises(SuperLinkError, match=message):
+        connection.ask("run")
+
+
+def test_a_server_that_ends_is_an_error_with_its_last_words(connection: Connection) -> None:
+    script(connection, "flower-superlink", "for i in $(seq 30); do echo line $i; done; exit 3")
+    with (connection.home / "flower-superlink.log").open("w") as log:
+        command = [str(connection.home / "flower-superlink")]
+        connection.processes.start(command, connection.environment, connection.folder, log).wait(5)
+    with pytest.raises(SuperLinkError, match="flower-superlink ended with exit code 3") as caught:
+        connection.wait_until_ready()
+    assert "line 30" in str(caught.value)
+    assert "line 15\n" not in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_an_error(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(superlink, "START_SECONDS", 0.1)
+    (connection.home / "flower-superlink.log").write_text("still thinking\n")
+    with pytest.raises(SuperLinkError, match=r"did not answer within 0\.1 s:\nstill thinking"):
+        connection.wait_until_ready()
+
+
+def test_programs_are_those_of_this_installation() -> None:
+    assert os.access(program_path("flwr"), os.X_OK)
+    with pytest.raises(SuperLinkError, match="flower-nothing is missing: reinstall"):
+        program_path("flower-nothing")
+
+
+def test_a_free_port_can_be_bound() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
+        assert server.getsockname()[1] > 1023
+
+
+def test_everything_ends_and_is_removed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(superlink, "program_path", lambda _name: shutil.which("sleep"))
+    monkeypatch.setattr(superlink, "_start", lambda link: (link.folder.mkdir(), link.start("sleep", "60")))
+    links: list[Connection] = []
+
+    def work() -> None:
+        with local_superlink() as link:
+            links.append(link)
+            assert len(link.processes.members()) == 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert links[0].processes.members() == []
+    assert not links[0].home.exists()
+
+
+def test_the_environment_is_neutral_and_ours_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.setenv("FLWR_HOME", "/somewhere")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(superlink, "_start", lambda link: link.folder.mkdir())
+    with local_superlink({"WINNOW_DATA": "/data"}) as link:
+        found = link.environment
+        assert list(link.folder.iterdir()) == []
+    assert found["FLWR_HOME"] == found["RAY_TMPDIR"] == str(link.home)
+    assert found["WINNOW_DATA"] == "/data"
+    assert found["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert found["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert "RAY_ADDRESS" not in found
+    assert shutil.which("flwr", path=found["PATH"]) == program_path("flwr")
+
+
+def test_the_folder_is_short_enough_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("long" * 10)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    home = superlink.short_temporary_folder()
+    try:
+        assert len(str(home)) <= superlink.LONGEST_HOME
+        assert list(long.iterdir()) == []
+    finally:
+        home.rmdir()
+
+
+def test_the_log_of_a_program_that_prints_nothing_is_empty(connection: Connection) -> None:
+    script(connection, "flwr", "exit 0")
+    program = connection.start("flwr", "log", errors=subprocess.STDOUT)
+    assert program.communicate()[0] == ""

@@ -1,0 +1,127 @@
+"""A run in plain sentences, and next to other runs."""
+
+from pathlib import Path
+
+import pytest
+
+from server_app.report import comparison_table, headline, read_run
+from server_app.report.text import single_line
+from tests.run_directories import CLIENT_LINES, accuracies, write_run
+
+
+class TestHeadline:
+    def test_completed(self, tmp_path: Path) -> None:
+        metrics = accuracies(0.0981, 0.9204, 0.9138)
+        metrics[1] |= {"quarantined": 1}
+        metrics[2] |= {"quarantined": 2, "skipped": True}
+        assert headline(read_run(write_run(tmp_path, metrics, CLIENT_LINES))) == (
+            "Accuracy on clean test data rose from 9.8 % to 91.4 % in 2 rounds; best 92.0 % at round 1. "
+            "2 clients, labels up to 80 % wrong, 3 replies quarantined, 1 round skipped."
+        )
+
+    def test_last_is_best(self, tmp_path: Path) -> None:
+        text = headline(read_run(write_run(tmp_path, accuracies(0.5, 0.7), rounds=1)))
+        assert text == "Accuracy on clean test data rose from 50.0 % to 70.0 % in 1 round."
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            ((0.5, 0.3), "fell from 50.0 % to 30.0 % in 1 round; best 50.0 % at round 0."),
+            ((0.5, 0.50001), "stayed at 50.0 % in 1 round."),
+            ((None, 0.5), "was 50.0 % after round 1."),
+            ((0.5, None), "was 50.0 % before training."),
+        ],
+    )
+    def test_other_outcomes(self, tmp_path: Path, values: tuple[float | None, ...], expected: str) -> None:
+        text = headline(read_run(write_run(tmp_path, accuracies(*values), rounds=1)))
+        assert text == f"Accuracy on clean test data {expected}"
+
+    def test_loss_where_nothing_else_was_measured(self, tmp_path: Path) -> None:
+        metrics = [{"round": 0, "loss": 2.3026}, {"round": 1, "loss": 0.5}, {"round": 2, "loss": 0.75}]
+        text = headline(read_run(write_run(tmp_path, metrics)))
+        assert text == "Loss on clean test data fell from 2.303 to 0.750 in 2 rounds; best 0.500 at round 1."
+
+    def test_ended_early(self, tmp_path: Path) -> None:
+        reason = "stopped early: accuracy has not improved for 2 evaluations"
+        text = headline(read_run(write_run(tmp_path, accuracies(0.1, 0.5), rounds=9, reason=reason)))
+        assert text.endswith(f"in 1 round. The run ended after 1 of 9 rounds: {reason}.")
+
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [
+            ("stopped", "The run was stopped after 1 of 9 rounds: Ctrl-C."),
+            ("running", "The run has recorded 1 of 9 rounds and no end: it is still running, or it was interrupted."),
+        ],
+    )
+    def test_unfinished(self, tmp_path: Path, status: str, expected: str) -> None:
+        text = headline(read_run(write_run(tmp_path, accuracies(0.1, 0.5), rounds=9, status=status, reason="Ctrl-C")))
+        assert text.endswith(expected)
+
+    def test_failed_says_so_first(self, tmp_path: Path) -> None:
+        path = write_run(tmp_path, accuracies(0.1, 0.5), status="failed", reason="FederationError: nobody replied.\nx")
+        assert headline(read_run(path)).startswith(
+            "The run failed after 1 of 2 rounds: FederationError: nobody replied. Accuracy on clean test data rose"
+        )
+
+    def test_failed_before_the_first_round(self, tmp_path: Path) -> None:
+        reason = "ConfigError: 1 error in the configuration:\n  - unknown key"
+        expected = "The run failed before the first round: ConfigError: 1 error in the configuration."
+        assert headline(read_run(write_run(tmp_path, status="failed", reason=reason))) == expected
+
+    def test_failed_without_a_reason(self, tmp_path: Path) -> None:
+        text = headline(read_run(write_run(tmp_path, status="failed")))
+        assert text == "The run failed before the first round and recorded no reason."
+
+    def test_no_evaluation(self, tmp_path: Path) -> None:
+        clients = [{"round": 0, "client": 0, "examples": 3, "noise_rate": None}]
+        path = write_run(tmp_path, [{"round": 1, "quarantined": 0}, {"round": 2, "quarantined": 1}], clients)
+        text = headline(read_run(path))
+        assert text == "No evaluation on clean test data was recorded. 1 client, 1 reply quarantined."
+
+    @pytest.mark.parametrize(("rate", "words"), [(0.0, "all labels correct"), (0.034, "labels up to 3.4 % wrong")])
+    def test_few_wrong_labels(self, tmp_path: Path, rate: float, words: str) -> None:
+        clients = [{"round": 0, "client": 0, "examples": 3, "noise_rate": rate}]
+        assert headline(read_run(write_run(tmp_path, clients=clients))).endswith(f" 1 client, {words}.")
+
+
+class TestComparison:
+    def test_values(self, tmp_path: Path) -> None:
+        metrics = [
+            {"round": 0, "accuracy": 0.1, "macro-f1": 0.05, "loss": 2.3, "seconds": 0.5},
+            {"round": 1, "accuracy": 0.9, "macro-f1": 0.8, "loss": 0.5, "seconds": 40.0, "quarantined": 1},
+            {"round": 2, "accuracy": 0.85, "macro-f1": 0.75, "loss": 0.6, "seconds": 40.0, "quarantined": 2},
+        ]
+        first = write_run(tmp_path / "a", metrics, label="robust")
+        second = write_run(tmp_path / "b", accuracies(0.1, 0.6), label="fedavg", status="failed")
+        third = write_run(tmp_path / "c", status="failed", label="none")
+        header, rule, *rows = comparison_table([first, second, third]).split("\n\n")[0].splitlines()
+        assert header.split("  ")[0] == "run"
+        assert set(rule) == {"-"}
+        assert [" ".join(row.split()) for row in rows] == [
+            "robust 2 85.0 % - 90.0 % (1) 75.0 % 0.600 3 1 min 20 s",
+            "fedavg 1 (failed) 60.0 % -25.0 60.0 % (1) - - 0 0.0 s",
+            "none 0 (failed) - - - - - 0 0.0 s",
+        ]
+
+    def test_columns_are_aligned(self, tmp_path: Path) -> None:
+        first = write_run(tmp_path / "a", accuracies(0.1, 1.0), label="a label of some length")
+        second = write_run(tmp_path / "b", accuracies(0.1, 0.05), label="b")
+        lines = comparison_table([first, second]).split("\n\n")[0].splitlines()
+        assert len({len(line) for line in lines}) == 1
+        end = lines[0].index("accuracy") + len("accuracy")
+        assert [line[:end].rsplit("  ", 1)[1] for line in lines[2:]] == ["100.0 %", "5.0 %"]
+
+    def test_equal_labels_show_their_folder(self, tmp_path: Path) -> None:
+        table = comparison_table([write_run(tmp_path / name) for name in ("one", "two")])
+        assert "winnow (one)" in table
+        assert "winnow (two)" in table
+
+    def test_nothing_to_compare(self) -> None:
+        with pytest.raises(ValueError, match="at least one run directory"):
+            comparison_table([])
+
+
+def test_single_line_disarms_control_characters() -> None:
+    assert single_line("a\u202eb\x1b[31m\ud800") == "a\ufffdb\ufffd[31m\ufffd"
+    assert single_line("x" * 301) == "x" * 299 + "…"
+    assert single_line("x" * 300) == "x" * 300

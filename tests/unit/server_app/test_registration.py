@@ -1,0 +1,78 @@
+"""What nodes say about their data at the start: equal data is named, and what is no fingerprint is refused."""
+
+import logging
+
+import pytest
+from flwr.app import Error, Message, MetricRecord, RecordDict
+
+from server_app.registration import Client, FederationError, Roster, call_roll
+from tasks.protocol import Envelope, Mode
+from tasks.settings import FederationSettings
+from tests.messages import PlainParcel
+
+
+@pytest.fixture(autouse=True)
+def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+
+
+class Sites:
+    """A grid whose nodes each say what they are told to."""
+
+    def __init__(self, *fingerprints: object) -> None:
+        self._says = {100 + client: {"client": client, "data-fingerprint": f} for client, f in enumerate(fingerprints)}
+        self._replies: list[Message] = []
+
+    def get_node_ids(self) -> list[int]:
+        return list(self._says)
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        for number, message in enumerate(messages):
+            message.metadata.__dict__["_message_id"] = str(number)
+            facts = MetricRecord({"num-examples": 5, **self._says[message.metadata.dst_node_id]})  # type: ignore[dict-item]
+            self._replies.append(Message(RecordDict({"metrics": facts}), reply_to=message))
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        found = [reply for reply in self._replies if reply.metadata.reply_to_message_id in message_ids]
+        self._replies = [reply for reply in self._replies if reply not in found]
+        return found
+
+
+def roll(*fingerprints: object) -> Roster:
+    options = FederationSettings(num_clients=len(fingerprints), min_replies=len(fingerprints))
+    return call_roll(Sites(*fingerprints), options, Envelope(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+
+
+def test_clients_with_the_same_data_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "flwr"):
+        roster = roll(7, 8, 7, 9, 8, 7)
+    assert roster.same_data() == [(0, 2, 5), (1, 4)]
+    told = [line for line in caplog.messages if "exactly the same data" in line]
+    assert [line.split(" have")[0] for line in told] == ["Clients 0, 2, 5", "Clients 1, 4"]
+
+
+def test_clients_that_say_nothing_about_their_data_are_not_compared() -> None:
+    assert Roster((Client(0, 100, 5), Client(1, 101, 5))).same_data() == []
+
+
+@pytest.mark.parametrize("mark", [-1, 2**48, 0.5, [7]])
+def test_what_is_no_fingerprint_is_refused(mark: object) -> None:
+    with pytest.raises(FederationError, match="its data-fingerprint must be a whole number of 48 bits"):
+        roll(7, mark)
+
+
+def test_a_node_whose_message_has_expired_is_one_without_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    class Late(Sites):
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            found = super().pull_messages(message_ids)
+            return [Message(Error(3, "unavailable"), reply_to=_asked(reply)) for reply in found]
+
+    def _asked(reply: Message) -> Message:
+        message = Message(RecordDict(), 100, "query.identity")
+        message.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
+        return message
+
+    options = FederationSettings(num_clients=1, min_replies=1, round_timeout=1e-9)
+    with pytest.raises(FederationError, match=r"0 of 1 clients are ready(.|\n)*node 100: no answer in 1e-09 s"):
+        call_roll(Late(7), options, Envelope(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]

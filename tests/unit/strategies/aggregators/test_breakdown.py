@@ -1,0 +1,158 @@
+"""What each rule withstands, how it says that it cannot, and what one or f liars achieve."""
+
+import numpy as np
+import pytest
+
+from server_app.validation.config import check
+from strategies.aggregators import AGGREGATORS, MultiKrum, aggregate, build_rule
+from tasks.config import DEFAULTS, ConfigError
+from tasks.plugins import PluginError
+
+WITHSTANDS = [
+    # rule, steps, clients, liars among them
+    ("geometric-median", "", 21, 10),
+    ("median", "", 21, 10),
+    ("krum", "", 21, 9),
+    ("multi-krum", "", 21, 9),
+    ("bulyan", "", 21, 4),
+    ("trimmed-mean", "", 21, 10),
+    ("mea-med", "", 21, 10),
+    ("centered-clipping", "", 21, 8),
+    ("centered-clipping", "radius = 10.0", 21, 8),
+    ("mean", "norm-clipping = {}", 21, 4),
+    ("geometric-median", "nnm = {}", 21, 10),
+    ("krum", "nnm = {}", 21, 9),
+    ("median", "bucketing = {}", 21, 4),
+]
+
+
+@pytest.mark.parametrize(("rule", "extra", "clients", "liars"), WITHSTANDS)
+@pytest.mark.parametrize("length", [1e3, 1e12])
+@pytest.mark.parametrize("together", [True, False])
+def test_liars_cannot_move_the_result_far(
+    rule: str, extra: str, clients: int, liars: int, length: float, together: bool
+) -> None:
+    """Honest updates lie within about 11 of their centre; the liars' mean alone would be thousands away."""
+    rng = np.random.default_rng(1)
+    honest = 5 + rng.standard_normal((clients - liars, 100))
+    hostile = length * rng.standard_normal((1 if together else liars, 100)) * np.ones((liars, 1))
+    steps, args = ("", extra) if rule == "centered-clipping" else (extra, "")
+    result = aggregate(build_rule(rule, args, steps), [*honest, *hostile], np.ones(clients))
+    assert np.linalg.norm(result.value - honest.mean(axis=0)) < 60
+
+
+def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() -> None:
+    rng = np.random.default_rng(1)
+    honest, direction = 5 + rng.standard_normal((15, 100)), rng.standard_normal(100)
+    rule, distance = build_rule("per-tensor-geometric-median"), {}
+    for length in (1e3, 1e12):
+        result = aggregate(rule, [*honest, *[length * direction] * 6], np.ones(21))
+        distance[length] = np.linalg.norm(result.value - honest.mean(axis=0))
+    assert distance[1e3] < 60
+    assert distance[1e12] > 1e6
+
+
+@pytest.mark.parametrize("steps", ["nnm = {}", "bucketing = {}", "norm-clipping = {}", "nnm = {}, norm-clipping = {}"])
+def test_steps_make_the_mean_robust_if_they_bound_what_a_liar_can_do(steps: str) -> None:
+    rng = np.random.default_rng(3)
+    rule = build_rule("mean", "", steps)
+    result = aggregate(rule, [*rng.standard_normal((10, 50)), np.full(50, 1e12)], np.ones(11))
+    assert rule.robust == (np.linalg.norm(result.value) < 100)
+    assert build_rule("median", "", steps).robust
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("limit", "mean"), [(10.0, 2.0), (float("inf"), 3.0)])
+def test_clipping_takes_a_model_that_came_back_unchanged_and_any_limit(limit: float, mean: float) -> None:
+    updates = [np.zeros(4), np.full(4, 1.0), np.full(4, 8.0)]  # of norm 0, 2 and 16
+    rule = build_rule("mean", "", f"norm-clipping = {{ limit = {limit} }}")
+    np.testing.assert_allclose(aggregate(rule, updates, np.ones(3)).value, mean)
+
+
+@pytest.mark.parametrize(("n", "m", "left_out"), [(11, None, 4), (11, 2, 9), (11, 9, 2), (11, 11, 0)])
+def test_multi_krum_leaves_out_at_least_as_many_as_it_withstands(n: int, m: int | None, left_out: int) -> None:
+    rule = MultiKrum(m=m)
+    weights = aggregate(rule, list(np.random.default_rng(4).standard_normal((n, 20))), np.ones(n)).weights
+    assert weights is not None
+    assert (weights == 0).sum() == left_out >= rule.hostile(n)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in AGGREGATORS.entries()])
+@pytest.mark.filterwarnings("error")
+def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
+    """Updates of 1e-5 that share a direction, and one of 1e12: float32 as clients send them, float64 as reference."""
+    rng = np.random.default_rng(2)
+    small = (1e-5 * (3 + rng.standard_normal((10, 500)))).astype(np.float32)
+    outlier = np.full(500, 1e12, np.float32)
+    rule = AGGREGATORS.build(name)
+    single = aggregate(rule, [*small, outlier], np.ones(11)).value
+    double = aggregate(rule, [*small.astype(np.float64), outlier.astype(np.float64)], np.ones(11)).value
+    np.testing.assert_allclose(single, double, rtol=2e-6)
+    if rule.robust and name != "per-tensor-geometric-median":
+        assert np.linalg.norm(single) < 100 * np.linalg.norm(small.mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"aggregator": "krum", "aggregator-args": "f = 4"},
+            "krum with f = 4 needs the updates of at least 11 clients",
+        ),
+        (
+            {"aggregator": "multi-krum", "aggregator-args": "f = 4"},
+            "multi-krum with f = 4 needs the updates of at least",
+        ),
+        (
+            {"aggregator": "multi-krum", "aggregator-args": "f = 2, m = 9"},
+            "multi-krum with f = 2, m = 9 needs the updates of at least 11 clients",
+        ),
+        ({"aggregator": "bulyan", "aggregator-args": "f = 2"}, "bulyan with f = 2 needs the updates of at least 11"),
+        ({"aggregator": "trimmed-mean", "aggregator-args": "f = 5"}, "trimmed-mean with f = 5 needs the updates of"),
+        ({"aggregator": "mea-med", "aggregator-args": "f = 5"}, "mea-med with f = 5 needs the updates of at least 11"),
+        ({"pre-steps": "nnm = { f = 5 }"}, "nnm with f = 5 needs the updates of at least 11"),
+        (
+            {"aggregator": "krum", "aggregator-args": "f = 2", "pre-steps": "bucketing = {}"},
+            "krum with f = 2 needs the updates of at least 7 clients, after bucketing with size = 2 there are 5",
+        ),
+    ],
+)
+def test_what_a_rule_cannot_withstand_is_said_before_the_start(changes: dict[str, str], message: str) -> None:
+    flat = {**DEFAULTS, "federation.fraction-train": 0.5, **{f"strategy.{k}": v for k, v in changes.items()}}
+    with pytest.raises(ConfigError, match=f"strategy: {message}"):
+        check(flat)
+
+
+def test_as_many_clients_as_the_rule_needs_are_enough() -> None:
+    changes = {"federation.fraction-train": 0.55, "strategy.aggregator": "krum", "strategy.aggregator-args": "f = 4"}
+    assert check({**DEFAULTS, **changes}).strategy.aggregator == "krum"
+
+
+@pytest.mark.parametrize(
+    ("rule", "args", "steps", "message"),
+    [
+        ("krum", "f = -1", "", "f = -1: the number of hostile updates must be at least 0"),
+        ("multi-krum", "m = 0", "", "m = 0: at least one update must be kept"),
+        ("centered-clipping", "radius = -1.0", "", "radius = -1.0: must be at least 0"),
+        ("centered-clipping", "iterations = 0", "", "iterations = 0: must be at least 1"),
+        ("per-tensor-geometric-median", "iterations = 0", "", "iterations of at least 1"),
+        ("distance-aware", "distance = 'cosine'", "", "distance"),
+        ("distance-aware", "", "nnm = {}", "needs the update of every client on its own, but nnm mixes"),
+        ("mean", "", "bucketing = { size = 0 }", "size = 0: a bucket holds at least one update"),
+        ("mean", "", "norm-clipping = { factor = 0.0 }", "factor > 0"),
+        ("mean", "", "nnn = {}", "unknown pre-step 'nnn'; did you mean 'nnm'"),
+        ("mean", "", "nnm = 4", r"write its arguments as nnm = \{ ... \}, got 4"),
+        ("mean", "", "nnm", "not inline TOML"),
+    ],
+)
+def test_choice_that_does_not_fit_is_named(rule: str, args: str, steps: str, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        build_rule(rule, args, steps)
+
+
+def test_norm_clipping_keeps_clients_apart() -> None:
+    roles = ["clean", "noisy", "noisy"]
+    rule = build_rule("distance-aware", "", "norm-clipping = { limit = 1e9 }")
+    updates = list(np.random.default_rng(0).standard_normal((3, 5)))
+    plain = aggregate(build_rule("distance-aware"), updates, np.ones(3), roles=roles)
+    np.testing.assert_allclose(aggregate(rule, updates, np.ones(3), roles=roles).value, plain.value, rtol=1e-12)

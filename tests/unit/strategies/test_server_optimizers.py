@@ -1,0 +1,185 @@
+"""Server steps: limit cases, chosen numbers, what they remember, and what one liar achieves."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from strategies.gram import Doubles, Vector
+from strategies.server_optimizers import SERVER_STEPS, FedAdagrad, FedAdam, FedAvgM, FedExP, FedYogi, ServerStep
+from tasks.plugins import PluginError
+
+NAMES = [entry.name for entry in SERVER_STEPS.entries()]
+ONES = np.ones(4)
+
+
+def rounds(count: int, dtype: type = np.float64) -> list[Vector]:
+    """One combined update (50,) for each round."""
+    rng = np.random.default_rng(0)
+    return [(0.01 * rng.standard_normal(50)).astype(dtype) for _ in range(count)]
+
+
+def steps(step: ServerStep, updates: list[Vector]) -> list[Vector]:
+    return [step.apply(update, ONES, None, False) for update in updates]
+
+
+def extrapolated(squared_norms: list[float], weights: list[float] | None, robust: bool) -> float:
+    """FedExP's factor for a combined update of squared norm 1."""
+    norms, shares = np.array(squared_norms), None if weights is None else np.array(weights)
+    return float(FedExP(epsilon=1e-12).apply(np.ones(1), norms, shares, robust)[0])
+
+
+def test_built_in_steps_are_listed_with_their_papers() -> None:
+    assert NAMES == ["fedadagrad", "fedadam", "fedavgm", "fedexp", "fedyogi"]
+    assert all(entry.paper and entry.summary for entry in SERVER_STEPS.entries())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_precision_stays_and_the_update_is_left_alone(name: str, dtype: type) -> None:
+    updates = rounds(3, dtype)
+    copies = copy.deepcopy(updates)
+    step = SERVER_STEPS.build(name)
+    for taken in steps(step, updates):
+        assert (taken.dtype, taken.shape) == (dtype, (50,))
+        np.add(taken, 1, out=taken)  # a caller may use its memory
+    np.testing.assert_array_equal(updates, copies)
+    expected = steps(SERVER_STEPS.build(name), rounds(4, dtype))[3]
+    np.testing.assert_array_equal(step.apply(rounds(4, dtype)[3], ONES, None, False), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_moves_where_no_update_moves(name: str) -> None:
+    for taken in steps(SERVER_STEPS.build(name), [np.zeros(50)] * 3):
+        np.testing.assert_array_equal(taken, np.zeros(50))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_step_remembers_is_in_plain_attributes(name: str) -> None:
+    updates = rounds(6)
+    whole, first, second = (SERVER_STEPS.build(name) for _ in range(3))
+    assert all(value is None or isinstance(value, int | float) for value in vars(first).values())
+    expected = steps(whole, updates)
+    steps(first, updates[:3])
+    for key, value in vars(first).items():
+        assert isinstance(value, int | float | np.ndarray)
+        setattr(second, key, copy.deepcopy(value))
+    np.testing.assert_array_equal(steps(second, updates[3:]), expected[3:])
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.3])
+def test_no_server_momentum_is_the_update_times_the_rate(rate: float) -> None:
+    updates = rounds(4)
+    np.testing.assert_array_equal(steps(FedAvgM(rate, 0.0), updates), rate * np.array(updates))
+
+
+def test_server_momentum_in_numbers() -> None:
+    taken = steps(FedAvgM(server_learning_rate=2.0, server_momentum=0.5), [np.array([8.0]), np.zeros(1), np.ones(1)])
+    np.testing.assert_array_equal(np.ravel(taken), [16.0, 8.0, 6.0])
+
+
+def test_a_lasting_direction_gets_as_far_as_the_momentum_says() -> None:
+    assert steps(FedAvgM(server_momentum=0.9), [np.ones(1)] * 300)[-1] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("step", [FedAdam(0.1, 0.0, 0.0, 1e-9), FedYogi(0.1, 0.0, 0.0, 1e-9), FedAdagrad(0.1, 1e-9)])
+def test_the_first_step_without_memory_is_the_sign_times_the_rate(step: ServerStep) -> None:
+    (update,) = rounds(1)
+    np.testing.assert_allclose(step.apply(update, ONES, None, False), 0.1 * np.sign(update), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "step", [FedAdam(1e9, 0.0, 0.0, 1e9), FedYogi(1e9, 0.0, 0.99, 1e9), FedAdagrad(eta=1e9, tau=1e9)]
+)
+def test_a_floor_and_rate_large_and_equal_are_plain_averaging(step: ServerStep) -> None:
+    updates = rounds(4)
+    np.testing.assert_allclose(steps(step, updates), updates, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["fedadagrad", "fedadam", "fedyogi"])
+def test_small_coordinates_go_about_as_far_as_large_ones(name: str) -> None:
+    update = np.array([1.0, 1e-3])
+    large, small = steps(SERVER_STEPS.build(name, "tau = 1e-9"), [update] * 5)[-1]
+    assert small == pytest.approx(large, rel=1e-4)
+
+
+def test_yogi_forgets_a_large_update_slowly_and_adam_fast() -> None:
+    updates = [np.full(1, 100.0)] + [np.full(1, 0.1)] * 500
+    adam, yogi = FedAdam(beta_2=0.9), FedYogi(beta_2=0.9)
+    for step in (adam, yogi):
+        steps(step, updates)
+    assert adam.second_moment == pytest.approx(0.01)
+    assert yogi.second_moment == pytest.approx(1000 - 500 * 0.001)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20])
+def test_orthogonal_updates_are_extrapolated_by_half_their_number(n: int) -> None:
+    matrix = np.eye(n)
+    step = FedExP(epsilon=1e-12)
+    taken = step.apply(matrix.mean(axis=0), np.ones(n), np.full(n, 1 / n), False)
+    np.testing.assert_allclose(taken, max(1, n / 2) * matrix.mean(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("robust", [False, True])
+@pytest.mark.parametrize("weights", [None, [0.2] * 5])
+def test_equal_updates_are_not_extrapolated(robust: bool, weights: list[float] | None) -> None:
+    assert extrapolated([1.0] * 5, weights, robust) == 1
+
+
+def test_a_large_epsilon_means_no_extrapolation() -> None:
+    (update,) = rounds(1)
+    np.testing.assert_array_equal(FedExP(1e12).apply(update, 1e6 * ONES, ONES / 4, False), update)
+
+
+@pytest.mark.parametrize(
+    ("weights", "robust", "expected"),
+    [
+        ([0.25, 0.25, 0.25, 0.25], False, 8.5),  # mean 17
+        ([0.5, 0.5, 0.0, 0.0], False, 1.5),  # mean 3
+        ([0.5, 0.5, 0.0, 0.0], True, 3.0),  # median 6
+        (None, False, 3.0),
+        (None, True, 3.0),
+    ],
+)
+def test_the_typical_norm_in_numbers(weights: list[float] | None, robust: bool, expected: float) -> None:
+    assert extrapolated([2.0, 4.0, 8.0, 54.0], weights, robust) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("weights", "robust"), [([0.2] * 5, True), (None, True), (None, False)])
+def test_one_liar_cannot_set_the_step_behind_a_robust_rule(weights: list[float] | None, robust: bool) -> None:
+    assert extrapolated([3.0, 4.0, 5.0, 6.0, 1e24], weights, robust) == pytest.approx(2.5)
+    assert extrapolated([3.0, 4.0, 5.0, 6.0, 1e24], [0.2] * 5, robust=False) > 1e22
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("fedavgm", "server_momentum = 1.0", "server_momentum must be at least 0 and below 1, got 1.0"),
+        ("fedavgm", "server_learning_rate = 0", "server_learning_rate must be positive, got 0"),
+        ("fedadam", "beta_1 = -0.1", "beta_1 must be at least 0 and below 1, got -0.1"),
+        ("fedyogi", "beta_2 = 1", "beta_2 must be at least 0 and below 1, got 1"),
+        ("fedadagrad", "tau = 0.0", "tau must be positive, got 0.0"),
+        ("fedadagrad", "eta = nan", "eta must be positive, got nan"),
+        ("fedexp", "epsilon = inf", "epsilon must be positive, got inf"),
+        ("fedadagrad", "beta_1 = 0.9", "its arguments: eta, tau"),
+        ("fedavgm", "momentum = 0.5", "its arguments: server_learning_rate, server_momentum"),
+        ("fedadm", "", "did you mean 'fedadam'"),
+        ("collections:OrderedDict", "", r"expected a subclass of .*ServerStep, got the class OrderedDict"),
+    ],
+)
+def test_choice_that_does_not_fit_is_named(name: str, args: str, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        SERVER_STEPS.build(name, args)
+
+
+class Halved(ServerStep):
+    """A step of one's own."""
+
+    def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
+        """Return half of the update."""
+        return update / 2
+
+
+def test_a_step_of_ones_own_by_import_path() -> None:
+    step = SERVER_STEPS.build(f"{__name__}:Halved")
+    np.testing.assert_array_equal(step.apply(np.full(3, 4.0), ONES, None, False), np.full(3, 2.0))

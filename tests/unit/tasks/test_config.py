@@ -1,0 +1,82 @@
+import tomllib
+
+import pytest
+
+from tasks.config import DEFAULTS, FIELDS, ConfigError, arms, flatten, nest, parse, to_flat, without_effect
+from tasks.settings import Settings
+from tests.conftest import ROOT
+
+
+def test_pyproject_declares_the_same_keys_and_defaults():
+    declared = flatten(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"])
+    assert declared == DEFAULTS
+    assert {key: type(value) for key, value in declared.items()} == {key: type(v) for key, v in DEFAULTS.items()}
+
+
+def test_defaults_parse_to_the_defaults_and_back():
+    assert parse({}) == Settings()
+    assert to_flat(Settings()) == DEFAULTS
+    assert flatten(nest(DEFAULTS)) == DEFAULTS
+
+
+def test_every_key_says_what_it_is_about():
+    assert all(len(item.metadata["about"]) > 5 for item in FIELDS.values())
+
+
+def test_all_errors_come_at_once():
+    flat = {"train.epochs": 0, "trian.epochs": 2, "noise.law": 3, "run.monitor": "acuracy", "seed": True}
+    with pytest.raises(ConfigError) as caught:
+        parse(flat)
+    text = str(caught.value)
+    assert text.startswith("5 errors in the configuration:")
+    assert "unknown key 'trian.epochs'; did you mean 'train.epochs'?" in text
+    assert "train.epochs = 0: must be at least 1" in text
+    assert "noise.law = 3: must be a text in quotes" in text
+    assert "did you mean 'accuracy'? choices: accuracy, loss, macro-f1" in text
+    assert "seed = True: must be a whole number" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("federation.num-clients", 0, "at least 1"),
+        ("federation.fraction-train", 1.5, "above 0.0 and at most 1.0"),
+        ("federation.fraction-train", 0.0, "above 0.0"),
+        ("train.learning-rate", float("nan"), "finite"),
+        ("train.learning-rate", float("inf"), "finite"),
+        ("train.learning-rate", "0.1", "must be a number"),
+        ("train.drop-last", 1, "true or false"),
+        ("train.optimizer", "sdg", "did you mean 'sgd'?"),
+        ("num-server-rounds", 2.0, "whole number"),
+    ],
+)
+def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse({key: value})  # type: ignore[dict-item]
+    assert len(caught.value.errors) == 1
+    assert caught.value.errors[0].startswith(f"{key} = {value!r}")
+
+
+def test_a_whole_number_is_a_number():
+    assert parse({"train.learning-rate": 1}).train.learning_rate == 1.0
+
+
+def test_arms_are_toml_tables():
+    text = 'fedavg = { loss.name = "ce", train.epochs = 3 }\nwinnow = {}'
+    assert arms({"arms": text}) == {"fedavg": {"loss.name": "ce", "train.epochs": 3}, "winnow": {}}
+    assert arms({}) == {"": {}}
+    with pytest.raises(ConfigError, match="expected lines such as"):
+        arms({"arms": "fedavg: loss"})
+    with pytest.raises(ConfigError, match="every line must be"):
+        arms({"arms": "fedavg = 3"})
+    with pytest.raises(ConfigError, match=r"arm 'a': federation.num-clients must be the same"):
+        arms({"arms": "a = { federation.num-clients = 3 }"})
+
+
+def test_a_key_without_effect_warns():
+    settings = parse({"train.optimizer": "adam", "train.momentum": 0.5, "noise.name": "none", "noise.law": "uniform"})
+    assert [issue.line for issue in without_effect(settings)] == [
+        "train.momentum has no effect: only SGD has momentum",
+        "noise.law has no effect: there is no noise",
+    ]
+    assert without_effect(parse({"train.optimizer": "adam"})) == []

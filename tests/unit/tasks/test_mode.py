@@ -1,0 +1,99 @@
+"""Simulation or deployment is decided in one place at each entry, and nothing that travels decides it."""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.superlink.grid import InMemoryGrid
+from flwr.superlink.grid.http_grid import HttpGrid
+
+import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
+from client_app.app import app as client_app
+from client_app.node import own_mode, present_mode, with_mode
+from server_app.app import mode_of
+from tasks.config import DEFAULTS
+from tasks.protocol import RECORD, Envelope, Mode
+from tests.conftest import ROOT
+
+FILES = [
+    path for package in ("tasks", "strategies", "client_app", "server_app") for path in (ROOT / package).rglob("*.py")
+]
+DECISIONS = {"mode_of": "server_app/app.py", "own_mode": "client_app/node.py"}
+SIGNS = {"InMemoryGrid": "server_app/app.py", "is_initialized": "client_app/node.py"}
+
+
+def names(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every name, attribute and string constant of a file, and whether it is what a call calls."""
+    tree = ast.parse(path.read_text())
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        name = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value", ast.alias: "name"}.get(type(node))
+        if name:
+            yield str(getattr(node, name)), id(node) in called
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_the_mode_is_decided_by_one_call(name: str) -> None:
+    used = [(path.relative_to(ROOT).as_posix(), called) for path in FILES for n, called in names(path) if n == name]
+    assert used == [(DECISIONS[name], True)]
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_nothing_else_guesses_it(sign: str) -> None:
+    assert {path.relative_to(ROOT).as_posix() for path in FILES for n, _ in names(path) if n == sign} == {SIGNS[sign]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [(InMemoryGrid, Mode.SIMULATION), (HttpGrid, Mode.DEPLOYMENT), (type("Other", (), {}), Mode.DEPLOYMENT)],
+)
+def test_the_server_knows_it_by_flowers_grid(kind: type[Grid], mode: Mode) -> None:
+    assert mode_of(kind.__new__(kind)) is mode
+
+
+@pytest.mark.parametrize(("ray", "mode"), [(None, Mode.DEPLOYMENT), (False, Mode.DEPLOYMENT), (True, Mode.SIMULATION)])
+def test_a_client_knows_it_by_its_process(ray: bool | None, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = None if ray is None else SimpleNamespace(is_initialized=lambda: ray)
+    monkeypatch.setitem(sys.modules, "ray", module)  # type: ignore[arg-type]
+    assert own_mode() is mode
+
+
+def message(**changes: Any) -> Message:
+    envelope = {**Envelope(client=0, run_dir="/the/server's/folder").record(), **changes}
+    return Message(RecordDict({RECORD: ConfigRecord(envelope)}), dst_node_id=1, message_type="query.identity")
+
+
+def test_the_mode_holds_for_one_message_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mode] = []
+
+    def look(message: Message, context: Context) -> Message:
+        seen.append(present_mode())
+        raise ValueError("broken")
+
+    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+    with pytest.raises(ValueError, match="broken"):
+        with_mode(message(), context(), look)
+    assert [*seen, present_mode()] == [Mode.SIMULATION, Mode.DEPLOYMENT]
+
+
+def context() -> Context:
+    settings = {**DEFAULTS, "federation.num-clients": 4, "train.device": "cpu"}
+    return Context(1, 1, {"partition-id": 0}, RecordDict(), settings)
+
+
+def test_a_node_does_not_believe_the_server_that_it_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = {"mode": "simulation", "simulation": True, "simulated": True}
+    told = client_app(message(**claims), context()).content.metric_records["metrics"]
+    assert not {"noise-rate", "class-counts"} & told.keys()
+    refused = client_app(message(overrides=json.dumps({"mode": "simulation"})), context())
+    assert "unknown key 'mode'" in refused.error.reason
+    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+    told = client_app(message(), context()).content.metric_records["metrics"]
+    assert {"noise-rate", "class-counts"} <= told.keys()
