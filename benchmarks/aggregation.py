@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.aggregation_peers import Call, Case, Way, peers
-from strategies.aggregators import AGGREGATORS, Rule, aggregate
+from strategies.aggregators import AGGREGATORS, Aggregator, aggregate
 from strategies.gram import Vector, gram_matrix
 
 OURS = "winnow"
@@ -51,18 +51,18 @@ def random_updates(clients: int, parameters: int) -> list[Vector]:
     return [np.float32(1e-3) * (common + 2 * one) for one in noise]
 
 
-def rules(case: Case) -> dict[str, Rule]:
+def rules(case: Case) -> dict[str, Aggregator]:
     """Return every built-in rule, told to withstand as many hostile clients as its peers."""
     hostile = dict.fromkeys(["krum", "multi-krum", "trimmed-mean", "mea-med"], f"f = {case.f}")
     args = {**hostile, "bulyan": f"f = {case.f_bulyan}"}
     return {entry.name: AGGREGATORS.build(entry.name, args.get(entry.name, "")) for entry in AGGREGATORS.entries()}
 
 
-def ours(case: Case, rule: Rule) -> Call:
+def ours(case: Case, rule: Aggregator) -> Call:
     """Return a call of our rule; half of the clients are known to be clean."""
     sizes = [len(part) for part in np.array_split(case.updates[0], TENSORS)]
     roles = ["clean" if i % 2 else "noisy" for i in range(len(case.updates))]
-    return lambda: aggregate(rule, case.updates, case.prior, sizes=sizes, roles=roles)
+    return lambda: aggregate(rule, case.updates, case.client_weights, sizes=sizes, roles=roles)
 
 
 def ways(case: Case) -> dict[str, dict[str, Way]]:

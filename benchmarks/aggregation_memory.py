@@ -27,7 +27,7 @@ from strategies.base import GuardedStrategy
 from strategies.robust import RobustStrategy
 from strategies.validation import to_record
 from tasks import protocol
-from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
+from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 
 LAYERS = 50
 WAYS: dict[str, Callable[[], Strategy]] = {
@@ -86,7 +86,7 @@ def play_round(way: str, clients: int, parameters: int) -> Row:
     parts = np.array_split(np.zeros(parameters, np.float32), LAYERS)
     model: Any = {f"layer{i}": part for i, part in enumerate(parts)}
     inner: Any = Replies(model)
-    grid = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, Envelope(-1), Mode.SIMULATION)
+    grid = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, MessageHeader(-1), Mode.SIMULATION)
     strategy = WAYS[way]()
     messages = strategy.configure_train(1, to_record(model), ConfigRecord(), grid)
     before = peak_bytes()

@@ -30,7 +30,7 @@ class Case:
     updates: list[Vector]
 
     @property
-    def prior(self) -> Doubles:
+    def client_weights(self) -> Doubles:
         """Equal weights, (N,)."""
         return np.full(len(self.updates), 1 / len(self.updates))
 
@@ -79,7 +79,7 @@ def peers(case: Case) -> dict[str, dict[str, Way]]:
         stacked = np.stack(updates)
         return aggregate_n_closest_weights([np.median(stacked, axis=0)], [[row] for row in stacked], n - f)
 
-    ten = plain(lambda: compute_geometric_median(updates, case.prior, maxiter=10))
+    ten = plain(lambda: compute_geometric_median(updates, case.client_weights, maxiter=10))
     distances = plain(lambda: pdist(np.stack(updates), "sqeuclidean"))
     return {
         "mean": {"numpy mean": plain(lambda: np.mean(updates, axis=0)), "Flower FedAvg": flower(case, FedAvg())},

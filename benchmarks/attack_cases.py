@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server_app.validation.config import check
-from strategies.aggregators import AGGREGATORS, PRE_STEPS, build_rule
+from strategies.aggregators import AGGREGATORS, PRE_AGGREGATORS, build_aggregator
 from tasks.config import Flat, flatten
 from tasks.plugins import accepted_names, parse_args
 
@@ -69,7 +69,9 @@ class Case:
             | {
                 "strategy.aggregator": rule,
                 "strategy.aggregator-args": rule_args or self._tolerance(AGGREGATORS.find(rule)),
-                "strategy.pre-steps": ", ".join(f"{s} = {{ {self._tolerance(PRE_STEPS.find(s))} }}" for s in steps),
+                "strategy.pre-aggregators": ", ".join(
+                    f"{s} = {{ {self._tolerance(PRE_AGGREGATORS.find(s))} }}" for s in steps
+                ),
             }
         )
 
@@ -96,8 +98,8 @@ def impossible(case: Case) -> str:
     """
     flat = case.configuration()
     clients = int(flat["federation.num-clients"])
-    keys = ("strategy.aggregator", "strategy.aggregator-args", "strategy.pre-steps")
-    problem = build_rule(*(str(flat[key]) for key in keys)).problem(clients)
+    keys = ("strategy.aggregator", "strategy.aggregator-args", "strategy.pre-aggregators")
+    problem = build_aggregator(*(str(flat[key]) for key in keys)).problem(clients)
     return problem or _attack_problem(case)
 
 

@@ -12,7 +12,7 @@ from benchmarks.in_process import Federation
 from strategies.detection import mean_profiles
 from strategies.noise_partition import NoisePartition
 from strategies.validation import to_record
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import Flat, parse
 from tasks.settings import Settings
 
@@ -35,11 +35,11 @@ PARTITIONS: Mapping[str, Flat] = {
 }
 NOISES: Mapping[str, Flat] = {
     "clean": {"noise.name": "none"},
-    "symmetric 0-0.4": {"noise.law-args": "max = 0.4"},
-    "symmetric 0-0.8": {"noise.law-args": "max = 0.8"},
-    "pair-flip 0-0.4": {"noise.name": "pair-flip", "noise.law-args": "max = 0.4"},
-    "bernoulli 0.4/0.5": {"noise.law": "bernoulli", "noise.law-args": "rho = 0.4, tau = 0.5"},
-    "bernoulli 0.2/0.3": {"noise.law": "bernoulli", "noise.law-args": "rho = 0.2, tau = 0.3"},
+    "symmetric 0-0.4": {"noise.rates-args": "max = 0.4"},
+    "symmetric 0-0.8": {"noise.rates-args": "max = 0.8"},
+    "pair-flip 0-0.4": {"noise.name": "pair-flip", "noise.rates-args": "max = 0.4"},
+    "bernoulli 0.4/0.5": {"noise.rates": "bernoulli", "noise.rates-args": "rho = 0.4, tau = 0.5"},
+    "bernoulli 0.2/0.3": {"noise.rates": "bernoulli", "noise.rates-args": "rho = 0.2, tau = 0.3"},
 }
 COMMON: Flat = {
     "loss.name": "la-ce",
@@ -65,18 +65,19 @@ class Case:
     seed: int
     rounds: int = 10
     fraction: float = 1.0
-    in_turn: bool = True
+    round_robin_sampling: bool = True
 
     def settings(self) -> Settings:
         """Return the settings of the warm-up."""
         chosen = TASKS[self.task] | PARTITIONS[self.partition] | NOISES[self.noise]
+        in_turn = str(self.round_robin_sampling).lower()
         own: Flat = {
             "seed": self.seed,
             "task.name": self.task,
             "federation.num-clients": self.clients,
             "federation.fraction-train": self.fraction,
             "num-server-rounds": self.rounds,
-            "strategy.args": f"warmup_rounds = {self.rounds}, in_turn = {str(self.in_turn).lower()}",
+            "strategy.args": f"warmup_rounds = {self.rounds}, round_robin_sampling = {in_turn}",
         }
         return parse(COMMON | chosen | own)
 
@@ -119,5 +120,5 @@ def warm_up(settings: Settings) -> Outcome:
     assert isinstance(strategy, NoisePartition)
     strategy.configure_train(settings.num_server_rounds + 1, to_record(federation.arrays), ConfigRecord(), clients)
     _, losses, counts = mean_profiles(strategy.profiles)
-    rates = [client_share(settings, client).noise_rate for client in clients.get_node_ids()]
+    rates = [client_dataset(settings, client).noise_rate for client in clients.get_node_ids()]
     return Outcome(losses, counts, np.array(rates), last["accuracy"])

@@ -12,17 +12,17 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client_app.attacks import play_client
+from client_app.attacks import run_client
 from client_app.label_quality import class_losses
 from client_app.local import answer_locally
-from client_app.methods import Plan, State
+from client_app.methods import RoundConfig, State
 from client_app.trainer import learning_rate
 from server_app.evaluation import CentralEvaluation
-from server_app.registration import Client, Roster
+from server_app.registration import Client, Registration
 from server_app.strategy import build_strategy
 from strategies.validation import to_numpy, to_record
 from tasks.base import ClientData
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 
@@ -71,15 +71,15 @@ class LocalClients(Grid):
         client = message.metadata.dst_node_id
         (record,) = message.content.array_records.values()
         self._model.load_state_dict({name: torch.from_numpy(array) for name, array in to_numpy(record).items()})
-        data = client_share(self._settings, client).data
+        data = client_dataset(self._settings, client).data
         answer = {"train": self._train, "query.profile": self._profile, "query.method": self._ask}
         content = answer[message.metadata.message_type](data, self._plan(message))
         content.metric_records["metrics"]["num-examples"] = len(data)
         return Message(content, reply_to=message)
 
-    def _plan(self, message: Message) -> Plan:
+    def _plan(self, message: Message) -> RoundConfig:
         settings, config = self._settings, dict(message.content.config_records.get("config", {}))
-        return Plan(
+        return RoundConfig(
             self.server_round,
             learning_rate(settings.train, self.server_round, settings.num_server_rounds),
             (settings.seed, message.metadata.dst_node_id, self.server_round),
@@ -87,20 +87,20 @@ class LocalClients(Grid):
             config,
         )
 
-    def _train(self, data: ClientData, plan: Plan) -> RecordDict:
+    def _train(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
         state, device = self.states.get(data.client), self._evaluation.device
-        result = play_client(self._model, data, self._settings, plan, state, device)
+        result = run_client(self._model, data, self._settings, round_config, state, device)
         self.states[data.client] = result.state
         arrays = {name: tensor.cpu().numpy() for name, tensor in self._model.state_dict().items()}
         return RecordDict({"arrays": to_record(arrays), "metrics": MetricRecord(dict(result.metrics))})
 
-    def _ask(self, data: ClientData, plan: Plan) -> RecordDict:
+    def _ask(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
         state, device = self.states.get(data.client), self._evaluation.device
-        result = answer_locally(self._model, data, self._settings, plan, state, device)
+        result = answer_locally(self._model, data, self._settings, round_config, state, device)
         self.states[data.client] = result.state
         return RecordDict({"metrics": MetricRecord(dict(result.metrics))})
 
-    def _profile(self, data: ClientData, plan: Plan) -> RecordDict:
+    def _profile(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
         size, device = self._settings.evaluate.batch_size, self._evaluation.device
         losses, counts = class_losses(self._model, self._evaluation.task, data, size, device)
         return RecordDict({"metrics": MetricRecord({"class-losses": losses.tolist(), "class-counts": counts.tolist()})})
@@ -114,9 +114,9 @@ class Federation:
         self.evaluation = CentralEvaluation(settings)
         self.arrays = self.evaluation.initial_arrays()
         self.clients = LocalClients(settings, self.evaluation)
-        examples = [len(client_share(settings, client).data) for client in self.clients.get_node_ids()]
-        roster = Roster(tuple(Client(client, client, count) for client, count in enumerate(examples)))
-        self.strategy = build_strategy(settings, roster, self.evaluation.buffers(), simulated=True)
+        examples = [len(client_dataset(settings, client).data) for client in self.clients.get_node_ids()]
+        registration = Registration(tuple(Client(client, client, count) for client, count in enumerate(examples)))
+        self.strategy = build_strategy(settings, registration, self.evaluation.buffers(), simulated=True)
 
     def rounds(self, first_measured: int = 1) -> Iterator[dict[str, float]]:
         """Play all rounds and yield the line of each; from ``first_measured`` on it has the measures of the test data.

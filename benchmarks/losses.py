@@ -83,13 +83,13 @@ def step_ways(task: Task, model: nn.Module, batch_size: int, device: torch.devic
     images = torch.randint(17, (batch_size, *task.input_shape), generator=generator).to(device, torch.uint8)
     labels = torch.randint(task.num_classes, (batch_size,), generator=generator).to(device)
     batch = Batch(torch.arange(batch_size, device=device), images, labels)
-    anchor = {name: 1.01 * parameter.detach() for name, parameter in model.named_parameters()}
+    global_parameters = {name: 1.01 * parameter.detach() for name, parameter in model.named_parameters()}
     options = TrainSettings(learning_rate=1e-12)
     trainer = Trainer(task, options, device)
     optimizer = make_optimizer(model, options, options.learning_rate)
 
     def step(objective: Objective) -> Call:
-        goal = GivenLabels(objective, anchor)
+        goal = GivenLabels(objective, global_parameters)
         return lambda: trainer.step(model, optimizer, goal, batch)
 
     return {loss: step(build(loss, task.num_classes)) for loss in LOSSES}

@@ -27,7 +27,7 @@ from benchmarks.in_process import Federation
 from benchmarks.ledger import Ledger, spread
 from client_app.methods import METHODS, ClientMethod
 from server_app.validation.config import check
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import Flat, flatten
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -56,7 +56,7 @@ CHANGES: Mapping[str, Flat] = {
     "masked-optim-keep-0.2": {"method.args": "keep = 0.2"},
     "masked-optim-slow": SLOW,
 }
-COMMON: Flat = {"noise.law-args": "max = 0.8", "train.device": "cpu", "train.threads": 1}
+COMMON: Flat = {"noise.rates-args": "max = 0.8", "train.device": "cpu", "train.threads": 1}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def run_case(case: Case) -> Outcome:
 def noisy_clients(federation: Federation) -> list[int]:
     """Return the clients with many wrong labels."""
     clients = federation.clients.get_node_ids()
-    return [client for client in clients if client_share(federation.settings, client).noise_rate >= NOISY]
+    return [client for client in clients if client_dataset(federation.settings, client).noise_rate >= NOISY]
 
 
 def label_accuracy(federation: Federation) -> tuple[float, float]:
@@ -118,7 +118,7 @@ def label_accuracy(federation: Federation) -> tuple[float, float]:
         return math.nan, math.nan
     given, believed = [], []
     for client in noisy_clients(federation):
-        share = client_share(federation.settings, client)
+        share = client_dataset(federation.settings, client)
         given.append(share.data.labels == share.true_labels)
         belief = method.corrected(federation.clients.states.get(client, {}))
         believed.append(given[-1] if belief is None else belief.argmax(axis=1) == share.true_labels)

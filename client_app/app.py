@@ -7,7 +7,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
-from client_app.attacks import play_client
+from client_app.attacks import run_client
 from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally
@@ -27,9 +27,9 @@ def identity(message: Message, context: Context) -> Message:
     session = Session.open(message, context)
     warn_of_left_out(session.settings, session.mode)
     session.claim_folder()
-    facts: dict[str, Any] = {"client": session.envelope.client}
+    facts: dict[str, Any] = {"client": session.header.client}
     if brings_data(session.settings, session.mode):
-        facts["data-fingerprint"] = fingerprint(session.share.data, session.envelope.run_name)
+        facts["data-fingerprint"] = fingerprint(session.share.data, session.header.run_name)
     if session.mode is Mode.SIMULATION:  # what a real site knows about its labels stays there
         facts["noise-rate"] = session.share.noise_rate
         if session.share.data.labels.ndim == 1:
@@ -45,10 +45,10 @@ def train(message: Message, context: Context) -> Message:
 
 def train_locally(session: Session) -> Message:
     """Train the received model and keep the client's state."""
-    plan, model, store = session.plan(), session.model(), session.store()
-    state = store.load(plan.server_round)
-    result = play_client(model, session.share.data, session.settings, plan, state, session.device)
-    store.save(plan.server_round, result.state)
+    round_config, model, store = session.round_config(), session.model(), session.store()
+    state = store.load(round_config.server_round)
+    result = run_client(model, session.share.data, session.settings, round_config, state, session.device)
+    store.save(round_config.server_round, result.state)
     return session.reply(result.metrics, model)
 
 
@@ -65,10 +65,10 @@ def profile(message: Message, context: Context) -> Message:
 def ask_method(message: Message, context: Context) -> Message:
     """Let the client method answer a question of the strategy; it comes before the training of its round."""
     session = Session.open(message, context)
-    plan, store = session.plan(), session.store()
-    state = store.load(plan.server_round)
-    result = answer_locally(session.model(), session.share.data, session.settings, plan, state, session.device)
-    store.save(plan.server_round - 1, result.state)
+    round_config, store = session.round_config(), session.store()
+    state = store.load(round_config.server_round)
+    result = answer_locally(session.model(), session.share.data, session.settings, round_config, state, session.device)
+    store.save(round_config.server_round - 1, result.state)
     return session.reply(result.metrics)
 
 
@@ -76,7 +76,7 @@ def ask_method(message: Message, context: Context) -> Message:
 def audit(message: Message, context: Context) -> Message:
     """Write this client's label audit into its own folder; the answer says nothing about its labels."""
     session = Session.open(message, context)
-    settings, played, folder = session.settings, session.envelope.server_round, session.folder()
+    settings, played, folder = session.settings, session.header.server_round, session.folder()
     if folder is None:
         log(
             WARNING,
@@ -87,8 +87,8 @@ def audit(message: Message, context: Context) -> Message:
     state = session.store().load(played + 1)
     found = audit_client(session.model(), session.share.data, settings, state, session.device)
     facts = {
-        "run": session.envelope.run_name,
-        "client": session.envelope.client,
+        "run": session.header.run_name,
+        "client": session.header.client,
         "round": played,
         "method": settings.method.name,
     }

@@ -16,7 +16,7 @@ from flwr.common.logger import log
 from client_app.node import present_mode
 from client_app.session import Session
 from tasks import protocol
-from tasks.protocol import ARRAYS, RECORD, Mode, ToldError
+from tasks.protocol import ARRAYS, RECORD, Mode, PublicError
 from tasks.records import byte_array, view_of, view_record, views
 from tasks.seeds import seed_noise
 from tasks.settings import PrivacySettings
@@ -49,20 +49,20 @@ def account(message: Message, context: Context, call_next: ClientAppCallable) ->
     if present_mode() is Mode.SIMULATION:
         return call_next(message, context)
     asked = message.metadata.message_type
-    envelope = message.content.config_records.get(RECORD, ConfigRecord())
+    header = message.content.config_records.get(RECORD, ConfigRecord())
     try:
         reply = call_next(message, context)
     except Exception as error:  # whatever it is, its text must not travel unseen
         reply = Message(Error(RAISED, told(error)), reply_to=message)
     said = contents(reply.content) if reply.has_content() else f"the error {reply.error.reason!r}"
-    log(INFO, "To the server, round %s, %s: %s", envelope.get("server_round"), asked, said)
+    log(INFO, "To the server, round %s, %s: %s", header.get("server_round"), asked, said)
     return reply
 
 
 def told(error: Exception) -> str:
     """Return what the server is told of an error, and log all of it."""
     name = type(error).__name__
-    if isinstance(error, ToldError):
+    if isinstance(error, PublicError):
         log(ERROR, "%s: %s", name, error)
         return f"{name}: {error}"
     reference = secrets.token_hex(4)
@@ -93,7 +93,7 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
 
     Raises
     ------
-    WireError
+    SerializationError
         If the flat array does not fit its layout.
     """
     sent = message.content
@@ -130,7 +130,7 @@ def private(session: Session, train: Callable[[Session], Message]) -> Message:
     ValueError
         If training left the model exactly as it came: Flower divides by the norm of the update.
     """
-    message, settings, envelope = session.message, session.settings, session.envelope
+    message, settings, header = session.message, session.settings, session.header
     mod = mod_of(settings.privacy)
     if mod is None:
         return train(session)
@@ -142,7 +142,7 @@ def private(session: Session, train: Callable[[Session], Message]) -> Message:
         if reply.has_content():
             _check_moved(inner, reply)
         predictable = session.mode is Mode.SIMULATION
-        seed_noise(predictable, settings.seed, "privacy", envelope.client, envelope.server_round)
+        seed_noise(predictable, settings.seed, "privacy", header.client, header.server_round)
         return reply
 
     del message.content[RECORD]  # the mods take the one record of settings that they find for their own

@@ -19,10 +19,10 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
 from tasks.base import ClientData, DataError
-from tasks.client_data import Share, client_share, data_root, load_task, whole_share
+from tasks.client_data import ClientDataset, client_dataset, data_root, load_task, whole_dataset
 from tasks.files import private_folder
 from tasks.own_data import BadDataError
-from tasks.protocol import Mode, ToldError
+from tasks.protocol import Mode, PublicError
 from tasks.settings import Settings
 
 _PRESENT: ContextVar[Mode] = ContextVar("mode", default=Mode.DEPLOYMENT)  # the stricter one where nobody has asked
@@ -54,7 +54,7 @@ def present_mode() -> Mode:
 MARK = "owner"
 
 
-class OwnerError(ToldError):
+class OwnerError(PublicError):
     """The folder is another node's; the message goes to the server and names no path of this machine."""
 
 
@@ -117,11 +117,11 @@ UNNUMBERED = -1
 Node = Mapping[str, object]
 
 
-class SiteDataError(ToldError):
+class SiteDataError(PublicError):
     """The node's own data cannot be used; the message goes to the server and names nothing of the site's."""
 
 
-class NodeError(ToldError):
+class NodeError(PublicError):
     """The node does not do what it is asked, or lacks a number; the message goes to the server."""
 
 
@@ -165,7 +165,7 @@ def brings_data(settings: Settings, mode: Mode) -> bool:
     return mode is Mode.DEPLOYMENT and load_task(settings.task).brings_own_data
 
 
-def node_share(settings: Settings, node: Node, client: int, mode: Mode) -> Share:
+def node_dataset(settings: Settings, node: Node, client: int, mode: Mode) -> ClientDataset:
     """Return the data of client number ``client``; ``settings`` are those :func:`at_site`.
 
     Raises
@@ -174,11 +174,11 @@ def node_share(settings: Settings, node: Node, client: int, mode: Mode) -> Share
         If the node's own data cannot be used, or the node does not say where it is. What and where is logged here.
     """
     if not brings_data(settings, mode):
-        return client_share(settings, client)
+        return client_dataset(settings, client)
     if not node.get(DATA_PATH):  # what the server names as data-path is a folder of its own machine
         raise SiteDataError("this task learns from each site's own data: start the node with 'data-path=/its/folder'")
     try:
-        return whole_share(settings.task, client)
+        return whole_dataset(settings.task, client)
     except DataError as error:
         log(ERROR, "This node's data cannot be used: %s", error)
         told = error.summary if isinstance(error, BadDataError) else "the data of this node cannot be used"

@@ -12,13 +12,13 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from torch import nn
 
 from client_app.attacks import NO_ATTACK
-from client_app.methods import Plan
-from client_app.node import NUMBER, NodeError, at_site, claim, node_share, own_id, present_mode
+from client_app.methods import RoundConfig
+from client_app.node import NUMBER, NodeError, at_site, claim, node_dataset, own_id, present_mode
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
-from tasks.client_data import Share, load_task
+from tasks.client_data import ClientDataset, load_task
 from tasks.config import parse
-from tasks.protocol import RECORD, Envelope, Mode
+from tasks.protocol import RECORD, MessageHeader, Mode
 from tasks.records import view_record
 from tasks.settings import ModelSettings, Settings, TaskSettings
 
@@ -31,39 +31,39 @@ class Session:
 
     message: Message
     context: Context
-    envelope: Envelope
+    header: MessageHeader
     settings: Settings
-    share: Share
+    share: ClientDataset
     device: torch.device
     mode: Mode
 
     @classmethod
     def open(cls, message: Message, context: Context) -> "Session":
         """Read a message."""
-        envelope = Envelope.of(message.content.config_records.get(RECORD, {}))
+        header = MessageHeader.of(message.content.config_records.get(RECORD, {}))
         node, mode = context.node_config, present_mode()
-        settings = at_site(parse({**context.run_config, **envelope.changes()}), node, mode)
+        settings = at_site(parse({**context.run_config, **header.changes()}), node, mode)
         refuse_attack(settings, mode)
-        envelope = replace(envelope, client=own_id(settings, node, envelope.client, mode))
+        header = replace(header, client=own_id(settings, node, header.client, mode))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(
             message,
             context,
-            envelope,
+            header,
             settings,
-            node_share(settings, node, envelope.client, mode),
+            node_dataset(settings, node, header.client, mode),
             pick_device(settings.train.device),
             mode,
         )
 
-    def plan(self) -> Plan:
+    def round_config(self) -> RoundConfig:
         """Return what the server asks of this client in this round."""
-        settings, envelope = self.settings, self.envelope
-        return Plan(
-            envelope.server_round,
-            learning_rate(settings.train, envelope.server_round, envelope.num_rounds),
-            (settings.seed, envelope.client, envelope.server_round),
-            envelope.role,
+        settings, header = self.settings, self.header
+        return RoundConfig(
+            header.server_round,
+            learning_rate(settings.train, header.server_round, header.num_rounds),
+            (settings.seed, header.client, header.server_round),
+            header.role,
             dict(self.message.content.config_records.get("config", {})),
         )
 
@@ -86,12 +86,12 @@ class Session:
 
     def folder(self) -> Path | None:
         """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""
-        own, client = self.context.node_config.get("state-dir"), str(self.envelope.client)
+        own, client = self.context.node_config.get("state-dir"), str(self.header.client)
         if own:  # a number that the server gives may change when a run is resumed; what is kept here stays
             name = client if NUMBER in self.context.node_config else "site"
-            return Path(str(own)) / run_key(self.envelope.run_name) / name
-        if self.envelope.run_dir and self.mode is Mode.SIMULATION:
-            return Path(self.envelope.run_dir) / "clients" / client
+            return Path(str(own)) / run_key(self.header.run_name) / name
+        if self.header.run_dir and self.mode is Mode.SIMULATION:
+            return Path(self.header.run_dir) / "clients" / client
         return None
 
     def claim_folder(self) -> None:
@@ -109,7 +109,7 @@ class Session:
     def store(self) -> StateStore:
         """Return where this client's state is kept: its own folder if it has one, else the context."""
         folder = self.folder()
-        return FolderStore(folder, self.envelope.checkpoint_round) if folder else ContextStore(self.context)
+        return FolderStore(folder, self.header.checkpoint_round) if folder else ContextStore(self.context)
 
 
 @lru_cache(maxsize=2)

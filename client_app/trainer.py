@@ -27,7 +27,7 @@ class Batch:
         return len(self.indices)
 
 
-class Goal(ABC):
+class BatchLoss(ABC):
     """What an epoch loop works towards; subclass it for a method whose loss depends on which example it sees."""
 
     needs_inputs: bool = False
@@ -58,19 +58,19 @@ class Goal(ABC):
         return
 
 
-class GivenLabels(Goal):
+class GivenLabels(BatchLoss):
     """Minimise an objective on the labels as they were given.
 
-    ``anchor`` holds the received global parameters by name, for the regularizers that measure a distance to them.
+    ``global_parameters`` are those received, by name, for the regularizers that measure a distance to them.
     """
 
-    def __init__(self, objective: Objective, anchor: GlobalParameters) -> None:
+    def __init__(self, objective: Objective, global_parameters: GlobalParameters) -> None:
         self._objective = objective
-        self._anchor = anchor
+        self._anchor = global_parameters
         self.needs_inputs = objective.needs_inputs
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return the objective; see :class:`Goal`."""
+        """Return the objective; see :class:`BatchLoss`."""
         return self._objective(logits, batch.labels, model, self._anchor, inputs=inputs)
 
 
@@ -153,17 +153,17 @@ class Trainer:
         model: nn.Module,
         data: LocalData,
         objective: Objective,
-        anchor: GlobalParameters,
+        global_parameters: GlobalParameters,
         rate: float,
         stream: tuple[int, ...],
     ) -> Trained:
         """Train ``model`` in place on the given labels, for the configured epochs at learning rate ``rate``.
 
-        ``anchor`` holds the received global parameters by name; ``stream`` is (seed, client, round).
+        ``global_parameters`` holds the received global parameters by name; ``stream`` is (seed, client, round).
         """
-        return self.run(model, data, GivenLabels(objective, anchor), rate, stream)
+        return self.run(model, data, GivenLabels(objective, global_parameters), rate, stream)
 
-    def run(self, model: nn.Module, data: LocalData, goal: Goal, rate: float, stream: tuple[int, ...]) -> Trained:
+    def run(self, model: nn.Module, data: LocalData, goal: BatchLoss, rate: float, stream: tuple[int, ...]) -> Trained:
         """Train ``model`` in place towards any goal; see :meth:`fit`."""
         model.to(self.device).train()
         seed, *names = stream
@@ -203,7 +203,7 @@ class Trainer:
             parts.pop()  # BatchNorm cannot normalise a single example
         return parts
 
-    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, goal: Goal, batch: Batch) -> Tensor:
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, goal: BatchLoss, batch: Batch) -> Tensor:
         """Take one optimizer step and return the loss before it."""
         optimizer.zero_grad(set_to_none=True)
         inputs = goal.shown(batch, self.task.prepare(batch.features))

@@ -1,8 +1,8 @@
-"""A noise law of your own: the clients' noise rates follow a beta distribution, most of them small and a few large.
+"""A noise-rate distribution of your own: rates follow a beta distribution, most of them small and a few large.
 
 Named by its import path, as every plug-in. Run from the repository root:
 
-    winnow run noise.law=examples.beta_law:BetaLaw noise.law-args='mean = 0.2, spread = 0.5'
+    winnow run noise.rates=examples.beta_law:BetaLaw noise.rates-args='mean = 0.2, spread = 0.5'
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.noise.base import NoiseError
-from tasks.noise.rates import NoiseLaw, Rates
+from tasks.noise.rates import RateDistribution, Rates
 
 
 @dataclass(frozen=True)
-class BetaLaw(NoiseLaw):
+class BetaLaw(RateDistribution):
     """Draw each client's rate from the beta distribution with this mean; ``spread`` near 1 makes rates 0 or 1."""
 
     mean: float = 0.2

@@ -1,8 +1,8 @@
-"""A server step of your own: the global model never moves further than a typical client did.
+"""A server optimizer of your own: the global model never moves further than a typical client did.
 
-A server step sees the combined update after the aggregation rule. Run from the repository root:
+A server optimizer sees the combined update after the aggregation rule. Run from the repository root:
 
-    winnow run strategy.server-step=examples.capped_step:CappedStep strategy.server-step-args='factor = 0.5'
+    winnow run strategy.server-optimizer=examples.capped_step:CappedStep strategy.server-optimizer-args='factor = 0.5'
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.gram import Doubles, Vector
-from strategies.server_optimizers import ServerStep
+from strategies.server_optimizers import ServerOptimizer
 
 
 @dataclass(frozen=True)
-class CappedStep(ServerStep):
+class CappedStep(ServerOptimizer):
     """Shorten the combined update to at most ``factor`` times the median length of the clients' updates."""
 
     factor: float = 1.0

@@ -1,20 +1,20 @@
 """A step before the rule, of your own: the longest updates are left out.
 
-Steps are listed in ``strategy.pre-steps``, each with its arguments; an import path is put in quotes.
+Steps are listed in ``strategy.pre-aggregators``, each with its arguments; an import path is put in quotes.
 
-    winnow run strategy.pre-steps='"examples.drop_longest:DropLongest" = { share = 0.2 }' strategy.aggregator=mean
+    winnow run strategy.pre-aggregators='"examples.drop_longest:DropLongest" = { share = 0.2 }' strategy.aggregator=mean
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.preaggregation import PreStep
+from strategies.aggregators.preaggregation import PreAggregator
 from strategies.gram import Doubles, squared_distances
 
 
 @dataclass(frozen=True)
-class DropLongest(PreStep):
+class DropLongest(PreAggregator):
     """Leave out the ``share`` of updates that lie farthest from the global model; at least one stays."""
 
     share: float = 0.1
@@ -28,8 +28,8 @@ class DropLongest(PreStep):
         """Return how many updates stay."""
         return max(1, num_updates - round(self.share * num_updates))
 
-    def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
+    def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return one row (N + 1,) with a single 1 for each update that stays, and their prior weights."""
         lengths = squared_distances(gram)[-1, :-1]
-        kept = np.sort(np.argsort(lengths, kind="stable")[: self.remaining(len(prior))])
-        return np.eye(len(prior) + 1)[kept], prior[kept] / prior[kept].sum()
+        kept = np.sort(np.argsort(lengths, kind="stable")[: self.remaining(len(client_weights))])
+        return np.eye(len(client_weights) + 1)[kept], client_weights[kept] / client_weights[kept].sum()

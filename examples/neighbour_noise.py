@@ -1,8 +1,8 @@
 """A label noise of your own: grades are mistaken for nearby grades more often than for distant ones.
 
-``num_classes`` and ``rate`` (of this client, from the noise law) come from the run. Run from the repository root:
+``num_classes`` and ``rate`` (of this client, from the noise-rate distribution) come from the run:
 
-    winnow run noise.name=examples.neighbour_noise:NeighbourNoise noise.args='reach = 1.5' noise.law-args='max = 0.4'
+    winnow run noise.name=examples.neighbour_noise:NeighbourNoise noise.args='reach = 1.5' noise.rates-args='max = 0.4'
 """
 
 from dataclasses import dataclass

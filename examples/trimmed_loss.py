@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods import ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.sgd import train
 from client_app.trainer import LocalData
 from tasks.base import predict
@@ -32,15 +32,15 @@ class TrimmedLoss(ClientMethod):
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop = {self.drop}: must be at least 0 and below 1")
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train ``model``, which holds the global weights, in place on the examples that are kept."""
-        if plan.server_round < self.start:
-            return train(model, kit, plan, kit.objective)
-        local, options = kit.local, kit.trainer.options
-        logits = predict(model, kit.trainer.task, local.features, options.batch_size, kit.trainer.device)
+        if round_config.server_round < self.start:
+            return train(model, context, round_config, context.objective)
+        local, options = context.local, context.trainer.options
+        logits = predict(model, context.trainer.task, local.features, options.batch_size, context.trainer.device)
         losses = F.cross_entropy(logits.to(local.labels.device), local.labels, reduction="none")
         count = max(1, round((1 - self.drop) * len(local)))
         kept = torch.argsort(losses)[:count]
         chosen = LocalData(local.features[kept], local.labels[kept])
-        result = train(model, replace(kit, local=chosen), plan, kit.objective)
+        result = train(model, replace(context, local=chosen), round_config, context.objective)
         return replace(result, metrics={**result.metrics, "kept": count})

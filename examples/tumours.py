@@ -4,7 +4,7 @@ A task says what the data is, how it becomes a model's input and which model is 
 table along; read your own with ``pandas`` or ``numpy`` from ``data_path``, which is ``task.data-path``.
 
     winnow run task.name=examples.tumours:Tumours partition.name=iid partition.args='' federation.num-clients=8 \
-        noise.law-args='max = 0.4'
+        noise.rates-args='max = 0.4'
 """
 
 from functools import cached_property

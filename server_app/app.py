@@ -1,4 +1,4 @@
-"""The ServerApp: from Flower's run configuration to one run, or to several arms one after the other."""
+"""The ServerApp: from Flower's run configuration to one run, or to several variants one after the other."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from server_app.report import comparison_table
-from server_app.run import play_run
+from server_app.run import run_training
 from server_app.validation.config import validate
-from tasks.config import arms, is_checked
+from tasks.config import is_checked, variants
 from tasks.protocol import Mode
 
 app = ServerApp()
@@ -28,7 +28,7 @@ def mode_of(grid: Grid) -> Mode:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Check the whole configuration, then play every arm with the same clients.
+    """Check the whole configuration, then play every variant with the same clients.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def main(grid: Grid, context: Context) -> None:
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
     runs = [
-        play_run(grid, settings, mode, name, json.dumps({"arms": "", **arms(flat)[name]}))
+        run_training(grid, settings, mode, name, json.dumps({"variants": "", **variants(flat)[name]}))
         for name, settings in checked.settings.items()
     ]
     if len(runs) > 1:

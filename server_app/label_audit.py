@@ -29,7 +29,7 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
     done, problems = request_audits(state, grid)
     for reason, clients in problems.items():
         log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
-    total = len(state.roster.clients)
+    total = len(state.registration.clients)
     if state.mode is Mode.DEPLOYMENT:
         print(f"Label audit: {len(done)} of {total} clients made one; it is in each node's own state-dir.", flush=True)
         return
@@ -43,7 +43,7 @@ def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[s
     """Ask all clients for their audit; return those that made one, and by reason those that did not."""
     grid.begin_round(state.server_round, state.checkpoint_round)
     content = RecordDict({"arrays": to_record(state.arrays), "config": ConfigRecord()})
-    roster = [entry.client for entry in state.roster.clients]
+    registration = [entry.client for entry in state.registration.clients]
     asked, timeout = set(grid.get_node_ids()), state.settings.federation.round_timeout
     answers = query(
         grid,
@@ -55,12 +55,12 @@ def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[s
         silence=f"no answer within {timeout:g} s",
         failure="{reason}",
     )
-    left = (client for client in roster if client not in asked)
+    left = (client for client in registration if client not in asked)
     problems = answers.problems | dict.fromkeys(left, "it took no further part in the run")
     by_reason: defaultdict[str, list[int]] = defaultdict(list)
     for client, reason in sorted(problems.items()):
         by_reason[reason].append(client)
-    return [client for client in roster if client not in problems], dict(by_reason)
+    return [client for client in registration if client not in problems], dict(by_reason)
 
 
 def _score(state: RunState, clients: list[int]) -> None:

@@ -93,7 +93,7 @@ class RunLoop:
         timeout = state.settings.federation.round_timeout
         state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
-        updates = ReplyValidator(state.arrays, messages, state.roster.examples()).screen_metrics(replies)
+        updates = ReplyValidator(state.arrays, messages, state.registration.examples()).screen_metrics(replies)
         return _scalars(state.strategy.aggregate_metrics(state.server_round, updates) if updates else None, "clients_")
 
     def _finish_round(self, line: Metrics, started: float) -> str:
@@ -123,7 +123,7 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
     record = view_record(state.arrays)
     messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), grid))
     replies = grid.send_and_receive(messages, timeout=federation.round_timeout)
-    validator = ReplyValidator(state.arrays, messages, state.roster.examples())
+    validator = ReplyValidator(state.arrays, messages, state.registration.examples())
     arrays, metrics, state.report = aggregate_replies(state.strategy, state.server_round, validator, replies)
     if arrays is not None:
         state.arrays = arrays

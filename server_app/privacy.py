@@ -50,9 +50,9 @@ def _central_issues(settings: Settings) -> list[Issue]:
         f"{mean} strategy.name = 'robust'": strategy.name != "robust",
         f"{mean} strategy.aggregator = 'mean'": strategy.aggregator != "mean",
         f"{mean} strategy.weighting = 'uniform'": strategy.weighting != "uniform",
-        f"{mean} strategy.pre-steps = ''": bool(strategy.pre_steps.strip()),
-        f"{mode}: Flower adds the noise after the server step, which it does not fit any more, so set "
-        "strategy.server-step = 'none'": strategy.server_step != "none",
+        f"{mean} strategy.pre-aggregators = ''": bool(strategy.pre_aggregators.strip()),
+        f"{mode}: Flower adds the noise after the server optimizer, which it does not fit any more, so set "
+        "strategy.server-optimizer = 'none'": strategy.server_optimizer != "none",
         f"{mode}: a resumed run must know every model that was released, so set run.checkpoint-every = 1": (
             settings.run.checkpoint_every != 1
         ),

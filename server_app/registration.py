@@ -14,7 +14,7 @@ from client_app.node import BITS, UNNUMBERED
 from server_app.transport.client_grid import NodeGrid, poll_seconds
 from strategies.query import query
 from strategies.validation import MOST_EXAMPLES
-from tasks.protocol import RECORD, Envelope, Mode
+from tasks.protocol import RECORD, MessageHeader, Mode
 from tasks.settings import FederationSettings
 
 
@@ -38,7 +38,7 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Roster:
+class Registration:
     """All participants, sorted by client id."""
 
     clients: tuple[Client, ...]
@@ -60,7 +60,7 @@ class Roster:
         return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope, mode: Mode) -> Roster:
+def register_clients(grid: Grid, options: FederationSettings, header: MessageHeader, mode: Mode) -> Registration:
     """Wait for the clients and ask each for its identity; only simulated ones are believed to know the truth.
 
     Raises
@@ -77,7 +77,7 @@ def call_roll(grid: Grid, options: FederationSettings, envelope: Envelope, mode:
         NodeGrid(grid, mode),
         nodes,
         "query.identity",
-        RecordDict({RECORD: ConfigRecord(replace(envelope, client=-1).record())}),
+        RecordDict({RECORD: ConfigRecord(replace(header, client=-1).record())}),
         read,
         timeout=options.round_timeout,
         silence=f"no answer in {options.round_timeout:g} s",
@@ -99,7 +99,7 @@ def _by_client(entries: Iterable[Client]) -> dict[int, Client]:
     return found
 
 
-def _check(found: dict[int, Client], problems: list[str], options: FederationSettings) -> Roster:
+def _check(found: dict[int, Client], problems: list[str], options: FederationSettings) -> Registration:
     if len(found) < options.min_replies:
         reasons = "\n".join(f"  - {problem}" for problem in sorted(problems)[:5])
         raise FederationError(
@@ -108,15 +108,15 @@ def _check(found: dict[int, Client], problems: list[str], options: FederationSet
         )
     for problem in problems:
         log(WARNING, "Left out: %s", problem)
-    roster = Roster(tuple(found[client] for client in sorted(found)))
-    for group in roster.same_data():
+    registration = Registration(tuple(found[client] for client in sorted(found)))
+    for group in registration.same_data():
         log(
             WARNING,
             "Clients %s have exactly the same data, and each counts as a site of its own: is one data-path given to "
             "several nodes, or one site connected more than once?",
             ", ".join(map(str, group)),
         )
-    return roster
+    return registration
 
 
 def _wait_for_nodes(grid: Grid, options: FederationSettings, mode: Mode) -> list[int]:

@@ -1,4 +1,4 @@
-"""One run from its settings to its report: roster, rounds, record. Resuming continues in the same directory."""
+"""One run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
 
 import shlex
 from logging import ERROR
@@ -15,7 +15,7 @@ from server_app.callbacks.records import PrivacySpent, Progress, Records
 from server_app.evaluation import CentralEvaluation
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
-from server_app.registration import FederationError, call_roll
+from server_app.registration import FederationError, register_clients
 from server_app.report import ReportError, write_report
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
@@ -24,13 +24,13 @@ from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from tasks.config import DEFAULTS, to_flat
 from tasks.files import WriteError
-from tasks.protocol import Envelope, Mode
+from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
 
-NOT_REPEATED = ("arms", "run.output-dir", "run.resume")
+NOT_REPEATED = ("variants", "run.output-dir", "run.resume")
 
 
-def play_run(grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}") -> Path:
+def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}") -> Path:
     """Play one run and return its directory; whatever happens is recorded there first.
 
     ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see.
@@ -82,20 +82,20 @@ def _play(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, l
     simulated = mode is Mode.SIMULATION
     evaluation = CentralEvaluation(settings)
     directory.write_versions(str(evaluation.device))
-    envelope = Envelope(
+    header = MessageHeader(
         client=-1,
         num_rounds=settings.num_server_rounds,
         overrides=overrides,
         run_name=directory.path.name,
         run_dir=str(directory.path) if simulated else "",  # a real node need not know the server's folders
     )
-    roster = call_roll(grid, settings.federation, envelope, mode)
-    strategy = build_strategy(settings, roster, evaluation.buffers(), simulated)
-    state = RunState(settings, directory, roster, strategy, evaluation.initial_arrays(), mode)
+    registration = register_clients(grid, settings.federation, header, mode)
+    strategy = build_strategy(settings, registration, evaluation.buffers(), simulated)
+    state = RunState(settings, directory, registration, strategy, evaluation.initial_arrays(), mode)
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
-    clients = ClientGrid(grid, roster.nodes(), envelope, mode)
+    clients = ClientGrid(grid, registration.nodes(), header, mode)
     loop = RunLoop(state, clients, evaluation, callbacks(settings, label))
     reason = loop.play()
     audit_labels(state, clients)

@@ -5,7 +5,7 @@ from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
-from server_app.registration import Roster
+from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
 from strategies.base import GuardedStrategy, UpdateStrategy
 from strategies.validation import RoundReport
@@ -24,7 +24,7 @@ class RunState:
 
     settings: Settings
     directory: RunDirectory
-    roster: Roster
+    registration: Registration
     strategy: UpdateStrategy[Any]
     arrays: Arrays
     mode: Mode

@@ -6,14 +6,14 @@ from typing import Any
 from flwr.serverapp import strategy as stock
 
 from server_app.privacy import is_central
-from server_app.registration import Roster
-from strategies.aggregators import build_rule
+from server_app.registration import Registration
+from strategies.aggregators import build_aggregator
 from strategies.base import STRATEGIES, GuardedStrategy, UpdateStrategy
 from strategies.fedcorr import FedCorr
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
 from strategies.robust import RobustStrategy
-from strategies.server_optimizers import build_server_step
+from strategies.server_optimizers import build_server_optimizer
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
 
@@ -39,7 +39,7 @@ for _name, _paper in _STOCK.items():
 
 
 def build_strategy(
-    settings: Settings, roster: Roster | None = None, buffers: tuple[str, ...] = (), simulated: bool = False
+    settings: Settings, registration: Registration | None = None, buffers: tuple[str, ...] = (), simulated: bool = False
 ) -> UpdateStrategy[Any]:
     """Build the configured strategy; one that reads messages is made one that combines validated updates.
 
@@ -51,8 +51,8 @@ def build_strategy(
         If the strategy or its rule is unknown, or an argument does not fit.
     """
     federation, choice = settings.federation, settings.strategy
-    available = len(roster.clients) if roster else federation.num_clients
-    examples = roster.examples() if roster else None
+    available = len(registration.clients) if registration else federation.num_clients
+    examples = registration.examples() if registration else None
     context: dict[str, Any] = {
         "fraction_train": federation.fraction_train,
         "fraction_evaluate": federation.fraction_evaluate,
@@ -64,9 +64,9 @@ def build_strategy(
         "weighting": choice.weighting,
         "buffers": buffers,
         "examples": examples,
-        "aggregator": build_rule(choice.aggregator, choice.aggregator_args, choice.pre_steps),
+        "aggregator": build_aggregator(choice.aggregator, choice.aggregator_args, choice.pre_aggregators),
         "timeout": federation.round_timeout,
-        "server_step": build_server_step(choice.server_step, choice.server_step_args),
+        "server_optimizer": build_server_optimizer(choice.server_optimizer, choice.server_optimizer_args),
     }
     strategy = STRATEGIES.build(choice.name, choice.args, **context)
     if isinstance(strategy, RobustStrategy) and is_central(settings.privacy):

@@ -95,7 +95,7 @@ LARGEST = 1e150  # sums of squares of larger values overflow float64
 
 
 @dataclass(frozen=True)
-class Points:
+class UpdateMatrix:
     """N updates, or M mixtures of them.
 
     ``vectors`` are N updates (P,); ``sizes`` the lengths of the tensors that lie one after the other in each of them;
@@ -126,7 +126,7 @@ class Points:
             raise not_finite(self.vectors)
         return gram
 
-    def mixed(self, coefficients: Doubles) -> "Points":
+    def mixed(self, coefficients: Doubles) -> "UpdateMatrix":
         """Return new points, (L, M + 1) ``coefficients`` of the present ones and the global model."""
         corner = _with_global_model(coefficients)
         before = np.eye(len(self.vectors) + 1) if self.mixtures is None else _with_global_model(self.mixtures)
@@ -138,7 +138,7 @@ class Points:
         """Return the values of the points, (M, B), where those of the updates are ``block`` (N, B)."""
         return block if self.mixtures is None else self.mixtures[:, :-1] @ block
 
-    def tensors(self) -> Iterator[tuple[slice, "Points"]]:
+    def tensors(self) -> Iterator[tuple[slice, "UpdateMatrix"]]:
         """Yield each tensor's place in the vectors, and the points of that tensor alone."""
         ends = np.cumsum([0, *(self.sizes or [len(self.vectors[0])])])
         for start, stop in pairwise(ends.tolist()):

@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from strategies.aggregators import Rule
+from strategies.aggregators import Aggregator
 from strategies.base import STRATEGIES
 from strategies.detection import (
     DETECTORS,
@@ -37,32 +37,32 @@ from tasks.protocol import LEARNED, SINCE_DETECTION
 from tasks.seeds import rng
 
 
-class TurnStrategy(RobustStrategy):
+class RoundRobinStrategy(RobustStrategy):
     """Takes the clients of a round from the front of a queue instead of drawing them.
 
     All other arguments are those of :class:`RobustStrategy`.
 
     Parameters
     ----------
-    in_turn
+    round_robin_sampling
         False draws the clients at random. With all clients in every round there is no difference.
     """
 
-    def __init__(self, aggregator: Rule, *, in_turn: bool = True, **options: Any) -> None:
+    def __init__(self, aggregator: Aggregator, *, round_robin_sampling: bool = True, **options: Any) -> None:
         super().__init__(aggregator, **options)
-        self.in_turn = in_turn
+        self.round_robin_sampling = round_robin_sampling
         self.queue: list[int] = []
 
     def rounds_for_all(self, clients: int) -> int:
         """Return in how many rounds everybody has a turn; 1 where clients are drawn at random."""
-        return -(-clients // self._size(clients)) if self.in_turn else 1
+        return -(-clients // self._size(clients)) if self.round_robin_sampling else 1
 
     def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
         """Return the clients of a round; those that evaluate are drawn as usual."""
-        if stream != "sample" or not self.in_turn:
+        if stream != "sample" or not self.round_robin_sampling:
             return super()._sample(stream, server_round, grid, fraction)
         clients = set(grid.get_node_ids())
-        drawn, self.queue = take_turns(self.queue, clients, self._size(len(clients)), self.seed)
+        drawn, self.queue = round_robin(self.queue, clients, self._size(len(clients)), self.seed)
         return drawn
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class TurnStrategy(RobustStrategy):
         return max(1, round(self.fraction_train * clients))
 
 
-def take_turns(queue: Sequence[int], present: Iterable[int], size: int, seed: int) -> tuple[list[int], list[int]]:
+def round_robin(queue: Sequence[int], present: Iterable[int], size: int, seed: int) -> tuple[list[int], list[int]]:
     """Return the ``size`` clients whose turn it is, in ascending order, and the queue for the next call.
 
     Who is not in ``queue`` yet comes first, in an order that follows from the seed; who is not present loses its place.
@@ -101,13 +101,13 @@ class Judgement:
 
 
 @STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")
-class NoisePartition(TurnStrategy):
+class NoisePartition(RoundRobinStrategy):
     """Tells clean from noisy clients by their loss profiles after a warm-up, over any aggregation rule.
 
-    All other arguments are those of :class:`TurnStrategy`; ``in_turn = False`` draws clients at random and asks once,
-    as published, which takes recency for clean labels where few train in a round. In every message ``config`` holds the
-    client's ``role`` (unknown, clean or noisy), ``rounds-since-detection`` and ``learned-labels``; see
-    :mod:`tasks.protocol`.
+    All other arguments are those of :class:`RoundRobinStrategy`; ``round_robin_sampling = False`` draws clients at
+    random and asks once, as published, which takes recency for clean labels where few train in a round. In every
+    message ``config`` holds the client's ``role`` (unknown, clean or noisy), ``rounds-since-detection`` and
+    ``learned-labels``; see :mod:`tasks.protocol`.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class NoisePartition(TurnStrategy):
 
     def __init__(
         self,
-        aggregator: Rule,
+        aggregator: Aggregator,
         *,
         warmup_rounds: int = 30,
         reprofile_every: int = 0,

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from strategies.aggregators import Aggregate, Rule, aggregate
+from strategies.aggregators import Aggregate, Aggregator, aggregate
 from strategies.base import STRATEGIES, UpdateStrategy
 from strategies.gram import Doubles, Vector, sum_over_blocks
 from strategies.parameters import Parameters, as_sent
-from strategies.server_optimizers import ServerStep
+from strategies.server_optimizers import ServerOptimizer
 from strategies.validation import RoundReport, Update
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.protocol import Arrays
@@ -60,7 +60,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
         Prior weight of an update: ``examples`` (its example count, limited behind a robust rule) or ``uniform``.
     buffers
         Names of the arrays that are not parameters (BatchNorm statistics).
-    server_step
+    server_optimizer
         Server optimizer that turns the rule's result into the step that the global model takes; None takes the result.
 
     ``roles`` says which clients are known to be clean or noisy; all others are unknown. ``learns`` names what clients
@@ -71,7 +71,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
 
     def __init__(
         self,
-        aggregator: Rule,
+        aggregator: Aggregator,
         seed: int = 0,
         fraction_train: float = 1.0,
         fraction_evaluate: float = 0.0,
@@ -79,7 +79,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
         weighting: str = "examples",
         buffers: Collection[str] = (),
         examples: Mapping[int, int] | None = None,
-        server_step: ServerStep | None = None,
+        server_optimizer: ServerOptimizer | None = None,
     ) -> None:
         super().__init__(min_replies, examples)
         self.aggregator = aggregator
@@ -88,7 +88,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
         self.fraction_evaluate = fraction_evaluate
         self.weighting = weighting
         self.buffers = frozenset(buffers)
-        self.server_step = server_step
+        self.server_optimizer = server_optimizer
         self.roles: dict[int, str] = {}
         self._parameters = Parameters({})
 
@@ -129,37 +129,37 @@ class RobustStrategy(UpdateStrategy[Parts]):
         report.skipped = self.aggregator.problem(len(updates))
         if report.skipped:
             return None, None
-        prior = self._prior(updates)
-        result = self._combine(updates, prior, server_round)
+        client_weights = self._prior(updates)
+        result = self._combine(updates, client_weights, server_round)
         _note(report, updates, result)
-        weights = prior if result.weights is None else result.weights
+        weights = client_weights if result.weights is None else result.weights
         combined = {
             **self._parameters.after(self._step(updates, result)),
             **{name: self._buffer(updates, name, weights) for name in updates[0].kept.buffers},
         }
         model = as_sent(combined, self._parameters.model)
-        if not all(np.isfinite(array).all() for array in model.values()):  # a server step may overflow
+        if not all(np.isfinite(array).all() for array in model.values()):  # a server optimizer may overflow
             report.skipped = "the combined model has values that are not finite"
             return None, None
-        return model, _mean_metrics(updates, prior)
+        return model, _mean_metrics(updates, client_weights)
 
-    def _combine(self, updates: list[Update[Parts]], prior: Doubles, server_round: int) -> Aggregate:
+    def _combine(self, updates: list[Update[Parts]], client_weights: Doubles, server_round: int) -> Aggregate:
         return aggregate(
             self.aggregator,
             [update.kept.step for update in updates],
-            prior,
+            client_weights,
             sizes=self._parameters.sizes,
             roles=[self.roles.get(update.client, "unknown") for update in updates],
             seed=int(rng(self.seed, "pre-steps", server_round).integers(2**63)),
         )
 
     def _step(self, updates: list[Update[Parts]], result: Aggregate) -> Vector:
-        """Return the step that the global model takes, (P,): the rule's result, or what the server step makes of it."""
-        if self.server_step is None:
+        """Return the step that the global model takes, (P,): the aggregate, or what the optimizer makes of it."""
+        if self.server_optimizer is None:
             return result.value
         steps = [update.kept.step for update in updates]
         squared_norms = sum_over_blocks(steps, lambda _, block: np.einsum("nb,nb->n", block, block))
-        return self.server_step.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
+        return self.server_optimizer.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
 
     def _prior(self, updates: list[Update[Parts]]) -> Doubles:
         counts = np.array([update.examples for update in updates], np.float64)
@@ -200,14 +200,14 @@ class RobustStrategy(UpdateStrategy[Parts]):
 
         What the dictionary may hold is in :mod:`server_app.storage.strategy_state`.
         """
-        return {"server_step": None if self.server_step is None else self.server_step.state_dict()}
+        return {"server_optimizer": None if self.server_optimizer is None else self.server_optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
-        if (self.server_step is None) != (state["server_step"] is None):
-            raise ValueError("one of the two has a server step, and the other has none")
-        if self.server_step is not None:
-            self.server_step.load_state_dict(state["server_step"])
+        if (self.server_optimizer is None) != (state["server_optimizer"] is None):
+            raise ValueError("one of the two has a server optimizer, and the other has none")
+        if self.server_optimizer is not None:
+            self.server_optimizer.load_state_dict(state["server_optimizer"])
 
     def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
         clients = sorted(grid.get_node_ids())
@@ -228,9 +228,10 @@ def _note(report: RoundReport, updates: list[Update[Parts]], result: Aggregate) 
             report.weights[update.client] = float(result.weights[i])
 
 
-def _mean_metrics(updates: list[Update[Parts]], prior: Doubles) -> MetricRecord:
+def _mean_metrics(updates: list[Update[Parts]], client_weights: Doubles) -> MetricRecord:
     """Return the mean of each metric; a client's counts as much as its update may, (N,), whatever it claims."""
     means: dict[str, Any] = {
-        key: float(np.average([update.metrics[key] for update in updates], weights=prior)) for key in updates[0].metrics
+        key: float(np.average([update.metrics[key] for update in updates], weights=client_weights))
+        for key in updates[0].metrics
     }
     return MetricRecord(means)

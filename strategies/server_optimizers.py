@@ -13,7 +13,7 @@ from tasks.issues import Component
 from tasks.plugins import PluginError, Registry
 
 
-class ServerStep(Component, ABC):
+class ServerOptimizer(Component, ABC):
     """A step after the rule.
 
     It may remember something between rounds, so every run needs a step of its own.
@@ -53,7 +53,7 @@ class ServerStep(Component, ABC):
         """
 
 
-SERVER_STEPS = Registry("server step", ServerStep)
+SERVER_OPTIMIZERS = Registry("server optimizer", ServerOptimizer)
 
 
 def attributes_of(thing: object) -> dict[str, Any]:
@@ -74,9 +74,9 @@ def require(holds: bool, name: str, value: float, expected: str) -> None:
         raise ValueError(f"{name} must be {expected}, got {value}")
 
 
-@SERVER_STEPS.register("fedavgm", "Hsu, Qi, Brown, 2019")
+@SERVER_OPTIMIZERS.register("fedavgm", "Hsu, Qi, Brown, 2019")
 @dataclass(eq=False)
-class FedAvgM(ServerStep):
+class FedAvgM(ServerOptimizer):
     """Momentum at the server: the step is the sum of all updates so far, each weakened by every later round.
 
     ``m <- server_momentum * m + update``, and the step is ``server_learning_rate * m``. A momentum of 0 with a learning
@@ -105,9 +105,9 @@ class FedAvgM(ServerStep):
         return self.server_learning_rate * self.momentum
 
 
-@SERVER_STEPS.register("fedadagrad", "Reddi et al., ICLR 2021")
+@SERVER_OPTIMIZERS.register("fedadagrad", "Reddi et al., ICLR 2021")
 @dataclass(eq=False)
-class FedAdagrad(ServerStep):
+class FedAdagrad(ServerOptimizer):
     """Adagrad at the server: coordinates that moved far in all rounds together move less from now on.
 
     ``v <- v + update^2``, and the step is ``eta * update / (sqrt(v) + tau)``.
@@ -135,7 +135,7 @@ class FedAdagrad(ServerStep):
 
 
 @dataclass(eq=False)
-class Moments(ServerStep):
+class Moments(ServerOptimizer):
     """What FedAdam and FedYogi share: a running mean of the updates over the root of one of their squares."""
 
     eta: float
@@ -169,7 +169,7 @@ class Moments(ServerStep):
         return np.asarray(self.rate() * self.first_moment / (np.sqrt(self.second_moment) + self.tau))
 
 
-@SERVER_STEPS.register("fedadam", "Reddi et al., ICLR 2021")
+@SERVER_OPTIMIZERS.register("fedadam", "Reddi et al., ICLR 2021")
 @dataclass(eq=False)
 class FedAdam(Moments):
     """Adam at the server: running means of the update and of its square.
@@ -203,7 +203,7 @@ class FedAdam(Moments):
         return self.eta * sqrt(1 - self.beta_2**power) / (1 - self.beta_1**power)
 
 
-@SERVER_STEPS.register("fedyogi", "Reddi et al., ICLR 2021")
+@SERVER_OPTIMIZERS.register("fedyogi", "Reddi et al., ICLR 2021")
 @dataclass(eq=False)
 class FedYogi(Moments):
     """Yogi at the server: Adam whose second moment changes by the newest square only, however large it was before.
@@ -235,9 +235,9 @@ def _check_rates(eta: float, tau: float) -> None:
     require(0 < tau < inf, "tau", tau, "positive")
 
 
-@SERVER_STEPS.register("fedexp", "Jhunjhunwala, Wang, Joshi, ICLR 2023")
+@SERVER_OPTIMIZERS.register("fedexp", "Jhunjhunwala, Wang, Joshi, ICLR 2023")
 @dataclass(eq=False)
-class FedExP(ServerStep):
+class FedExP(ServerOptimizer):
     """The combined update, made longer where the clients' updates cancel each other.
 
     The factor is ``max(1, S / (2 (|update|^2 + epsilon)))``, with S the mean of the clients' squared norms, weighted as
@@ -267,32 +267,34 @@ class FedExP(ServerStep):
         return max(1.0, typical / (2 * (squared + self.epsilon))) * update
 
 
-NO_STEP = "none"
+NO_SERVER_OPTIMIZER = "none"
 
 
-def build_server_step(name: str, args: str = "") -> ServerStep | None:
-    """Build a server step; ``none`` is None: the result of the rule is added as it is.
+def build_server_optimizer(name: str, args: str = "") -> ServerOptimizer | None:
+    """Build a server optimizer; ``none`` is None: the result of the rule is added as it is.
 
     Raises
     ------
     PluginError
         If the name is unknown or an argument does not fit.
     """
-    if name != NO_STEP:
-        return SERVER_STEPS.build(name, args)
+    if name != NO_SERVER_OPTIMIZER:
+        return SERVER_OPTIMIZERS.build(name, args)
     if args:
-        raise PluginError(f"strategy.server-step-args = {args!r}, but strategy.server-step = 'none' takes no arguments")
+        raise PluginError(
+            f"strategy.server-optimizer-args = {args!r}, but strategy.server-optimizer = 'none' takes no arguments"
+        )
     return None
 
 
 __all__ = [
-    "NO_STEP",
-    "SERVER_STEPS",
+    "NO_SERVER_OPTIMIZER",
+    "SERVER_OPTIMIZERS",
     "FedAdagrad",
     "FedAdam",
     "FedAvgM",
     "FedExP",
     "FedYogi",
-    "ServerStep",
-    "build_server_step",
+    "ServerOptimizer",
+    "build_server_optimizer",
 ]

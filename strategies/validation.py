@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
-from tasks.protocol import Arrays, WireError
+from tasks.protocol import Arrays, SerializationError
 from tasks.records import records_of, view_of
 
 MOST_EXAMPLES = 10**9
@@ -171,7 +171,7 @@ class ReplyValidator:
         for name, expected in self.sent.items():
             try:
                 got = view_of(record[name])
-            except WireError as error:
+            except SerializationError as error:
                 raise ReplyError(f"array {name!r} cannot be read: {error}") from error
             if got.shape != expected.shape or got.dtype != expected.dtype:
                 raise ReplyError(

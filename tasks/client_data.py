@@ -22,7 +22,7 @@ from tasks.settings import FederationSettings, PartitionSettings, Settings, Task
 
 
 @dataclass(frozen=True)
-class Share:
+class ClientDataset:
     """One client's data, and the truth about it, which only measurement may see.
 
     ``true_labels`` are shaped like the given ones; ``replaced`` (m,) are the places of examples that come from outside
@@ -92,15 +92,15 @@ def federated_noise(settings: Settings) -> FederatedNoise:
         num_classes=task.num_classes,
         noise=noise.name,
         noise_args=noise.args,
-        law=noise.law,
-        law_args=noise.law_args,
+        distribution=noise.rates,
+        rates_args=noise.rates_args,
         class_names=task.class_names,
         data_root=data_root(settings.task.data_path),
     )
 
 
 @lru_cache(maxsize=1)
-def whole_share(settings: TaskSettings, client: int) -> Share:
+def whole_dataset(settings: TaskSettings, client: int) -> ClientDataset:
     """Return everything in a site's own data folder, with the labels as they are.
 
     Raises
@@ -111,28 +111,28 @@ def whole_share(settings: TaskSettings, client: int) -> Share:
     task = load_task(settings)
     examples = task.train_examples()
     data = ClientData(client, examples.features, examples.labels, task.train_ids(), task.num_classes)
-    return Share(data, examples.labels, np.empty(0, dtype=np.int64))
+    return ClientDataset(data, examples.labels, np.empty(0, dtype=np.int64))
 
 
 @lru_cache(maxsize=1024)
-def _share(data: Settings, client: int) -> Share:
+def _dataset(data: Settings, client: int) -> ClientDataset:
     task = load_task(data.task)
     indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
     examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
     given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
     shown = ClientData(client, torch.from_numpy(given.features), given.labels, ids, task.num_classes)
-    return Share(shown, examples.labels, given.replaced)
+    return ClientDataset(shown, examples.labels, given.replaced)
 
 
-def client_share(settings: Settings, client: int) -> Share:
+def client_dataset(settings: Settings, client: int) -> ClientDataset:
     """Return the share of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
-    return _share(data_settings(settings), client)
+    return _dataset(data_settings(settings), client)
 
 
 def data_settings(settings: Settings) -> Settings:
     """Return the settings that decide what each client's data is, all others at their defaults.
 
-    Two arms with equal data settings have the same data.
+    Two variants with equal data settings have the same data.
     """
     return Settings(
         seed=settings.seed,

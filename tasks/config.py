@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.plugins import did_you_mean
-from tasks.protocol import ToldError
+from tasks.protocol import PublicError
 from tasks.settings import PrivacySettings, Settings
 
 Value = bool | int | float | str
@@ -21,7 +21,7 @@ CHECKED = "WINNOW_CHECKED"
 """Environment variable: the :func:`digest` of a configuration that is checked in full before it is submitted."""
 
 
-class ConfigError(ToldError):
+class ConfigError(PublicError):
     """All that is wrong with a configuration, one line each."""
 
     def __init__(self, issues: Sequence[Issue]) -> None:
@@ -154,30 +154,30 @@ def to_flat(settings: Settings) -> Flat:
     return {name: value(name) for name in FIELDS}
 
 
-def arms(flat: Mapping[str, Value]) -> dict[str, Flat]:
-    """Return the overrides of each arm by name; one unnamed arm without overrides when none is declared.
+def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
+    """Return the overrides of each variant by name; one unnamed variant without overrides when none is declared.
 
     Raises
     ------
     ConfigError
-        If ``arms`` is not a list of TOML tables, or an arm overrides what must be the same for all arms.
+        If ``variants`` is not a list of TOML tables, or an variant overrides what must be the same for all variants.
     """
-    text = str(flat.get("arms", ""))
+    text = str(flat.get("variants", ""))
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        text = f'arms: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}'
-        raise ConfigError([Issue(ERROR, "arms", text)]) from error
+        text = f'variants: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}'
+        raise ConfigError([Issue(ERROR, "variants", text)]) from error
     if not all(isinstance(table, dict) for table in tables.values()):
-        raise ConfigError([Issue(ERROR, "arms", "arms: every line must be  name = { key = value, ... }")])
-    shared = ("arms", "run.output-dir", "run.resume", "federation.num-clients")
+        raise ConfigError([Issue(ERROR, "variants", "variants: every line must be  name = { key = value, ... }")])
+    shared = ("variants", "run.output-dir", "run.resume", "federation.num-clients")
     overrides = {name: flatten(table) for name, table in tables.items()}
     odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
     if odd:
-        texts = [f"arm {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd]
-        raise ConfigError([Issue(ERROR, "arms", text) for text in texts])
+        texts = [f"variant {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd]
+        raise ConfigError([Issue(ERROR, "variants", text) for text in texts])
     errors = [
-        Issue(ERROR, key, f"arm {name!r}: {key} must be the same for all arms")
+        Issue(ERROR, key, f"variant {name!r}: {key} must be the same for all variants")
         for name in overrides
         for key in shared
         if key in overrides[name]
@@ -206,8 +206,8 @@ def without_effect(settings: Settings) -> list[Issue]:
         "train.step-factor": settings.train.schedule != "step" and "only the step schedule has steps",
         "train.schedule-rounds": settings.train.schedule != "cosine" and "only the cosine schedule has an end",
         "noise.args": settings.noise.name == "none" and "there is no noise",
-        "noise.law": settings.noise.name == "none" and "there is no noise",
-        "noise.law-args": settings.noise.name == "none" and "there is no noise",
+        "noise.rates": settings.noise.name == "none" and "there is no noise",
+        "noise.rates-args": settings.noise.name == "none" and "there is no noise",
         "attack.args": settings.attack.name == "none" and "there is no attack",
         "attack.share": settings.attack.name == "none" and "there is no attack",
         "attack.start-round": settings.attack.name == "none" and "there is no attack",

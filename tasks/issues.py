@@ -24,26 +24,26 @@ class Issue:
         What is the matter, a sentence that can be read alone.
     remedy
         What to do about it, if ``text`` does not say it.
-    arms
-        The arms of the run that have it; empty = all of them.
+    variants
+        The variants of the run that have it; empty = all of them.
     """
 
     level: Level
     key: str
     text: str
     remedy: str = ""
-    arms: str = ""
+    variants: str = ""
 
     @property
     def line(self) -> str:
         """The issue as users read it.
 
-        >>> Issue("error", "loss", "loss x needs images, and these are texts", "choose ce", arms="a").line
-        'arm a: loss x needs images, and these are texts: choose ce'
+        >>> Issue("error", "loss", "loss x needs images, and these are texts", "choose ce", variants="a").line
+        'variant a: loss x needs images, and these are texts: choose ce'
         """
         joint = "; " if ": " in self.text else ": "
         line = self.text + (joint + self.remedy if self.remedy else "")
-        return f"arm {self.arms}: {line}" if self.arms else line
+        return f"variant {self.variants}: {line}" if self.variants else line
 
 
 class Component:

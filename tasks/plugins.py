@@ -375,7 +375,7 @@ def _article(noun: str) -> str:
 
 
 def _stub(found: type, name: str) -> str:
-    """Return a method that is to be written as it is called: ``fit(model, kit, plan, state)``."""
+    """Return a method that is to be written as it is called: ``fit(model, context, round_config, state)``."""
     method = inspect.getattr_static(found, name)
     if not inspect.isfunction(method):
         return name

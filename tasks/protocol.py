@@ -23,7 +23,7 @@ class Mode(Enum):
     """Real nodes, each with an operator of its own, who alone says what is read, written and told."""
 
 
-class ToldError(ValueError):
+class PublicError(ValueError):
     """An error about what the server sent, or about the node's part in the run, that the coordinator can correct.
 
     Its text is made for the coordinator and names nothing that is the site's own: no path, file, label or value of its
@@ -63,7 +63,7 @@ DTYPES = (
 )
 
 
-class WireError(ToldError):
+class SerializationError(PublicError):
     """Bytes and header that do not describe a set of arrays."""
 
 
@@ -86,13 +86,13 @@ def layout_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> tuple[Slot, ...]
 
     Raises
     ------
-    WireError
+    SerializationError
         If an array's dtype cannot travel.
     """
     slots = tuple(Slot(name, tuple(array.shape), array.dtype.name) for name, array in arrays.items())
     for slot in slots:
         if slot.dtype not in DTYPES:
-            raise WireError(f"array {slot.name!r} has dtype {slot.dtype}; supported: {', '.join(DTYPES)}")
+            raise SerializationError(f"array {slot.name!r} has dtype {slot.dtype}; supported: {', '.join(DTYPES)}")
     return slots
 
 
@@ -112,7 +112,7 @@ def unpack(flat: npt.NDArray[np.uint8], header: str) -> Arrays:
 
     Raises
     ------
-    WireError
+    SerializationError
         As :func:`views` does.
     """
     return {name: view.copy() for name, view in views(flat, header).items()}  # a copy is aligned, a view need not be
@@ -123,13 +123,15 @@ def views(flat: npt.NDArray[np.generic], header: str) -> Arrays:
 
     Raises
     ------
-    WireError
+    SerializationError
         If the header is malformed, names an array twice, or does not fit the number of bytes.
     """
     slots = _read_header(header)
     expected = sum(slot.size for slot in slots)
     if flat.dtype != np.uint8 or flat.ndim != 1 or flat.size != expected:
-        raise WireError(f"expected {expected} bytes as the header says, got {flat.dtype} of shape {flat.shape}")
+        raise SerializationError(
+            f"expected {expected} bytes as the header says, got {flat.dtype} of shape {flat.shape}"
+        )
     arrays: Arrays = {}
     start = 0
     for slot in slots:
@@ -145,15 +147,17 @@ def read_npy(data: bytes) -> npt.NDArray[np.generic]:
 
     Raises
     ------
-    WireError
+    SerializationError
         If the bytes are not one array of numbers that fills them exactly.
     """
     if data[: len(NPY)] != NPY:
-        raise WireError(f"expected an array in NumPy's format 1.0, got bytes that start with {data[: len(NPY)]!r}")
+        raise SerializationError(
+            f"expected an array in NumPy's format 1.0, got bytes that start with {data[: len(NPY)]!r}"
+        )
     start = len(NPY) + 2 + int.from_bytes(data[len(NPY) : len(NPY) + 2], "little")
     shape, fortran_order, dtype = _npy_header(data[len(NPY) : start])
     if dtype.name not in DTYPES or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - start:
-        raise WireError(f"the header states {dtype} of shape {shape}, but {len(data) - start} bytes follow it")
+        raise SerializationError(f"the header states {dtype} of shape {shape}, but {len(data) - start} bytes follow it")
     return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -163,7 +167,7 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
     try:
         return np.lib.format.read_array_header_1_0(BytesIO(header))
     except (ValueError, TypeError, RecursionError) as error:
-        raise WireError(f"expected the header of an array in NumPy's format 1.0: {error}") from error
+        raise SerializationError(f"expected the header of an array in NumPy's format 1.0: {error}") from error
 
 
 def _read_header(header: str) -> tuple[Slot, ...]:
@@ -172,12 +176,12 @@ def _read_header(header: str) -> tuple[Slot, ...]:
             Slot(str(name), tuple(int(n) for n in shape), str(dtype)) for name, shape, dtype in json.loads(header)
         )
     except (ValueError, TypeError) as error:
-        raise WireError(f"the header is not a list of [name, shape, dtype]: {error}") from error
+        raise SerializationError(f"the header is not a list of [name, shape, dtype]: {error}") from error
     if len({slot.name for slot in slots}) < len(slots):
-        raise WireError("the header names an array twice")
+        raise SerializationError("the header names an array twice")
     for slot in slots:
         if slot.dtype not in DTYPES or any(n < 0 for n in slot.shape):
-            raise WireError(f"array {slot.name!r} has dtype {slot.dtype} and shape {slot.shape}")
+            raise SerializationError(f"array {slot.name!r} has dtype {slot.dtype} and shape {slot.shape}")
     return slots
 
 
@@ -186,16 +190,16 @@ ARRAYS = "flat"
 LARGEST = 2**31 - 1
 
 
-class EnvelopeError(ToldError):
+class HeaderError(PublicError):
     """What accompanies a message is not an envelope; server and node may run different versions of the app."""
 
 
 @dataclass(frozen=True)
-class Envelope:
+class MessageHeader:
     """Addressee, round and settings of one message.
 
     ``client`` is -1 where the server does not know the client's number. ``overrides`` are the settings in which this
-    arm of the run differs from the run configuration (JSON); ``layout`` is the header of the flat model (empty when
+    variant of the run differs from the run configuration (JSON); ``layout`` is the header of the flat model (empty when
     none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in a simulation only;
     ``checkpoint_round`` is the oldest round to which the run may still go back.
     """
@@ -215,22 +219,22 @@ class Envelope:
         return asdict(self)
 
     @classmethod
-    def of(cls, record: Mapping[str, object]) -> "Envelope":
+    def of(cls, record: Mapping[str, object]) -> "MessageHeader":
         """Return the envelope behind :meth:`record`'s values.
 
         Raises
         ------
-        EnvelopeError
+        HeaderError
             If a field is missing, of another type, or a number out of range.
         """
         values: dict[str, Any] = {}
         for item in fields(cls):
             value = record.get(item.name)
             if type(value) is not item.type:
-                raise EnvelopeError(f"the message has no {item.name} that is {_article(item.type)}, got {value!r:.100}")
+                raise HeaderError(f"the message has no {item.name} that is {_article(item.type)}, got {value!r:.100}")
             low = -1 if item.name == "client" else 0
             if isinstance(value, int) and not low <= value <= LARGEST:
-                raise EnvelopeError(f"{item.name} of the message must lie in {low}..{LARGEST}, got {value}")
+                raise HeaderError(f"{item.name} of the message must lie in {low}..{LARGEST}, got {value}")
             values[item.name] = value
         return cls(**values)
 
@@ -239,15 +243,15 @@ class Envelope:
 
         Raises
         ------
-        EnvelopeError
+        HeaderError
             If they are not one JSON object.
         """
         try:
             found = json.loads(self.overrides)
         except (ValueError, RecursionError) as error:
-            raise EnvelopeError(f"the overridden settings of the message are not JSON: {error}") from error
+            raise HeaderError(f"the overridden settings of the message are not JSON: {error}") from error
         if not isinstance(found, dict):
-            raise EnvelopeError("the overridden settings of the message are not a JSON object")
+            raise HeaderError("the overridden settings of the message are not a JSON object")
         return found
 
 

@@ -59,7 +59,7 @@ def views(record: ArrayRecord) -> Arrays:
 
     Raises
     ------
-    WireError
+    SerializationError
         If an array's bytes cannot be read.
     """
     return {name: view_of(array) for name, array in record.items()}
@@ -70,7 +70,7 @@ def view_of(array: Array) -> npt.NDArray[np.generic]:
 
     Raises
     ------
-    WireError
+    SerializationError
         If its bytes cannot be read.
     """
     return array.view if isinstance(array, ArrayView) else read_npy(array.data)

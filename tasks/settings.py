@@ -83,8 +83,8 @@ class NoiseSettings:
 
     name: str = key("symmetric", "label noise, or package.module:Name; none = keep the labels")
     args: str = key("", "its arguments as inline TOML")
-    law: str = key("linear", "which client gets which noise rate")
-    law_args: str = key("max = 0.85", "the law's arguments as inline TOML")
+    rates: str = key("linear", "which client gets which noise rate")
+    rates_args: str = key("max = 0.85", "the distribution's arguments as inline TOML")
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,13 @@ class StrategySettings:
     args: str = key("", "its arguments as inline TOML")
     aggregator: str = key("geometric-median", "aggregation rule of the robust strategy, or package.module:Name")
     aggregator_args: str = key("", "the rule's arguments as inline TOML")
-    pre_steps: str = key("", "steps before the rule, in order, as inline TOML, e.g. nnm = { f = 4 }, bucketing = {}")
-    server_step: str = key("none", "server optimizer after the rule, or package.module:Name; none = take the result")
-    server_step_args: str = key("", "its arguments as inline TOML")
+    pre_aggregators: str = key(
+        "", "steps before the rule, in order, as inline TOML, e.g. nnm = { f = 4 }, bucketing = {}"
+    )
+    server_optimizer: str = key(
+        "none", "server optimizer after the rule, or package.module:Name; none = take the result"
+    )
+    server_optimizer_args: str = key("", "its arguments as inline TOML")
     weighting: str = key("examples", "prior weight of an update", choices=("examples", "uniform"))
 
 
@@ -192,7 +196,7 @@ class Settings:
 
     seed: int = key(1, "every random draw follows from it", low=0)
     num_server_rounds: int = key(20, "number of rounds", low=1)
-    arms: str = key("", "variants to run one after the other: one `name = { key = value }` a line (TOML)")
+    variants: str = key("", "variants to run one after the other: one `name = { key = value }` a line (TOML)")
     run: RunSettings = field(default_factory=RunSettings)
     federation: FederationSettings = field(default_factory=FederationSettings)
     task: TaskSettings = field(default_factory=TaskSettings)

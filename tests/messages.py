@@ -20,7 +20,7 @@ MODEL = {
 class PlainParcel:
     """What takes a real node's reply, where the grid is one of this process: all of the reply is there at once.
 
-    Put in the place of ``server_app.transport.replies.Parcel``, which speaks to a SuperLink.
+    Put in the place of ``server_app.transport.replies.ReplyDownload``, which speaks to a SuperLink.
     """
 
     begun = False

@@ -22,7 +22,7 @@ from client_app.attacks.base import (
     Scene,
     UpdateAttack,
 )
-from client_app.attacks.simulate import NO_ATTACK, attack_issues, attackers, configured_attack, facts, play_client
+from client_app.attacks.simulate import NO_ATTACK, attack_issues, attackers, configured_attack, facts, run_client
 
 __all__ = [
     "ATTACKS",
@@ -48,5 +48,5 @@ __all__ = [
     "facts",
     "flipped",
     "largest_hidden_shift",
-    "play_client",
+    "run_client",
 ]

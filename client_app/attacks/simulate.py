@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from client_app.attacks.base import ATTACKS, Attack, Facts, Outcome, Scene
 from client_app.local import train_locally
-from client_app.methods import FitResult, Plan, State
+from client_app.methods import FitResult, RoundConfig, State
 from tasks.base import ClientData
-from tasks.client_data import client_share, load_task
+from tasks.client_data import client_dataset, load_task
 from tasks.images import ImageTask
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.seeds import rng
@@ -69,15 +69,20 @@ def attack_issues(attack: Attack, context: RunContext) -> list[Issue]:
     return found
 
 
-def play_client(
-    model: nn.Module, data: ClientData, settings: Settings, plan: Plan, state: State | None, device: torch.device
+def run_client(
+    model: nn.Module,
+    data: ClientData,
+    settings: Settings,
+    round_config: RoundConfig,
+    state: State | None,
+    device: torch.device,
 ) -> FitResult:
-    """Train ``model`` in place, as the client does that ``plan.stream`` names: honestly, or as the attack says."""
+    """Train ``model`` in place as the client of ``round_config.stream`` does: honestly, or as the attack says."""
     attack, hostile = configured_attack(settings.attack), attackers(settings)
-    seed, client, server_round = plan.stream
+    seed, client, server_round = round_config.stream
     if attack is None or client not in hostile or server_round < settings.attack.start_round:
-        return train_locally(model, data, settings, plan, state, device)
-    stage = Stage(model, settings, plan, device)
+        return train_locally(model, data, settings, round_config, state, device)
+    stage = Stage(model, settings, round_config, device)
     scene = Scene(
         data,
         facts(settings),
@@ -93,9 +98,9 @@ def play_client(
 class Stage:
     """Trains from the received weights as often as an attack asks, and puts its outcome into the model."""
 
-    def __init__(self, model: nn.Module, settings: Settings, plan: Plan, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, settings: Settings, round_config: RoundConfig, device: torch.device) -> None:
         self._model = model.to(device)
-        self._settings, self._plan, self._device = settings, plan, device
+        self._settings, self._plan, self._device = settings, round_config, device
         self._received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         self._start = self._parameters()
 
@@ -104,14 +109,16 @@ class Stage:
         self._model.load_state_dict(self._received)
         options = replace(self._settings.train, epochs=effort * self._settings.train.epochs)
         seed, _, server_round = self._plan.stream
-        plan = replace(self._plan, stream=(seed, data.client, server_round))
-        result = train_locally(self._model, data, replace(self._settings, train=options), plan, state, self._device)
+        round_config = replace(self._plan, stream=(seed, data.client, server_round))
+        result = train_locally(
+            self._model, data, replace(self._settings, train=options), round_config, state, self._device
+        )
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         return Outcome(self._parameters() - self._start, buffers, result.metrics, result.state)
 
     def honest(self, client: int, state: State | None) -> Outcome:
         """Return what a client would send if it were honest; without a state it is kept until the next round."""
-        data = client_share(self._settings, client).data
+        data = client_dataset(self._settings, client).data
         if state:
             return self.train(data, 1, state)
         known = POOL.entries(self._key())
@@ -138,8 +145,8 @@ class Stage:
 
     def _key(self) -> bytes:
         """Return a digest of all that decides the honest updates of a round."""
-        plan = replace(self._plan, stream=())
-        digest = hashlib.blake2b(repr((self._settings, plan)).encode())
+        round_config = replace(self._plan, stream=())
+        digest = hashlib.blake2b(repr((self._settings, round_config)).encode())
         for tensor in self._received.values():
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.digest()

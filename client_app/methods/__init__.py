@@ -1,6 +1,6 @@
 """Client methods by name."""
 
-from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.fednoro import FedNoRo
 from client_app.methods.masked_optim import FedELC, MaskedOptim
@@ -14,9 +14,9 @@ __all__ = [
     "FedNoRo",
     "FedProx",
     "FitResult",
-    "Kit",
     "LocalSGD",
     "MaskedOptim",
-    "Plan",
+    "RoundConfig",
     "State",
+    "TrainContext",
 ]

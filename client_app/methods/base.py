@@ -23,7 +23,7 @@ State = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundConfig:
     """What the server asks of one client in one round.
 
     ``role`` is clean, noisy or unknown; ``stream`` is (seed, client, round); ``config`` holds whatever else
@@ -38,7 +38,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Kit:
+class TrainContext:
     """What a method works with: the trainer, the objective, the data on the device, the number of classes K."""
 
     trainer: Trainer
@@ -98,7 +98,7 @@ class ClientMethod(Component, ABC):
         return {}
 
     @abstractmethod
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train ``model``, which holds the received global weights, in place."""
 
     def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
@@ -108,11 +108,11 @@ class ClientMethod(Component, ABC):
         """
         return None
 
-    def answer(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def answer(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Answer a question that the strategy asks outside of training, about the received ``model``.
 
-        The question is in ``plan.config``, the answer in the metrics. It comes before the training of its round, which
-        continues from the returned state. After a restart the same question may come again: asked twice
+        The question is in ``round_config.config``, the answer in the metrics. It comes before its round's training,
+        which continues from the returned state. After a restart the same question may come again: asked twice
         it must leave the state that it leaves asked once.
 
         Raises

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.losses import GlobalParameters, L2ToGlobal, Objective
-from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.trainer import Batch, GivenLabels
 from tasks.gaussian_mixture import upper_group
 from tasks.issues import WARNING, Issue, RunContext
@@ -28,30 +28,30 @@ class Mixup(GivenLabels):
     """
 
     def __init__(
-        self, objective: Objective, anchor: GlobalParameters, alpha: float, draws: np.random.Generator
+        self, objective: Objective, global_parameters: GlobalParameters, alpha: float, draws: np.random.Generator
     ) -> None:
-        super().__init__(objective, anchor)
+        super().__init__(objective, global_parameters)
         self._alpha = alpha
         self._draws = draws
-        self._share = 1.0
+        self._dataset = 1.0
         self._partners = torch.zeros(0, dtype=torch.int64)
 
     def shown(self, batch: Batch, inputs: Tensor) -> Tensor:
-        """Return the mixed inputs; see :class:`Goal`."""
+        """Return the mixed inputs; see :class:`BatchLoss`."""
         if not self._alpha:
             return inputs
         drawn = self._draws.beta(self._alpha, self._alpha)
-        self._share = max(drawn, 1 - drawn)
+        self._dataset = max(drawn, 1 - drawn)
         self._partners = torch.from_numpy(self._draws.permutation(len(batch))).to(inputs.device)
-        return self._share * inputs + (1 - self._share) * inputs[self._partners]
+        return self._dataset * inputs + (1 - self._dataset) * inputs[self._partners]
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return share x the objective on the own labels + (1 - share) x that on the partners'; see :class:`Goal`."""
+        """Return share x the objective on the own labels + (1 - share) x that on the partners'."""
         own = super().loss(model, batch, inputs, logits)
-        if self._share == 1:
+        if self._dataset == 1:
             return own
         theirs = Batch(batch.indices, batch.features, batch.labels[self._partners])
-        return self._share * own + (1 - self._share) * super().loss(model, theirs, inputs, logits)
+        return self._dataset * own + (1 - self._dataset) * super().loss(model, theirs, inputs, logits)
 
 
 LARGEST = 1000.0
@@ -143,22 +143,24 @@ class FedCorr(ClientMethod):
         if self.neighbours < 2:
             raise ValueError(f"neighbours = {self.neighbours}: must be at least 2")
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`."""
-        anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        level = float(str(plan.config.get(NOISE_LEVEL, 0.0)))
-        objective = kit.objective.with_regularizer(2 * self.beta * level, L2ToGlobal())  # that term is half the square
-        seed, *names = plan.stream
-        goal = Mixup(objective, anchor, self.mixup_alpha, rng(seed, "mixup", *names))
-        local = replace(kit.local, labels=present_labels(kit, plan, state))
-        trained = kit.trainer.run(model, local, goal, plan.learning_rate, plan.stream)
+        global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        level = float(str(round_config.config.get(NOISE_LEVEL, 0.0)))
+        objective = context.objective.with_regularizer(
+            2 * self.beta * level, L2ToGlobal()
+        )  # that term is half the square
+        seed, *names = round_config.stream
+        goal = Mixup(objective, global_parameters, self.mixup_alpha, rng(seed, "mixup", *names))
+        local = replace(context.local, labels=present_labels(context, round_config, state))
+        trained = context.trainer.run(model, local, goal, round_config.learning_rate, round_config.stream)
         metrics = {"train-loss": trained.loss}
-        if plan.config.get(WANT_SCORE):
-            outputs = kit.trainer.probabilities(model, kit.local)
+        if round_config.config.get(WANT_SCORE):
+            outputs = context.trainer.probabilities(model, context.local)
             metrics[SCORE] = local_dimensions(outputs, self.neighbours).mean().item()
         return FitResult(metrics, state)
 
-    def answer(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def answer(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Relabel; see :class:`ClientMethod`. Asked twice in a round, both start from the same labels.
 
         Raises
@@ -166,25 +168,27 @@ class FedCorr(ClientMethod):
         ValueError
             If it is another question, or an example has more than one label.
         """
-        question = plan.config.get(QUESTION)
+        question = round_config.config.get(QUESTION)
         if question not in (RELABEL, RELABEL_CONFIDENT):
             raise ValueError(f"fedcorr answers {RELABEL!r} and {RELABEL_CONFIDENT!r}, not {question!r}")
-        if kit.local.labels.ndim != 1:
-            shape = tuple(kit.local.labels.shape)
+        if context.local.labels.ndim != 1:
+            shape = tuple(context.local.labels.shape)
             raise ValueError(f"fedcorr corrects one label per example, got labels of shape {shape}")
-        again = "asked" in state and int(state["asked"]) == plan.server_round
-        before = present_labels(kit, plan, {**state, "labels": state["before"]} if again else state)
-        predicted = kit.trainer.probabilities(model, kit.local)
+        again = "asked" in state and int(state["asked"]) == round_config.server_round
+        before = present_labels(context, round_config, {**state, "labels": state["before"]} if again else state)
+        predicted = context.trainer.probabilities(model, context.local)
         sure = predicted.max(1).values > self.confidence
         metrics: dict[str, float] = {}
         if question == RELABEL:
             losses = -predicted.double().clamp_min(torch.finfo(torch.float32).tiny).log()[range(len(before)), before]
-            level, suspects = self._suspects(losses, plan.stream[0])
+            level, suspects = self._suspects(losses, round_config.stream[0])
             metrics[NOISE_LEVEL], sure = level, sure & suspects
         labels = torch.where(sure, predicted.argmax(1), before)
-        kept = {"given": kit.local.labels, "before": before, "labels": labels}
+        kept = {"given": context.local.labels, "before": before, "labels": labels}
         state = {name: values.cpu().numpy() for name, values in kept.items()}
-        return FitResult(metrics, {**state, "asked": np.array(plan.server_round), "classes": np.array(kit.num_classes)})
+        return FitResult(
+            metrics, {**state, "asked": np.array(round_config.server_round), "classes": np.array(context.num_classes)}
+        )
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return also that the strategy never asks it to relabel, if so; one of the user's own may ask."""
@@ -208,14 +212,14 @@ class FedCorr(ClientMethod):
         return level, suspects
 
 
-def present_labels(kit: Kit, plan: Plan, state: State) -> Tensor:
+def present_labels(context: TrainContext, round_config: RoundConfig, state: State) -> Tensor:
     """Return the labels (n,) to train on: the corrected ones where they were changed, else those of the data."""
-    given = kit.local.labels
+    given = context.local.labels
     if "labels" in state and state["labels"].shape == given.shape:
         labels, old = (torch.tensor(state[name], device=given.device) for name in ("labels", "given"))
         return torch.where(labels == old, given, labels)
-    if "labels" in state or plan.role == "noisy":
+    if "labels" in state or round_config.role == "noisy":
         problem = "do not fit the data" if "labels" in state else "were lost"
-        where = plan.stream[1], plan.server_round
+        where = round_config.stream[1], round_config.server_round
         logger.warning("Client %d starts from its given labels in round %d: its corrected labels %s", *where, problem)
     return given

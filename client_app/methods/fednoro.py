@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from client_app.losses import LogitAdjustedCrossEntropy, Objective
-from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.sgd import train
-from client_app.trainer import Batch, Goal
+from client_app.trainer import Batch, BatchLoss
 from tasks.protocol import SINCE_DETECTION
 
 
@@ -51,7 +51,7 @@ class FedNoRo(ClientMethod):
         if self.ramp_rounds < 0:
             raise ValueError(f"ramp_rounds = {self.ramp_rounds}: must be at least 0")
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`.
 
         Raises
@@ -59,15 +59,15 @@ class FedNoRo(ClientMethod):
         ValueError
             If the strategy calls the client noisy and does not say since when.
         """
-        if plan.role != "noisy":
-            return train(model, kit, plan, kit.objective)
-        if SINCE_DETECTION not in plan.config:
+        if round_config.role != "noisy":
+            return train(model, context, round_config, context.objective)
+        if SINCE_DETECTION not in round_config.config:
             raise ValueError(
                 f"fednoro needs {SINCE_DETECTION!r} from the strategy; choose strategy.name = noise-partition"
             )
-        since = int(str(plan.config[SINCE_DETECTION]))
-        goal = Distillation(model, kit, self.temperature, ramp(self.weight, since, self.ramp_rounds))
-        trained = kit.trainer.run(model, kit.local, goal, plan.learning_rate, plan.stream)
+        since = int(str(round_config.config[SINCE_DETECTION]))
+        goal = Distillation(model, context, self.temperature, ramp(self.weight, since, self.ramp_rounds))
+        trained = context.trainer.run(model, context.local, goal, round_config.learning_rate, round_config.stream)
         return FitResult({"train-loss": trained.loss})
 
 
@@ -77,20 +77,20 @@ def ramp(weight: float, rounds: int, length: int) -> float:
     return weight * math.exp(-5 * (1 - progress) ** 2)
 
 
-class Distillation(Goal):
+class Distillation(BatchLoss):
     """(1 - weight) x the objective on the given labels + weight x the distance to the received model's prediction."""
 
-    def __init__(self, received: nn.Module, kit: Kit, temperature: float, weight: float) -> None:
-        counts = torch.bincount(kit.local.labels, minlength=kit.num_classes)
+    def __init__(self, received: nn.Module, context: TrainContext, temperature: float, weight: float) -> None:
+        counts = torch.bincount(context.local.labels, minlength=context.num_classes)
         self._margin = LogitAdjustedCrossEntropy.from_counts(counts).margin.float()
-        self._teacher = copy.deepcopy(received).to(kit.trainer.device).eval()
+        self._teacher = copy.deepcopy(received).to(context.trainer.device).eval()
         self._anchor = {name: parameter.detach() for name, parameter in self._teacher.named_parameters()}
-        self._objective: Objective = kit.objective
+        self._objective: Objective = context.objective
         self._temperature, self._weight = temperature, weight
-        self.needs_inputs = kit.objective.needs_inputs
+        self.needs_inputs = context.objective.needs_inputs
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return both parts, weighted; see :class:`Goal`."""
+        """Return both parts, weighted; see :class:`BatchLoss`."""
         with torch.no_grad():
             log_teacher = torch.log_softmax(self._teacher(inputs).float() / self._temperature, 1)
         own = self._objective(logits, batch.labels, model, self._anchor, inputs=inputs)

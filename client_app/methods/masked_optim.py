@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.sgd import train
-from client_app.trainer import Batch, Goal
+from client_app.trainer import Batch, BatchLoss
 from tasks.protocol import LEARNED
 
 Form = Literal["code", "paper"]
@@ -67,7 +67,7 @@ def small_loss(losses: Tensor, keep: float) -> Tensor:
     return torch.zeros_like(losses).index_fill_(0, torch.argsort(losses, stable=True)[:count], 1.0)
 
 
-class LabelLearning(Goal):
+class LabelLearning(BatchLoss):
     """Trains the network by batches and the labels by epochs, both on the three terms.
 
     At the end of an epoch each example's label logits take one step of ``rate`` against the gradient of its own loss;
@@ -82,7 +82,7 @@ class LabelLearning(Goal):
         self._slopes = torch.zeros_like(label_logits)
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return the mean of the three terms; see :class:`Goal`."""
+        """Return the mean of the three terms; see :class:`BatchLoss`."""
         label_logits = self.label_logits[batch.indices].requires_grad_()
         label_logits.register_hook(partial(self._note, batch.indices))  # type: ignore[no-untyped-call]
         return self._terms(logits, label_logits, batch.labels).mean()
@@ -167,15 +167,15 @@ class MaskedOptim(ClientMethod):
         if self.label_scale <= 0:
             raise ValueError(f"label_scale = {self.label_scale}: must be above 0")
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`."""
-        if plan.role != "noisy":
-            return replace(train(model, kit, plan, kit.objective), state=state)
+        if round_config.role != "noisy":
+            return replace(train(model, context, round_config, context.objective), state=state)
         received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         terms = ThreeTerms(self.objective, self.alpha, self.beta, self.keep, self.mask)
-        goal = LabelLearning(self._label_logits(kit, plan, state), terms, self.label_rate)
-        trained = kit.trainer.run(model, kit.local, goal, plan.learning_rate, plan.stream)
-        predicted = kit.trainer.probabilities(model, kit.local)
+        goal = LabelLearning(self._label_logits(context, round_config, state), terms, self.label_rate)
+        trained = context.trainer.run(model, context.local, goal, round_config.learning_rate, round_config.stream)
+        predicted = context.trainer.probabilities(model, context.local)
         merged = torch.lerp(torch.softmax(goal.label_logits, 1), predicted, self.fusion)
         merge_weights(model, received, self.zeta)
         return FitResult({"train-loss": trained.loss}, {LABEL_LOGITS: (self.label_scale * merged).cpu().numpy()})
@@ -186,21 +186,21 @@ class MaskedOptim(ClientMethod):
             return None
         return torch.softmax(torch.from_numpy(np.array(state[LABEL_LOGITS], np.float32)), 1).numpy()
 
-    def _label_logits(self, kit: Kit, plan: Plan, state: State) -> Tensor:
+    def _label_logits(self, context: TrainContext, round_config: RoundConfig, state: State) -> Tensor:
         """Return the label logits (n, K) that this round starts from, on the data's device."""
-        given = kit.local.labels
-        shape = (len(given), kit.num_classes)
+        given = context.local.labels
+        shape = (len(given), context.num_classes)
         if LABEL_LOGITS in state and state[LABEL_LOGITS].shape == shape:
             return torch.tensor(state[LABEL_LOGITS], dtype=torch.float32, device=given.device)
         problem = ""
         if LABEL_LOGITS in state:
             problem = f"the learned labels are {state[LABEL_LOGITS].shape} and do not fit the data, {shape}"
-        elif plan.config.get(LEARNED, False):
+        elif round_config.config.get(LEARNED, False):
             problem = "it has corrected labels before, but its state is lost"
         if problem:
-            where = plan.stream[1], plan.server_round
+            where = round_config.stream[1], round_config.server_round
             logger.warning("Client %d starts from its given labels in round %d: %s", *where, problem)
-        return self.label_scale * F.one_hot(given, kit.num_classes).float()
+        return self.label_scale * F.one_hot(given, context.num_classes).float()
 
 
 @METHODS.register("fedelc", "Jiang et al., CIKM 2024")

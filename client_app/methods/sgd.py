@@ -5,22 +5,24 @@ from dataclasses import dataclass
 from torch import nn
 
 from client_app.losses import L2ToGlobal, Objective
-from client_app.methods.base import METHODS, ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 
 
 @METHODS.register("sgd", "McMahan et al., AISTATS 2017")
 class LocalSGD(ClientMethod):
     """Minimise the configured loss for some epochs."""
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`."""
-        return train(model, kit, plan, kit.objective)
+        return train(model, context, round_config, context.objective)
 
 
-def train(model: nn.Module, kit: Kit, plan: Plan, objective: Objective) -> FitResult:
+def train(model: nn.Module, context: TrainContext, round_config: RoundConfig, objective: Objective) -> FitResult:
     """Train on ``objective`` with the received weights as the anchor of its regularizers."""
-    anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    trained = kit.trainer.fit(model, kit.local, objective, anchor, plan.learning_rate, plan.stream)
+    global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trained = context.trainer.fit(
+        model, context.local, objective, global_parameters, round_config.learning_rate, round_config.stream
+    )
     return FitResult({"train-loss": trained.loss})
 
 
@@ -38,7 +40,7 @@ class FedProx(ClientMethod):
         if self.mu < 0:
             raise ValueError(f"mu = {self.mu}: must be at least 0")
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`."""
-        mu = float(str(plan.config.get("proximal-mu", self.mu)))
-        return train(model, kit, plan, kit.objective.with_regularizer(mu, L2ToGlobal()))
+        mu = float(str(round_config.config.get("proximal-mu", self.mu)))
+        return train(model, context, round_config, context.objective.with_regularizer(mu, L2ToGlobal()))

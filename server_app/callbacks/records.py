@@ -15,7 +15,7 @@ from strategies.validation import RoundReport
 
 
 class Records(Callback):
-    """Writes both files as the run goes on. Round 0 of clients.jsonl is the roster."""
+    """Writes both files as the run goes on. Round 0 of clients.jsonl is the registration."""
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
@@ -27,9 +27,9 @@ class Records(Callback):
 
 
 def _roster_lines(state: RunState) -> list[dict[str, Any]]:
-    """Return the roster; what it says about labels is the truth before an attack."""
+    """Return the registration; what it says about labels is the truth before an attack."""
     hostile, attacked = attackers(state.settings), state.settings.attack.name != NO_ATTACK
-    twins = {client: group for group in state.roster.same_data() for client in group}
+    twins = {client: group for group in state.registration.same_data() for client in group}
     return [
         {
             "round": 0,
@@ -40,13 +40,13 @@ def _roster_lines(state: RunState) -> list[dict[str, Any]]:
             **({"attacker": entry.client in hostile} if attacked else {}),
             **({"same_data": twins[entry.client]} if entry.client in twins else {}),
         }
-        for entry in state.roster.clients
+        for entry in state.registration.clients
     ]
 
 
 def _client_lines(state: RunState) -> list[dict[str, Any]]:
     report = state.report
-    examples = state.roster.examples()
+    examples = state.registration.examples()
     return [
         {
             "round": state.server_round,

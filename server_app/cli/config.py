@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, ConfigError, Flat, Value, arms, flatten, parse
+from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, parse, variants
 from tasks.plugins import did_you_mean
 
 PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
@@ -20,7 +20,7 @@ class CommandError(ValueError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A checked run: the app's folder, its own configuration (``declared``) and the merged one (``flat``)."""
 
     app: Path
@@ -32,7 +32,7 @@ class Plan:
         return {key: value for key, value in self.flat.items() if self.declared.get(key) != value}
 
 
-def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> Plan:
+def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
     """Merge the app's defaults, the configuration of a run to resume, a recipe and ``key=value`` words, in this order.
 
     Raises
@@ -49,7 +49,7 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> Plan:
     flat = absolute_paths({**declared, **_resumed(chosen, cwd), **chosen}, cwd)
     make_importable(folder)
     check_keys(flat)
-    return Plan(folder, declared, flat)
+    return RunPlan(folder, declared, flat)
 
 
 def app_folder(given: str | None, cwd: Path) -> Path:
@@ -157,7 +157,7 @@ def absolute_paths(flat: Mapping[str, Value], cwd: Path) -> Flat:
 
 
 def check_keys(flat: Mapping[str, Value]) -> None:
-    """Check keys, types and ranges, and that ``arms`` is readable; what the arms change is checked with their parts.
+    """Check keys, types and ranges, and that ``variants`` is readable; what they change is checked with their parts.
 
     Raises
     ------
@@ -165,12 +165,12 @@ def check_keys(flat: Mapping[str, Value]) -> None:
         With every error found.
     """
     try:
-        parse({**flat, "arms": ""})
-        arms(flat)
+        parse({**flat, "variants": ""})
+        variants(flat)
     except ConfigError:
-        from server_app.validation.config import check_arms  # slow to import, but it finds all other errors too
+        from server_app.validation.config import check_variants  # slow to import, but it finds all other errors too
 
-        check_arms(flat)
+        check_variants(flat)
         raise
 
 

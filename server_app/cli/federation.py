@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from server_app.cli.config import CommandError, Plan, make_plan
+from server_app.cli.config import CommandError, RunPlan, make_plan
 from server_app.cli.keys import FOLDER, KeyFolder
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
@@ -223,7 +223,7 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     return [LocalNode(number, folder) for number, folder in enumerate(folders)]
 
 
-def refuse_attack(plan: Plan) -> None:
+def refuse_attack(plan: RunPlan) -> None:
     """Raise CommandError if the settings want hostile clients: real nodes refuse that."""
     from client_app.attacks import NO_ATTACK  # slow to import
 
@@ -231,7 +231,7 @@ def refuse_attack(plan: Plan) -> None:
         raise CommandError("attack.name: attacks are made in a simulation only (winnow run); real nodes refuse them")
 
 
-def play_here(plan: Plan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
+def play_here(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
     """Start everything, play the run and return its status in Flower's words, with details."""
     with local_federation(folder, nodes, run_environment(plan, False, node_data(plan, Path.cwd()))) as link:
         check_parts(plan, simulated=False)  # while the SuperLink starts
@@ -245,7 +245,7 @@ def play_here(plan: Plan, nodes: Sequence[LocalNode], folder: Path, log: RunLog)
             raise
 
 
-def node_data(plan: Plan, cwd: Path) -> dict[str, str]:
+def node_data(plan: RunPlan, cwd: Path) -> dict[str, str]:
     """Return the data root of the nodes: the folder that the settings name, else the one of ``winnow run``.
 
     Nodes read nowhere else unless they have a folder of their own.

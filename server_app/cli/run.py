@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import tomli_w
 
-from server_app.cli.config import Plan
+from server_app.cli.config import RunPlan
 from server_app.cli.packages import left_behind
 from tasks.config import CHECKED, ConfigError, digest
 from tasks.issues import ERROR, Issue
@@ -97,8 +97,8 @@ def tidy(line: str) -> str | None:
     return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
 
 
-def check_parts(plan: Plan, simulated: bool = True) -> dict[str, Settings]:
-    """Return the settings by arm, after building every part of every arm once.
+def check_parts(plan: RunPlan, simulated: bool = True) -> dict[str, Settings]:
+    """Return the settings by variant, after building every part of every variant once.
 
     Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
 
@@ -110,8 +110,8 @@ def check_parts(plan: Plan, simulated: bool = True) -> dict[str, Settings]:
     return check_plan(plan, simulated).settings
 
 
-def check_plan(plan: Plan, simulated: bool = True) -> "Validated":
-    """Return the settings by arm and the warnings; see :func:`check_parts`."""
+def check_plan(plan: RunPlan, simulated: bool = True) -> "Validated":
+    """Return the settings by variant and the warnings; see :func:`check_parts`."""
     from server_app.validation.config import validate
 
     checked = validate(plan.flat, simulated)
@@ -137,11 +137,11 @@ def beyond_machine(federation: FederationSettings) -> list[Issue]:
     return problems
 
 
-def describe(plan: Plan, checked: "Validated") -> str:
+def describe(plan: RunPlan, checked: "Validated") -> str:
     """Return what would run, as text."""
     settings = checked.settings
     lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(settings.values())))}"]
-    lines += [f"arms: {', '.join(settings)}"] if len(settings) > 1 else []
+    lines += [f"variants: {', '.join(settings)}"] if len(settings) > 1 else []
     lines += [f"warning: {issue.line}" for issue in checked.warnings]
     changes = [
         tomli_w.dumps({key: value}).strip().replace(f'"{key}"', key, 1) for key, value in plan.overrides().items()
@@ -164,7 +164,7 @@ def data_environment(cwd: Path) -> dict[str, str]:
     return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
 
 
-def run_environment(plan: Plan, simulated: bool, data: Mapping[str, str]) -> dict[str, str]:
+def run_environment(plan: RunPlan, simulated: bool, data: Mapping[str, str]) -> dict[str, str]:
     """Return ``data`` and the promise that no other run is submitted before :func:`check_parts` has accepted the plan.
 
     The ServerApp then need not divide the data and try the plug-ins a second time; see :func:`server_app.app.main`.
@@ -213,7 +213,7 @@ def exit_code(play: Callable[[RunLog], tuple[str, str]], log: RunLog, command: s
     return 1
 
 
-def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
+def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
     """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
@@ -229,12 +229,12 @@ def simulate(plan: Plan, log: RunLog) -> tuple[str, str]:
             raise
 
 
-def play(link: Connection, plan: Plan, settings: Settings, log: RunLog) -> tuple[str, str]:
+def play(link: Connection, plan: RunPlan, settings: Settings, log: RunLog) -> tuple[str, str]:
     """Submit the run, follow its log to the end and return its status with details."""
     return watch(link, submit(link, plan, "--federation-config", federation_config(settings)), log)
 
 
-def submit(link: Connection, plan: Plan, *options: str) -> str:
+def submit(link: Connection, plan: RunPlan, *options: str) -> str:
     """Submit the run and return its id."""
     overrides = link.home / "overrides.toml"
     overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")

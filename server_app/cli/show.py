@@ -134,7 +134,7 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.law-args='max = 0.4'"
+PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
 
 
 def add_preview_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -156,17 +156,17 @@ def preview(args: argparse.Namespace) -> int:
     checked = check_parts(plan)
     chosen = different_data(checked)
     if len(checked) > len(chosen):
-        print(f"All arms have the same data ({', '.join(checked)}); one preview shows it.\n")
-    for arm, settings in chosen.items():
-        name = f"preview-{arm}" if len(chosen) > 1 else "preview"
+        print(f"All variants have the same data ({', '.join(checked)}); one preview shows it.\n")
+    for variant, settings in chosen.items():
+        name = f"preview-{variant}" if len(chosen) > 1 else "preview"
         if len(chosen) > 1:
-            print(f"\narm {arm}")
+            print(f"\narm {variant}")
         show(settings, Path(args.output), name)
     return 0
 
 
 def different_data(checked: Mapping[str, Settings]) -> dict[str, Settings]:
-    """Return all arms if they differ in their data, else only the first."""
+    """Return all variants if they differ in their data, else only the first."""
     from tasks.client_data import data_settings
 
     same = len({data_settings(settings) for settings in checked.values()}) == 1
@@ -174,7 +174,7 @@ def different_data(checked: Mapping[str, Settings]) -> dict[str, Settings]:
 
 
 def show(settings: Settings, folder: Path, name: str) -> None:
-    """Write picture and page of one arm, and print the summary and where they are.
+    """Write picture and page of one variant, and print the summary and where they are.
 
     Raises
     ------

@@ -100,7 +100,7 @@ class Standing:
 
 def standings(record: RunRecord) -> list[Standing]:
     """Return the last standing of every client that was ever called clean or noisy, sorted by client."""
-    truth = {entry.client: entry.noise_rate for entry in record.roster}
+    truth = {entry.client: entry.noise_rate for entry in record.registration}
     last = {entry.client: entry for entry in record.client_rounds if entry.role in (CLEAN, NOISY)}
     return [Standing(c, e.role, e.posterior, truth.get(c), e.noise_level) for c, e in sorted(last.items())]
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from server_app.report.text import counted, number, percent
-from tasks.client_data import Share, client_share, federated_noise, load_task
-from tasks.noise import NoiseWarning, obeys_law
+from tasks.client_data import ClientDataset, client_dataset, federated_noise, load_task
+from tasks.noise import NoiseWarning, uses_rates
 from tasks.settings import Settings
 
 Counts = npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ class Survey:
     realised
         Share of each client's given labels that are wrong, (N,).
     wanted
-        Rate that the noise law gives to each client, (N,), or None for a noise that takes no rate.
+        Rate that the noise-rate distribution gives to each client, (N,), or None for a noise that takes no rate.
     transitions
         How often a label of true class i is given as j, (K, K), with one more row if examples come from outside.
     """
@@ -72,8 +72,8 @@ def take_survey(settings: Settings) -> Survey:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # the checks of the configuration say it once
-        shares = [client_share(settings, client) for client in range(settings.federation.num_clients)]
-        wanted = federated_noise(settings).rates() if obeys_law(settings.noise.name) else None
+        shares = [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
+        wanted = federated_noise(settings).rates() if uses_rates(settings.noise.name) else None
     names = load_task(settings.task).class_names
     return Survey(
         settings=settings,
@@ -91,7 +91,7 @@ def _class_counts(labels: Counts, num_classes: int) -> Counts:
     return np.bincount(known, minlength=num_classes).astype(np.int64)
 
 
-def _transitions(shares: list[Share], num_classes: int) -> Counts:
+def _transitions(shares: list[ClientDataset], num_classes: int) -> Counts:
     outside = num_classes
     counts = np.zeros((num_classes + 1, num_classes), dtype=np.int64)
     for share in shares:
@@ -115,11 +115,13 @@ def title(survey: Survey) -> str:
 def choices(survey: Survey) -> dict[str, str]:
     """Return the choices behind the data, with their arguments."""
     settings = survey.settings
-    law = f", law {_choice(settings.noise.law, settings.noise.law_args)}" if survey.wanted is not None else ""
+    distribution = (
+        f", law {_choice(settings.noise.rates, settings.noise.rates_args)}" if survey.wanted is not None else ""
+    )
     return {
         "task": _choice(settings.task.name, settings.task.args),
         "partition": _choice(settings.partition.name, settings.partition.args),
-        "noise": _choice(settings.noise.name, settings.noise.args) + law,
+        "noise": _choice(settings.noise.name, settings.noise.args) + distribution,
         "seed": str(settings.seed),
     }
 
@@ -141,10 +143,10 @@ def findings(survey: Survey) -> dict[str, str]:
 
 
 def wrong_labels(survey: Survey) -> str:
-    """Say how many labels are wrong, overall and at the clients, and what the law asked for."""
+    """Say how many labels are wrong, overall and at the clients, and what the distribution asked for."""
     if not survey.realised.any() and (survey.wanted is None or not survey.wanted.any()):
         return "none"
-    wanted = "" if survey.wanted is None else f" (the law asks for {_rates(survey.wanted)})"
+    wanted = "" if survey.wanted is None else f" (the distribution asks for {_rates(survey.wanted)})"
     return f"{percent(survey.overall)} of all; a client has {_rates(survey.realised)}{wanted}"
 
 

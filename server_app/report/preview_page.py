@@ -83,7 +83,7 @@ def _draw_clients(survey: Survey, figure: "Figure", grid: "GridSpec", box: Box) 
     rates.bar(clients, 100 * survey.realised, color=SECOND, width=0.8, label="realised")
     if survey.wanted is not None:
         left, right = clients - 0.5, clients + 0.5
-        rates.hlines(100 * survey.wanted, left, right, color=INK, linewidth=1.4, label="wanted by the law")
+        rates.hlines(100 * survey.wanted, left, right, color=INK, linewidth=1.4, label="wanted by the distribution")
     rates.set(title=f"Wrong labels of each client (overall {percent(survey.overall)})", ylabel="%", ylim=(0, 100))
     rates.set_xlabel("client")
     rates.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, fontsize=9)
@@ -185,11 +185,15 @@ def client_section(survey: Survey) -> View:
         for client, counts in enumerate(survey.counts)
     ]
     note = "The coloured cells count the labels of each true class, before the noise; empty: none."
-    law = (
-        " Wanted is the rate that the law gives to a client. How many labels that makes wrong is up to the noise: it "
-        "may draw by chance, leave some classes alone, or draw the true label again."
+    distribution = (
+        " Wanted is the rate that the distribution gives to a client. How many labels that makes wrong is up to the "
+        "noise: it may draw by chance, leave some classes alone, or draw the true label again."
     )
-    return {"clients": clients, "has_wanted": wanted is not None, "clients_note": note + law * (wanted is not None)}
+    return {
+        "clients": clients,
+        "has_wanted": wanted is not None,
+        "clients_note": note + distribution * (wanted is not None),
+    }
 
 
 def transition_section(survey: Survey) -> View:

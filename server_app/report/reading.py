@@ -124,7 +124,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class RosterEntry:
+class RegisteredClient:
     """One participant: its number of examples, the share of its labels that are wrong and its count per class.
 
     Both of the latter are known in a simulation only. ``attacker`` tells whether it is hostile, None without an attack.
@@ -176,7 +176,7 @@ class RunRecord:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     rounds: tuple[Round, ...]
-    roster: tuple[RosterEntry, ...]
+    registration: tuple[RegisteredClient, ...]
     client_rounds: tuple[ClientRound, ...]
     audit: Scores
 
@@ -221,7 +221,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
     simulation = status.get("simulation")
     rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
     clients = read_lines(path / CLIENTS, "round", "client")
-    roster = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
+    registration = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
     played = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
     return RunRecord(
         path=path,
@@ -237,7 +237,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
         config=flatten(read_toml(path / CONFIG)),
         versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
         rounds=tuple(rounds[number] for number in sorted(rounds)),
-        roster=tuple(roster[client] for client in sorted(roster)),
+        registration=tuple(registration[client] for client in sorted(registration)),
         client_rounds=tuple(played[key] for key in sorted(played)),
         audit=read_audit(path / SCORES),
     )
@@ -249,11 +249,11 @@ def _round(line: dict[str, Any]) -> Round:
     return Round(line["round"], bool(line.get("skipped")), finite)
 
 
-def _roster_entry(line: dict[str, Any]) -> RosterEntry:
+def _roster_entry(line: dict[str, Any]) -> RegisteredClient:
     counts = line.get("classes")
     class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
     attacker, twins = line.get("attacker"), line.get("same_data")
-    return RosterEntry(
+    return RegisteredClient(
         client=line["client"],
         examples=as_count(line.get("examples")),
         noise_rate=as_number(line.get("noise_rate")),

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from server_app.report.reading import ClientRound, RosterEntry, RunRecord
+from server_app.report.reading import ClientRound, RegisteredClient, RunRecord
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ClientSummary:
     Attributes
     ----------
     examples, noise_rate, class_counts
-        From the roster: number of examples, share of wrong labels, examples per class; None where unknown.
+        From the registration: number of examples, share of wrong labels, examples per class; None where unknown.
     attacker
         Whether the client is hostile; None in a run without an attack.
     times_asked
@@ -55,26 +55,26 @@ class NoisierHalf:
     """The clients whose share of wrong labels is above the median: their part of all clients, examples and weight."""
 
     clients: int
-    client_share: float
+    client_dataset: float
     example_share: float
     weight_share: float
 
 
 def summarize_clients(record: RunRecord) -> list[ClientSummary]:
-    """Return the summary of every client on the roster or in any round, sorted by id."""
+    """Return the summary of every client on the registration or in any round, sorted by id."""
     taking_part: defaultdict[int, list[ClientRound]] = defaultdict(list)
     for entry in record.client_rounds:
         taking_part[entry.client].append(entry)
-    roster = {entry.client: entry for entry in record.roster}
+    registration = {entry.client: entry for entry in record.registration}
     weighted = _weighted_rounds(record)
     return [
-        _summary(client, roster.get(client), taking_part[client], weighted)
-        for client in sorted(roster.keys() | taking_part.keys())
+        _summary(client, registration.get(client), taking_part[client], weighted)
+        for client in sorted(registration.keys() | taking_part.keys())
     ]
 
 
 def _summary(
-    client: int, entry: RosterEntry | None, rounds: list[ClientRound], weighted: Counter[int]
+    client: int, entry: RegisteredClient | None, rounds: list[ClientRound], weighted: Counter[int]
 ) -> ClientSummary:
     weights = [played.weight or 0.0 for played in rounds if played.round in weighted]
     distances = [played.distance for played in rounds if played.distance is not None]
@@ -132,7 +132,7 @@ def noisier_half(clients: list[ClientSummary]) -> NoisierHalf | None:
         return None
     return NoisierHalf(
         clients=len(noisy),
-        client_share=len(noisy) / len(known),
+        client_dataset=len(noisy) / len(known),
         example_share=sum(examples for _, examples, _ in noisy) / examples,
         weight_share=sum(weight for _, _, weight in noisy) / weight,
     )

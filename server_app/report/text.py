@@ -173,15 +173,15 @@ def _ending(record: RunRecord) -> str:
 
 def _participants(record: RunRecord) -> str:
     """Say how many clients took part, how wrong their labels are, and what was set aside."""
-    if not record.roster:
+    if not record.registration:
         return ""
-    parts = [counted(len(record.roster), "client")]
-    hostile = sum(entry.attacker is True for entry in record.roster)
+    parts = [counted(len(record.registration), "client")]
+    hostile = sum(entry.attacker is True for entry in record.registration)
     if hostile:
         parts.append(f"{hostile} of them hostile")
-    for group in sorted({entry.same_data for entry in record.roster if entry.same_data}):
+    for group in sorted({entry.same_data for entry in record.registration if entry.same_data}):
         parts.append(f"clients {' and '.join(map(str, group))} with exactly the same data")
-    rates = [entry.noise_rate for entry in record.roster if entry.noise_rate is not None]
+    rates = [entry.noise_rate for entry in record.registration if entry.noise_rate is not None]
     if rates:
         worst = max(rates)
         parts.append(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from client_app.label_audit_files import Columns, list_path, read_columns
 from tasks.base import Labels
-from tasks.client_data import Share, client_share, load_task
+from tasks.client_data import ClientDataset, client_dataset, load_task
 from tasks.files import replace_file
 from tasks.settings import Settings
 
@@ -166,7 +166,7 @@ def score_run(run_dir: Path, settings: Settings, clients: Sequence[int]) -> tupl
     task = load_task(settings.task)
     found, problems = [], {}
     for client in clients:
-        share = client_share(settings, client)
+        share = client_dataset(settings, client)
         try:
             columns = read_columns(list_path(run_dir / "clients" / str(client), settings.audit.format))
             found.append(score_list(columns, share, task.example_names(share.data.ids), task.class_names))
@@ -175,7 +175,7 @@ def score_run(run_dir: Path, settings: Settings, clients: Sequence[int]) -> tupl
     return Scores(tuple(found)), problems
 
 
-def score_list(columns: Columns, share: Share, names: Sequence[str], class_names: Sequence[str]) -> Score:
+def score_list(columns: Columns, share: ClientDataset, names: Sequence[str], class_names: Sequence[str]) -> Score:
     """Score one client's list; ``names`` are those of its examples in the order of its data.
 
     Raises

@@ -14,7 +14,7 @@ from tasks.settings import Settings
 # A resumed run may change these and still be the same run.
 FREE = (
     "num-server-rounds",
-    "arms",
+    "variants",
     "run.output-dir",
     "run.resume",
     "run.checkpoint-every",

@@ -8,7 +8,7 @@ is a dictionary of these values, nested as you like, and comes back equal and wi
 - dict, list, tuple, set and frozenset, but no classes derived from them; the keys of a dict are any of the values.
 
 Of a strategy without these two methods, such as Flower's own, every attribute that holds such a value is saved, and so
-are the strategies and server steps that it wraps. :func:`unsaved_attributes` names the others.
+are the strategies and server optimizers that it wraps. :func:`unsaved_attributes` names the others.
 """
 
 import dis
@@ -28,7 +28,7 @@ from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
 from server_app.storage.checkpoints import CheckpointError
-from strategies.server_optimizers import ServerStep, attributes_of
+from strategies.server_optimizers import ServerOptimizer, attributes_of
 from tasks.protocol import DTYPES, Arrays
 
 DEEPEST = 50
@@ -36,7 +36,7 @@ ALLOWED = "None, bool, int, float, str, bytes, NumPy arrays, ArrayRecord and dic
 NO_MEMORY = (type, partial, ModuleType, Logger, LoggerAdapter)  # rebuilt with the strategy, as functions are
 
 
-def strategy_state(strategy: Strategy | ServerStep) -> tuple[Arrays, dict[str, Any]]:
+def strategy_state(strategy: Strategy | ServerOptimizer) -> tuple[Arrays, dict[str, Any]]:
     """Return what a strategy keeps between rounds, such as FedAdam's moments: its arrays, and the rest as JSON.
 
     Raises
@@ -49,7 +49,7 @@ def strategy_state(strategy: Strategy | ServerStep) -> tuple[Arrays, dict[str, A
     return writer.arrays, state
 
 
-def restore_strategy(strategy: Strategy | ServerStep, arrays: Arrays, state: dict[str, Any]) -> None:
+def restore_strategy(strategy: Strategy | ServerOptimizer, arrays: Arrays, state: dict[str, Any]) -> None:
     """Put back what :func:`strategy_state` returned.
 
     Raises
@@ -68,7 +68,7 @@ def restore_strategy(strategy: Strategy | ServerStep, arrays: Arrays, state: dic
         ) from error
 
 
-def unsaved_attributes(strategy: Strategy | ServerStep) -> list[str]:
+def unsaved_attributes(strategy: Strategy | ServerOptimizer) -> list[str]:
     """Return the attributes that a checkpoint leaves out although they might change between rounds, in their order.
 
     None for a strategy with a ``state_dict`` of its own. Functions, classes, modules and loggers do not count: the
@@ -100,8 +100,8 @@ class _StateWriter:
         self._seen: set[int] = set()
         self._prefix = ""  # what the names of the next arrays begin with
 
-    def part(self, part: Strategy | ServerStep, path: str = "") -> dict[str, Any]:
-        """Return the state of a strategy or server step; ``path``, such as ``inner.``, says whose it is."""
+    def part(self, part: Strategy | ServerOptimizer, path: str = "") -> dict[str, Any]:
+        """Return the state of a strategy or server optimizer; ``path``, such as ``inner.``, says whose it is."""
         self._seen.add(id(part))
         state = self._own_state(part, path) if _has_state(part) else None
         answered = _answered_for(part)
@@ -109,13 +109,13 @@ class _StateWriter:
         return {"state": state, "attributes": attributes, "parts": parts}
 
     def _reflect(
-        self, part: Strategy | ServerStep, path: str, answered: frozenset[str]
+        self, part: Strategy | ServerOptimizer, path: str, answered: frozenset[str]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the attributes that can be kept, and the strategies and server steps among them."""
+        """Return the attributes that can be kept, and the strategies and server optimizers among them."""
         attributes: dict[str, Any] = {}
         parts: dict[str, Any] = {}
         for name, value in attributes_of(part).items():
-            if isinstance(value, Strategy | ServerStep):
+            if isinstance(value, Strategy | ServerOptimizer):
                 if name not in answered and id(value) not in self._seen:  # a wrapped strategy may know its wrapper
                     parts[name] = self.part(value, f"{path}{name}.")
             elif not isroutine(value) and not isinstance(value, NO_MEMORY):
@@ -233,7 +233,7 @@ def _restore(part: Any, arrays: Arrays, state: dict[str, Any]) -> None:
         part.load_state_dict(_decode(state["state"], arrays))
 
 
-def _has_state(part: Strategy | ServerStep) -> bool:
+def _has_state(part: Strategy | ServerOptimizer) -> bool:
     """Tell whether a strategy says itself what it keeps.
 
     Raises
@@ -248,7 +248,7 @@ def _has_state(part: Strategy | ServerStep) -> bool:
     return has["state_dict"]
 
 
-def _answered_for(part: Strategy | ServerStep) -> frozenset[str] | None:
+def _answered_for(part: Strategy | ServerOptimizer) -> frozenset[str] | None:
     """Return the attributes that the state_dict of a strategy's class answers for; None: all of them.
 
     A class below the one with the method may have added some. All others are set in the constructors above it.
@@ -256,7 +256,7 @@ def _answered_for(part: Strategy | ServerStep) -> frozenset[str] | None:
     if not _has_state(part):
         return frozenset()
     owner = next(kind for kind in type(part).__mro__ if "state_dict" in vars(kind))
-    if owner in (ServerStep, type(part)):
+    if owner in (ServerOptimizer, type(part)):
         return None
     constructors = [vars(kind)["__init__"] for kind in owner.__mro__ if hasattr(vars(kind).get("__init__"), "__code__")]
     steps = [step for constructor in constructors for step in dis.get_instructions(constructor)]

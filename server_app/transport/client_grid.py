@@ -21,9 +21,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.transport.ray_recovery import Survivors
-from server_app.transport.replies import Inbox, reply_limit
+from server_app.transport.replies import ReplyCollector, reply_limit
 from tasks import protocol
-from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
+from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tasks.records import byte_array, records_of, view_of, view_record, views
 
 PUSHED_TOGETHER = 100  # the SuperLink takes about 15 ms for each, and has to answer a request within 30 s
@@ -54,7 +54,7 @@ class NodeGrid:
 
     def __init__(self, inner: Grid, mode: Mode, read: Callable[[Message, Message], Message] = rebound) -> None:
         self._inner, self._mode, self._read = inner, mode, read
-        self._inbox = Inbox(inner, mode)
+        self._inbox = ReplyCollector(inner, mode)
         self._open: dict[str, Message] = {}
         self._limits: dict[str, int] = {}
 
@@ -121,17 +121,17 @@ class ClientGrid(Grid):
         Whether the clients are simulated.
     """
 
-    def __init__(self, inner: Grid, nodes: dict[int, int], envelope: Envelope, mode: Mode) -> None:
+    def __init__(self, inner: Grid, nodes: dict[int, int], header: MessageHeader, mode: Mode) -> None:
         self._inner, self._mode = inner, mode
         self._node_grid = NodeGrid(inner, mode, _incoming)
         self._nodes = nodes
         self._survivors = Survivors(self._exchange, sorted(nodes))
-        self.envelope = envelope
+        self.header = header
         self.time_to_live: float | None = None
 
     def begin_round(self, server_round: int, checkpoint_round: int) -> None:
         """Let the following messages say which round they belong to."""
-        self.envelope = replace(self.envelope, server_round=server_round, checkpoint_round=checkpoint_round)
+        self.header = replace(self.header, server_round=server_round, checkpoint_round=checkpoint_round)
 
     def set_run(self, run: object) -> None:
         """Set the run of the inner grid."""
@@ -188,23 +188,23 @@ class ClientGrid(Grid):
         for name, record in message.content.items():
             if isinstance(record, ArrayRecord):
                 if id(record) not in packed:  # all clients of a round share one record
-                    flat, header = protocol.pack(views(record))
-                    packed[id(record)] = (ArrayRecord({ARRAYS: byte_array(flat)}), header)
+                    flat, flat_layout = protocol.pack(views(record))
+                    packed[id(record)] = (ArrayRecord({ARRAYS: byte_array(flat)}), flat_layout)
                 if layout:
                     raise ValueError("a message carries at most one set of arrays; this strategy sends two")
                 content[name], layout = packed[id(record)]
             else:
                 content[name] = record
         config = message.content.config_records.get("config", ConfigRecord())
-        role = str(config.get("role", self.envelope.role))
-        envelope = replace(self.envelope, client=client, layout=layout, role=role)
-        content[RECORD] = ConfigRecord(envelope.record())
+        role = str(config.get("role", self.header.role))
+        header = replace(self.header, client=client, layout=layout, role=role)
+        content[RECORD] = ConfigRecord(header.record())
         return Message(
             content,
             dst_node_id=self._nodes[client],
             message_type=message.metadata.message_type,
             ttl=self.time_to_live,
-            group_id=str(self.envelope.server_round),
+            group_id=str(self.header.server_round),
         )
 
 
@@ -242,7 +242,7 @@ def _unpacked(content: RecordDict) -> RecordDict:
     named = RecordDict({name: record for name, record in content.items() if name != RECORD})
     sets = records_of(content, ArrayRecord)
     if len(sets) > 1:  # each would become a set of views of the same bytes
-        raise protocol.WireError(f"expected one set of arrays, got {len(sets)}")
+        raise protocol.SerializationError(f"expected one set of arrays, got {len(sets)}")
     for name, record in sets.items():
         flat, layout = view_of(record[ARRAYS]), str(records_of(content, ConfigRecord)[RECORD]["layout"])
         named[name] = view_record(protocol.views(flat, layout))

@@ -154,7 +154,7 @@ def object_ids(announced: PullAppMessagesResponse) -> list[str]:
 AT_ONCE = 2  # objects that are pulled together, as many as Flower does
 
 
-class Parcel:
+class ReplyDownload:
     """What has come of the reply to one message: never more than its limit.
 
     Parameters
@@ -241,7 +241,7 @@ class Parcel:
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
 
 
-class Inbox:
+class ReplyCollector:
     """Takes the replies that have come in, look by look.
 
     From real nodes each reply is pulled alone, and one that is announced but not yet uploaded whole holds up no other:
@@ -251,7 +251,7 @@ class Inbox:
 
     def __init__(self, grid: Grid, mode: Mode) -> None:
         self._grid, self._mode = grid, mode
-        self._begun: dict[str, Parcel] = {}
+        self._begun: dict[str, ReplyDownload] = {}
 
     def look(self, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
         """Return the replies that have come in, and by the id of the message they answer why others are not taken.
@@ -293,7 +293,7 @@ class Inbox:
         return answers
 
     def _fetch(self, message_id: str, limit: int) -> list[Message]:
-        parcel = self._begun.pop(message_id, None) or Parcel(self._grid, message_id, limit)
+        parcel = self._begun.pop(message_id, None) or ReplyDownload(self._grid, message_id, limit)
         try:
             found = parcel.fetch()
         except UNREADABLE:  # refused too

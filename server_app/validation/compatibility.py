@@ -8,16 +8,23 @@ from client_app.attacks import attack_issues
 from client_app.attacks.base import Attack
 from client_app.losses import Objective
 from client_app.methods import ClientMethod
-from strategies.aggregators import Rule
-from strategies.server_optimizers import ServerStep
+from strategies.aggregators import Aggregator
+from strategies.server_optimizers import ServerOptimizer
 from tasks.base import Task
 from tasks.config import DEFAULTS, no_effect, to_flat
 from tasks.issues import WARNING, Component, Issue, RunContext
 from tasks.noise.clients import NO_NOISE
 from tasks.settings import Settings
 
-SIMULATED = ("partition.name", "partition.args", "noise.name", "noise.args", "noise.law", "noise.law-args")
-OF_RULES = ("aggregator", "aggregator-args", "pre-steps", "server-step", "server-step-args", "weighting")
+SIMULATED = ("partition.name", "partition.args", "noise.name", "noise.args", "noise.rates", "noise.rates-args")
+OF_RULES = (
+    "aggregator",
+    "aggregator-args",
+    "pre-aggregators",
+    "server-optimizer",
+    "server-optimizer-args",
+    "weighting",
+)
 
 
 @dataclass
@@ -28,8 +35,8 @@ class Parts:
     loss: Objective | None = None
     method: ClientMethod | None = None
     strategy: Strategy | None = None
-    rule: Rule | None = None
-    server_step: ServerStep | None = None
+    rule: Aggregator | None = None
+    server_optimizer: ServerOptimizer | None = None
     attack: Attack | None = None
 
 
@@ -70,7 +77,7 @@ def compatibility_issues(context: RunContext, parts: Parts) -> list[Issue]:
     """Return what the parts find wrong or odd about the run that they are in."""
     found = attack_issues(parts.attack, context) if parts.attack is not None and parts.task is not None else []
     strategy = component(parts.strategy) if parts.strategy is not None else None
-    for part in (strategy, parts.method, parts.rule, parts.server_step, parts.loss, parts.task):
+    for part in (strategy, parts.method, parts.rule, parts.server_optimizer, parts.loss, parts.task):
         found += part.issues(context) if part is not None else []
     return found
 

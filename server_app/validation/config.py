@@ -17,11 +17,11 @@ from server_app.storage.resume import resume_issues
 from server_app.strategy import build_strategy, sampled
 from server_app.validation.compatibility import Parts, compatibility_issues, in_context, unused_on_nodes
 from server_app.validation.dry_run import check_data, check_test_data, declared_task, dry_run_issues
-from strategies.aggregators import AGGREGATORS, build_pre_steps
-from strategies.server_optimizers import build_server_step
+from strategies.aggregators import AGGREGATORS, build_pre_aggregators
+from strategies.server_optimizers import build_server_optimizer
 from tasks.base import Task
-from tasks.client_data import client_share, divide, federated_noise
-from tasks.config import ConfigError, Flat, Value, arms, read, without_effect
+from tasks.client_data import client_dataset, divide, federated_noise
+from tasks.config import ConfigError, Flat, Value, read, variants, without_effect
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, law_issues
 from tasks.partition import PARTITIONS
@@ -33,14 +33,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Validated:
-    """A configuration without errors: the settings of each arm by name, and the warnings."""
+    """A configuration without errors: the settings of each variant by name, and the warnings."""
 
     settings: dict[str, Settings]
     warnings: list[Issue]
 
 
 def validate(flat: Mapping[str, Value], simulated: bool = True, trials: bool = True) -> Validated:
-    """Return the settings of every arm, after building every part of each once.
+    """Return the settings of every variant, after building every part of each once.
 
     Parameters
     ----------
@@ -52,54 +52,55 @@ def validate(flat: Mapping[str, Value], simulated: bool = True, trials: bool = T
     Raises
     ------
     ConfigError
-        With every error found in any arm: keys, types, ranges, names, arguments, missing data, parts that do not fit.
+        With every error of any variant: keys, types, ranges, names, arguments, missing data, parts that do not fit.
     """
-    overrides, settings = arms(flat), {}
-    found: dict[Issue, list[str]] = {}  # by issue, the arms that have it
+    overrides, settings = variants(flat), {}
+    found: dict[Issue, list[str]] = {}  # by issue, the variants that have it
     for name, changes in overrides.items():
-        settings[name], errors = read(arm_config(flat, changes))
+        settings[name], errors = read(variant_config(flat, changes))
         for issue in errors + issues(settings[name], simulated, trials):
             found.setdefault(issue, []).append(name)
     said = [
-        replace(issue, arms="" if len(names) == len(overrides) else ", ".join(names)) for issue, names in found.items()
+        replace(issue, variants="" if len(names) == len(overrides) else ", ".join(names))
+        for issue, names in found.items()
     ]
     if len(overrides) > 1 and flat.get("run.resume"):
-        said.append(Issue(ERROR, "run.resume", "run.resume continues one run: leave out arms"))
+        said.append(Issue(ERROR, "run.resume", "run.resume continues one run: leave out variants"))
     if errors := [issue for issue in said if issue.level == ERROR]:
         raise ConfigError(errors)
     return Validated(settings, [issue for issue in said if issue.level == WARNING])
 
 
-def check_arms(flat: Mapping[str, Value], simulated: bool = True) -> dict[str, Settings]:
-    """Return the settings of every arm by name; see :func:`validate`.
+def check_variants(flat: Mapping[str, Value], simulated: bool = True) -> dict[str, Settings]:
+    """Return the settings of every variant by name; see :func:`validate`.
 
     Raises
     ------
     ConfigError
-        With the errors of all arms.
+        With the errors of all variants.
     """
     return validate(flat, simulated).settings
 
 
 def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
-    """Return the settings of a configuration without arms; see :func:`validate`.
+    """Return the settings of a configuration without variants; see :func:`validate`.
 
     Raises
     ------
     ConfigError
         With every error found.
     """
-    (settings,) = check_arms(arm_config(flat, {}), simulated).values()
+    (settings,) = check_variants(variant_config(flat, {}), simulated).values()
     return settings
 
 
-def arm_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
-    """Return the configuration of one arm."""
-    return {**flat, "arms": "", **changes}
+def variant_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
+    """Return the configuration of one variant."""
+    return {**flat, "variants": "", **changes}
 
 
 def issues(settings: Settings, simulated: bool = True, trials: bool = True) -> list[Issue]:
-    """Return all that is wrong or odd about the settings of one arm; see :func:`validate`."""
+    """Return all that is wrong or odd about the settings of one variant; see :func:`validate`."""
     found = [*_run_issues(settings), *resume_issues(settings), *without_effect(settings), *privacy_issues(settings)]
     attempts = Attempts()
     with warnings.catch_warnings():
@@ -166,13 +167,13 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     parts = Parts(
         method=attempts.build("method", lambda: METHODS.build(method.name, method.args)),
         rule=attempts.build("strategy", lambda: AGGREGATORS.build(strategy.aggregator, strategy.aggregator_args)),
-        server_step=attempts.build(
-            "strategy", lambda: build_server_step(strategy.server_step, strategy.server_step_args)
+        server_optimizer=attempts.build(
+            "strategy", lambda: build_server_optimizer(strategy.server_optimizer, strategy.server_optimizer_args)
         ),
         attack=attempts.build("attack", lambda: configured_attack(settings.attack)),
         task=attempts.build("task", lambda: declared_task(settings.task)),
     )
-    attempts.build("strategy", lambda: build_pre_steps(strategy.pre_steps))
+    attempts.build("strategy", lambda: build_pre_aggregators(strategy.pre_aggregators))
     parts.strategy = attempts.build("strategy", lambda: build_strategy(settings))
     if parts.strategy is not None:
         attempts.take("strategy", lambda: unsaved_issues(settings.strategy.name, build_strategy(settings)))
@@ -197,7 +198,7 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
     noise, clients = federated_noise(settings), settings.federation.num_clients
     part, chosen = f"partition{_stale_args(settings)}", settings.partition
     partition = attempts.succeeds(part, lambda: PARTITIONS.build(chosen.name, chosen.args))
-    lawful = attempts.succeeds("noise.law", noise.rates)
+    lawful = attempts.succeeds("noise.rates", noise.rates)
     if lawful:
         attempts.take("noise", noise.issues)
     there = attempts.succeeds("task", task.check)
@@ -205,7 +206,7 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
         ready = there and attempts.succeeds("task", lambda: check_data(settings.task)) and partition
         divide_all = lambda: divide(settings.task, chosen, clients, settings.seed)
         if ready and attempts.succeeds("partition", divide_all) and lawful:
-            attempts.build("noise", lambda: client_share(settings, 0))
+            attempts.build("noise", lambda: client_dataset(settings, 0))
         if not attempts.failed():
             attempts.issues += dry_run_issues(settings)
     if not attempts.failed():

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from client_app import losses
 from client_app.local import train_locally
 from client_app.losses import IGNORE_INDEX
-from client_app.methods import FitResult, Plan
+from client_app.methods import FitResult, RoundConfig
 from server_app.strategy import sampled
-from strategies.aggregators import aggregate, build_rule
-from strategies.server_optimizers import SERVER_STEPS
+from strategies.aggregators import aggregate, build_aggregator
+from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import load_task
 from tasks.issues import ERROR, Issue
@@ -35,11 +35,11 @@ def dry_run_issues(settings: Settings) -> list[Issue]:
     """
     task, chosen = load_task(settings.task), settings.strategy
     errors: list[Issue] = []
-    if is_own(chosen.aggregator) or is_own(chosen.pre_steps):
-        label = f"aggregator {chosen.aggregator!r}" if is_own(chosen.aggregator) else "strategy.pre-steps"
+    if is_own(chosen.aggregator) or is_own(chosen.pre_aggregators):
+        label = f"aggregator {chosen.aggregator!r}" if is_own(chosen.aggregator) else "strategy.pre-aggregators"
         errors += _attempt(label, try_rule, settings)
-    if is_own(chosen.server_step):
-        errors += _attempt(f"server step {chosen.server_step!r}", try_server_step, settings)
+    if is_own(chosen.server_optimizer):
+        errors += _attempt(f"server optimizer {chosen.server_optimizer!r}", try_server_step, settings)
     names = {kind: getattr(settings, kind).name for kind in ("task", "model", "loss", "method")}
     own = {kind: f"{kind} {name!r}" for kind, name in names.items() if is_own(name)}
     trials = [(own[kind], try_model) for kind in ("task", "model") if kind in own]
@@ -100,8 +100,8 @@ def try_training(task: Task, settings: Settings) -> None:
     model = task.build_model(settings.model.name, settings.model.args)
     before, state = _layout(model), None
     for server_round in (1, 2):
-        plan = Plan(server_round, settings.train.learning_rate, (settings.seed, 0, server_round))
-        result = train_locally(model, _first(task), quick, plan, state, torch.device("cpu"))
+        round_config = RoundConfig(server_round, settings.train.learning_rate, (settings.seed, 0, server_round))
+        result = train_locally(model, _first(task), quick, round_config, state, torch.device("cpu"))
         _check_result(result)
         state = result.state
     expect(_layout(model) == before, "the method must train the model in place: its weights now have other shapes")
@@ -124,14 +124,14 @@ def _check_result(result: Any) -> None:
 def try_rule(settings: Settings) -> None:
     """Raise ``ValueError`` unless the rule combines as many updates as there are in a round."""
     chosen, clients = settings.strategy, sampled(settings.federation)
-    rule = build_rule(chosen.aggregator, chosen.aggregator_args, chosen.pre_steps)
+    rule = build_aggregator(chosen.aggregator, chosen.aggregator_args, chosen.pre_aggregators)
     updates = np.random.default_rng(0).standard_normal((clients, 7)).astype(np.float32)
     aggregate(rule, list(updates), np.ones(clients))
 
 
 def try_server_step(settings: Settings) -> None:
-    """Raise ``ValueError`` unless the server step returns a finite update of the same shape."""
-    step = SERVER_STEPS.build(settings.strategy.server_step, settings.strategy.server_step_args)
+    """Raise ``ValueError`` unless the server optimizer returns a finite update of the same shape."""
+    step = SERVER_OPTIMIZERS.build(settings.strategy.server_optimizer, settings.strategy.server_optimizer_args)
     update = np.linspace(-1, 1, 7, dtype=np.float32)
     value = np.asarray(step.apply(update, np.ones(3), None, True))
     expect(value.shape == update.shape, f"apply must return an array of shape {update.shape}, got {value.shape}")

@@ -1,26 +1,27 @@
 """Aggregation rules: N client updates to one; and steps before them."""
 
 from strategies.aggregators.aggregation import Aggregate, aggregate
-from strategies.aggregators.base import CoordinateWise, Reweighting, Rule, Tolerant
+from strategies.aggregators.base import Aggregator, CoordinateWise, Reweighting, Tolerant
 from strategies.aggregators.coordinatewise import Bulyan, MeaMed, Median, TrimmedMean
 from strategies.aggregators.geometric_median import GeometricMedian, PerTensorGeometricMedian
 from strategies.aggregators.preaggregation import (
-    PRE_STEPS,
+    PRE_AGGREGATORS,
     Bucketing,
     Chain,
     NearestNeighbourMixing,
     NormClipping,
-    PreStep,
-    build_pre_steps,
-    build_rule,
+    PreAggregator,
+    build_aggregator,
+    build_pre_aggregators,
 )
 from strategies.aggregators.registry import AGGREGATORS, Plain
 from strategies.aggregators.weighted import CenteredClipping, DistanceAware, Krum, Mean, MultiKrum
 
 __all__ = [
     "AGGREGATORS",
-    "PRE_STEPS",
+    "PRE_AGGREGATORS",
     "Aggregate",
+    "Aggregator",
     "Bucketing",
     "Bulyan",
     "CenteredClipping",
@@ -37,12 +38,11 @@ __all__ = [
     "NormClipping",
     "PerTensorGeometricMedian",
     "Plain",
-    "PreStep",
+    "PreAggregator",
     "Reweighting",
-    "Rule",
     "Tolerant",
     "TrimmedMean",
     "aggregate",
-    "build_pre_steps",
-    "build_rule",
+    "build_aggregator",
+    "build_pre_aggregators",
 ]

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from strategies.aggregators.base import Combine, Rule
-from strategies.gram import Doubles, Points, Vector, not_finite, sum_over_blocks
+from strategies.aggregators.base import Aggregator, Combine
+from strategies.gram import Doubles, UpdateMatrix, Vector, not_finite, sum_over_blocks
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Aggregate:
 
 
 def aggregate(
-    rule: Rule,
+    rule: Aggregator,
     updates: Sequence[Vector],
-    prior: npt.ArrayLike,
+    client_weights: npt.ArrayLike,
     *,
     sizes: Sequence[int] = (),
     roles: Sequence[str] = (),
@@ -58,12 +58,12 @@ def aggregate(
         1e150, or if a rule of your own returns something that does not fit.
     """
     _check_updates(updates, sizes)
-    shares = _normalized(prior, len(updates))
+    shares = _normalized(client_weights, len(updates))
     counted = np.flatnonzero(shares)
     if problem := rule.problem(len(counted)):
         raise ValueError(problem)
     known = tuple(roles) or ("unknown",) * len(updates)
-    points = Points([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
+    points = UpdateMatrix([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
     with threadpool_limits(1, "blas"):  # N x N matrices: waiting for other threads costs more than they save
         combine, chosen = rule.prepare(points, shares[counted])
     everybody = len(counted) == len(updates)
@@ -110,8 +110,8 @@ def _check_updates(updates: Sequence[Vector], sizes: Sequence[int]) -> None:
         raise ValueError(f"the tensors have {sum(sizes)} values, but the updates {len(updates[0])}")
 
 
-def _normalized(prior: npt.ArrayLike, num_clients: int) -> Doubles:
-    shares = np.asarray(prior, np.float64)
+def _normalized(client_weights: npt.ArrayLike, num_clients: int) -> Doubles:
+    shares = np.asarray(client_weights, np.float64)
     if shares.shape != (num_clients,):
         raise ValueError(f"expected one prior weight for each of {num_clients} updates, got shape {shares.shape}")
     if not np.isfinite(shares).all() or (shares < 0).any() or not 0 < shares.sum() < np.inf:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from strategies.gram import Doubles, Points
+from strategies.gram import Doubles, UpdateMatrix
 from tasks.issues import WARNING, Component, Issue, RunContext
 
 
@@ -77,7 +77,7 @@ class Tolerant(Counted):
 Combine = Callable[[slice, Doubles], Doubles]
 
 
-class Rule(Counted, Component, ABC):
+class Aggregator(Counted, Component, ABC):
     """Any aggregation rule. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`.
 
     ``robust`` tells whether a minority of hostile updates cannot decide the result; the plain mean is not.
@@ -96,11 +96,11 @@ class Rule(Counted, Component, ABC):
         return [Issue(WARNING, "strategy.aggregator", text, "set strategy.name = 'noise-partition'")]
 
     @abstractmethod
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return how to combine one block, ``(columns, block (N, B)) -> (B,)``, and the points' weights if any."""
 
 
-class Reweighting(Rule):
+class Reweighting(Aggregator):
     """A rule that is a weighted mean, with weights that depend on how the updates lie to each other.
 
     ``shrinks`` tells that the global model itself is one of the points: the matrix is then (N + 1, N + 1) and there
@@ -110,7 +110,7 @@ class Reweighting(Rule):
     shrinks: ClassVar[bool] = False
 
     @abstractmethod
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return every client's weight.
 
         Parameters
@@ -126,27 +126,27 @@ class Reweighting(Rule):
             (N,), nonnegative, sum 1.
         """
 
-    def weigh(self, points: Points, prior: Doubles) -> Doubles:
+    def weigh(self, points: UpdateMatrix, client_weights: Doubles) -> Doubles:
         """Return every point's weight from the points themselves; :meth:`weights` is all that most rules need."""
-        return self.weights(points.gram if self.shrinks else points.gram[:-1, :-1], prior)
+        return self.weights(points.gram if self.shrinks else points.gram[:-1, :-1], client_weights)
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sum of a block, and the weights."""
-        weights = np.asarray(self.weigh(points, prior), np.float64)
-        expected = len(prior) + self.shrinks
+        weights = np.asarray(self.weigh(points, client_weights), np.float64)
+        expected = len(client_weights) + self.shrinks
         if weights.shape != (expected,) or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
             raise ValueError(
                 f"{type(self).__name__}.weights must return {expected} nonnegative weights with sum 1, got {weights}"
             )
-        used = weights[: len(prior)]
+        used = weights[: len(client_weights)]
         return lambda _, block: used @ block, used
 
 
-class CoordinateWise(Rule):
+class CoordinateWise(Aggregator):
     """A rule that combines each coordinate on its own, such as the median."""
 
     @abstractmethod
-    def combine(self, block: Doubles, prior: Doubles) -> Doubles:
+    def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
         """Return the combined values of some coordinates; called from several threads at once.
 
         Parameters
@@ -162,6 +162,6 @@ class CoordinateWise(Rule):
             (B,)
         """
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return :meth:`combine`; no client has one weight for all coordinates."""
-        return lambda _, block: self.combine(block, prior), None
+        return lambda _, block: self.combine(block, client_weights), None

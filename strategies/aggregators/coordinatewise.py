@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from strategies.aggregators.base import Combine, CoordinateWise, Rule, Tolerant
+from strategies.aggregators.base import Aggregator, Combine, CoordinateWise, Tolerant
 from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.weighted import select_repeatedly
-from strategies.gram import Doubles, Points, squared_distances
+from strategies.gram import Doubles, UpdateMatrix, squared_distances
 
 
 @AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
@@ -28,9 +28,9 @@ class Median(CoordinateWise):
 
     weighted: bool = False
 
-    def combine(self, block: Doubles, prior: Doubles) -> Doubles:
+    def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
         """Return the medians, (B,), of a block (N, B)."""
-        return _weighted_median(block, prior) if self.weighted else middle(np.sort(block, axis=0))
+        return _weighted_median(block, client_weights) if self.weighted else middle(np.sort(block, axis=0))
 
 
 def middle(ordered: Doubles) -> Doubles:
@@ -38,11 +38,11 @@ def middle(ordered: Doubles) -> Doubles:
     return _midpoint(ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2])
 
 
-def _weighted_median(block: Doubles, prior: Doubles) -> Doubles:
+def _weighted_median(block: Doubles, client_weights: Doubles) -> Doubles:
     """Return the midpoint of all values that minimise the weighted sum of absolute deviations."""
     order = np.argsort(block, axis=0)
     ordered = np.take_along_axis(block, order, axis=0)
-    below = np.cumsum(prior[order], axis=0)
+    below = np.cumsum(client_weights[order], axis=0)
     half = below[-1] / 2
     margin = half * 1e-12  # weights that sum to one half, but for rounding
     lower = np.argmax(below >= half - margin, axis=0)
@@ -79,19 +79,19 @@ class TrimmedMean(Tolerant, CoordinateWise):
 
     weighted: bool = False
 
-    def combine(self, block: Doubles, prior: Doubles) -> Doubles:
+    def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
         """Return the trimmed means, (B,), of a block (N, B)."""
         n = len(block)
         f = self.hostile(n)
         if self.weighted:
-            return _weighted_trimmed_mean(block, prior, f / n)
+            return _weighted_trimmed_mean(block, client_weights, f / n)
         return np.asarray(np.sort(block, axis=0)[f : n - f].mean(axis=0), np.float64)
 
 
-def _weighted_trimmed_mean(block: Doubles, prior: Doubles, share: float) -> Doubles:
+def _weighted_trimmed_mean(block: Doubles, client_weights: Doubles, share: float) -> Doubles:
     """Return the means without a share of the prior at each end; a value on the border counts in part."""
     order = np.argsort(block, axis=0)
-    below = np.cumsum(prior[order], axis=0) / prior.sum()
+    below = np.cumsum(client_weights[order], axis=0) / client_weights.sum()
     kept = np.diff(np.clip(below, share, 1 - share), axis=0, prepend=share)
     kept[kept < ROUNDING] = 0
     values = np.take_along_axis(block, order, axis=0)
@@ -113,7 +113,7 @@ class MeaMed(Tolerant, CoordinateWise):
         Number of values dropped in every coordinate, at most (n - 1) / 2; left out, that largest number.
     """
 
-    def combine(self, block: Doubles, prior: Doubles) -> Doubles:
+    def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
         """Return the means around the medians, (B,), of a block (N, B)."""
         return nearest_to_median_mean(block, len(block) - self.hostile(len(block)))
 
@@ -136,7 +136,7 @@ def nearest_to_median_mean(block: Doubles, keep: int) -> Doubles:
 
 @AGGREGATORS.register("bulyan", "El Mhamdi, Guerraoui, Rouault, ICML 2018")
 @dataclass(frozen=True)
-class Bulyan(Tolerant, Rule):
+class Bulyan(Tolerant, Aggregator):
     """Mean of the middle values of each coordinate, among updates that Krum chooses one after the other.
 
     Krum selects n - 2 f updates, each among those that are left; of their values in a coordinate, the n - 4 f nearest
@@ -149,7 +149,7 @@ class Bulyan(Tolerant, Rule):
     per_hostile: ClassVar[int] = 4
     beside: ClassVar[int] = 3
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the combination of the selected updates; no client has one weight for all coordinates."""
         n, f = len(points), self.hostile(len(points))
         selected = select_repeatedly(squared_distances(points.gram[:-1, :-1]), f, n - 2 * f)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.base import Combine, Reweighting, Rule
+from strategies.aggregators.base import Aggregator, Combine, Reweighting
 from strategies.aggregators.registry import AGGREGATORS
-from strategies.gram import TINY, Doubles, Points, mixture_distances, squared_distances
+from strategies.gram import TINY, Doubles, UpdateMatrix, mixture_distances, squared_distances
 
 HALVINGS = 0.5 ** np.arange(40)[:, None]
 
@@ -53,30 +53,32 @@ class GeometricMedian(Reweighting):
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the weights of the geometric median, (N,): proportional to prior / distance."""
         pairwise = np.sqrt(squared_distances(gram))
-        pulls = np.divide(prior, pairwise, out=np.zeros_like(pairwise), where=pairwise > 0)
-        optimal = prior * (_pull_lengths(gram, pulls) <= (pairwise == 0) @ prior + self.tolerance)
+        pulls = np.divide(client_weights, pairwise, out=np.zeros_like(pairwise), where=pairwise > 0)
+        optimal = client_weights * (_pull_lengths(gram, pulls) <= (pairwise == 0) @ client_weights + self.tolerance)
         if optimal.any():
             return np.asarray(optimal / optimal.sum(), np.float64)
-        objectives: Doubles = np.where(prior > 0, pairwise @ prior, np.inf)
+        objectives: Doubles = np.where(client_weights > 0, pairwise @ client_weights, np.inf)
         best = int(objectives.argmin())
-        start = np.eye(len(prior))[best]
+        start = np.eye(len(client_weights))[best]
         away = pulls[best] / pulls[best].sum() - start
-        return self._descend(gram, prior, start + _best_step(gram, prior, start, pairwise[best], HALVINGS * away))
+        return self._descend(
+            gram, client_weights, start + _best_step(gram, client_weights, start, pairwise[best], HALVINGS * away)
+        )
 
-    def _descend(self, gram: Doubles, prior: Doubles, weights: Doubles) -> Doubles:
+    def _descend(self, gram: Doubles, client_weights: Doubles, weights: Doubles) -> Doubles:
         target = weights
         for _ in range(self.max_iterations):
             distances = mixture_distances(gram, weights)
-            pulls = prior / distances
+            pulls = client_weights / distances
             target = pulls / pulls.sum()
             weiszfeld = target - weights
             if pulls.sum() * _length(gram, weiszfeld) <= self.tolerance:
                 break
             steps = np.vstack([weiszfeld, HALVINGS * _newton(gram, weights, distances, pulls)])
-            weights = weights + _best_step(gram, prior, weights, distances, steps)
+            weights = weights + _best_step(gram, client_weights, weights, distances, steps)
         return target
 
 
@@ -107,7 +109,7 @@ def _newton(gram: Doubles, weights: Doubles, distances: Doubles, pulls: Doubles)
     return np.asarray(coefficients - coefficients.sum() * weights, np.float64)
 
 
-def _best_step(gram: Doubles, prior: Doubles, weights: Doubles, distances: Doubles, steps: Doubles) -> Doubles:
+def _best_step(gram: Doubles, client_weights: Doubles, weights: Doubles, distances: Doubles, steps: Doubles) -> Doubles:
     """Return the row of ``steps`` (M, N), each with sum 0, that lowers f most.
 
     The difference of two f is found from differences of squared distances: f itself may be 1e12 times larger.
@@ -115,13 +117,13 @@ def _best_step(gram: Doubles, prior: Doubles, weights: Doubles, distances: Doubl
     products = steps @ gram
     squared_change = 2 * ((products @ weights)[:, None] - products) + np.sum(products * steps, axis=1, keepdims=True)
     moved = np.sqrt(np.maximum(distances**2 + squared_change, 0))
-    change = squared_change / np.maximum(distances + moved, TINY) @ prior
+    change = squared_change / np.maximum(distances + moved, TINY) @ client_weights
     return np.asarray(steps[np.nanargmin(change)], np.float64)
 
 
 @AGGREGATORS.register("per-tensor-geometric-median", "as in the code of Jiang et al., 2025")
 @dataclass(frozen=True)
-class PerTensorGeometricMedian(Rule):
+class PerTensorGeometricMedian(Aggregator):
     """Smoothed Weiszfeld iterations from the mean, for each tensor on its own and without example counts.
 
     For comparison with published numbers: distances in one tensor say less about a client than those of the whole
@@ -147,7 +149,7 @@ class PerTensorGeometricMedian(Rule):
                 f"expected iterations of at least 1 and a smoothing above 0, got {self.iterations} and {self.smoothing}"
             )
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sums with the weights of each tensor; a client has one weight per tensor."""
         weighted = [(place, self._weights(tensor.gram[:-1, :-1])) for place, tensor in points.tensors()]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.base import Combine, Counted, Rule, Tolerant
+from strategies.aggregators.base import Aggregator, Combine, Counted, Tolerant
 from strategies.aggregators.registry import AGGREGATORS
-from strategies.gram import Doubles, Points, squared_distances
+from strategies.gram import Doubles, UpdateMatrix, squared_distances
 from tasks.plugins import PluginError, Registry
 
 
-class PreStep(Counted, ABC):
+class PreAggregator(Counted, ABC):
     """A step before the rule.
 
     ``keeps_clients`` tells whether each point is still one client's update afterwards, only shorter. ``bounds`` tells
@@ -24,7 +24,7 @@ class PreStep(Counted, ABC):
     bounds: bool = False
 
     @abstractmethod
-    def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
+    def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return the mixtures and their prior weights.
 
         Parameters
@@ -47,7 +47,7 @@ class PreStep(Counted, ABC):
         return num_updates
 
 
-class Chain(Rule):
+class Chain(Aggregator):
     """Some steps, then a rule.
 
     Raises
@@ -56,7 +56,7 @@ class Chain(Rule):
         If the rule needs every client on its own and a step mixes them.
     """
 
-    def __init__(self, steps: Sequence[PreStep], rule: Rule) -> None:
+    def __init__(self, steps: Sequence[PreAggregator], rule: Aggregator) -> None:
         self.steps = tuple(steps)
         self.rule = rule
         self.robust = rule.robust or any(step.bounds for step in steps)
@@ -84,13 +84,13 @@ class Chain(Rule):
             left = step.remaining(left)
         return self.rule.remark(left)
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the rule's combination of the mixtures, and the weights of the updates in it."""
         generator = np.random.default_rng(points.seed)
         for step in self.steps:
-            mixtures, prior = step.mix(points.gram, prior, generator)
+            mixtures, client_weights = step.mix(points.gram, client_weights, generator)
             points = points.mixed(mixtures)
-        combine, weights = self.rule.prepare(points, prior)
+        combine, weights = self.rule.prepare(points, client_weights)
         assert points.mixtures is not None
         known = None if weights is None else weights @ points.mixtures[:, :-1]
         return lambda columns, block: combine(columns, points.values(block)), known
@@ -100,10 +100,10 @@ class Chain(Rule):
         return " + ".join(map(str, [*self.steps, self.rule]))
 
 
-PRE_STEPS = Registry("pre-step", PreStep)
+PRE_AGGREGATORS = Registry("pre-aggregator", PreAggregator)
 
 
-def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
+def build_aggregator(name: str, args: str = "", pre_aggregators: str = "") -> Aggregator:
     """Build a rule and the steps before it; these are inline TOML such as ``nnm = { f = 4 }, bucketing = {}``.
 
     Raises
@@ -111,14 +111,14 @@ def build_rule(name: str, args: str = "", pre_steps: str = "") -> Rule:
     PluginError
         If a name is unknown, an argument does not fit, or rule and steps do not go together.
     """
-    rule, steps = AGGREGATORS.build(name, args), build_pre_steps(pre_steps)
+    rule, steps = AGGREGATORS.build(name, args), build_pre_aggregators(pre_aggregators)
     try:
         return Chain(steps, rule) if steps else rule
     except ValueError as error:
         raise PluginError(str(error)) from error
 
 
-def build_pre_steps(text: str) -> list[PreStep]:
+def build_pre_aggregators(text: str) -> list[PreAggregator]:
     """Build the steps that inline TOML such as ``nnm = { f = 4 }, bucketing = {}`` names, in its order.
 
     Raises
@@ -126,12 +126,12 @@ def build_pre_steps(text: str) -> list[PreStep]:
     PluginError
         If a name is unknown, or an argument does not fit.
     """
-    return list(PRE_STEPS.build_each(text).values())
+    return list(PRE_AGGREGATORS.build_each(text).values())
 
 
-@PRE_STEPS.register("nnm", "Allouah et al., AISTATS 2023")
+@PRE_AGGREGATORS.register("nnm", "Allouah et al., AISTATS 2023")
 @dataclass(frozen=True)
-class NearestNeighbourMixing(Tolerant, PreStep):
+class NearestNeighbourMixing(Tolerant, PreAggregator):
     """Replace every update by the mean of its n - f nearest updates, itself included.
 
     Nearest-neighbour mixing (NNM; Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, AISTATS 2023) makes honest
@@ -142,20 +142,20 @@ class NearestNeighbourMixing(Tolerant, PreStep):
 
     name = "nnm"
 
-    def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
+    def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return the means of neighbours, and the prior as it is."""
-        n = len(prior)
+        n = len(client_weights)
         count = n - self.hostile(n)
         squared = squared_distances(gram[:-1, :-1]) - np.eye(n)  # each is its own nearest, also beside equal ones
         nearest = np.argsort(squared, axis=1, kind="stable")[:, :count]
         coefficients = np.zeros((n, n + 1))
         np.put_along_axis(coefficients, nearest, 1 / count, axis=1)
-        return coefficients, prior
+        return coefficients, client_weights
 
 
-@PRE_STEPS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")
+@PRE_AGGREGATORS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")
 @dataclass(frozen=True)
-class Bucketing(PreStep):
+class Bucketing(PreAggregator):
     """Replace the updates by the means of random groups of ``size``, weighted by the prior.
 
     Bucketing (Karimireddy, He, Jaggi, ICLR 2022) lets honest updates that differ look more alike. A bucket with one
@@ -177,11 +177,11 @@ class Bucketing(PreStep):
         """Return the number of buckets."""
         return math.ceil(num_updates / self.size)
 
-    def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
+    def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return the buckets' means and the sums of their priors."""
-        order = generator.permutation(len(prior))
-        coefficients = np.zeros((self.remaining(len(prior)), len(prior) + 1))
-        coefficients[np.arange(len(prior)) // self.size, order] = prior[order]
+        order = generator.permutation(len(client_weights))
+        coefficients = np.zeros((self.remaining(len(client_weights)), len(client_weights) + 1))
+        coefficients[np.arange(len(client_weights)) // self.size, order] = client_weights[order]
         shares = coefficients.sum(axis=1)
         return coefficients / shares[:, None], shares
 
@@ -190,9 +190,9 @@ class Bucketing(PreStep):
         return f"bucketing with size = {self.size}"
 
 
-@PRE_STEPS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019")
+@PRE_AGGREGATORS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019")
 @dataclass(frozen=True)
-class NormClipping(PreStep):
+class NormClipping(PreAggregator):
     """Shorten every update that is longer than a limit.
 
     Sun, Kairouz, Suresh, McMahan, 2019. Its direction stays, so that no update wins by its length alone. No breakdown
@@ -216,9 +216,9 @@ class NormClipping(PreStep):
         if not self.limit >= 0 or not self.factor > 0:
             raise ValueError(f"limit = {self.limit}, factor = {self.factor}: expected limit >= 0 and factor > 0")
 
-    def mix(self, gram: Doubles, prior: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
+    def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
         """Return the shortened updates: what is taken away goes to the global model."""
         norms = np.sqrt(squared_distances(gram)[-1, :-1])
         limit = self.limit or self.factor * float(np.median(norms))
         scales = np.divide(limit, norms, out=np.ones_like(norms), where=norms > limit)
-        return np.column_stack([np.diag(scales), 1 - scales]), prior
+        return np.column_stack([np.diag(scales), 1 - scales]), client_weights

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from strategies.aggregators.base import Combine, Rule
-from strategies.gram import Doubles, Points
+from strategies.aggregators.base import Aggregator, Combine
+from strategies.gram import Doubles, UpdateMatrix
 from tasks.plugins import PluginError, Registry
 
 
-class Plain(Rule):
-    """A function ``(updates (N, P), prior (N,), **arguments) -> (P,)`` as a rule.
+class Plain(Aggregator):
+    """A function ``(updates (N, P), client_weights (N,), **arguments) -> (P,)`` as a rule.
 
     It is the shortest way to a rule of your own; unlike the two families it gets one more copy of all updates.
     """
@@ -21,10 +21,12 @@ class Plain(Rule):
         self.function = function
         self.arguments = arguments
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Call the function once, on everything."""
         expected = points.vectors[0].shape
-        value = np.asarray(self.function(points.values(np.stack(points.vectors)), prior, **self.arguments), np.float64)
+        value = np.asarray(
+            self.function(points.values(np.stack(points.vectors)), client_weights, **self.arguments), np.float64
+        )
         if value.shape != expected:
             raise ValueError(f"{self} must return {expected} values, got {value.shape}")
         return lambda columns, _: value[columns], None
@@ -34,10 +36,10 @@ class Plain(Rule):
         return str(getattr(self.function, "__qualname__", self.function))
 
 
-class AggregatorRegistry(Registry[Rule]):
+class AggregatorRegistry(Registry[Aggregator]):
     """Aggregation rules. What an import path names is a class to build, or a function that is the rule itself."""
 
-    def find(self, name: str) -> Callable[..., Rule]:
+    def find(self, name: str) -> Callable[..., Aggregator]:
         """Return the factory behind a name or path.
 
         Raises
@@ -46,7 +48,7 @@ class AggregatorRegistry(Registry[Rule]):
             If the name is unknown, the path cannot be imported, or what it names is no rule.
         """
         found: Any = super().find(name)
-        if inspect.isclass(found) and issubclass(found, Rule):
+        if inspect.isclass(found) and issubclass(found, Aggregator):
             return found
         if inspect.isfunction(found) and len(inspect.signature(found).parameters) >= 2:
             return _factory(found)
@@ -56,11 +58,11 @@ class AggregatorRegistry(Registry[Rule]):
         )
 
 
-def _factory(function: Callable[..., Any]) -> Callable[..., Rule]:
-    """Return a factory that takes the function's arguments after ``updates`` and ``prior``."""
+def _factory(function: Callable[..., Any]) -> Callable[..., Aggregator]:
+    """Return a factory that takes the function's arguments after ``updates`` and ``client_weights``."""
     signature = inspect.signature(function)
 
-    def build(**arguments: Any) -> Rule:
+    def build(**arguments: Any) -> Aggregator:
         return Plain(function, **arguments)
 
     build.__signature__ = signature.replace(parameters=[*signature.parameters.values()][2:])  # type: ignore[attr-defined]

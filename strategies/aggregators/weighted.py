@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from strategies.aggregators.base import Reweighting, Tolerant
 from strategies.aggregators.registry import AGGREGATORS
-from strategies.gram import Doubles, Points, mixture_distances, squared_distances
+from strategies.gram import Doubles, UpdateMatrix, mixture_distances, squared_distances
 
 
 @AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")
@@ -20,13 +20,13 @@ class Mean(Reweighting):
 
     robust = False
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the prior."""
-        return prior
+        return client_weights
 
-    def weigh(self, points: Points, prior: Doubles) -> Doubles:
+    def weigh(self, points: UpdateMatrix, client_weights: Doubles) -> Doubles:
         """Return the prior, without the cost of a Gram matrix."""
-        return prior
+        return client_weights
 
 
 @AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017")
@@ -40,10 +40,10 @@ class Krum(Tolerant, Reweighting):
 
     beside: ClassVar[int] = 3
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return 1 for the chosen update, else 0."""
-        scores = krum_scores(squared_distances(gram), self.hostile(len(prior)))
-        return np.asarray(np.eye(len(prior))[int(scores.argmin())], np.float64)
+        scores = krum_scores(squared_distances(gram), self.hostile(len(client_weights)))
+        return np.asarray(np.eye(len(client_weights))[int(scores.argmin())], np.float64)
 
 
 @AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")
@@ -80,13 +80,13 @@ class MultiKrum(Tolerant, Reweighting):
         """Return the name, with f and m where they are given."""
         return super().__str__() + ("" if self.m is None else f"{' with' if self.f is None else ','} m = {self.m}")
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the prior of the kept updates, divided by its sum; 0 for the others."""
-        n = len(prior)
+        n = len(client_weights)
         f = self.hostile(n)
         kept = np.argsort(krum_scores(squared_distances(gram), f), kind="stable")[: self.m or n - f]
         weights = np.zeros(n)
-        weights[kept] = prior[kept]
+        weights[kept] = client_weights[kept]
         return np.asarray(weights / weights.sum(), np.float64)
 
 
@@ -136,13 +136,13 @@ class CenteredClipping(Reweighting):
         if self.iterations < 1:
             raise ValueError(f"iterations = {self.iterations}: must be at least 1")
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the updates' weights and, last, that of the global model."""
         weights = np.eye(len(gram))[-1]
         for _ in range(self.iterations):
             distances = mixture_distances(gram, weights)[:-1]
             radius = self.radius or float(np.median(distances))
-            steps = prior * np.minimum(1, radius / distances)
+            steps = client_weights * np.minimum(1, radius / distances)
             weights = (1 - steps.sum()) * weights + np.append(steps, 0)
         return np.asarray(np.maximum(weights, 0), np.float64)
 
@@ -174,20 +174,20 @@ class DistanceAware(Reweighting):
         if self.distance not in ("tensors", "squared"):
             raise ValueError(f"distance must be 'tensors' or 'squared', got {self.distance!r}")
 
-    def weigh(self, points: Points, prior: Doubles) -> Doubles:
+    def weigh(self, points: UpdateMatrix, client_weights: Doubles) -> Doubles:
         """Return every client's weight from its role and its distance to the nearest clean client."""
         clean = np.array([role == "clean" for role in points.roles])
         if clean.all() or not clean.any():
-            return prior
+            return client_weights
         distances = np.where(clean, 0.0, self._distances(points)[:, clean].min(axis=1))
-        weights = prior * np.exp(-distances / (distances.max() or 1.0))
+        weights = client_weights * np.exp(-distances / (distances.max() or 1.0))
         return np.asarray(weights / weights.sum(), np.float64)
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the prior: without roles it is the mean."""
-        return prior
+        return client_weights
 
-    def _distances(self, points: Points) -> Doubles:
+    def _distances(self, points: UpdateMatrix) -> Doubles:
         if self.distance == "squared":
             return squared_distances(points.gram[:-1, :-1])
         tensors = [np.sqrt(squared_distances(tensor.gram[:-1, :-1])) for _, tensor in points.tensors()]

@@ -1,4 +1,4 @@
-"""Label noise: what makes a client's labels wrong (``NOISES``), and which client gets how much (``LAWS``)."""
+"""Label noise: what makes labels wrong (``NOISES``), and which client gets how much (``RATE_DISTRIBUTIONS``)."""
 
 from tasks.noise.base import (
     NOISES,
@@ -17,16 +17,16 @@ from tasks.noise.class_conditional import (
     Symmetric,
     SymmetricAll,
 )
-from tasks.noise.clients import FederatedNoise, GivenData, law_issues, obeys_law
+from tasks.noise.clients import FederatedNoise, GivenData, law_issues, uses_rates
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.masks import MaskNoise
 from tasks.noise.open_set import OpenSetNoise, replace_examples
-from tasks.noise.rates import LAWS, NoiseLaw, mixed
+from tasks.noise.rates import RATE_DISTRIBUTIONS, RateDistribution, mixed
 
 __all__ = [
-    "LAWS",
     "NOISES",
+    "RATE_DISTRIBUTIONS",
     "Asymmetric",
     "ClassConditional",
     "FederatedNoise",
@@ -38,18 +38,18 @@ __all__ = [
     "MatrixNoise",
     "NoNoise",
     "NoiseError",
-    "NoiseLaw",
     "NoiseWarning",
     "OpenSetNoise",
     "PairFlip",
+    "RateDistribution",
     "Symmetric",
     "SymmetricAll",
     "dominant",
     "human_labels",
     "law_issues",
     "mixed",
-    "obeys_law",
     "part_dependent_labels",
     "realised_rate",
     "replace_examples",
+    "uses_rates",
 ]

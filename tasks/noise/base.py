@@ -15,7 +15,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 class NoiseError(ValueError):
-    """A noise, noise law or label file that does not fit; the message says what would."""
+    """A noise, noise-rate distribution or label file that does not fit; the message says what would."""
 
 
 class NoiseWarning(UserWarning):

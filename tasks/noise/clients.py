@@ -1,4 +1,4 @@
-"""The noise of one client: its rate from the law, its labels from its own random stream."""
+"""The noise of one client: its rate from the distribution, its labels from its own random stream."""
 
 import inspect
 import warnings
@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.issues import WARNING, Issue
 from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, NoiseWarning
-from tasks.noise.rates import LAWS, Rates
+from tasks.noise.rates import RATE_DISTRIBUTIONS, Rates
 from tasks.seeds import rng
 from tasks.settings import NoiseSettings
 
@@ -30,7 +30,7 @@ class GivenData(NamedTuple):
 class FederatedNoise:
     """Which noise the clients of a federation have, and how much; the same for every process that builds it.
 
-    ``noise`` and ``law`` are names in :data:`NOISES` and :data:`LAWS`, their arguments inline TOML.
+    ``noise`` and ``distribution`` are names in NOISES and RATE_DISTRIBUTIONS, their arguments inline TOML.
     """
 
     seed: int
@@ -38,26 +38,26 @@ class FederatedNoise:
     num_classes: int
     noise: str
     noise_args: str = ""
-    law: str = "constant"
-    law_args: str = "rate = 0.0"
+    distribution: str = "constant"
+    rates_args: str = "rate = 0.0"
     class_names: Sequence[str] = ()
     data_root: Path = Path()
 
     def rates(self) -> Rates:
-        """Return the noise rate that the law gives to each client, (num_clients,).
+        """Return the noise rate that the distribution gives to each client, (num_clients,).
 
         Raises
         ------
         PluginError
-            If the law is unknown, or refuses its arguments.
+            If the distribution is unknown, or refuses its arguments.
         NoiseError
-            If a law of the user's own returns something else than rates.
+            If a distribution of the user's own returns something else than rates.
         """
-        law = LAWS.build(self.law, self.law_args, data_root=self.data_root)
-        rates = np.asarray(law(self.num_clients, rng(self.seed, "noise-law")))
+        distribution = RATE_DISTRIBUTIONS.build(self.distribution, self.rates_args, data_root=self.data_root)
+        rates = np.asarray(distribution(self.num_clients, rng(self.seed, "noise-law")))
         if rates.shape != (self.num_clients,) or not ((rates >= 0) & (rates <= 1)).all():
             raise NoiseError(
-                f"noise law {self.law!r} must return {self.num_clients} rates between 0 and 1, "
+                f"noise-rate distribution {self.distribution!r} must return {self.num_clients} rates between 0 and 1, "
                 f"got shape {rates.shape} with values from {rates.min():g} to {rates.max():g}"
             )
         return rates
@@ -127,15 +127,15 @@ class FederatedNoise:
 
 
 def law_issues(settings: NoiseSettings) -> list[Issue]:
-    """Return that the law was chosen in vain, because the noise has rates of its own; none for no noise at all."""
+    """Return that the distribution has no effect, because the noise has rates of its own; none for no noise at all."""
     default = NoiseSettings()
-    changed = (settings.law, settings.law_args) != (default.law, default.law_args)
-    if settings.name == NO_NOISE or obeys_law(settings.name) or not changed:
+    changed = (settings.rates, settings.rates_args) != (default.rates, default.rates_args)
+    if settings.name == NO_NOISE or uses_rates(settings.name) or not changed:
         return []
-    text = f"noise.law has no effect: {settings.name} noise has a rate of its own"
-    return [Issue(WARNING, "noise.law", text)]
+    text = f"noise.rates has no effect: {settings.name} noise has a rate of its own"
+    return [Issue(WARNING, "noise.rates", text)]
 
 
-def obeys_law(noise: str) -> bool:
-    """Tell whether a noise takes its rate from the law; human labels, for example, have a rate of their own."""
+def uses_rates(noise: str) -> bool:
+    """Tell whether a noise takes its rate from the distribution; human labels, for example, have their own."""
     return "rate" in inspect.signature(NOISES.find(noise)).parameters

@@ -26,7 +26,7 @@ class Group:
 
 
 def read_groups(groups: Sequence[Mapping[str, Any]], kind: str, default: str = "") -> list[Group]:
-    """Read tables such as ``{clients = 5, law = "uniform", max = 0.4}``, where ``kind`` is the key of the choice.
+    """Read tables such as ``{clients = 5, distribution = "uniform", max = 0.4}``, ``kind`` is the key of the choice.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def mixed(
 Rates = npt.NDArray[np.float64]
 
 
-class NoiseLaw(ABC):
+class RateDistribution(ABC):
     """A rule that gives each client its noise rate."""
 
     @abstractmethod
@@ -98,12 +98,12 @@ class NoiseLaw(ABC):
         """Return the noise rates (num_clients,), each in [0, 1], in the order of the clients' numbers."""
 
 
-LAWS = Registry("noise law", NoiseLaw)
+RATE_DISTRIBUTIONS = Registry("noise-rate distribution", RateDistribution)
 
 
-@LAWS.register("constant")
+@RATE_DISTRIBUTIONS.register("constant")
 @dataclass(frozen=True)
-class Constant(NoiseLaw):
+class Constant(RateDistribution):
     """Give every client the same rate."""
 
     rate: float
@@ -117,7 +117,7 @@ class Constant(NoiseLaw):
 
 
 @dataclass(frozen=True)
-class _Range(NoiseLaw):
+class _Range(RateDistribution):
     max: float
     min: float = 0.0
 
@@ -128,7 +128,7 @@ class _Range(NoiseLaw):
             raise NoiseError(f"min = {self.min:g} must not be above max = {self.max:g}")
 
 
-@LAWS.register("linear", "Jiang et al. (FNBench), 2025")
+@RATE_DISTRIBUTIONS.register("linear", "Jiang et al. (FNBench), 2025")
 @dataclass(frozen=True)
 class Linear(_Range):
     """Spread the rates evenly: min for the first client up to max for the last.
@@ -150,7 +150,7 @@ class Linear(_Range):
         return np.linspace(self.min, self.max, num_clients, endpoint=not self.official)
 
 
-@LAWS.register("uniform", "Liang et al. (FedNoisy), 2023")
+@RATE_DISTRIBUTIONS.register("uniform", "Liang et al. (FedNoisy), 2023")
 @dataclass(frozen=True)
 class Uniform(_Range):
     """Draw each client's rate uniformly between min and max."""
@@ -160,9 +160,9 @@ class Uniform(_Range):
         return rng.uniform(self.min, self.max, num_clients)
 
 
-@LAWS.register("bernoulli", "Xu et al. (FedCorr), CVPR 2022")
+@RATE_DISTRIBUTIONS.register("bernoulli", "Xu et al. (FedCorr), CVPR 2022")
 @dataclass(frozen=True)
-class Bernoulli(NoiseLaw):
+class Bernoulli(RateDistribution):
     """Make a client noisy with probability rho; a noisy one has a rate between tau and 1."""
 
     rho: float
@@ -178,13 +178,13 @@ class Bernoulli(NoiseLaw):
         return np.where(noisy, rng.uniform(self.tau, 1.0, num_clients), 0.0)
 
 
-@LAWS.register("groups")
+@RATE_DISTRIBUTIONS.register("groups")
 @dataclass(frozen=True)
-class Groups(NoiseLaw):
+class Groups(RateDistribution):
     """Give each group of consecutive clients a law of its own.
 
-    ``groups = [{clients = 15, rate = 0.0}, {clients = 5, law = "linear", min = 0.4, max = 0.8}]``; without a
-    ``law`` the group's ``rate`` is constant.
+    ``groups = [{clients = 15, rate = 0.0}, {clients = 5, distribution = "linear", min = 0.4, max = 0.8}]``; without a
+    ``distribution`` the group's ``rate`` is constant.
     """
 
     groups: Sequence[Mapping[str, Any]]
@@ -193,9 +193,12 @@ class Groups(NoiseLaw):
     def __post_init__(self) -> None:
         self._laws()
 
-    def _laws(self) -> list[tuple[int, NoiseLaw]]:
-        read = read_groups(self.groups, "law", default="constant")
-        return [(group.clients, LAWS.build(group.choice, group.args, data_root=self.data_root)) for group in read]
+    def _laws(self) -> list[tuple[int, RateDistribution]]:
+        read = read_groups(self.groups, "distribution", default="constant")
+        return [
+            (group.clients, RATE_DISTRIBUTIONS.build(group.choice, group.args, data_root=self.data_root))
+            for group in read
+        ]
 
     def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
         """Return the groups' rates one after the other.
@@ -208,13 +211,15 @@ class Groups(NoiseLaw):
         laws = self._laws()
         total = sum(clients for clients, _ in laws)
         if total != num_clients:
-            raise NoiseError(f"the groups of the noise law hold {total} clients, but there are {num_clients}")
-        return np.concatenate([law(clients, rng) for clients, law in laws])
+            raise NoiseError(
+                f"the groups of the noise-rate distribution hold {total} clients, but there are {num_clients}"
+            )
+        return np.concatenate([distribution(clients, rng) for clients, distribution in laws])
 
 
-@LAWS.register("table")
+@RATE_DISTRIBUTIONS.register("table")
 @dataclass(frozen=True)
-class Table(NoiseLaw):
+class Table(RateDistribution):
     """Read each client's rate from a CSV file with the columns client,rate, clients counted from 0.
 
     ``path`` is below the data folder, and relative to it.

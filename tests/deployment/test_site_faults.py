@@ -105,8 +105,8 @@ def test_sites_with_the_same_data_are_named_in_log_record_and_report(ended: Ende
     named = re.search(r"WARNING: Clients (\d), (\d) have exactly the same data, and each counts", ended.run.output)
     assert named
     twins = [int(client) for client in named.groups()]
-    roster = [line for line in ended.run.record.lines("clients.jsonl") if line["round"] == 0]
-    assert {line["client"]: line["same_data"] for line in roster} == dict.fromkeys(twins, twins)
+    registration = [line for line in ended.run.record.lines("clients.jsonl") if line["round"] == 0]
+    assert {line["client"]: line["same_data"] for line in registration} == dict.fromkeys(twins, twins)
     report = (ended.run.record.path / "report.html").read_text()
     assert "clients {} and {} with exactly the same data".format(*twins) in report
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from client_app.app import app as client_app
-from server_app.run import play_run
+from server_app.run import run_training
 from server_app.validation.config import check
 from tasks.config import DEFAULTS
 from tasks.protocol import Mode
@@ -76,6 +76,6 @@ def player(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:
             grid.tamper = tamper
-        return Played(play_run(grid, settings, Mode.SIMULATION))
+        return Played(run_training(grid, settings, Mode.SIMULATION))
 
     return go

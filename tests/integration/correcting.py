@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods import ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.sgd import train
 from tasks.images import Digits
 
@@ -12,9 +12,9 @@ from tasks.images import Digits
 class NextLabel(ClientMethod):
     """Trains on the given labels and claims otherwise."""
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
-        result = train(model, kit, plan, kit.objective)
-        return FitResult(result.metrics, {"belief": np.eye(10, dtype=np.float32)[(kit.local.labels + 1) % 10]})
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
+        result = train(model, context, round_config, context.objective)
+        return FitResult(result.metrics, {"belief": np.eye(10, dtype=np.float32)[(context.local.labels + 1) % 10]})
 
     def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
         return np.asarray(state["belief"], np.float32) if "belief" in state else None

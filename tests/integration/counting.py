@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from client_app.methods import ClientMethod, FitResult, Kit, Plan, State
+from client_app.methods import ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.sgd import train
 from tasks.base import ClientData, Examples
 from tasks.images import Digits
@@ -15,10 +15,16 @@ class Counting(ClientMethod):
     def init_state(self, data: ClientData) -> State:
         return {"rounds": np.zeros(1, np.int64)}
 
-    def fit(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         played = int(state["rounds"].item())
-        slower = Plan(plan.server_round, plan.learning_rate / (1 + played), plan.stream, plan.role, plan.config)
-        result = train(model, kit, slower, kit.objective)
+        slower = RoundConfig(
+            round_config.server_round,
+            round_config.learning_rate / (1 + played),
+            round_config.stream,
+            round_config.role,
+            round_config.config,
+        )
+        result = train(model, context, slower, context.objective)
         return FitResult({**result.metrics, "rounds": float(played)}, {"rounds": state["rounds"] + 1})
 
 

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from torch import nn
 
-from client_app.methods import FitResult, Kit, Plan, State
+from client_app.methods import FitResult, RoundConfig, State, TrainContext
 from strategies.aggregators.weighted import Mean
 from strategies.robust import RobustStrategy
 from tests.integration.counting import Counting
@@ -41,7 +41,7 @@ class FixedRoles(RobustStrategy):
 class Answering(Counting):
     """Counts rounds as Counting does; a question in round r sets the count to 10 r."""
 
-    def answer(self, model: nn.Module, kit: Kit, plan: Plan, state: State) -> FitResult:
-        assert plan.config["question"] == "add"
-        rounds = 10 * plan.server_round
+    def answer(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
+        assert round_config.config["question"] == "add"
+        rounds = 10 * round_config.server_round
         return FitResult({"rounds": float(rounds)}, {"rounds": np.full(1, rounds)})

@@ -20,18 +20,18 @@ import numpy as np
 from flwr.app import Message
 
 from server_app.loop import train_round
-from server_app.registration import Client, Roster
+from server_app.registration import Client, Registration
 from server_app.state import RunState
 from server_app.storage.run_directory import RunDirectory
 from server_app.storage.strategy_state import strategy_state
 from server_app.strategy import STRATEGIES, build_strategy
 from server_app.transport.client_grid import ClientGrid
 from strategies.aggregators import AGGREGATORS
-from strategies.server_optimizers import SERVER_STEPS
+from strategies.server_optimizers import SERVER_OPTIMIZERS
 from strategies.validation import RoundReport
 from tasks import protocol
 from tasks.config import DEFAULTS, parse
-from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
+from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tasks.seeds import rng, seed_everything
 from tasks.settings import Settings
 from tests.integration.hostile_kinds import HONEST, KINDS, SILENT, Kind, Letter
@@ -40,7 +40,7 @@ from tests.messages import answer
 CLIENTS, BAD = 5, 3
 
 ROBUST = [f"robust, {entry.name}" for entry in AGGREGATORS.entries()]
-STEPS = [f"robust, geometric-median, {entry.name}" for entry in SERVER_STEPS.entries()]
+STEPS = [f"robust, geometric-median, {entry.name}" for entry in SERVER_OPTIMIZERS.entries()]
 MIXED = ["robust, median after nnm", "robust, geometric-median after bucketing", "robust, krum after norm-clipping"]
 STOCK = [entry.name for entry in STRATEGIES.entries() if entry.name != "robust"]
 OWN = ["examples.norm_clipping:NormClipping"]
@@ -50,8 +50,8 @@ ALL = [*ROBUST, *MIXED, *STEPS, *STOCK, *OWN, *PRIVATE]
 ONE = "robust, geometric-median"
 FAMILIES = {
     "a rule of updates": "robust, mean",
-    "a rule after a pre-step, with the model's buffers": "robust, median after nnm",
-    "a server step with a memory": "robust, geometric-median, fedadam",
+    "a rule after a pre-aggregator, with the model's buffers": "robust, median after nnm",
+    "a server optimizer with a memory": "robust, geometric-median, fedadam",
     "a stock strategy": "flower-fedavg",
     "a stock strategy with a memory": "flower-fedadam",
     "a strategy of one's own": OWN[0],
@@ -100,7 +100,7 @@ class Clients:
         return replies[::-1]
 
     def _letter(self, client: int, message: Message) -> Letter:
-        layout = Envelope.of(message.content.config_records[RECORD]).layout
+        layout = MessageHeader.of(message.content.config_records[RECORD]).layout
         flat = protocol.read_npy(message.content.array_records["arrays"][ARRAYS].data)
         generator = rng(1, "client", client, self._server_round)
         arrays = {name: _trained(array, generator) for name, array in protocol.views(flat, layout).items()}
@@ -120,9 +120,13 @@ def settings(name: str) -> Settings:
     kind, _, chosen = name.partition(", ")
     if kind == "robust":
         rule, _, steps = chosen.partition(" after ")
-        rule, _, server_step = rule.partition(", ")
-        flat |= {"strategy.name": kind, "strategy.aggregator": rule, "strategy.server-step": server_step or "none"}
-        flat |= {"strategy.pre-steps": f"{steps} = {{}}"} if steps else {}
+        rule, _, server_optimizer = rule.partition(", ")
+        flat |= {
+            "strategy.name": kind,
+            "strategy.aggregator": rule,
+            "strategy.server-optimizer": server_optimizer or "none",
+        }
+        flat |= {"strategy.pre-aggregators": f"{steps} = {{}}"} if steps else {}
     if kind == "private":
         flat |= {"strategy.name": "robust", "strategy.aggregator": "mean", "strategy.weighting": "uniform"}
         flat |= {"privacy.mode": chosen, "privacy.noise-multiplier": 0.01, "privacy.clipping-norm": 5.0}
@@ -134,20 +138,20 @@ class Federation:
 
     def __init__(self, name: str, dtype: str) -> None:
         self._clients = Clients()
-        roster = Roster(tuple(Client(i, 1000 + i, 10 + i) for i in range(CLIENTS)))
+        registration = Registration(tuple(Client(i, 1000 + i, 10 + i) for i in range(CLIENTS)))
         weight = rng(1, "model").standard_normal((5, 4)).astype(dtype)
         model: protocol.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
         if name in PRIVATE:  # Flower's wrappers clip and blur parameters only
             del model["running_var"], model["count"]
-        strategy = build_strategy(settings(name), roster, ("running_var",), simulated=True)
-        self.run = RunState(settings(name), RunDirectory(Path()), roster, strategy, model, Mode.SIMULATION)
+        strategy = build_strategy(settings(name), registration, ("running_var",), simulated=True)
+        self.run = RunState(settings(name), RunDirectory(Path()), registration, strategy, model, Mode.SIMULATION)
 
     def play(self, server_round: int, kind: Kind, extra: Iterable[Message] = ()) -> RoundReport:
         """Play one round with a bad reply, as the loop of a run does; ``extra`` replies bypass the grid."""
         self._clients.kind = kind
         seed_everything(1, "round", server_round)
         self.run.server_round = server_round
-        grid = Crowded(self._clients, self.run.roster.nodes(), Envelope(-1), extra)
+        grid = Crowded(self._clients, self.run.registration.nodes(), MessageHeader(-1), extra)
         grid.begin_round(server_round, server_round - 1)
         train_round(self.run, grid)
         return self.run.report
@@ -161,8 +165,8 @@ class Federation:
 class Crowded(ClientGrid):
     """The grid of clients, with replies that nobody has asked for."""
 
-    def __init__(self, inner: Clients, nodes: dict[int, int], envelope: Envelope, extra: Iterable[Message]) -> None:
-        super().__init__(inner, nodes, envelope, Mode.SIMULATION)  # type: ignore[arg-type]
+    def __init__(self, inner: Clients, nodes: dict[int, int], header: MessageHeader, extra: Iterable[Message]) -> None:
+        super().__init__(inner, nodes, header, Mode.SIMULATION)  # type: ignore[arg-type]
         self._extra = list(extra)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:

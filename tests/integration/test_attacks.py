@@ -6,12 +6,12 @@ import pytest
 
 from benchmarks.in_process import rounds
 from client_app.app import app as client_app
-from server_app.registration import FederationError, call_roll
+from server_app.registration import FederationError, register_clients
 from server_app.report import headline, read_run
-from server_app.run import play_run
+from server_app.run import run_training
 from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
-from tasks.protocol import Envelope, Mode
+from tasks.protocol import MessageHeader, Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
 from tests.issues import warning_lines
@@ -21,7 +21,7 @@ ATTACKED = {"attack__name": "sign-flip", "attack__share": 0.5}
 LEARNING = {"loss__name": "ce", "noise__name": "none", "strategy__aggregator": "mean", "train__augment": False}
 
 
-def roster(run: Played) -> list[dict[str, object]]:
+def registration(run: Played) -> list[dict[str, object]]:
     return [line for line in run.lines("clients.jsonl") if line["round"] == 0]
 
 
@@ -31,11 +31,11 @@ def first_losses(run: Played) -> dict[int, float]:
 
 def test_the_record_says_who_is_hostile_and_keeps_the_truth_about_labels(play: Play):
     honest, attacked = play(), play(**{**ATTACKED, "attack__name": "label-flip"})
-    assert all("attacker" not in line for line in roster(honest))
-    assert sorted(line["attacker"] for line in roster(attacked)) == [False, False, True, True]
-    truths = [{key: value for key, value in line.items() if key != "attacker"} for line in roster(attacked)]
-    assert truths == roster(honest)
-    hostile = {line["client"] for line in roster(attacked) if line["attacker"]}
+    assert all("attacker" not in line for line in registration(honest))
+    assert sorted(line["attacker"] for line in registration(attacked)) == [False, False, True, True]
+    truths = [{key: value for key, value in line.items() if key != "attacker"} for line in registration(attacked)]
+    assert truths == registration(honest)
+    hostile = {line["client"] for line in registration(attacked) if line["attacker"]}
     before, after = first_losses(honest), first_losses(attacked)
     assert {client for client in before if before[client] != after[client]} == hostile
 
@@ -71,7 +71,7 @@ def test_sign_flip_ruins_the_mean_from_its_first_round_on(play: Play):
 
 def test_colluders_reply_with_one_update(play: Play):
     run = play(attack__name="inner-product", attack__share=0.5, strategy__aggregator="mean")
-    hostile = {line["client"] for line in roster(run) if line["attacker"]}
+    hostile = {line["client"] for line in registration(run) if line["attacker"]}
     distances = {line["client"]: line["distance"] for line in run.lines("clients.jsonl") if line["round"] == 1}
     assert len({distances[client] for client in hostile}) == 1
     assert len(set(distances.values())) == 3
@@ -91,15 +91,17 @@ def test_the_server_ends_a_run_with_hostile_real_nodes_before_it_asks_them(tmp_p
     asked: list[int] = []
     grid.tamper = lambda client, message, reply: asked.append(client) or reply
     with pytest.raises(FederationError, match=r"attacks are made in a simulation only.*remove attack\.\*"):
-        play_run(grid, check(flat), Mode.DEPLOYMENT)
+        run_training(grid, check(flat), Mode.DEPLOYMENT)
     assert asked == []
 
 
 def test_a_real_node_refuses_to_be_hostile_whatever_the_server_says(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
     flat = {**DEFAULTS, **QUICK, "attack.name": "sign-flip"}
     with pytest.raises(FederationError, match="0 of 4 clients are ready") as caught:
-        call_roll(LocalGrid(client_app, flat, 4), check({**QUICK}).federation, Envelope(client=-1), Mode.DEPLOYMENT)
+        register_clients(
+            LocalGrid(client_app, flat, 4), check({**QUICK}).federation, MessageHeader(client=-1), Mode.DEPLOYMENT
+        )
     assert "this is a real node; remove attack.*" in str(caught.value)
 
 

@@ -7,11 +7,11 @@ from flwr.app import Error, Message
 
 from client_app.app import app as client_app
 from client_app.label_audit_files import SUMMARY, read_columns
-from server_app.run import play_run
+from server_app.run import run_training
 from server_app.storage.audit_scores import SCORES
 from server_app.transport.client_grid import ClientGrid
 from server_app.validation.config import check
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import DEFAULTS, ConfigError
 from tasks.protocol import Mode
 from tasks.settings import Settings
@@ -19,7 +19,7 @@ from tests.integration.conftest import QUICK, Play
 from tests.integration.local_grid import LocalGrid
 from tests.messages import PlainParcel
 
-NOISY = {"noise__law_args": "max = 0.6", "loss__name": "ce"}
+NOISY = {"noise__rates_args": "max = 0.6", "loss__name": "ce"}
 
 
 class Listener:
@@ -47,7 +47,7 @@ def test_every_client_gets_its_list_and_nothing_of_it_leaves(play: Play):
     run = play(tamper=listener, federation__fraction_train=0.5, federation__min_replies=1, **NOISY)
     assert sorted(listener.replies) == [0, 1, 2, 3]  # also those that were not sampled in the last round
     for client, reply in listener.replies.items():
-        data = client_share(settings_of(run), client).data
+        data = client_dataset(settings_of(run), client).data
         folder = run.path / "clients" / str(client)
         listed = read_columns(folder / "label-audit.csv")
         given = dict(zip(map(str, data.ids), map(str, data.labels), strict=True))
@@ -63,7 +63,7 @@ def test_every_client_gets_its_list_and_nothing_of_it_leaves(play: Play):
 def test_the_lists_find_wrong_labels_and_the_report_says_so(play: Play, capsys: pytest.CaptureFixture[str]):
     run = play(num_server_rounds=8, train__epochs=2, **NOISY)
     scores = json.loads((run.path / SCORES).read_text())
-    truth = [client_share(settings_of(run), client) for client in range(4)]
+    truth = [client_dataset(settings_of(run), client) for client in range(4)]
     assert [entry["wrong"] for entry in scores["clients"]] == [int(share.wrong().sum()) for share in truth]
     assert scores["mean_over_clients"]["auc"] > 0.85
     assert scores["suggested"]["accuracy"] > 1 - scores["wrong"] / scores["examples"]
@@ -117,7 +117,7 @@ def test_lists_in_parquet_are_scored_too(play: Play):
 def test_a_site_finds_its_own_file_names(play: Play):
     run = play(task__name="tests.integration.correcting:NamedDigits", **NOISY)
     listed = read_columns(run.path / "clients" / "1" / "label-audit.csv")
-    ids = client_share(settings_of(run), 1).data.ids
+    ids = client_dataset(settings_of(run), 1).data.ids
     assert sorted(listed["id"]) == sorted(f"=scan {number}.png" for number in ids)
     assert len(json.loads((run.path / SCORES).read_text())["clients"]) == 4
 
@@ -141,7 +141,7 @@ def test_what_the_method_corrected_is_listed_and_scored(play: Play):
     assert all(listed["changed"])
     assert listed["changed_to"] == [str((int(label) + 1) % 10) for label in listed["given"]]
     entry = json.loads((run.path / SCORES).read_text())["clients"][3]
-    share = client_share(settings_of(run), 3)
+    share = client_dataset(settings_of(run), 3)
     assert entry["corrected"]["right"] == int(((share.data.labels + 1) % 10 == share.true_labels).sum())
 
 
@@ -154,12 +154,12 @@ def real_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path / "server"), **given}
         settings = check(flat)
         monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
-        monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+        monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         for context in grid._contexts.values():
             if context.node_config["partition-id"] == 0:
                 context.node_config["state-dir"] = str(tmp_path / "site")
-        return play_run(grid, settings, Mode.DEPLOYMENT)
+        return run_training(grid, settings, Mode.DEPLOYMENT)
 
     return go
 

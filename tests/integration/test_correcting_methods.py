@@ -11,14 +11,14 @@ from safetensors.numpy import load_file
 
 from client_app.methods import METHODS
 from server_app.validation.config import check
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import DEFAULTS
 from tests.integration.conftest import QUICK, Play, Played
 
 ROLES: dict[str, Any] = {
     "strategy__name": "tests.integration.fixed_roles:FixedRoles",
     "loss__name": "la-ce",
-    "noise__law_args": "max = 0.8",
+    "noise__rates_args": "max = 0.8",
     "run__early_stopping": 100,
 }
 METHOD_NAMES = ["masked-optim", "fedelc", "fednoro"]
@@ -38,8 +38,8 @@ DETECTED = {
     "train__batch_size": 16,
     "train__epochs": 3,
     "partition__args": "alpha = 5.0, min_size = 60",
-    "noise__law": "groups",
-    "noise__law_args": "groups = [{clients = 4, rate = 0.0}, {clients = 4, rate = 0.8}]",
+    "noise__rates": "groups",
+    "noise__rates_args": "groups = [{clients = 4, rate = 0.0}, {clients = 4, rate = 0.8}]",
 }
 
 
@@ -89,14 +89,14 @@ def test_labels_never_leave_the_client(play: Play, method: str):
 
 
 def test_learned_labels_are_much_better_than_the_given_ones(play: Play):
-    law = "groups = [{clients = 2, rate = 0.0}, {clients = 2, rate = 0.6}]"
-    chosen = {**ROLES, "num_server_rounds": 8, "train__epochs": 5, "train__batch_size": 16, "noise__law": "groups"}
-    chosen |= {"noise__law_args": law, "strategy__args": "warmup = 3", "method__name": "masked-optim"}
+    distribution = "groups = [{clients = 2, rate = 0.0}, {clients = 2, rate = 0.6}]"
+    chosen = {**ROLES, "num_server_rounds": 8, "train__epochs": 5, "train__batch_size": 16, "noise__rates": "groups"}
+    chosen |= {"noise__rates_args": distribution, "strategy__args": "warmup = 3", "method__name": "masked-optim"}
     run = play(**chosen)
     flat = {key.replace("__", ".").replace("_", "-"): value for key, value in chosen.items()}
     settings, method = check({**DEFAULTS, **QUICK, **flat}), METHODS.build("masked-optim")
     for client in (2, 3):
-        share = client_share(settings, client)
+        share = client_dataset(settings, client)
         belief = method.corrected(states(run, client)[8])
         assert belief is not None
         before, after = share.data.labels == share.true_labels, belief.argmax(1) == share.true_labels

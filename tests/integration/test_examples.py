@@ -23,14 +23,14 @@ KINDS = {
     "loss.name",
     "method.name",
     "model.name",
-    "noise.law",
+    "noise.rates",
     "noise.name",
     "partition.name",
     "run.callbacks",
     "strategy.aggregator",
     "strategy.name",
-    "strategy.pre-steps",
-    "strategy.server-step",
+    "strategy.pre-aggregators",
+    "strategy.server-optimizer",
     "task.name",
 }
 
@@ -67,7 +67,7 @@ def test_the_command_of_an_example_passes_the_check(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_an_example_trains(file: Path, play: Play) -> None:
-    quick = {"federation.num-clients": 5, "num-server-rounds": 2, "loss.name": "ce", "noise.law-args": "max = 0.2"}
+    quick = {"federation.num-clients": 5, "num-server-rounds": 2, "loss.name": "ce", "noise.rates-args": "max = 0.2"}
     run = play(**{**quick, **settings(file)})
     assert run.status["status"] == "completed"
     assert [line["quarantined"] for line in run.metrics] == [0, 0, 0]

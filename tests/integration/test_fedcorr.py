@@ -10,7 +10,7 @@ from flwr.app import Message
 from safetensors.numpy import load_file
 
 from server_app.validation.config import check
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import ConfigError
 from tests.integration.conftest import Play, Played, player
 from tests.issues import warning_lines
@@ -28,8 +28,8 @@ SETTINGS: dict[str, Any] = {
     "train__batch_size": 16,
     "train__learning_rate": 0.03,
     "train__momentum": 0.5,
-    "noise__law": "groups",
-    "noise__law_args": "groups = [{clients = 4, rate = 0.0}, {clients = 2, rate = 0.6}]",
+    "noise__rates": "groups",
+    "noise__rates_args": "groups = [{clients = 4, rate = 0.0}, {clients = 2, rate = 0.6}]",
     "audit__enabled": False,
 }
 
@@ -46,7 +46,7 @@ def lines(run: Played, server_round: int) -> dict[int, dict[str, Any]]:
 
 def label_accuracy(run: Played, client: int) -> tuple[float, float]:
     """The share of right labels as given, and as corrected in the end."""
-    share = client_share(check(settings()), client)
+    share = client_dataset(check(settings()), client)
     state = load_file(run.path / "clients" / str(client) / "state-18.safetensors")
     assert np.array_equal(state["given"], share.data.labels)
     return float((state["given"] == share.true_labels).mean()), float((state["labels"] == share.true_labels).mean())

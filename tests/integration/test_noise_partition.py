@@ -19,8 +19,8 @@ SETTINGS: dict[str, Any] = {
     "federation__num_clients": 6,
     "train__epochs": 2,
     "train__batch_size": 16,
-    "noise__law": "groups",
-    "noise__law_args": "groups = [{clients = 4, rate = 0.0}, {clients = 2, rate = 0.6}]",
+    "noise__rates": "groups",
+    "noise__rates_args": "groups = [{clients = 4, rate = 0.0}, {clients = 2, rate = 0.6}]",
     "audit__enabled": False,
 }
 
@@ -57,8 +57,10 @@ def test_after_the_warm_up_noisy_clients_are_known_and_recorded(play: Play, dete
     assert all((line["posterior"] > 0.5) == (line["client"] in wrong) for line in last)
 
 
-@pytest.mark.parametrize(("in_turn", "rounds"), [("true", ["3", "4"]), ("false", ["4"])])
-def test_questions_go_to_all_and_only_losses_and_counts_come_back(play: Play, in_turn: str, rounds: list[str]):
+@pytest.mark.parametrize(("round_robin_sampling", "rounds"), [("true", ["3", "4"]), ("false", ["4"])])
+def test_questions_go_to_all_and_only_losses_and_counts_come_back(
+    play: Play, round_robin_sampling: str, rounds: list[str]
+):
     answers: list[tuple[str, int, set[str]]] = []
 
     def watch(client: int, message: Message, reply: Message) -> Message:
@@ -69,13 +71,15 @@ def test_questions_go_to_all_and_only_losses_and_counts_come_back(play: Play, in
             assert sum(metrics["class-counts"]) == metrics["num-examples"]  # type: ignore[arg-type]
         return reply
 
-    args = f"warmup_rounds = 3, in_turn = {in_turn}"
+    args = f"warmup_rounds = 3, round_robin_sampling = {round_robin_sampling}"
     run = play(watch, **SETTINGS | {"strategy__args": args}, federation__fraction_train=0.5)
     asked = [(server_round, client) for server_round, client, _ in answers]
     assert sorted(asked) == [(server_round, client) for server_round in rounds for client in range(6)]
     trained = [frozenset(roles(run, server_round)) for server_round in range(1, 6)]
     assert [len(clients) for clients in trained] == [3] * 5
-    assert (len(set(trained)) == 2) == (in_turn == "true"), "in turn the same halves take part again and again"
+    assert (len(set(trained)) == 2) == (round_robin_sampling == "true"), (
+        "in turn the same halves take part again and again"
+    )
     assert {frozenset(keys) for _, _, keys in answers} == {frozenset({"num-examples", "class-losses", "class-counts"})}
 
 
@@ -84,8 +88,8 @@ def test_clients_learn_their_role_and_how_long_it_has_been_known(play: Play):
 
     def watch(client: int, message: Message, reply: Message) -> Message:
         if message.metadata.message_type == "train":
-            config, envelope = (message.content.config_records[name] for name in ("config", "winnow"))
-            assert config["role"] == envelope["role"]
+            config, header = (message.content.config_records[name] for name in ("config", "winnow"))
+            assert config["role"] == header["role"]
             since = config["rounds-since-detection"]
             assert config["learned-labels"] == (config["role"] == "noisy" and int(str(since)) == 1)
             told.append((int(message.metadata.group_id), client, str(config["role"]), int(str(since))))
@@ -200,8 +204,10 @@ def test_without_any_usable_answer_the_run_goes_on(play: Play):
 
 def test_among_clean_clients_and_among_three_nobody_is_called_noisy(play: Play, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "flwr"):
-        clean = play(**SETTINGS | {"noise__name": "none", "noise__law": "linear", "noise__law_args": "max = 0.4"})
-        few = play(**SETTINGS | {"federation__num_clients": 3, "noise__law": "linear", "noise__law_args": "max = 0.8"})
+        clean = play(**SETTINGS | {"noise__name": "none", "noise__rates": "linear", "noise__rates_args": "max = 0.4"})
+        few = play(
+            **SETTINGS | {"federation__num_clients": 3, "noise__rates": "linear", "noise__rates_args": "max = 0.8"}
+        )
     assert set(roles(clean, 5).values()) == {"clean"}
     assert set(roles(few, 5).values()) == {"clean"}
     said = " ".join(record.getMessage() for record in caplog.records)

@@ -25,10 +25,10 @@ def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
     expected = {"config.toml", "versions.json", "status.json", "metrics.jsonl", "clients.jsonl", "report.html"}
     assert expected <= {path.name for path in run.path.iterdir()}
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == CHECKPOINTS
-    roster = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
-    assert [line["client"] for line in roster] == [0, 1, 2, 3]
-    assert sum(line["examples"] for line in roster) == 1437
-    assert {line["noise_rate"] for line in roster} == {0.0}
+    registration = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
+    assert [line["client"] for line in registration] == [0, 1, 2, 3]
+    assert sum(line["examples"] for line in registration) == 1437
+    assert {line["noise_rate"] for line in registration} == {0.0}
     later = [line for line in run.lines("clients.jsonl") if line["round"] == 3]
     assert sum(line["weight"] for line in later) == pytest.approx(1.0)
 
@@ -39,10 +39,10 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another_o
     assert first.weights() == second.weights()
     assert first.metrics != other.metrics
 
-    def roster(run: Any) -> list[Any]:
+    def registration(run: Any) -> list[Any]:
         return [(line["examples"], line["noise_rate"]) for line in run.lines("clients.jsonl") if line["round"] == 0]
 
-    assert roster(first) == roster(second) != roster(other)
+    assert registration(first) == registration(second) != registration(other)
 
 
 def test_another_seed_changes_who_is_sampled(play: Play):

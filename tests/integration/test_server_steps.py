@@ -1,4 +1,4 @@
-"""Server steps in whole runs: what they remember survives a restart."""
+"""Server optimizers in whole runs: what they remember survives a restart."""
 
 from collections.abc import Mapping
 
@@ -6,19 +6,21 @@ import pytest
 
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
-from strategies.server_optimizers import SERVER_STEPS
+from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tests.integration.conftest import Play
 
 ARGS = {"fedadam": "eta = 0.02", "fedyogi": "eta = 0.02", "fedadagrad": "eta = 0.02"}
 
 
 def stepping(step: str, seed: int, examples: Mapping[int, int]) -> RobustStrategy:
-    """A robust strategy with a server step."""
-    server_step = SERVER_STEPS.build(step, ARGS.get(step, ""))
-    return RobustStrategy(AGGREGATORS.build("geometric-median"), seed=seed, examples=examples, server_step=server_step)
+    """A robust strategy with a server optimizer."""
+    server_optimizer = SERVER_OPTIMIZERS.build(step, ARGS.get(step, ""))
+    return RobustStrategy(
+        AGGREGATORS.build("geometric-median"), seed=seed, examples=examples, server_optimizer=server_optimizer
+    )
 
 
-@pytest.mark.parametrize("step", [entry.name for entry in SERVER_STEPS.entries()])
+@pytest.mark.parametrize("step", [entry.name for entry in SERVER_OPTIMIZERS.entries()])
 def test_two_rounds_and_two_more_equal_four(play: Play, step: str):
     settings = {
         "strategy__name": "tests.integration.test_server_steps:stepping",

@@ -11,7 +11,7 @@ from flwr.app import Message
 from client_app.app import app as client_app
 from client_app.label_audit_files import read_columns
 from server_app.registration import FederationError
-from server_app.run import play_run
+from server_app.run import run_training
 from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
 from tasks.protocol import Mode
@@ -21,7 +21,7 @@ from tests.messages import PlainParcel
 from tests.site_data import ARGS, KINDS, MODELS, image_folder, save, shades
 
 LEARN = {"train.learning-rate": 0.05, "train.batch-size": 4, "loss.name": "ce", "train.epochs": 3}
-PLAIN = {"partition.name": "iid", "partition.args": "", "noise.name": "none", "noise.law-args": "max = 0.85"}
+PLAIN = {"partition.name": "iid", "partition.args": "", "noise.name": "none", "noise.rates-args": "max = 0.85"}
 
 
 def settings_for(kind: str, root: Path) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def test_the_audit_of_a_site_names_its_files(play: Play, tmp_path: Path) -> None
     image_folder(tmp_path / "data")
     image_folder(tmp_path / "data" / "test", seed=1)
     changes = settings_for("image-folder", tmp_path / "data")
-    run = play(**{**changes, "noise.name": "symmetric", "noise.law-args": "max = 0.4"})
+    run = play(**{**changes, "noise.name": "symmetric", "noise.rates-args": "max = 0.4"})
     listed = [
         name for client in range(4) for name in read_columns(run.path / f"clients/{client}/label-audit.csv")["id"]
     ]
@@ -76,7 +76,7 @@ class Federation:
         self._root = tmp_path
         self.sent: list[Message] = []
         monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
-        monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+        monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
 
     def play(self, kind: str, **changes: Any) -> Played:
         flat = {**DEFAULTS, **QUICK, **settings_for(kind, self._root / "server"), **changes}
@@ -92,7 +92,7 @@ class Federation:
             return reply
 
         grid.tamper = note
-        return Played(play_run(grid, check(flat, simulated=False), Mode.DEPLOYMENT))
+        return Played(run_training(grid, check(flat, simulated=False), Mode.DEPLOYMENT))
 
 
 @pytest.fixture
@@ -196,10 +196,10 @@ def test_sites_with_the_same_data_are_named_and_the_run_goes_on(
     for site, seed in enumerate((0, 1, 0, 2)):
         image_folder(tmp_path / f"site{site}", count=8, seed=seed)
     run = federation.play("image-folder", **{"num-server-rounds": 1})
-    roster = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
-    twins = [line["client"] for line in roster if "same_data" in line]
+    registration = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
+    twins = [line["client"] for line in registration if "same_data" in line]
     assert len(twins) == 2
-    assert [line["same_data"] for line in roster if "same_data" in line] == [twins, twins]
+    assert [line["same_data"] for line in registration if "same_data" in line] == [twins, twins]
     first, second = twins
     assert f"Clients {first}, {second} have exactly the same data, and each counts as a site of its own" in caplog.text
     assert f"clients {first} and {second} with exactly the same data" in (run.path / "report.html").read_text()

@@ -52,7 +52,7 @@ def test_a_small_unet_finds_lesions(play: Play, data_root: Path, tmp_path: Path)
             "model.name": "unet",
             "model.args": "width = 8, depth = 2",
             "noise.name": "masks",
-            "noise.law-args": "max = 0.5",
+            "noise.rates-args": "max = 0.5",
             "train.optimizer": "adam",
             "train.learning-rate": 0.01,
             "train.batch-size": 8,

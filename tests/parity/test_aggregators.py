@@ -31,17 +31,17 @@ def flower(strategy: Strategy, updates: list[Vector], examples: Doubles) -> Vect
 
 @pytest.mark.parametrize(("seed", "num_clients", "size"), [(0, 3, 2), (1, 10, 5), (2, 10, 300), (3, 50, 20)])
 def test_geometric_median_matches_geom_median(seed: int, num_clients: int, size: int) -> None:
-    matrix, prior = random_round(seed, num_clients, size)
-    ours = aggregate(GeometricMedian(), list(matrix), prior)
-    theirs = compute_geometric_median(list(matrix), weights=prior, eps=1e-12, maxiter=5000, ftol=0)
+    matrix, client_weights = random_round(seed, num_clients, size)
+    ours = aggregate(GeometricMedian(), list(matrix), client_weights)
+    theirs = compute_geometric_median(list(matrix), weights=client_weights, eps=1e-12, maxiter=5000, ftol=0)
     np.testing.assert_allclose(ours.value, theirs.median, atol=1e-7)
-    np.testing.assert_allclose(np.average(ours.distances, weights=prior), theirs.logs[-1], rtol=1e-12)
+    np.testing.assert_allclose(np.average(ours.distances, weights=client_weights), theirs.logs[-1], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("seed", "num_clients", "size"), [(4, 5, 2), (5, 8, 4), (6, 20, 6)])
 def test_geometric_median_matches_a_general_minimiser(seed: int, num_clients: int, size: int) -> None:
-    matrix, prior = random_round(seed, num_clients, size)
-    shares = prior / prior.sum()
+    matrix, client_weights = random_round(seed, num_clients, size)
+    shares = client_weights / client_weights.sum()
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         offsets = point - matrix
@@ -49,7 +49,7 @@ def test_geometric_median_matches_a_general_minimiser(seed: int, num_clients: in
         return float(shares @ lengths), np.asarray((shares / lengths) @ offsets, np.float64)
 
     found = minimize(objective, matrix.mean(axis=0), jac=True, method="BFGS", options={"gtol": 1e-9})
-    ours = aggregate(GeometricMedian(), list(matrix), prior)
+    ours = aggregate(GeometricMedian(), list(matrix), client_weights)
     assert shares @ ours.distances <= found.fun * (1 + 1e-12)
     np.testing.assert_allclose(ours.value, found.x, atol=1e-6)
 
@@ -72,9 +72,9 @@ def test_weighted_median_matches_the_median_of_repeated_clients(seed: int) -> No
 
 @pytest.mark.parametrize("num_clients", [2, 10, 100])
 def test_mean_matches_extended_precision(num_clients: int) -> None:
-    matrix, prior = random_round(8, num_clients, 1000)
-    ours = aggregate(Mean(), list(matrix), prior)
-    exact = np.average(matrix.astype(np.longdouble), axis=0, weights=prior.astype(np.longdouble))
+    matrix, client_weights = random_round(8, num_clients, 1000)
+    ours = aggregate(Mean(), list(matrix), client_weights)
+    exact = np.average(matrix.astype(np.longdouble), axis=0, weights=client_weights.astype(np.longdouble))
     np.testing.assert_allclose(ours.value, exact.astype(np.float64), rtol=1e-12, atol=1e-14)
 
 

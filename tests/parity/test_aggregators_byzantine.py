@@ -17,7 +17,7 @@ from strategies.aggregators import (
     NormClipping,
     PerTensorGeometricMedian,
     aggregate,
-    build_rule,
+    build_aggregator,
 )
 from strategies.gram import Doubles, Vector
 from tests.messages import answer
@@ -62,16 +62,16 @@ def test_krum_is_the_update_with_the_lowest_score(n: int, f: int, seed: int) -> 
 @pytest.mark.parametrize(("n", "f", "seed"), CASES)
 @pytest.mark.parametrize("m", [None, 1, 3])
 def test_multi_krum_is_the_mean_of_the_lowest_scores(n: int, f: int, seed: int, m: int | None) -> None:
-    matrix, prior = cloud(n, seed), np.arange(1.0, n + 1)
+    matrix, client_weights = cloud(n, seed), np.arange(1.0, n + 1)
     kept = np.argsort(loop_scores(matrix, f))[: m or n - f]
-    result = aggregate(MultiKrum(f, m), list(matrix), prior)
-    np.testing.assert_allclose(result.value, np.average(matrix[kept], axis=0, weights=prior[kept]), rtol=1e-12)
+    result = aggregate(MultiKrum(f, m), list(matrix), client_weights)
+    np.testing.assert_allclose(result.value, np.average(matrix[kept], axis=0, weights=client_weights[kept]), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "f", "seed"), [(7, 1, 0), (11, 2, 1), (13, 1, 2), (20, 4, 3), (9, 0, 4)])
 def test_bulyan_matches_plain_loops(n: int, f: int, seed: int) -> None:
     matrix = cloud(n, seed)
-    result = aggregate(build_rule("bulyan", f"f = {f}"), list(matrix), np.ones(n))
+    result = aggregate(build_aggregator("bulyan", f"f = {f}"), list(matrix), np.ones(n))
     np.testing.assert_allclose(result.value, loop_bulyan(matrix, f), rtol=1e-12, atol=1e-13)
 
 
@@ -91,7 +91,7 @@ def test_mixing_takes_the_means_of_the_nearest(n: int, f: int, seed: int) -> Non
     for update in matrix:
         order = np.argsort([((update - other) ** 2).sum() for other in matrix])
         mixed.append(matrix[order[: n - f]].mean(axis=0))
-    for rule in (Mean(), GeometricMedian(), Krum(f), build_rule("median")):
+    for rule in (Mean(), GeometricMedian(), Krum(f), build_aggregator("median")):
         chained = aggregate(Chain([NearestNeighbourMixing(f)], rule), list(matrix), np.ones(n))
         np.testing.assert_allclose(chained.value, aggregate(rule, mixed, np.ones(n)).value, rtol=1e-6, atol=1e-7)
         if chained.weights is not None:
@@ -100,15 +100,15 @@ def test_mixing_takes_the_means_of_the_nearest(n: int, f: int, seed: int) -> Non
 
 @pytest.mark.parametrize("size", [1, 2, 3, 20])
 def test_bucketing_takes_the_weighted_means_of_groups(size: int) -> None:
-    matrix, prior = cloud(11, 5), np.arange(1.0, 12)
+    matrix, client_weights = cloud(11, 5), np.arange(1.0, 12)
     order = np.random.default_rng(9).permutation(11)
     groups = [order[start : start + size] for start in range(0, 11, size)]
-    means = [np.average(matrix[group], axis=0, weights=prior[group]) for group in groups]
-    expected = aggregate(build_rule("median"), means, [prior[group].sum() for group in groups])
-    result = aggregate(Chain([Bucketing(size)], build_rule("median")), list(matrix), prior, seed=9)
+    means = [np.average(matrix[group], axis=0, weights=client_weights[group]) for group in groups]
+    expected = aggregate(build_aggregator("median"), means, [client_weights[group].sum() for group in groups])
+    result = aggregate(Chain([Bucketing(size)], build_aggregator("median")), list(matrix), client_weights, seed=9)
     np.testing.assert_allclose(result.value, expected.value, rtol=1e-10)
-    average = aggregate(Chain([Bucketing(size)], Mean()), list(matrix), prior)
-    np.testing.assert_allclose(average.value, np.average(matrix, axis=0, weights=prior), rtol=1e-10)
+    average = aggregate(Chain([Bucketing(size)], Mean()), list(matrix), client_weights)
+    np.testing.assert_allclose(average.value, np.average(matrix, axis=0, weights=client_weights), rtol=1e-10)
 
 
 @pytest.mark.parametrize(("limit", "factor"), [(0.0, 1.0), (0.0, 0.5), (4.0, 1.0), (1e9, 1.0)])
@@ -126,13 +126,13 @@ def test_norm_clipping_shortens_long_updates(limit: float, factor: float) -> Non
 @pytest.mark.parametrize("radius", [0.0, 0.5, 5.0, 1e9])
 @pytest.mark.parametrize("iterations", [1, 4])
 def test_centered_clipping_matches_plain_loops(radius: float, iterations: int) -> None:
-    matrix, prior = cloud(10, 7), np.arange(1.0, 11) / 55
+    matrix, client_weights = cloud(10, 7), np.arange(1.0, 11) / 55
     point = np.zeros(matrix.shape[1])
     for _ in range(iterations):
         lengths = np.linalg.norm(matrix - point, axis=1)
         reach = radius or np.median(lengths)
-        point = point + (prior * np.minimum(1, reach / lengths)) @ (matrix - point)
-    result = aggregate(CenteredClipping(radius, iterations), list(matrix), prior)
+        point = point + (client_weights * np.minimum(1, reach / lengths)) @ (matrix - point)
+    result = aggregate(CenteredClipping(radius, iterations), list(matrix), client_weights)
     np.testing.assert_allclose(result.value, point, rtol=1e-8, atol=1e-10)
 
 
@@ -158,7 +158,7 @@ def test_per_tensor_geometric_median_matches_the_published_iteration() -> None:
 def test_distance_aware_weights(distance: str) -> None:
     matrix, sizes = cloud(6, 9), (15, 25)
     roles = ["clean", "noisy", "clean", "noisy", "unknown", "noisy"]
-    prior = np.array([1, 2, 3, 4, 5, 6]) / 21
+    client_weights = np.array([1, 2, 3, 4, 5, 6]) / 21
     lengths = np.zeros(6)
     for i in (1, 3, 4, 5):
         apart = [np.split(matrix[i] - matrix[j], [15]) for j in (0, 2)]
@@ -166,9 +166,9 @@ def test_distance_aware_weights(distance: str) -> None:
             lengths[i] = min(sum(float(np.linalg.norm(part)) for part in parts) for parts in apart)
         else:
             lengths[i] = min(sum(float((part**2).sum()) for part in parts) for parts in apart)
-    expected = prior * np.exp(-lengths / lengths.max())
-    rule = build_rule("distance-aware", f"distance = '{distance}'")
-    result = aggregate(rule, list(matrix), prior, sizes=sizes, roles=roles)
+    expected = client_weights * np.exp(-lengths / lengths.max())
+    rule = build_aggregator("distance-aware", f"distance = '{distance}'")
+    result = aggregate(rule, list(matrix), client_weights, sizes=sizes, roles=roles)
     np.testing.assert_allclose(result.weights, expected / expected.sum(), rtol=1e-10)
 
 

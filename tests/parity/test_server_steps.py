@@ -1,4 +1,4 @@
-"""Server steps against Flower's stock strategies through several rounds, and FedExP against its formula."""
+"""Server optimizers against Flower's stock strategies through several rounds, and FedExP against its formula."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -13,7 +13,7 @@ from strategies.gram import Doubles, Vector
 from tests.messages import answer, record
 
 EXAMPLES = [3, 5, 2, 10]
-PAIRS: list[tuple[server_optimizers.ServerStep, Callable[[], Strategy]]] = [
+PAIRS: list[tuple[server_optimizers.ServerOptimizer, Callable[[], Strategy]]] = [
     (server_optimizers.FedAvgM(0.7, 0.9), lambda: FedAvgM(server_learning_rate=0.7, server_momentum=0.9)),
     (server_optimizers.FedAvgM(0.5, 0.0), lambda: FedAvgM(server_learning_rate=0.5, server_momentum=0.0)),
     (server_optimizers.FedAdagrad(), FedAdagrad),
@@ -43,7 +43,7 @@ def next_model(strategy: Strategy, server_round: int, model: Vector, updates: Do
 
 
 @pytest.mark.parametrize(("step", "stock"), PAIRS, ids=lambda given: getattr(type(given), "__name__", ""))
-def test_rounds_match_flower(step: server_optimizers.ServerStep, stock: Callable[[], Strategy]) -> None:
+def test_rounds_match_flower(step: server_optimizers.ServerOptimizer, stock: Callable[[], Strategy]) -> None:
     start = np.random.default_rng(0).standard_normal(300)
     step, strategy, model, theirs = deepcopy(step), stock(), start, start
     for server_round in range(1, 9):
@@ -73,7 +73,7 @@ def test_fedexp_reaches_the_common_point_of_two_lines_in_fewer_rounds() -> None:
     """Two clients whose losses vanish on lines at 5 degrees: projections, as in the paper's argument."""
     directions = np.array([[1.0, 0.0], [np.cos(np.pi / 36), np.sin(np.pi / 36)]])
 
-    def rounds_until_near(step: server_optimizers.ServerStep | None) -> int:
+    def rounds_until_near(step: server_optimizers.ServerOptimizer | None) -> int:
         point = np.array([0.0, 1.0])
         for count in range(100_000):
             if np.linalg.norm(point) < 1e-3:

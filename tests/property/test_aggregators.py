@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.aggregators import AGGREGATORS, GeometricMedian, Median, aggregate, build_rule
+from strategies.aggregators import AGGREGATORS, GeometricMedian, Median, aggregate, build_aggregator
 from strategies.gram import Doubles, Vector
 
 RULES = [("mean", ""), ("geometric-median", ""), ("median", ""), ("median", "weighted = true"), ("mea-med", "f = 0")]
@@ -17,7 +17,7 @@ class Round:
     """Random updates (N, P) of different sizes, some of them equal, with random priors."""
 
     matrix: Doubles
-    prior: Doubles
+    client_weights: Doubles
     seed: int
 
     @property
@@ -42,22 +42,24 @@ def rounds(draw: st.DrawFn) -> Round:
     matrix = rng.standard_normal((num_clients, size)) * rng.lognormal(0, 1, (num_clients, 1))
     if draw(st.booleans()):
         matrix = matrix[rng.integers(num_clients, size=num_clients)]
-    prior = rng.dirichlet(np.ones(num_clients)) if draw(st.booleans()) else np.full(num_clients, 1 / num_clients)
-    return Round(matrix, prior, seed)
+    client_weights = (
+        rng.dirichlet(np.ones(num_clients)) if draw(st.booleans()) else np.full(num_clients, 1 / num_clients)
+    )
+    return Round(matrix, client_weights, seed)
 
 
-def value_of(rule: tuple[str, str], matrix: Doubles, prior: Doubles) -> Vector:
-    return aggregate(AGGREGATORS.build(*rule), list(matrix), prior).value
+def value_of(rule: tuple[str, str], matrix: Doubles, client_weights: Doubles) -> Vector:
+    return aggregate(AGGREGATORS.build(*rule), list(matrix), client_weights).value
 
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=30, deadline=None)
 @given(case=rounds())
 def test_order_of_the_clients_does_not_matter(rule: tuple[str, str], case: Round) -> None:
-    order = np.random.default_rng(case.seed).permutation(len(case.prior))
-    shuffled = value_of(rule, case.matrix[order], case.prior[order])
+    order = np.random.default_rng(case.seed).permutation(len(case.client_weights))
+    shuffled = value_of(rule, case.matrix[order], case.client_weights[order])
     np.testing.assert_allclose(
-        shuffled, value_of(rule, case.matrix, case.prior), atol=1e-7 * case.spread + case.rounding
+        shuffled, value_of(rule, case.matrix, case.client_weights), atol=1e-7 * case.spread + case.rounding
     )
 
 
@@ -66,9 +68,9 @@ def test_order_of_the_clients_does_not_matter(rule: tuple[str, str], case: Round
 @given(case=rounds(), shift=st.floats(-1e3, 1e3))
 def test_moving_all_updates_moves_the_result(rule: tuple[str, str], case: Round, shift: float) -> None:
     offset = shift * np.random.default_rng(case.seed).standard_normal(case.matrix.shape[1])
-    moved = value_of(rule, case.matrix + offset, case.prior)
+    moved = value_of(rule, case.matrix + offset, case.client_weights)
     tolerance = 1e-7 * case.spread + case.rounding + 1e-12 * abs(shift)
-    np.testing.assert_allclose(moved - offset, value_of(rule, case.matrix, case.prior), atol=tolerance)
+    np.testing.assert_allclose(moved - offset, value_of(rule, case.matrix, case.client_weights), atol=tolerance)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -76,15 +78,17 @@ def test_moving_all_updates_moves_the_result(rule: tuple[str, str], case: Round,
 @given(case=rounds(), exponent=st.integers(-40, 40), sign=st.sampled_from([1, -1]))
 def test_scaling_all_updates_scales_the_result(rule: tuple[str, str], case: Round, exponent: int, sign: int) -> None:
     factor = sign * 10.0**exponent
-    scaled = value_of(rule, factor * case.matrix, case.prior) / factor
-    np.testing.assert_allclose(scaled, value_of(rule, case.matrix, case.prior), atol=1e-7 * case.spread + case.rounding)
+    scaled = value_of(rule, factor * case.matrix, case.client_weights) / factor
+    np.testing.assert_allclose(
+        scaled, value_of(rule, case.matrix, case.client_weights), atol=1e-7 * case.spread + case.rounding
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=30, deadline=None)
 @given(case=rounds())
 def test_result_lies_within_the_updates(rule: tuple[str, str], case: Round) -> None:
-    result = aggregate(AGGREGATORS.build(*rule), case.updates, case.prior)
+    result = aggregate(AGGREGATORS.build(*rule), case.updates, case.client_weights)
     assert (result.value >= case.matrix.min(axis=0) - case.rounding).all()
     assert (result.value <= case.matrix.max(axis=0) + case.rounding).all()
     if result.weights is not None:
@@ -98,21 +102,21 @@ def test_result_lies_within_the_updates(rule: tuple[str, str], case: Round) -> N
 @given(case=rounds(), share=st.floats(0.1, 0.9))
 def test_a_client_in_two_halves_counts_as_one(rule: tuple[str, str], case: Round, share: float) -> None:
     matrix = np.vstack([case.matrix, case.matrix[:1]])
-    prior = np.append(case.prior, (1 - share) * case.prior[0])
-    prior[0] *= share
-    whole = value_of(rule, case.matrix, case.prior)
-    np.testing.assert_allclose(value_of(rule, matrix, prior), whole, atol=1e-7 * case.spread + case.rounding)
+    client_weights = np.append(case.client_weights, (1 - share) * case.client_weights[0])
+    client_weights[0] *= share
+    whole = value_of(rule, case.matrix, case.client_weights)
+    np.testing.assert_allclose(value_of(rule, matrix, client_weights), whole, atol=1e-7 * case.spread + case.rounding)
 
 
 @settings(max_examples=100, deadline=None)
 @given(case=rounds())
 def test_geometric_median_beats_every_client_and_every_step(case: Round) -> None:
     """No update, and no small step in any tried direction, has a smaller sum of distances."""
-    result = aggregate(GeometricMedian(), case.updates, case.prior)
+    result = aggregate(GeometricMedian(), case.updates, case.client_weights)
     directions = np.random.default_rng(case.seed).standard_normal((40, case.matrix.shape[1]))
     candidates = [*case.updates, *(result.value + 1e-3 * case.spread * directions)]
-    sums = [float(case.prior @ np.linalg.norm(case.matrix - point, axis=1)) for point in candidates]
-    assert case.prior @ result.distances <= min(sums) * (1 + 1e-8) + 10 * case.rounding
+    sums = [float(case.client_weights @ np.linalg.norm(case.matrix - point, axis=1)) for point in candidates]
+    assert case.client_weights @ result.distances <= min(sums) * (1 + 1e-8) + 10 * case.rounding
 
 
 @settings(max_examples=60, deadline=None)
@@ -164,7 +168,7 @@ def test_choosing_rules_follow_order_shift_and_scale(
     name: str, steps: str, seed: int, num_clients: int, exponent: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    matrix, rule = rng.standard_normal((num_clients, 20)), build_rule(name, "", steps)
+    matrix, rule = rng.standard_normal((num_clients, 20)), build_aggregator(name, "", steps)
     order, shift, factor = rng.permutation(num_clients), rng.standard_normal(20), 10.0**exponent
     if name == "bulyan":
         order.sort()  # among few updates scores are equal, and the first client's counts

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from tasks.noise import LAWS, NOISES, NoiseWarning, dominant, realised_rate
+from tasks.noise import NOISES, RATE_DISTRIBUTIONS, NoiseWarning, dominant, realised_rate
 from tasks.noise.base import draw_from_rows, exact_count
 
 pytestmark = pytest.mark.filterwarnings("ignore::tasks.noise.NoiseWarning")
@@ -91,13 +91,13 @@ def test_every_law_gives_one_rate_per_client_within_its_range(n: int, a: float, 
         ("uniform", {"min": low, "max": high}),
         ("constant", {"rate": low}),
     ):
-        drawn = LAWS.build(name, args)(n, np.random.default_rng(seed))
+        drawn = RATE_DISTRIBUTIONS.build(name, args)(n, np.random.default_rng(seed))
         assert drawn.shape == (n,)
         assert drawn.min() >= low - 1e-12
         assert drawn.max() <= high + 1e-12
     if n > 1:
-        assert LAWS.build("linear", {"min": low, "max": high})(n, np.random.default_rng(seed))[-1] == high
-    fedcorr = LAWS.build("bernoulli", {"rho": low, "tau": high})(n, np.random.default_rng(seed))
+        assert RATE_DISTRIBUTIONS.build("linear", {"min": low, "max": high})(n, np.random.default_rng(seed))[-1] == high
+    fedcorr = RATE_DISTRIBUTIONS.build("bernoulli", {"rho": low, "tau": high})(n, np.random.default_rng(seed))
     assert all(rate == 0 or high <= rate <= 1 for rate in fedcorr)
 
 

@@ -34,7 +34,7 @@ def test_rules_are_told_how_many_clients_are_hostile():
     flat = Case(rule="nnm+krum", share=0.2, attack="alie: z = 1.5").configuration()
     assert flat["strategy.aggregator"] == "krum"
     assert flat["strategy.aggregator-args"] == "f = 4"
-    assert flat["strategy.pre-steps"] == "nnm = { f = 4 }"
+    assert flat["strategy.pre-aggregators"] == "nnm = { f = 4 }"
     assert (flat["attack.name"], flat["attack.args"], flat["attack.share"]) == ("alie", "z = 1.5", 0.2)
     assert flat["noise.name"] == "none"
     assert Case(rule="median").configuration()["strategy.aggregator-args"] == ""

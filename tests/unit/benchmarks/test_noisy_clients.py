@@ -11,7 +11,7 @@ from benchmarks import noisy_clients
 from benchmarks.in_process import Federation
 from benchmarks.noisy_clients import CHANGES, COMMON, METHODS_SHOWN, Case, Outcome, label_accuracy, roles, run_case
 from server_app.validation.config import check
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import to_flat
 
 SMALL = {
@@ -42,7 +42,7 @@ def test_every_method_sees_the_same_clients_and_labels():
         assert all(flat[key] == value for key, value in {**COMMON, **CHANGES.get(method, {})}.items())
     assert all(one == seen[0] for one in seen)
     assert seen[0]["seed"] == 2
-    assert seen[0]["noise.law-args"] == "max = 0.8"
+    assert seen[0]["noise.rates-args"] == "max = 0.8"
 
 
 def test_changes_belong_to_methods_that_are_shown():
@@ -54,8 +54,8 @@ def test_changes_belong_to_methods_that_are_shown():
     [({2, 3}, (100.0, 0.0)), ({1, 3}, (50.0, 50.0)), ({0, 1, 2, 3}, (50.0, 0.0)), (set(), (math.nan, 100.0))],
 )
 def test_roles_are_compared_with_the_truth(called: set[int], expected: tuple[float, float]):
-    laws = {"noise__law": "groups"}
-    laws["noise__law-args"] = "groups = [{clients = 2, rate = 0.1}, {clients = 2, rate = 0.7}]"
+    laws = {"noise__rates": "groups"}
+    laws["noise__rates-args"] = "groups = [{clients = 2, rate = 0.1}, {clients = 2, rate = 0.7}]"
     assert roles(knows_noisy(federation(**laws), called)) == pytest.approx(expected, nan_ok=True)
 
 
@@ -65,7 +65,7 @@ def test_a_run_without_roles_has_nothing_to_compare():
 
 def test_label_accuracy_is_that_of_the_clients_with_many_wrong_labels():
     given = federation(method__name="masked-optim")
-    shares = {client: client_share(given.settings, client) for client in range(4)}
+    shares = {client: client_dataset(given.settings, client) for client in range(4)}
     noisy = [client for client, share in shares.items() if share.noise_rate >= noisy_clients.NOISY]
     assert noisy
     assert len(noisy) < 4

@@ -15,17 +15,17 @@ from tasks.config import DEFAULTS, ConfigError
 from tasks.issues import Issue
 from tasks.noise import NoiseError
 from tasks.plugins import PluginError
-from tasks.protocol import RECORD, Envelope, EnvelopeError, Mode, WireError
+from tasks.protocol import RECORD, HeaderError, MessageHeader, Mode, SerializationError
 
 SECRET = "/srv/clinic/mr smith.png is labelled 7"
-OPEN = [NodeError, OwnerError, SiteDataError, EnvelopeError, WireError]
+OPEN = [NodeError, OwnerError, SiteDataError, HeaderError, SerializationError]
 CLOSED = [ValueError, FileNotFoundError, KeyError, NoiseError, PluginError, PermissionError, MemoryError]
 
 
 def message(kind: str = "query.identity", **record: Any) -> Message:
-    values = {**Envelope(client=-1, server_round=3).record(), **record}
-    envelope = ConfigRecord({key: value for key, value in values.items() if value is not None})
-    return Message(RecordDict({RECORD: envelope}), dst_node_id=1, message_type=kind)
+    values = {**MessageHeader(client=-1, server_round=3).record(), **record}
+    header = ConfigRecord({key: value for key, value in values.items() if value is not None})
+    return Message(RecordDict({RECORD: header}), dst_node_id=1, message_type=kind)
 
 
 def context(**node: Any) -> Context:
@@ -113,6 +113,6 @@ def test_a_message_without_an_envelope_is_refused() -> None:
 
 
 def test_an_envelope_survives_the_way() -> None:
-    sent = Envelope(3, 2, 9, "noisy", '{"seed": 4}', "[]", "run", "", 1)
-    assert Envelope.of(ConfigRecord(sent.record())) == sent
+    sent = MessageHeader(3, 2, 9, "noisy", '{"seed": 4}', "[]", "run", "", 1)
+    assert MessageHeader.of(ConfigRecord(sent.record())) == sent
     assert sent.changes() == {"seed": 4}

@@ -13,7 +13,7 @@ from client_app.label_quality import Audit, audit_client, make_audit, trained_la
 from client_app.methods import METHODS
 from server_app.validation.config import check
 from tasks.base import ClientData, DataError
-from tasks.client_data import client_share, load_task
+from tasks.client_data import client_dataset, load_task
 from tasks.config import DEFAULTS, ConfigError, without_effect
 from tasks.settings import AuditSettings, Settings
 
@@ -153,7 +153,7 @@ def every_label(label: int) -> Callable[[np.ndarray], np.ndarray]:
 )
 def test_an_odd_client_gets_its_list(size: int, relabel: Callable[[np.ndarray], np.ndarray]):
     config, device = settings(), torch.device("cpu")
-    whole = client_share(config, 0).data
+    whole = client_dataset(config, 0).data
     labels = relabel(whole.labels[:size])
     data = ClientData(0, whole.features[:size], labels, whole.ids[:size], 10)
     audit = audit_client(load_task(config.task).build_model("mlp", ""), data, config, None, device)

@@ -7,7 +7,7 @@ from torch import nn
 
 from client_app.label_quality import class_losses
 from tasks.base import ClientData, predict
-from tasks.client_data import client_share, load_task
+from tasks.client_data import client_dataset, load_task
 from tasks.config import DEFAULTS, parse
 
 CPU = torch.device("cpu")
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def test_the_profile_is_the_mean_cross_entropy_of_each_given_label():
     settings = parse(DEFAULTS)
-    task, data = load_task(settings.task), client_share(settings, 3).data
+    task, data = load_task(settings.task), client_dataset(settings, 3).data
     torch.manual_seed(0)
     model = task.build_model("mlp", "")
     losses, counts = class_losses(model, task, data, 7, CPU)
@@ -30,7 +30,7 @@ def test_the_profile_is_the_mean_cross_entropy_of_each_given_label():
 
 def test_the_model_is_neither_trained_nor_in_training_mode():
     settings = parse(DEFAULTS)
-    task, whole = load_task(settings.task), client_share(settings, 0).data
+    task, whole = load_task(settings.task), client_dataset(settings, 0).data
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.9), nn.Linear(64, 10)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     first, _ = class_losses(model, task, whole, 512, CPU)

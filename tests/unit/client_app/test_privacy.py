@@ -12,7 +12,7 @@ from client_app.session import Session
 from tasks import protocol
 from tasks.client_data import load_task
 from tasks.config import parse
-from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
+from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tests.messages import record
 
 SIZE = 200_000
@@ -24,12 +24,12 @@ def context(**settings: str | float) -> Context:
     return Context(1, 1, {"partition-id": 0}, RecordDict(), given)  # type: ignore[arg-type]
 
 
-def envelope(**changes: object) -> ConfigRecord:
-    return ConfigRecord(Envelope(client=0, server_round=1, **changes).record())  # type: ignore[arg-type]
+def header(**changes: object) -> ConfigRecord:
+    return ConfigRecord(MessageHeader(client=0, server_round=1, **changes).record())  # type: ignore[arg-type]
 
 
 def message(config: dict[str, float] | None = None, **changes: object) -> Message:
-    records = {"arrays": record(START), "config": ConfigRecord({**(config or {})}), RECORD: envelope(**changes)}
+    records = {"arrays": record(START), "config": ConfigRecord({**(config or {})}), RECORD: header(**changes)}
     return Message(RecordDict({**records}), dst_node_id=1, message_type="train")
 
 
@@ -115,7 +115,7 @@ def test_training_that_changes_nothing_is_an_error_with_a_reason():
 def test_inside_the_client_arrays_have_names_and_outside_they_are_one(monkeypatch: pytest.MonkeyPatch):
     arrays = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "steps": np.array(3, np.int64)}
     flat, layout = protocol.pack(arrays)
-    content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: envelope(layout=layout)})
+    content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: header(layout=layout)})
     sent = Message(content, dst_node_id=1, message_type="train")
 
     def train(inner: Message, context: Context) -> Message:
@@ -133,7 +133,7 @@ def test_inside_the_client_arrays_have_names_and_outside_they_are_one(monkeypatc
 
 
 def test_messages_without_a_model_pass_as_they_are():
-    sent = Message(RecordDict({RECORD: envelope()}), dst_node_id=1, message_type="query.identity")
+    sent = Message(RecordDict({RECORD: header()}), dst_node_id=1, message_type="query.identity")
     answer = RecordDict({"metrics": MetricRecord({"client": 0})})
     reply = named_arrays(sent, context(), lambda inner, _: Message(answer, reply_to=inner))
     assert dict(reply.content) == dict(answer)
@@ -146,7 +146,7 @@ def test_the_settings_are_parsed_once_a_message(monkeypatch: pytest.MonkeyPatch)
     quick = {"model.name": "mlp", "train.epochs": 1, "federation.num-clients": 4, "privacy.mode": "local"}
     model = load_task(parse({}).task).build_model("mlp", "")
     flat, layout = protocol.pack({name: tensor.numpy() for name, tensor in model.state_dict().items()})
-    content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: envelope(layout=layout, num_rounds=1)})
+    content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: header(layout=layout, num_rounds=1)})
     node = Context(1, 1, {"partition-id": 0, "num-partitions": 4}, RecordDict(), quick)  # type: ignore[arg-type]
     reply = app(Message(content, dst_node_id=1, message_type="train"), node)
     assert not reply.has_error()

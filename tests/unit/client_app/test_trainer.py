@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from client_app.losses import L2ToGlobal, RegularizerInput, build
-from client_app.methods import METHODS, Kit, Plan
+from client_app.methods import METHODS, RoundConfig, TrainContext
 from client_app.trainer import Trainer, learning_rate, pick_device, to_device
 from tasks.base import ClientData
 from tasks.images import Digits
@@ -135,8 +135,10 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 def run_method(name: str, args: str, config: dict[str, object] | None = None) -> torch.Tensor:
     model = network()
-    kit = Kit(Trainer(TASK, TrainSettings(epochs=3, batch_size=8), CPU), build("ce", 10), to_device(data(), CPU), 10)
-    METHODS.build(name, args).fit(model, kit, Plan(1, 0.1, (1, 0, 1), config=config or {}), {})
+    context = TrainContext(
+        Trainer(TASK, TrainSettings(epochs=3, batch_size=8), CPU), build("ce", 10), to_device(data(), CPU), 10
+    )
+    METHODS.build(name, args).fit(model, context, RoundConfig(1, 0.1, (1, 0, 1), config=config or {}), {})
     return nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
@@ -150,11 +152,11 @@ def test_fedprox_with_mu_zero_is_plain_training_and_a_large_mu_stays_near_the_gl
 
 
 def test_the_proximal_gradient_is_mu_times_the_distance():
-    model, anchor = network(), {name: p.detach() for name, p in network(1).named_parameters()}
-    penalty = L2ToGlobal()(RegularizerInput(model=model, global_parameters=anchor))
+    model, global_parameters = network(), {name: p.detach() for name, p in network(1).named_parameters()}
+    penalty = L2ToGlobal()(RegularizerInput(model=model, global_parameters=global_parameters))
     gradients = torch.autograd.grad(0.7 * penalty, list(model.parameters()))
     for gradient, (name, parameter) in zip(gradients, model.named_parameters(), strict=True):
-        torch.testing.assert_close(gradient, 0.7 * (parameter.detach() - anchor[name]))
+        torch.testing.assert_close(gradient, 0.7 * (parameter.detach() - global_parameters[name]))
 
 
 def test_objectives_that_look_at_the_inputs_can_be_trained():

@@ -1,4 +1,4 @@
-"""Names that come from outside lead nowhere but where they should: runs, arms, clients, label files, data folders."""
+"""Names that come from outside lead only where they should: runs, variants, clients, label files, data folders."""
 
 import os
 import stat
@@ -17,10 +17,10 @@ from client_app.label_audit_files import read_columns, write_audit
 from client_app.node import NodeError, SiteDataError, at_site, claim, own_id
 from client_app.session import Session, run_key
 from client_app.state import FolderStore
-from tasks.config import DEFAULTS, ConfigError, arms
-from tasks.noise import LAWS, NoiseError
+from tasks.config import DEFAULTS, ConfigError, variants
+from tasks.noise import RATE_DISTRIBUTIONS, NoiseError
 from tasks.noise.human import below
-from tasks.protocol import RECORD, Envelope, Mode
+from tasks.protocol import RECORD, MessageHeader, Mode
 from tasks.seeds import rng
 from tasks.settings import FederationSettings, Settings, TaskSettings
 from tests.unit.client_app.test_label_quality import CLASSES, example_audit
@@ -54,19 +54,19 @@ def test_a_run_or_an_arm_with_such_a_name_is_refused(name: str) -> None:
     with pytest.raises(NodeError, match="the name of a run must be up to 200 letters"):
         run_key(name)
     quoted = name.encode("unicode_escape").decode().replace("\\x", "\\u00")
-    with pytest.raises(ConfigError, match=r"arms|a name is up to 100 letters"):
-        arms({"arms": f'"{quoted}" = {{ seed = 2 }}'})
+    with pytest.raises(ConfigError, match=r"variants|a name is up to 100 letters"):
+        variants({"variants": f'"{quoted}" = {{ seed = 2 }}'})
 
 
 def test_ordinary_names_are_not() -> None:
     assert run_key("20260101-120000-my.arm_2") == "20260101-120000-my.arm_2"
-    assert list(arms({"arms": "my-arm_2 = { seed = 2 }"})) == ["my-arm_2"]
+    assert list(variants({"variants": "my-arm_2 = { seed = 2 }"})) == ["my-arm_2"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_writes_nothing_for_such_a_run(name: str, tmp_path: Path) -> None:
     own = tmp_path / "state"
-    record = ConfigRecord(Envelope(client=0, server_round=1, num_rounds=1, run_name=name).record())
+    record = ConfigRecord(MessageHeader(client=0, server_round=1, num_rounds=1, run_name=name).record())
     message = Message(RecordDict({RECORD: record}), dst_node_id=1, message_type="query.audit")
     node = {"partition-id": 0, "state-dir": str(own)}
     reply = client_app(message, Context(1, 1, node, RecordDict(), {**DEFAULTS, "federation.num-clients": 4}))
@@ -82,12 +82,12 @@ def test_a_node_whose_number_is_none_takes_no_part(number: Any) -> None:
 
 
 def test_where_a_client_keeps_its_files_follows_from_checked_names_only(tmp_path: Path) -> None:
-    def folder(node: dict[str, Any], envelope: Envelope, mode: Mode = Mode.DEPLOYMENT) -> Path | None:
+    def folder(node: dict[str, Any], header: MessageHeader, mode: Mode = Mode.DEPLOYMENT) -> Path | None:
         session = Session.__new__(Session)
-        vars(session).update(context=Context(1, 1, node, RecordDict(), {}), envelope=envelope, mode=mode)
+        vars(session).update(context=Context(1, 1, node, RecordDict(), {}), header=header, mode=mode)
         return session.folder()
 
-    sent = Envelope(client=3, run_name="run", run_dir=str(tmp_path / "server"))
+    sent = MessageHeader(client=3, run_name="run", run_dir=str(tmp_path / "server"))
     assert folder({"state-dir": "/own", "partition-id": 3}, sent) == Path("/own/run/3")
     assert folder({"state-dir": "/own"}, sent) == Path("/own/run/site")
     assert folder({}, sent) is None, "a real node writes nowhere else, whatever run_dir the server names"
@@ -117,7 +117,7 @@ def test_tables_of_noise_rates_lie_below_the_data_folder(name: str, tmp_path: Pa
     (tmp_path / "rates.csv").write_text("client,rate\n0,0.25\n")
     (root / "link.csv").symlink_to(tmp_path / "rates.csv")
     (root / "folder").symlink_to(tmp_path)
-    law = LAWS.build("table", {"path": name.format(above=tmp_path)}, data_root=root)
+    law = RATE_DISTRIBUTIONS.build("table", {"path": name.format(above=tmp_path)}, data_root=root)
     with pytest.raises(NoiseError, match="name a file below"):
         law(1, rng(1, "noise-law"))
 

@@ -5,15 +5,15 @@ import logging
 import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
 
-from server_app.registration import Client, FederationError, Roster, call_roll
-from tasks.protocol import Envelope, Mode
+from server_app.registration import Client, FederationError, Registration, register_clients
+from tasks.protocol import MessageHeader, Mode
 from tasks.settings import FederationSettings
 from tests.messages import PlainParcel
 
 
 @pytest.fixture(autouse=True)
 def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
 
 
 class Sites:
@@ -39,21 +39,21 @@ class Sites:
         return found
 
 
-def roll(*fingerprints: object) -> Roster:
+def roll(*fingerprints: object) -> Registration:
     options = FederationSettings(num_clients=len(fingerprints), min_replies=len(fingerprints))
-    return call_roll(Sites(*fingerprints), options, Envelope(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    return register_clients(Sites(*fingerprints), options, MessageHeader(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
 
 
 def test_clients_with_the_same_data_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "flwr"):
-        roster = roll(7, 8, 7, 9, 8, 7)
-    assert roster.same_data() == [(0, 2, 5), (1, 4)]
+        registration = roll(7, 8, 7, 9, 8, 7)
+    assert registration.same_data() == [(0, 2, 5), (1, 4)]
     told = [line for line in caplog.messages if "exactly the same data" in line]
     assert [line.split(" have")[0] for line in told] == ["Clients 0, 2, 5", "Clients 1, 4"]
 
 
 def test_clients_that_say_nothing_about_their_data_are_not_compared() -> None:
-    assert Roster((Client(0, 100, 5), Client(1, 101, 5))).same_data() == []
+    assert Registration((Client(0, 100, 5), Client(1, 101, 5))).same_data() == []
 
 
 @pytest.mark.parametrize("mark", [-1, 2**48, 0.5, [7]])
@@ -62,17 +62,31 @@ def test_what_is_no_fingerprint_is_refused(mark: object) -> None:
         roll(7, mark)
 
 
-def test_a_node_whose_message_has_expired_is_one_without_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+def failed(reply: Message, code: int, reason: str) -> Message:
+    """An error in place of a reply; the SuperLink itself is named as the sender."""
+    asked = Message(RecordDict(), 100, "query.identity")
+    asked.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
+    error = Message(Error(code, reason), reply_to=asked)
+    error.metadata.__dict__["_src_node_id"] = 1
+    return error
+
+
+def test_a_node_whose_message_has_expired_is_one_without_an_answer() -> None:
     class Late(Sites):
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
-            found = super().pull_messages(message_ids)
-            return [Message(Error(3, "unavailable"), reply_to=_asked(reply)) for reply in found]
-
-    def _asked(reply: Message) -> Message:
-        message = Message(RecordDict(), 100, "query.identity")
-        message.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
-        return message
+            return [failed(reply, 3, "unavailable") for reply in super().pull_messages(message_ids)]
 
     options = FederationSettings(num_clients=1, min_replies=1, round_timeout=1e-9)
     with pytest.raises(FederationError, match=r"0 of 1 clients are ready(.|\n)*node 100: no answer in 1e-09 s"):
-        call_roll(Late(7), options, Envelope(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+        register_clients(Late(7), options, MessageHeader(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+
+
+def test_an_error_is_charged_to_the_node_that_was_asked_whoever_is_named_as_its_sender() -> None:
+    class Lost(Sites):
+        def pull_messages(self, message_ids: list[str]) -> list[Message]:
+            replies = super().pull_messages(message_ids)
+            return [failed(reply, 5, "lost") if reply.metadata.src_node_id == 101 else reply for reply in replies]
+
+    options = FederationSettings(num_clients=2, min_replies=2)
+    with pytest.raises(FederationError, match=r"1 of 2 clients are ready(.|\n)*  - node 101: lost$"):
+        register_clients(Lost(7, 8), options, MessageHeader(client=-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]

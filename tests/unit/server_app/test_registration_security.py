@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 
-from server_app.registration import Client, FederationError, call_roll
-from tasks.protocol import Envelope, Mode
+from server_app.registration import Client, FederationError, register_clients
+from tasks.protocol import MessageHeader, Mode
 from tasks.settings import FederationSettings
 from tests.messages import PlainParcel
 
 
 @pytest.fixture(autouse=True)
 def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
 
 
 class OneNode:
@@ -39,7 +39,7 @@ class OneNode:
 
 def only_client(mode: Mode, **facts: Any) -> Client:
     options = FederationSettings(num_clients=1, min_replies=1, round_timeout=5.0)
-    [client] = call_roll(OneNode(**facts), options, Envelope(client=-1), mode).clients  # type: ignore[arg-type]
+    [client] = register_clients(OneNode(**facts), options, MessageHeader(client=-1), mode).clients  # type: ignore[arg-type]
     return client
 
 

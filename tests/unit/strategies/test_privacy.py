@@ -135,7 +135,7 @@ def test_the_report_has_the_weight_of_every_client():
         ({"strategy.aggregator": "geometric-median"}, "strategy.aggregator = 'mean'"),
         ({"strategy.weighting": "examples"}, "strategy.weighting = 'uniform'"),
         ({"strategy.name": "flower-fedavg"}, "strategy.name = 'robust'"),
-        ({"strategy.server-step": "fedadam"}, "strategy.server-step = 'none'"),
+        ({"strategy.server-optimizer": "fedadam"}, "strategy.server-optimizer = 'none'"),
         ({"run.checkpoint-every": 2}, "run.checkpoint-every = 1"),
         ({"privacy.mode": "server-adaptive"}, "must be below 2, twice privacy.count-stddev (now 1)"),
         ({"model.name": "resnet18"}, "would miss stem.1.running_mean"),

@@ -32,10 +32,11 @@ class Clients:
     def __init__(self, *replies: Reply) -> None:
         self._replies = replies
         self.sent: list[Message] = []
+        self.timeout: float | None = None
         self.extra: list[Message] = []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        self.sent = list(messages)
+        self.sent, self.timeout = list(messages), timeout
         found = [reply for message in self.sent for reply in self._replies[message.metadata.dst_node_id](message)]
         return [*self.extra, *reversed(found)]
 
@@ -55,6 +56,7 @@ def test_every_client_is_asked_once_and_answers_are_in_order() -> None:
     answers = ask(clients, {2, 0, 1}, timeout=7.0)
     assert list(answers.found.items()) == [(0, 1), (1, 2), (2, 3)]
     assert answers.problems == {}
+    assert clients.timeout == 7.0
     assert [(m.metadata.dst_node_id, m.metadata.message_type, m.metadata.ttl) for m in clients.sent] == [
         (client, "query.any", 7.0) for client in range(3)
     ]

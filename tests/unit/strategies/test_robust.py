@@ -7,12 +7,12 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp.strategy import FedAvg, QFedAvg
 
-from strategies.aggregators import AGGREGATORS, Reweighting, Rule
+from strategies.aggregators import AGGREGATORS, Aggregator, Reweighting
 from strategies.aggregators.base import Combine
 from strategies.base import GuardedStrategy
-from strategies.gram import Doubles, Points, Vector
+from strategies.gram import Doubles, UpdateMatrix, Vector
 from strategies.robust import RobustStrategy
-from strategies.server_optimizers import ServerStep
+from strategies.server_optimizers import ServerOptimizer
 from strategies.validation import to_numpy
 from tests.messages import MODEL, answer, failure, moved, record
 
@@ -179,10 +179,10 @@ def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_rea
     assert not strategy.report.skipped
 
 
-class Recording(Rule):
+class Recording(Aggregator):
     """The first update, and a note of what else the rule was given."""
 
-    def prepare(self, points: Points, prior: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         self.seen = points
         return lambda columns, block: block[0], None
 
@@ -201,7 +201,7 @@ def test_the_rule_is_told_tensor_sizes_roles_and_a_seed_of_the_round():
 
 
 @dataclass(eq=False)
-class Doubling(ServerStep):
+class Doubling(ServerOptimizer):
     """Twice the update, and a note of what came with it."""
 
     seen: tuple[Any, ...] = ()
@@ -213,18 +213,18 @@ class Doubling(ServerStep):
 
 @pytest.mark.parametrize(("rule", "robust_rule"), [("mean", False), ("median", True)])
 def test_a_server_step_replaces_the_rules_result_but_not_the_buffers(rule: str, robust_rule: bool):
-    strategy = robust(rule, server_step=Doubling())
+    strategy = robust(rule, server_optimizer=Doubling())
     result = play(strategy, [answer(0, moved(1.0)), answer(1, moved(3.0))])
     assert result is not None
     np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + 4.0)
     np.testing.assert_allclose(to_numpy(result)["running_var"], MODEL["running_var"] + 2.0)
-    squared_norms, weights, hostile = strategy.server_step.seen  # type: ignore[union-attr]
+    squared_norms, weights, hostile = strategy.server_optimizer.seen  # type: ignore[union-attr]
     assert squared_norms == [4.0, 36.0]
     assert (weights is None, hostile) == (robust_rule, robust_rule)
 
 
 @dataclass(eq=False)
-class Exploding(ServerStep):
+class Exploding(ServerOptimizer):
     """A step far beyond float32."""
 
     def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
@@ -232,7 +232,7 @@ class Exploding(ServerStep):
 
 
 def test_a_server_step_beyond_all_numbers_skips_the_round():
-    strategy = robust("mean", server_step=Exploding())
+    strategy = robust("mean", server_optimizer=Exploding())
     assert play(strategy, [answer(client) for client in range(5)]) is None
     assert strategy.report.skipped == "the combined model has values that are not finite"
 
@@ -243,8 +243,8 @@ class Half(Reweighting):
     robust = False
     shrinks = True
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
-        return np.append(prior / 2, 0.5)
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
+        return np.append(client_weights / 2, 0.5)
 
 
 def test_what_stays_on_the_global_model_stays_there_in_the_buffers_too():

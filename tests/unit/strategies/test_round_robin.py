@@ -54,7 +54,9 @@ def test_in_turn_noisy_clients_are_found_although_training_changes_losses_by_mor
 def test_drawn_at_random_who_trained_lately_passes_for_clean():
     wrong = [
         sum(role != expected({0, 3, 4, 7}, CLIENTS)[client] for client, role in found.items())
-        for found in (play(partial(seed=s, in_turn=False), Memory({0, 3, 4, 7}), range(1, 10)) for s in range(5))
+        for found in (
+            play(partial(seed=s, round_robin_sampling=False), Memory({0, 3, 4, 7}), range(1, 10)) for s in range(5)
+        )
     ]
     assert min(wrong) > 0
 
@@ -69,8 +71,8 @@ def test_all_are_asked_in_the_rounds_in_which_everybody_has_a_turn():
 
 
 def test_with_all_clients_in_every_round_turns_change_nothing():
-    for in_turn in (True, False):
-        strategy, grid = build(in_turn=in_turn), Answers({1, 4})
+    for round_robin_sampling in (True, False):
+        strategy, grid = build(round_robin_sampling=round_robin_sampling), Answers({1, 4})
         assert [sorted(roles(strategy, number, grid)) for number in (1, 2, 3, 4)] == [list(range(6))] * 4
         assert grid.asked == [list(range(6))]
 

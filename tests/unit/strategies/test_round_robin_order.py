@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from strategies.noise_partition import take_turns
+from strategies.noise_partition import round_robin
 
 NOBODY: list[int] = []
 
@@ -13,7 +13,7 @@ NOBODY: list[int] = []
 def draws(rounds: int, clients: int, size: int, seed: int = 0) -> list[list[int]]:
     queue, drawn = NOBODY, []
     for _ in range(rounds):
-        now, queue = take_turns(queue, range(clients), size, seed)
+        now, queue = round_robin(queue, range(clients), size, seed)
         drawn.append(now)
     return drawn
 
@@ -39,15 +39,15 @@ def test_the_order_follows_from_the_seed():
 
 
 def test_a_new_client_is_next_and_the_others_keep_their_order():
-    _, queue = take_turns(NOBODY, range(6), 2, 0)
-    now, longer = take_turns(queue, range(7), 1, 0)
+    _, queue = round_robin(NOBODY, range(6), 2, 0)
+    now, longer = round_robin(queue, range(7), 1, 0)
     assert now == [6]
     assert longer == [*queue, 6]
 
 
 def test_a_client_that_is_gone_is_skipped():
-    _, queue = take_turns(NOBODY, range(6), 2, 0)
+    _, queue = round_robin(NOBODY, range(6), 2, 0)
     first = queue[0]
-    now, shorter = take_turns(queue, set(range(6)) - {first}, 2, 0)
+    now, shorter = round_robin(queue, set(range(6)) - {first}, 2, 0)
     assert now == sorted(queue[1:3])
     assert first not in shorter

@@ -1,4 +1,4 @@
-"""Server steps: limit cases, chosen numbers, what they remember, and what one liar achieves."""
+"""Server optimizers: limit cases, chosen numbers, what they remember, and what one liar achieves."""
 
 import copy
 
@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from strategies.gram import Doubles, Vector
-from strategies.server_optimizers import SERVER_STEPS, FedAdagrad, FedAdam, FedAvgM, FedExP, FedYogi, ServerStep
+from strategies.server_optimizers import (
+    SERVER_OPTIMIZERS,
+    FedAdagrad,
+    FedAdam,
+    FedAvgM,
+    FedExP,
+    FedYogi,
+    ServerOptimizer,
+)
 from tasks.plugins import PluginError
 
-NAMES = [entry.name for entry in SERVER_STEPS.entries()]
+NAMES = [entry.name for entry in SERVER_OPTIMIZERS.entries()]
 ONES = np.ones(4)
 
 
@@ -19,7 +27,7 @@ def rounds(count: int, dtype: type = np.float64) -> list[Vector]:
     return [(0.01 * rng.standard_normal(50)).astype(dtype) for _ in range(count)]
 
 
-def steps(step: ServerStep, updates: list[Vector]) -> list[Vector]:
+def steps(step: ServerOptimizer, updates: list[Vector]) -> list[Vector]:
     return [step.apply(update, ONES, None, False) for update in updates]
 
 
@@ -31,7 +39,7 @@ def extrapolated(squared_norms: list[float], weights: list[float] | None, robust
 
 def test_built_in_steps_are_listed_with_their_papers() -> None:
     assert NAMES == ["fedadagrad", "fedadam", "fedavgm", "fedexp", "fedyogi"]
-    assert all(entry.paper and entry.summary for entry in SERVER_STEPS.entries())
+    assert all(entry.paper and entry.summary for entry in SERVER_OPTIMIZERS.entries())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,25 +47,25 @@ def test_built_in_steps_are_listed_with_their_papers() -> None:
 def test_the_precision_stays_and_the_update_is_left_alone(name: str, dtype: type) -> None:
     updates = rounds(3, dtype)
     copies = copy.deepcopy(updates)
-    step = SERVER_STEPS.build(name)
+    step = SERVER_OPTIMIZERS.build(name)
     for taken in steps(step, updates):
         assert (taken.dtype, taken.shape) == (dtype, (50,))
         np.add(taken, 1, out=taken)  # a caller may use its memory
     np.testing.assert_array_equal(updates, copies)
-    expected = steps(SERVER_STEPS.build(name), rounds(4, dtype))[3]
+    expected = steps(SERVER_OPTIMIZERS.build(name), rounds(4, dtype))[3]
     np.testing.assert_array_equal(step.apply(rounds(4, dtype)[3], ONES, None, False), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_moves_where_no_update_moves(name: str) -> None:
-    for taken in steps(SERVER_STEPS.build(name), [np.zeros(50)] * 3):
+    for taken in steps(SERVER_OPTIMIZERS.build(name), [np.zeros(50)] * 3):
         np.testing.assert_array_equal(taken, np.zeros(50))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_step_remembers_is_in_plain_attributes(name: str) -> None:
     updates = rounds(6)
-    whole, first, second = (SERVER_STEPS.build(name) for _ in range(3))
+    whole, first, second = (SERVER_OPTIMIZERS.build(name) for _ in range(3))
     assert all(value is None or isinstance(value, int | float) for value in vars(first).values())
     expected = steps(whole, updates)
     steps(first, updates[:3])
@@ -83,7 +91,7 @@ def test_a_lasting_direction_gets_as_far_as_the_momentum_says() -> None:
 
 
 @pytest.mark.parametrize("step", [FedAdam(0.1, 0.0, 0.0, 1e-9), FedYogi(0.1, 0.0, 0.0, 1e-9), FedAdagrad(0.1, 1e-9)])
-def test_the_first_step_without_memory_is_the_sign_times_the_rate(step: ServerStep) -> None:
+def test_the_first_step_without_memory_is_the_sign_times_the_rate(step: ServerOptimizer) -> None:
     (update,) = rounds(1)
     np.testing.assert_allclose(step.apply(update, ONES, None, False), 0.1 * np.sign(update), rtol=1e-4)
 
@@ -91,7 +99,7 @@ def test_the_first_step_without_memory_is_the_sign_times_the_rate(step: ServerSt
 @pytest.mark.parametrize(
     "step", [FedAdam(1e9, 0.0, 0.0, 1e9), FedYogi(1e9, 0.0, 0.99, 1e9), FedAdagrad(eta=1e9, tau=1e9)]
 )
-def test_a_floor_and_rate_large_and_equal_are_plain_averaging(step: ServerStep) -> None:
+def test_a_floor_and_rate_large_and_equal_are_plain_averaging(step: ServerOptimizer) -> None:
     updates = rounds(4)
     np.testing.assert_allclose(steps(step, updates), updates, rtol=1e-9)
 
@@ -99,7 +107,7 @@ def test_a_floor_and_rate_large_and_equal_are_plain_averaging(step: ServerStep) 
 @pytest.mark.parametrize("name", ["fedadagrad", "fedadam", "fedyogi"])
 def test_small_coordinates_go_about_as_far_as_large_ones(name: str) -> None:
     update = np.array([1.0, 1e-3])
-    large, small = steps(SERVER_STEPS.build(name, "tau = 1e-9"), [update] * 5)[-1]
+    large, small = steps(SERVER_OPTIMIZERS.build(name, "tau = 1e-9"), [update] * 5)[-1]
     assert small == pytest.approx(large, rel=1e-4)
 
 
@@ -164,15 +172,15 @@ def test_one_liar_cannot_set_the_step_behind_a_robust_rule(weights: list[float] 
         ("fedadagrad", "beta_1 = 0.9", "its arguments: eta, tau"),
         ("fedavgm", "momentum = 0.5", "its arguments: server_learning_rate, server_momentum"),
         ("fedadm", "", "did you mean 'fedadam'"),
-        ("collections:OrderedDict", "", r"expected a subclass of .*ServerStep, got the class OrderedDict"),
+        ("collections:OrderedDict", "", r"expected a subclass of .*ServerOptimizer, got the class OrderedDict"),
     ],
 )
 def test_choice_that_does_not_fit_is_named(name: str, args: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
-        SERVER_STEPS.build(name, args)
+        SERVER_OPTIMIZERS.build(name, args)
 
 
-class Halved(ServerStep):
+class Halved(ServerOptimizer):
     """A step of one's own."""
 
     def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
@@ -181,5 +189,5 @@ class Halved(ServerStep):
 
 
 def test_a_step_of_ones_own_by_import_path() -> None:
-    step = SERVER_STEPS.build(f"{__name__}:Halved")
+    step = SERVER_OPTIMIZERS.build(f"{__name__}:Halved")
     np.testing.assert_array_equal(step.apply(np.full(3, 4.0), ONES, None, False), np.full(3, 2.0))

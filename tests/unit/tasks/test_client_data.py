@@ -13,10 +13,10 @@ from server_app.evaluation import CentralEvaluation
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
-from tasks.client_data import Share, _share, client_share, data_settings, divide
+from tasks.client_data import ClientDataset, _dataset, client_dataset, data_settings, divide
 from tasks.config import ConfigError, Flat, parse
 from tasks.images import Digits
-from tasks.noise import LAWS, NOISES
+from tasks.noise import NOISES, RATE_DISTRIBUTIONS
 from tasks.partition import PARTITIONS
 from tasks.settings import Settings
 from tests import messages
@@ -26,8 +26,8 @@ BASE: Flat = {
     "federation.num-clients": CLIENTS,
     "partition.name": "iid",
     "partition.args": "",
-    "noise.law": "constant",
-    "noise.law-args": "rate = 0.4",
+    "noise.rates": "constant",
+    "noise.rates-args": "rate = 0.4",
 }
 
 
@@ -38,9 +38,9 @@ class Hospitals(Digits):
         return np.array(["north", "east", "south"])[np.arange(len(self.train_examples())) % 3]
 
 
-def shares(changes: Flat) -> list[Share]:
+def shares(changes: Flat) -> list[ClientDataset]:
     settings = check(BASE | changes)
-    return [client_share(settings, client) for client in range(settings.federation.num_clients)]
+    return [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
 
 
 @pytest.fixture
@@ -101,12 +101,12 @@ LAW_ARGS: dict[str, tuple[str, Rates | Callable[[Rates], bool]]] = {
 
 
 @pytest.mark.filterwarnings("ignore::tasks.noise.NoiseWarning")
-@pytest.mark.parametrize("law", [entry.name for entry in LAWS.entries()])
+@pytest.mark.parametrize("law", [entry.name for entry in RATE_DISTRIBUTIONS.entries()])
 def test_every_law_sets_the_rates_of_the_digits(law: str, data_folder: Path) -> None:
     args, expected = LAW_ARGS[law]
     rates = [
         share.noise_rate
-        for share in shares({"task.data-path": str(data_folder), "noise.law": law, "noise.law-args": args})
+        for share in shares({"task.data-path": str(data_folder), "noise.rates": law, "noise.rates-args": args})
     ]
     if callable(expected):
         assert expected(rates)
@@ -172,7 +172,7 @@ def test_examples_from_outside_count_as_wrong(data_folder: Path) -> None:
 def test_settings_that_leave_the_data_alone_share_it() -> None:
     one, other = parse(BASE | {"loss.name": "ce"}), parse(BASE | {"train.epochs": 1})
     assert data_settings(one) == data_settings(other)
-    assert client_share(one, 0) is client_share(other, 0)
+    assert client_dataset(one, 0) is client_dataset(other, 0)
     for key, value in {"seed": 9, "federation.num-clients": 5, "noise.args": "exact = false"}.items():
         assert data_settings(parse(BASE | {key: value})) != data_settings(one)  # type: ignore[dict-item]
 
@@ -182,7 +182,7 @@ def test_settings_that_leave_the_data_alone_share_it() -> None:
     [
         ("partition.args", 'alpha = 0.5, capped = "false"', "capped"),
         ("noise.args", 'exact = "false"', "exact"),
-        ("noise.law-args", 'max = 0.5, official = "false"', "official"),
+        ("noise.rates-args", 'max = 0.5, official = "false"', "official"),
     ],
 )
 def test_a_quoted_truth_value_is_refused(key: str, args: str, name: str) -> None:
@@ -205,12 +205,12 @@ def partition_of(seed: int) -> list[list[int]]:
 def wrong_of(seed: int) -> list[int]:
     """The wrong labels of a client that has all examples: the seed cannot move any by another partition."""
     settings = parse(BASE | {"seed": seed, "federation.num-clients": 1})
-    return client_share(settings, 0).data.labels.tolist()
+    return client_dataset(settings, 0).data.labels.tolist()
 
 
 def rates_of(seed: int) -> list[float]:
-    settings = parse(BASE | {"seed": seed, "noise.law": "uniform", "noise.law-args": "max = 0.9"})
-    return [client_share(settings, client).noise_rate for client in range(CLIENTS)]
+    settings = parse(BASE | {"seed": seed, "noise.rates": "uniform", "noise.rates-args": "max = 0.9"})
+    return [client_dataset(settings, client).noise_rate for client in range(CLIENTS)]
 
 
 def sample_of(seed: int) -> list[int]:
@@ -230,6 +230,6 @@ def test_each_random_draw_follows_from_the_seed(draw: Callable[[int], list[objec
     first = draw(1)
     assert first
     divide.cache_clear()
-    _share.cache_clear()
+    _dataset.cache_clear()
     assert draw(1) == first
     assert draw(2) != first

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from tasks.config import DEFAULTS, FIELDS, ConfigError, arms, flatten, nest, parse, to_flat, without_effect
+from tasks.config import DEFAULTS, FIELDS, ConfigError, flatten, nest, parse, to_flat, variants, without_effect
 from tasks.settings import Settings
 from tests.conftest import ROOT
 
@@ -24,14 +24,14 @@ def test_every_key_says_what_it_is_about():
 
 
 def test_all_errors_come_at_once():
-    flat = {"train.epochs": 0, "trian.epochs": 2, "noise.law": 3, "run.monitor": "acuracy", "seed": True}
+    flat = {"train.epochs": 0, "trian.epochs": 2, "noise.rates": 3, "run.monitor": "acuracy", "seed": True}
     with pytest.raises(ConfigError) as caught:
         parse(flat)
     text = str(caught.value)
     assert text.startswith("5 errors in the configuration:")
     assert "unknown key 'trian.epochs'; did you mean 'train.epochs'?" in text
     assert "train.epochs = 0: must be at least 1" in text
-    assert "noise.law = 3: must be a text in quotes" in text
+    assert "noise.rates = 3: must be a text in quotes" in text
     assert "did you mean 'accuracy'? choices: accuracy, loss, macro-f1" in text
     assert "seed = True: must be a whole number" in text
 
@@ -63,20 +63,20 @@ def test_a_whole_number_is_a_number():
 
 def test_arms_are_toml_tables():
     text = 'fedavg = { loss.name = "ce", train.epochs = 3 }\nwinnow = {}'
-    assert arms({"arms": text}) == {"fedavg": {"loss.name": "ce", "train.epochs": 3}, "winnow": {}}
-    assert arms({}) == {"": {}}
+    assert variants({"variants": text}) == {"fedavg": {"loss.name": "ce", "train.epochs": 3}, "winnow": {}}
+    assert variants({}) == {"": {}}
     with pytest.raises(ConfigError, match="expected lines such as"):
-        arms({"arms": "fedavg: loss"})
+        variants({"variants": "fedavg: loss"})
     with pytest.raises(ConfigError, match="every line must be"):
-        arms({"arms": "fedavg = 3"})
-    with pytest.raises(ConfigError, match=r"arm 'a': federation.num-clients must be the same"):
-        arms({"arms": "a = { federation.num-clients = 3 }"})
+        variants({"variants": "fedavg = 3"})
+    with pytest.raises(ConfigError, match=r"variant 'a': federation.num-clients must be the same"):
+        variants({"variants": "a = { federation.num-clients = 3 }"})
 
 
 def test_a_key_without_effect_warns():
-    settings = parse({"train.optimizer": "adam", "train.momentum": 0.5, "noise.name": "none", "noise.law": "uniform"})
+    settings = parse({"train.optimizer": "adam", "train.momentum": 0.5, "noise.name": "none", "noise.rates": "uniform"})
     assert [issue.line for issue in without_effect(settings)] == [
         "train.momentum has no effect: only SGD has momentum",
-        "noise.law has no effect: there is no noise",
+        "noise.rates has no effect: there is no noise",
     ]
     assert without_effect(parse({"train.optimizer": "adam"})) == []

@@ -19,7 +19,7 @@ from client_app.app import app as client_app
 from client_app.node import own_mode, present_mode, with_mode
 from server_app.app import mode_of
 from tasks.config import DEFAULTS
-from tasks.protocol import RECORD, Envelope, Mode
+from tasks.protocol import RECORD, MessageHeader, Mode
 from tests.conftest import ROOT
 
 FILES = [
@@ -66,8 +66,8 @@ def test_a_client_knows_it_by_its_process(ray: bool | None, mode: Mode, monkeypa
 
 
 def message(**changes: Any) -> Message:
-    envelope = {**Envelope(client=0, run_dir="/the/server's/folder").record(), **changes}
-    return Message(RecordDict({RECORD: ConfigRecord(envelope)}), dst_node_id=1, message_type="query.identity")
+    header = {**MessageHeader(client=0, run_dir="/the/server's/folder").record(), **changes}
+    return Message(RecordDict({RECORD: ConfigRecord(header)}), dst_node_id=1, message_type="query.identity")
 
 
 def test_the_mode_holds_for_one_message_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

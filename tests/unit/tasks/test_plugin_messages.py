@@ -10,7 +10,7 @@ from client_app.losses import LOSSES
 from client_app.methods import METHODS
 from strategies.aggregators import AGGREGATORS
 from tasks.models import MODELS
-from tasks.noise import LAWS, NOISES
+from tasks.noise import NOISES, RATE_DISTRIBUTIONS
 from tasks.partition import PARTITIONS
 from tasks.plugins import PluginError, Registry
 from tasks.registry import TASKS
@@ -159,7 +159,9 @@ def test_a_module_in_the_working_directory_only_is_explained(tmp_path: Path, mon
     )
 
 
-@pytest.mark.parametrize("registry", [LAWS, LOSSES, METHODS, MODELS, NOISES, PARTITIONS, TASKS], ids=lambda r: r.kind)
+@pytest.mark.parametrize(
+    "registry", [RATE_DISTRIBUTIONS, LOSSES, METHODS, MODELS, NOISES, PARTITIONS, TASKS], ids=lambda r: r.kind
+)
 def test_every_kind_refuses_a_class_of_another_kind(registry: Registry[object]) -> None:
     with pytest.raises(PluginError, match=r"expected a subclass of .*, got the class Path"):
         registry.build("pathlib:Path")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tasks.protocol import DTYPES, WireError
+from tasks.protocol import DTYPES, SerializationError
 from tasks.records import ArrayView, byte_array, view_of, view_record, views
 from tests.messages import MODEL, record
 
@@ -43,7 +43,7 @@ def test_views_of_flowers_own_record_share_its_bytes():
     for name, array in views(sent).items():
         assert np.shares_memory(array, np.frombuffer(sent[name].data, np.uint8))
         assert array.tobytes() == MODEL[name].tobytes()
-    with pytest.raises(WireError, match="NumPy's format"):
+    with pytest.raises(SerializationError, match="NumPy's format"):
         views(ArrayRecord({"a": Array("float32", (1,), "numpy.ndarray", b"junk")}))
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.attacks import attackers, play_client, simulate
+from client_app.attacks import attackers, run_client, simulate
 from client_app.attacks.simulate import attack_issues, configured_attack
 from client_app.local import train_locally
-from client_app.methods import FitResult, Plan
-from tasks.client_data import client_share, load_task
+from client_app.methods import FitResult, RoundConfig
+from tasks.client_data import client_dataset, load_task
 from tasks.issues import RunContext
 from tasks.settings import (
     AttackSettings,
@@ -58,14 +58,14 @@ def received(chosen: Settings) -> nn.Module:
 
 def played(chosen: Settings, client: int, server_round: int = 1) -> tuple[nn.Module, FitResult]:
     model = received(chosen)
-    plan = Plan(server_round, 0.1, (chosen.seed, client, server_round))
-    return model, play_client(model, client_share(chosen, client).data, chosen, plan, None, CPU)
+    round_config = RoundConfig(server_round, 0.1, (chosen.seed, client, server_round))
+    return model, run_client(model, client_dataset(chosen, client).data, chosen, round_config, None, CPU)
 
 
 def honest(chosen: Settings, client: int, server_round: int = 1) -> tuple[nn.Module, FitResult]:
     model = received(chosen)
-    plan = Plan(server_round, 0.1, (chosen.seed, client, server_round))
-    return model, train_locally(model, client_share(chosen, client).data, chosen, plan, None, CPU)
+    round_config = RoundConfig(server_round, 0.1, (chosen.seed, client, server_round))
+    return model, train_locally(model, client_dataset(chosen, client).data, chosen, round_config, None, CPU)
 
 
 def weights(model: nn.Module) -> np.ndarray:
@@ -136,10 +136,10 @@ def test_a_data_attack_is_honest_training_on_other_labels():
     chosen = settings("label-flip")
     hostile, _ = a_hostile_and_an_honest_client(chosen)
     model, result = played(chosen, hostile)
-    data = client_share(chosen, hostile).data
+    data = client_dataset(chosen, hostile).data
     expected = received(chosen)
-    plan = Plan(1, 0.1, (1, hostile, 1))
-    trained = train_locally(expected, replace(data, labels=9 - data.labels), chosen, plan, None, CPU)
+    round_config = RoundConfig(1, 0.1, (1, hostile, 1))
+    trained = train_locally(expected, replace(data, labels=9 - data.labels), chosen, round_config, None, CPU)
     assert np.allclose(weights(model), weights(expected), atol=1e-6)
     assert result.metrics == trained.metrics
 
@@ -173,7 +173,7 @@ def test_small_loss_sends_an_update_of_the_honest_length_that_believes_in_wrong_
     lengths = [np.linalg.norm(weights(sent) - start) for sent in (model, trained)]
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-5)
     assert result.metrics == expected.metrics
-    task, data = load_task(chosen.task), client_share(chosen, hostile).data
+    task, data = load_task(chosen.task), client_dataset(chosen, hostile).data
 
     def loss(sent: nn.Module) -> float:
         wrong = torch.from_numpy((data.labels + 1) % 10)

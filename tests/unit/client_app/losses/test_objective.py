@@ -27,16 +27,16 @@ def linear() -> nn.Linear:
 
 def test_sum_of_its_terms() -> None:
     model, (inputs, labels) = linear(), batch((8,), 3)
-    anchor = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    global_parameters = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     loss = build("nce+rce", K).loss
     terms = ((0.1, L1()), (0.3, EntropyOfMean()), (0.2, L2ToGlobal()), (0.4, Jacobian()))
     objective = Objective(loss, terms)
     inputs.requires_grad_()
     logits = model(inputs)
-    whole = RegularizerInput(logits=logits, inputs=inputs, model=model, global_parameters=anchor)
+    whole = RegularizerInput(logits=logits, inputs=inputs, model=model, global_parameters=global_parameters)
     of_data = loss(logits, labels).mean() + 0.3 * EntropyOfMean()(whole) + 0.4 * Jacobian()(whole)
     expected = of_data + 0.1 * L1()(whole) + 0.2 * L2ToGlobal()(whole)
-    found = objective(logits, labels, model, anchor, inputs=inputs)
+    found = objective(logits, labels, model, global_parameters, inputs=inputs)
     assert found.shape == ()
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
     assert objective.data_term(logits, labels, inputs=inputs).item() == pytest.approx(of_data.item(), rel=1e-12)
@@ -46,13 +46,13 @@ def test_sum_of_its_terms() -> None:
 
 def test_trains_a_model_with_every_term() -> None:
     model, (inputs, labels) = linear(), batch((8,), 3)
-    anchor = {name: p.detach().clone() for name, p in model.named_parameters()}
+    global_parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
     objective = build("fsanl", K).with_regularizer(0.1, L2ToGlobal())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     values = []
     for _ in range(30):
         optimizer.zero_grad()
-        value = objective(model(inputs), labels, model, anchor)
+        value = objective(model(inputs), labels, model, global_parameters)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         values.append(value.item())

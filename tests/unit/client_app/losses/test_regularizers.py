@@ -38,8 +38,8 @@ def anchor_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-def weights(model: nn.Module, anchor: GlobalParameters | None = None) -> RegularizerInput:
-    return RegularizerInput(model=model, global_parameters=anchor)
+def weights(model: nn.Module, global_parameters: GlobalParameters | None = None) -> RegularizerInput:
+    return RegularizerInput(model=model, global_parameters=global_parameters)
 
 
 def entropy(logits: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -52,9 +52,9 @@ def jacobian(logits: Tensor, inputs: Tensor) -> Tensor:
 
 @every
 def test_value_and_gradient(penalty: Regularizer, reference: Callable[[Tensor, Tensor], Tensor]) -> None:
-    model, anchor = network(0), anchor_of(network(1))
-    value = penalty(weights(model, anchor))
-    parts = [reference(p, anchor[name]) for name, p in model.named_parameters()]
+    model, global_parameters = network(0), anchor_of(network(1))
+    value = penalty(weights(model, global_parameters))
+    parts = [reference(p, global_parameters[name]) for name, p in model.named_parameters()]
     assert value.shape == ()
     assert value.item() == pytest.approx(sum(part.item() for part in parts), rel=1e-12)
     found = torch.autograd.grad(value, list(model.parameters()))
@@ -72,10 +72,10 @@ def test_gradients_of_the_norms_are_their_derivatives(norm: Callable[[list[Tenso
 
 @every
 def test_traces_into_one_graph(penalty: Regularizer, reference: Callable[[Tensor, Tensor], Tensor]) -> None:
-    model, anchor = network(0), anchor_of(network(1))
+    model, global_parameters = network(0), anchor_of(network(1))
     torch._dynamo.reset()
-    compiled = torch.compile(lambda: penalty(weights(model, anchor)), backend="aot_eager", fullgraph=True)
-    assert compiled().item() == pytest.approx(penalty(weights(model, anchor)).item(), rel=1e-12)
+    compiled = torch.compile(lambda: penalty(weights(model, global_parameters)), backend="aot_eager", fullgraph=True)
+    assert compiled().item() == pytest.approx(penalty(weights(model, global_parameters)).item(), rel=1e-12)
 
 
 @every
@@ -103,33 +103,33 @@ def test_l2_acts_like_weight_decay() -> None:
 
 def test_l1_to_global_pulls_back_to_the_received_model() -> None:
     model = network()
-    anchor = anchor_of(model)
+    global_parameters = anchor_of(model)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    before = L1ToGlobal()(weights(model, anchor)).item()
+    before = L1ToGlobal()(weights(model, global_parameters)).item()
     for _ in range(50):
         optimizer.zero_grad()
-        L1ToGlobal()(weights(model, anchor)).backward()  # type: ignore[no-untyped-call]
+        L1ToGlobal()(weights(model, global_parameters)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    assert L1ToGlobal()(weights(model, anchor)).item() < before / 2
+    assert L1ToGlobal()(weights(model, global_parameters)).item() < before / 2
 
 
 @pytest.mark.parametrize("penalty", [L1ToGlobal(), L2ToGlobal()])
 def test_anchor_that_does_not_fit_is_named(penalty: Regularizer) -> None:
     model = network()
-    anchor = anchor_of(model)
-    del anchor["0.bias"]
-    anchor["3.weight"] = torch.zeros(4, 11)
+    global_parameters = anchor_of(model)
+    del global_parameters["0.bias"]
+    global_parameters["3.weight"] = torch.zeros(4, 11)
     with pytest.raises(ValueError, match=r"missing or different: 0\.bias, 3\.weight"):
-        penalty(weights(model, anchor))
+        penalty(weights(model, global_parameters))
 
 
 def test_anchor_of_another_type_is_converted_and_gets_no_gradient() -> None:
     model, other = network(0), network(1)
-    anchor = {name: p.float() for name, p in other.named_parameters()}
-    L1ToGlobal()(weights(model, anchor)).backward()  # type: ignore[no-untyped-call]
+    global_parameters = {name: p.float() for name, p in other.named_parameters()}
+    L1ToGlobal()(weights(model, global_parameters)).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None for p in other.parameters())
     assert all(p.grad is not None for p in model.parameters())
 

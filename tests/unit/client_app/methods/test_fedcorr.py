@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from client_app.losses import L2ToGlobal, build
-from client_app.methods import METHODS, FitResult, Kit, Plan, State
+from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.fedcorr import FedCorr, local_dimensions
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
@@ -39,20 +39,20 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
 
-def kit(own: ClientData, **options: object) -> Kit:
+def context(own: ClientData, **options: object) -> TrainContext:
     settings = TrainSettings(**{"epochs": 1, "batch_size": 16, **options})  # type: ignore[arg-type]
-    return Kit(Trainer(TASK, settings, CPU), build("ce", 10), to_device(own, CPU), 10)
+    return TrainContext(Trainer(TASK, settings, CPU), build("ce", 10), to_device(own, CPU), 10)
 
 
-def plan(server_round: int = 1, role: str = "unknown", **config: object) -> Plan:
+def round_config(server_round: int = 1, role: str = "unknown", **config: object) -> RoundConfig:
     told = {name.replace("_", "-"): value for name, value in config.items()}
-    return Plan(server_round, 0.1, (1, 0, server_round), role, told)
+    return RoundConfig(server_round, 0.1, (1, 0, server_round), role, told)
 
 
 def taught() -> nn.Module:
     """A model that has learned from true labels."""
     model, own = network(), data(400, wrong=0.0)
-    METHODS.build("sgd").fit(model, kit(own, epochs=20), plan(), {})
+    METHODS.build("sgd").fit(model, context(own, epochs=20), round_config(), {})
     return model
 
 
@@ -60,14 +60,14 @@ MODEL = taught()
 
 
 def ask(own: ClientData, question: str, state: State | None = None, server_round: int = 1, **args: float) -> FitResult:
-    return FedCorr(**args).answer(MODEL, kit(own), plan(server_round, question=question), state or {})
+    return FedCorr(**args).answer(MODEL, context(own), round_config(server_round, question=question), state or {})
 
 
 def test_without_mixup_and_level_it_is_plain_training():
     plain, own = network(), data()
-    METHODS.build("sgd").fit(plain, kit(own), plan(), {})
+    METHODS.build("sgd").fit(plain, context(own), round_config(), {})
     model = network()
-    result = FedCorr(mixup_alpha=0.0).fit(model, kit(own), plan(noise_level=0.0), {})
+    result = FedCorr(mixup_alpha=0.0).fit(model, context(own), round_config(noise_level=0.0), {})
     for got, expected in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(got, expected)
     assert result.state == {}
@@ -77,11 +77,11 @@ def test_without_mixup_and_level_it_is_plain_training():
 def test_the_noise_level_holds_the_model_back_by_the_squared_distance():
     own, model, expected = data(), network(), network()
     options = {"epochs": 3, "learning_rate": 0.01}
-    FedCorr(mixup_alpha=0.0).fit(model, kit(own, **options), plan(noise_level=0.4), {})
-    work = kit(own, **options)
-    anchor = {name: p.detach().clone() for name, p in expected.named_parameters()}
+    FedCorr(mixup_alpha=0.0).fit(model, context(own, **options), round_config(noise_level=0.4), {})
+    work = context(own, **options)
+    global_parameters = {name: p.detach().clone() for name, p in expected.named_parameters()}
     objective = work.objective.with_regularizer(2 * 5.0 * 0.4, L2ToGlobal())  # 5 x 0.4 x ||w - w_g||^2
-    work.trainer.fit(expected, work.local, objective, anchor, 0.1, (1, 0, 1))
+    work.trainer.fit(expected, work.local, objective, global_parameters, 0.1, (1, 0, 1))
     for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(got, wanted)
 
@@ -89,7 +89,7 @@ def test_the_noise_level_holds_the_model_back_by_the_squared_distance():
 def test_mixup_changes_training_and_repeats():
     models = [network(), network(), network()]
     for model, alpha in zip(models, (1.0, 1.0, 0.0), strict=True):
-        FedCorr(mixup_alpha=alpha).fit(model, kit(data()), plan(), {})
+        FedCorr(mixup_alpha=alpha).fit(model, context(data()), round_config(), {})
     weights = [nn.utils.parameters_to_vector(model.parameters()) for model in models]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -97,7 +97,7 @@ def test_mixup_changes_training_and_repeats():
 
 def test_the_score_is_that_of_the_trained_model_and_only_on_demand():
     own, model = data(), network()
-    result = FedCorr(neighbours=7).fit(model, kit(own), plan(want_lid=True), {})
+    result = FedCorr(neighbours=7).fit(model, context(own), round_config(want_lid=True), {})
     outputs = torch.softmax(model(TASK.prepare(own.features)), 1)
     assert result.metrics["lid"] == pytest.approx(local_dimensions(outputs, 7).mean().item(), rel=1e-5)
 
@@ -145,8 +145,8 @@ def test_corrected_labels_are_trained_on_and_kept():
     state = ask(own, "relabel-confident").state
     corrected = ClientData(0, own.features, np.array(state["labels"]), own.ids, 10)
     model, expected = network(), network()
-    result = FedCorr().fit(model, kit(own), plan(2), state)
-    FedCorr().fit(expected, kit(corrected), plan(2), {})
+    result = FedCorr().fit(model, context(own), round_config(2), state)
+    FedCorr().fit(expected, context(corrected), round_config(2), {})
     assert torch.equal(
         nn.utils.parameters_to_vector(model.parameters()), nn.utils.parameters_to_vector(expected.parameters())
     )
@@ -165,7 +165,7 @@ def test_the_audit_sees_corrected_labels_and_nothing_before_the_first_question()
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_client_with_hardly_any_examples_takes_part(count: int):
     own = data(count, wrong=0.0)
-    result = FedCorr().fit(network(), kit(own), plan(want_lid=True, noise_level=0.5), {})
+    result = FedCorr().fit(network(), context(own), round_config(want_lid=True, noise_level=0.5), {})
     assert all(np.isfinite(value) for value in result.metrics.values())
     answer = ask(own, "relabel")
     assert 0 <= answer.metrics["noise-level"] < 1
@@ -175,7 +175,7 @@ def test_a_client_with_hardly_any_examples_takes_part(count: int):
 @pytest.mark.parametrize(("classes", "wrong"), [(1, 0.0), (2, 1.0), (10, 1.0)])
 def test_one_class_or_all_labels_wrong_give_a_finite_answer(classes: int, wrong: float):
     own = data(60, wrong, classes)
-    result = FedCorr().fit(network(), kit(own), plan(want_lid=True, noise_level=1.0), {})
+    result = FedCorr().fit(network(), context(own), round_config(want_lid=True, noise_level=1.0), {})
     assert all(np.isfinite(value) for value in result.metrics.values())
     answer = ask(own, "relabel")
     assert 0 <= answer.metrics["noise-level"] <= 1
@@ -185,10 +185,10 @@ def test_one_class_or_all_labels_wrong_give_a_finite_answer(classes: int, wrong:
 def test_lost_labels_and_labels_of_other_data_are_said(caplog: pytest.LogCaptureFixture):
     own, state = data(), ask(data(60), "relabel").state
     with caplog.at_level(logging.WARNING):
-        FedCorr().fit(network(), kit(own), plan(2, role="clean"), {})
+        FedCorr().fit(network(), context(own), round_config(2, role="clean"), {})
         assert not caplog.records
-        FedCorr().fit(network(), kit(own), plan(2, role="noisy"), {})
-        FedCorr().fit(network(), kit(own), plan(2), state)
+        FedCorr().fit(network(), context(own), round_config(2, role="noisy"), {})
+        FedCorr().fit(network(), context(own), round_config(2), state)
     first, second = (record.getMessage() for record in caplog.records)
     assert "its corrected labels were lost" in first
     assert "its corrected labels do not fit the data" in second
@@ -200,9 +200,9 @@ def test_labels_that_were_not_corrected_are_those_of_the_data():
     flipped = ClientData(0, own.features, (own.labels + 5) % 10, own.ids, 10)
     changed = state["labels"] != own.labels
     model, expected = network(), network()
-    FedCorr().fit(model, kit(flipped), plan(2), state)
+    FedCorr().fit(model, context(flipped), round_config(2), state)
     labels = np.where(changed, state["labels"], flipped.labels)
-    FedCorr().fit(expected, kit(ClientData(0, own.features, labels, own.ids, 10)), plan(2), {})
+    FedCorr().fit(expected, context(ClientData(0, own.features, labels, own.ids, 10)), round_config(2), {})
     assert changed.any()
     assert not changed.all()
     for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):

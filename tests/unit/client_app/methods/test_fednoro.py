@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from client_app.losses import build
-from client_app.methods import METHODS, FitResult, Kit, Plan
+from client_app.methods import METHODS, FitResult, RoundConfig, TrainContext
 from client_app.methods.fednoro import Distillation, FedNoRo, ramp
 from client_app.trainer import Batch, Trainer, to_device
 from tasks.base import ClientData
@@ -21,13 +21,15 @@ def fit(
     method: FedNoRo, model: nn.Module, own: ClientData, since: int = 99, role: str = "noisy", loss: str = "la-ce"
 ) -> FitResult:
     objective = build(loss, own.num_classes, class_counts=own.class_counts())
-    kit = Kit(Trainer(TASK, TrainSettings(epochs=2, batch_size=16), CPU), objective, to_device(own, CPU), 10)
-    return method.fit(model, kit, Plan(1, 0.1, (1, 0, 1), role, {"rounds-since-detection": since}), {})
+    context = TrainContext(
+        Trainer(TASK, TrainSettings(epochs=2, batch_size=16), CPU), objective, to_device(own, CPU), 10
+    )
+    return method.fit(model, context, RoundConfig(1, 0.1, (1, 0, 1), role, {"rounds-since-detection": since}), {})
 
 
 def plain(model: nn.Module, own: ClientData) -> torch.Tensor:
-    kit = kit_of(own, TrainSettings(epochs=2, batch_size=16))
-    METHODS.build("sgd").fit(model, kit, Plan(1, 0.1, (1, 0, 1)), {})
+    context = kit_of(own, TrainSettings(epochs=2, batch_size=16))
+    METHODS.build("sgd").fit(model, context, RoundConfig(1, 0.1, (1, 0, 1)), {})
     return vector(model)
 
 
@@ -116,7 +118,7 @@ def test_the_teacher_holds_against_wrong_labels_more_and_more():
 
 def test_a_strategy_that_does_not_say_since_when_is_refused():
     with pytest.raises(ValueError, match=r"fednoro needs 'rounds-since-detection'.*noise-partition"):
-        FedNoRo().fit(linear(), kit_of(data(), TrainSettings()), Plan(1, 0.1, (1, 0, 1), "noisy"), {})
+        FedNoRo().fit(linear(), kit_of(data(), TrainSettings()), RoundConfig(1, 0.1, (1, 0, 1), "noisy"), {})
 
 
 @pytest.mark.parametrize(

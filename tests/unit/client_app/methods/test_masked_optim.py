@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from client_app.losses import build
-from client_app.methods import METHODS, FitResult, Kit, Plan, State
+from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.masked_optim import FedELC, MaskedOptim, merge_weights
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
@@ -40,9 +40,9 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
 
-def kit_of(own: ClientData, options: TrainSettings) -> Kit:
+def kit_of(own: ClientData, options: TrainSettings) -> TrainContext:
     loss = build("la-ce", own.num_classes, class_counts=own.class_counts())
-    return Kit(Trainer(TASK, options, CPU), loss, to_device(own, CPU), own.num_classes)
+    return TrainContext(Trainer(TASK, options, CPU), loss, to_device(own, CPU), own.num_classes)
 
 
 def fit(
@@ -55,8 +55,8 @@ def fit(
     **options: object,
 ) -> FitResult:
     settings = TrainSettings(**{"epochs": 2, "batch_size": 16, **options})  # type: ignore[arg-type]
-    plan = Plan(1, RATE, (1, 0, 1), role, {"learned-labels": learned})
-    return method.fit(model, kit_of(own, settings), plan, state or {})
+    round_config = RoundConfig(1, RATE, (1, 0, 1), role, {"learned-labels": learned})
+    return method.fit(model, kit_of(own, settings), round_config, state or {})
 
 
 def vector(model: nn.Module) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_a_round_is_the_published_algorithm(batch_size: int):
     own, method, model = data(), MaskedOptim(), linear()
     options = TrainSettings(epochs=3, batch_size=batch_size, momentum=0.0, clip_norm=0.0)
     weight, bias, labels = by_hand(method, own, options)
-    result = method.fit(model, kit_of(own, options), Plan(1, RATE, (1, 0, 1), "noisy"), {})
+    result = method.fit(model, kit_of(own, options), RoundConfig(1, RATE, (1, 0, 1), "noisy"), {})
     sent = list(model.parameters())
     np.testing.assert_allclose(sent[0].detach().numpy(), weight, atol=2e-6)
     np.testing.assert_allclose(sent[1].detach().numpy(), bias, atol=2e-6)
@@ -112,7 +112,7 @@ def test_other_roles_train_on_the_configured_loss_and_keep_what_was_learned(role
     own, kept = data(), {"label_logits": np.ones((41, 10), np.float32)}
     plain, model = linear(), linear()
     settings = TrainSettings(epochs=2, batch_size=16)
-    METHODS.build("sgd").fit(plain, kit_of(own, settings), Plan(1, RATE, (1, 0, 1), role), {})
+    METHODS.build("sgd").fit(plain, kit_of(own, settings), RoundConfig(1, RATE, (1, 0, 1), role), {})
     result = fit(MaskedOptim(), model, own, kept, role)
     assert torch.equal(vector(model), vector(plain))
     assert result.state is kept
@@ -241,7 +241,9 @@ def test_a_good_model_repairs_labels(form: str):
     own, truth = data(count=300, wrong=0.3), data(count=300, wrong=0.0).labels
     model = linear()
     clean = ClientData(0, own.features, truth, own.ids, 10)
-    METHODS.build("sgd").fit(model, kit_of(clean, TrainSettings(epochs=30, batch_size=16)), Plan(1, 0.1, (1, 0, 1)), {})
+    METHODS.build("sgd").fit(
+        model, kit_of(clean, TrainSettings(epochs=30, batch_size=16)), RoundConfig(1, 0.1, (1, 0, 1)), {}
+    )
     method = METHODS.build("masked-optim", f'objective = "{form}"')
     state: State = {}
     for _ in range(3):

@@ -47,13 +47,13 @@ def make_app(tmp_path: Path) -> MakeApp:
         ("loss.name", "anl-ce*", "anl-ce*"),
         ("loss.name", '"gce"', "gce"),
         ("loss.name", "package.module:Name", "package.module:Name"),
-        ("noise.law-args", "max = 0.8", "max = 0.8"),
+        ("noise.rates-args", "max = 0.8", "max = 0.8"),
         ("task.args", "", ""),
         ("run.output-dir", "2026", "2026"),
         ("run.output-dir", "true", "true"),
         ("run.output-dir", "2026-01-31", "2026-01-31"),
         ("seed", "[1, 2]", "[1, 2]"),
-        ("arms", "a = {}\nb = {}", "a = {}\nb = {}"),
+        ("variants", "a = {}\nb = {}", "a = {}\nb = {}"),
         ("unknown.key", "7", 7),
     ],
 )
@@ -70,7 +70,7 @@ def test_every_default_survives_being_typed_on_a_command_line(key: str) -> None:
 
 def test_words_are_one_recipe_and_settings_in_any_order() -> None:
     assert split_words(["seed=2", "demo", "train.epochs = 3"]) == ("demo", {"seed": 2, "train.epochs": 3})
-    assert split_words(["noise.law-args=max = 0.8"]) == ("", {"noise.law-args": "max = 0.8"})
+    assert split_words(["noise.rates-args=max = 0.8"]) == ("", {"noise.rates-args": "max = 0.8"})
     with pytest.raises(CommandError, match=r"one recipe.*demo and full"):
         split_words(["demo", "full"])
 
@@ -144,8 +144,8 @@ def test_all_wrong_settings_are_reported_at_once(make_app: MakeApp, tmp_path: Pa
         make_plan(["trian.epochs=2", "seed=x", "train.momentum=3"], "checkout", tmp_path)
     assert len(caught.value.errors) == 3
     assert "did you mean 'train.epochs'" in str(caught.value)
-    with pytest.raises(ConfigError, match="arms"):
-        make_plan(["arms=nonsense"], "checkout", tmp_path)
+    with pytest.raises(ConfigError, match="variants"):
+        make_plan(["variants=nonsense"], "checkout", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server_app.cli import federation, main, superlink
-from server_app.cli.config import CommandError, Plan
+from server_app.cli.config import CommandError, RunPlan
 from server_app.cli.federation import LocalNode, thread_share
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import ProcessGroup, StopRequested
@@ -36,9 +36,9 @@ def test_all_nodes_together_use_the_machine_once() -> None:
 
 
 def test_real_nodes_are_never_hostile() -> None:
-    federation.refuse_attack(Plan(Path(), {}, {"attack.name": "none"}))
+    federation.refuse_attack(RunPlan(Path(), {}, {"attack.name": "none"}))
     with pytest.raises(CommandError, match="simulation only"):
-        federation.refuse_attack(Plan(Path(), {}, {"attack.name": "sign-flip"}))
+        federation.refuse_attack(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
 
 
 class Scripted:

@@ -95,23 +95,23 @@ def test_names_are_drawn_as_they_are() -> None:
 
 def test_arms_with_the_same_data_share_one_preview(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    assert main(["preview", *SMALL, 'arms=fedavg = { loss.name = "ce" }\nwinnow = {}']) == 0
-    assert capsys.readouterr().out.startswith("All arms have the same data (fedavg, winnow); one preview shows it.")
+    assert main(["preview", *SMALL, 'variants=fedavg = { loss.name = "ce" }\nwinnow = {}']) == 0
+    assert capsys.readouterr().out.startswith("All variants have the same data (fedavg, winnow); one preview shows it.")
     assert sorted(path.name for path in (here / "preview").iterdir()) == ["preview.html", "preview.png"]
 
 
 def test_arms_with_other_data_have_a_page_each(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    assert main(["preview", *SMALL, """arms=clean = { noise.name = "none" }\nnoisy = {}"""]) == 0
+    assert main(["preview", *SMALL, """variants=clean = { noise.name = "none" }\nnoisy = {}"""]) == 0
     out = capsys.readouterr().out
     names = ["preview-clean.html", "preview-clean.png", "preview-noisy.html", "preview-noisy.png"]
     assert sorted(path.name for path in (here / "preview").iterdir()) == names
-    assert out.index("arm clean") < out.index("wrong labels: none") < out.index("arm noisy")
+    assert out.index("variant clean") < out.index("wrong labels: none") < out.index("variant noisy")
 
 
 def test_a_noise_that_hides_the_labels_is_warned_of_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    noise = ["noise.name=pair-flip", "noise.law=constant", "noise.law-args=rate = 0.6"]
+    noise = ["noise.name=pair-flip", "noise.rates=constant", "noise.rates-args=rate = 0.6"]
     assert main(["preview", *SMALL, *noise]) == 0
     captured = capsys.readouterr()
     warnings = [line for line in captured.out.splitlines() if line.startswith("warning")]

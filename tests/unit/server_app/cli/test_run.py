@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from server_app.cli import run
-from server_app.cli.config import Plan
+from server_app.cli.config import RunPlan
 from server_app.cli.processes import ProcessGroup, StopRequested
 from server_app.cli.run import RunLog
 from server_app.cli.superlink import Connection, SuperLinkError
@@ -44,11 +44,11 @@ class ScriptedLink(Connection):
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return Plan(tmp_path / "app", {"seed": 1}, {"seed": 2})
+def plan(tmp_path: Path) -> RunPlan:
+    return RunPlan(tmp_path / "app", {"seed": 1}, {"seed": 2})
 
 
-def test_a_run_is_submitted_followed_and_judged_by_its_status(tmp_path: Path, plan: Plan) -> None:
+def test_a_run_is_submitted_followed_and_judged_by_its_status(tmp_path: Path, plan: RunPlan) -> None:
     link = ScriptedLink(tmp_path, "echo one; echo two", ["finished:completed"])
     out = io.StringIO()
     settings = parse({"federation.num-clients": 7, "federation.client-cpus": 2, "federation.client-gpus": 0.5})
@@ -69,7 +69,7 @@ def test_a_run_is_submitted_followed_and_judged_by_its_status(tmp_path: Path, pl
     assert listed == ("ls", "winnow", "--run-id", "17")
 
 
-def test_a_log_that_breaks_off_is_taken_up_again_without_repetition(tmp_path: Path, plan: Plan) -> None:
+def test_a_log_that_breaks_off_is_taken_up_again_without_repetition(tmp_path: Path, plan: RunPlan) -> None:
     link = ScriptedLink(tmp_path, "echo x >> count; seq $(wc -l < count)", ["running", "running", "finished:failed"])
     out = io.StringIO()
     assert run.play(link, plan, Settings(), RunLog(out=out)) == ("finished:failed", "why")
@@ -77,7 +77,7 @@ def test_a_log_that_breaks_off_is_taken_up_again_without_repetition(tmp_path: Pa
 
 
 def test_a_silent_log_does_not_hide_that_the_superlink_has_died(
-    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plan: RunPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = ScriptedLink(tmp_path, "sleep 60", [])
 
@@ -92,23 +92,23 @@ def test_a_silent_log_does_not_hide_that_the_superlink_has_died(
         link.processes.stop(grace=0.0)
 
 
-def completed(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+def completed(_plan: RunPlan, _log: RunLog) -> tuple[str, str]:
     return "finished:completed", ""
 
 
-def failed(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+def failed(_plan: RunPlan, _log: RunLog) -> tuple[str, str]:
     return "finished:failed", "too few replies"
 
 
-def broken(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+def broken(_plan: RunPlan, _log: RunLog) -> tuple[str, str]:
     raise SuperLinkError("no Flower here")
 
 
-def stopped(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+def stopped(_plan: RunPlan, _log: RunLog) -> tuple[str, str]:
     raise StopRequested(2)
 
 
-def terminated(_plan: Plan, _log: RunLog) -> tuple[str, str]:
+def terminated(_plan: RunPlan, _log: RunLog) -> tuple[str, str]:
     raise StopRequested(15)
 
 
@@ -123,10 +123,10 @@ def terminated(_plan: Plan, _log: RunLog) -> tuple[str, str]:
     ],
 )
 def test_the_exit_code_tells_the_truth(
-    outcome: Callable[[Plan, RunLog], tuple[str, str]],
+    outcome: Callable[[RunPlan, RunLog], tuple[str, str]],
     code: int,
     message: str,
-    plan: Plan,
+    plan: RunPlan,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

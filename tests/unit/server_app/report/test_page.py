@@ -66,14 +66,14 @@ def rounds(last: int) -> list[dict[str, Any]]:
 
 
 def four_clients(reason: str | None = None) -> list[dict[str, Any]]:
-    roster = [
+    registration = [
         {"round": 0, "client": i, "examples": 20 + i, "noise_rate": 0.25 * i, "classes": [20, i]} for i in range(4)
     ]
     played: list[dict[str, Any]] = [
         {"round": r, "client": i, "weight": 0.4 - 0.1 * i} for r in range(1, 11) for i in range(4)
     ]
     played[0] = {"round": 1, "client": 0, "weight": None, "quarantine": reason}
-    return [*roster, *played]
+    return [*registration, *played]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from server_app.report.preview_data import Survey, choices, findings, span, summ
 from server_app.report.preview_page import shades
 from server_app.validation.config import check
 from tasks.base import Examples
-from tasks.client_data import client_share
+from tasks.client_data import client_dataset
 from tasks.config import Flat, parse
 from tasks.images import Digits
 from tasks.settings import Settings
@@ -39,7 +39,7 @@ def hand_made(**changes: object) -> Survey:
 
 def test_the_numbers_are_those_of_the_shares() -> None:
     found = survey()
-    shares = [client_share(found.settings, client) for client in range(6)]
+    shares = [client_dataset(found.settings, client) for client in range(6)]
     true = np.concatenate([share.true_labels for share in shares])
     given = np.concatenate([share.data.labels for share in shares])
     np.testing.assert_array_equal(found.transitions, confusion_matrix(true, given, labels=range(10)))
@@ -107,7 +107,7 @@ def test_the_words_give_the_extremes() -> None:
     assert findings(hand_made()) == {
         "examples": "4 examples of 2 clients; a client has 1 to 3, median 2",
         "classes": "a client has 1 to 2 of 2",
-        "wrong labels": "50.0 % of all; a client has 33.3 % to 100.0 % (the law asks for 40.0 % to 90.0 %)",
+        "wrong labels": "50.0 % of all; a client has 33.3 % to 100.0 % (the distribution asks for 40.0 % to 90.0 %)",
     }
     assert title(hand_made()) == "digits, 20 clients, partition dirichlet, noise symmetric"
     assert summary(hand_made()).splitlines()[1] == "partition:    dirichlet (alpha = 0.5, min_size = 20)"

@@ -36,7 +36,7 @@ class TestReading:
 
     def test_roster_is_sorted_and_apart_from_rounds(self, tmp_path: Path) -> None:
         record = read_run(write_run(tmp_path, clients=CLIENT_LINES))
-        assert [(entry.client, entry.noise_rate, entry.class_counts) for entry in record.roster] == [
+        assert [(entry.client, entry.noise_rate, entry.class_counts) for entry in record.registration] == [
             (0, 0.0, (4, 6)),
             (1, 0.8, (30, 0)),
         ]
@@ -90,7 +90,7 @@ class TestReading:
         record = read_run(tmp_path / "run")
         assert record.label == ("run" if name == "status.json" else "winnow")
         assert bool(record.rounds) == (name != "metrics.jsonl")
-        assert bool(record.roster) == (name != "clients.jsonl")
+        assert bool(record.registration) == (name != "clients.jsonl")
         assert bool(record.config) == (name != "config.toml")
         assert headline(record)
 
@@ -141,14 +141,14 @@ class TestClients:
         assert [(item.reason, item.rounds) for item in client.quarantines] == [("NaN", (2, 3)), ("late", (1,))]
 
     def test_noisier_half(self, tmp_path: Path) -> None:
-        roster = [{"round": 0, "client": i, "examples": 10 + 10 * i, "noise_rate": 0.2 * i} for i in range(4)]
+        registration = [{"round": 0, "client": i, "examples": 10 + 10 * i, "noise_rate": 0.2 * i} for i in range(4)]
         weights = [{"round": 1, "client": i, "weight": weight} for i, weight in enumerate([0.4, 0.3, 0.2, 0.1])]
-        half = noisier_half(summarize_clients(read_run(write_run(tmp_path, clients=[*roster, *weights]))))
+        half = noisier_half(summarize_clients(read_run(write_run(tmp_path, clients=[*registration, *weights]))))
         assert half is not None
         assert (half.clients, half.example_share) == (2, 0.7)
         assert half.weight_share == pytest.approx(0.3)
 
     def test_no_noisier_half_with_equal_rates(self, tmp_path: Path) -> None:
-        roster = [{"round": 0, "client": i, "examples": 10, "noise_rate": 0.4} for i in range(4)]
+        registration = [{"round": 0, "client": i, "examples": 10, "noise_rate": 0.4} for i in range(4)]
         weights = [{"round": 1, "client": i, "weight": 0.25} for i in range(4)]
-        assert noisier_half(summarize_clients(read_run(write_run(tmp_path, clients=[*roster, *weights])))) is None
+        assert noisier_half(summarize_clients(read_run(write_run(tmp_path, clients=[*registration, *weights])))) is None

@@ -19,7 +19,7 @@ from server_app.storage.audit_scores import (
     write_scores,
 )
 from tasks.base import ClientData
-from tasks.client_data import Share
+from tasks.client_data import ClientDataset
 
 NAMES = ("a", "b", "c", "d", "e")
 CLASSES = ("cat", "dog")
@@ -28,9 +28,9 @@ TRUTH = np.array([0, 0, 0, 1, 1])
 GIVEN = np.array([0, 1, 1, 1, 0])  # wrong: b, c, e
 
 
-def share(given: np.ndarray = GIVEN, truth: np.ndarray = TRUTH, replaced: tuple[int, ...] = ()) -> Share:
+def share(given: np.ndarray = GIVEN, truth: np.ndarray = TRUTH, replaced: tuple[int, ...] = ()) -> ClientDataset:
     data = ClientData(3, torch.zeros(len(given), 1), given, np.arange(len(given)), 2)
-    return Share(data, truth, np.array(replaced, np.int64))
+    return ClientDataset(data, truth, np.array(replaced, np.int64))
 
 
 def columns(order: str, suggested: str, changed_to: str) -> Columns:
@@ -75,7 +75,9 @@ def test_scores_of_random_lists_agree_with_sklearn(seed: int):
         "changed": [False] * size,
     }
     data = ClientData(0, torch.zeros(size, 1), given, np.arange(size), 3)
-    score = score_list(listed, Share(data, truth, np.array([], np.int64)), [str(i) for i in range(size)], classes)
+    score = score_list(
+        listed, ClientDataset(data, truth, np.array([], np.int64)), [str(i) for i in range(size)], classes
+    )
     rank = np.empty(size)
     rank[order] = np.arange(size)
     wrong = truth != given

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server_app.callbacks.checkpoints import Checkpoints, unsaved_issues
-from server_app.registration import Roster
+from server_app.registration import Registration
 from server_app.state import RunState
 from server_app.storage.checkpoints import Checkpoint, CheckpointError
 from server_app.storage.run_directory import RunDirectory
@@ -29,7 +29,7 @@ from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.base import GuardedStrategy
 from strategies.robust import RobustStrategy
-from strategies.server_optimizers import SERVER_STEPS, ServerStep
+from strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
 from strategies.validation import to_numpy
 from tasks.settings import Settings
 from tests.issues import warning_lines
@@ -326,7 +326,7 @@ def test_a_wrapped_strategys_state_comes_back(tmp_path: Path):
 
 
 def test_what_will_not_be_saved_is_said_once_before_the_run_and_never_of_built_in_strategies():
-    two = {"strategy.name": f"{__name__}:Opaque", "arms": "a = { seed = 1 }\nb = { seed = 2 }"}
+    two = {"strategy.name": f"{__name__}:Opaque", "variants": "a = { seed = 1 }\nb = { seed = 2 }"}
     lines = [line for line in warning_lines(two) if "a resumed run" in line]
     (line,) = lines
     assert f"strategy {__name__}:Opaque: a resumed run does not get back rng, votes, inner.phase" in line
@@ -340,7 +340,7 @@ def test_an_attribute_that_becomes_unsavable_in_a_later_round_is_said_once(
 ):
     strategy = Kinds({"seen": None})
     directory = RunDirectory.create(tmp_path, "", Settings())
-    state = RunState(Settings(), directory, Roster(()), GuardedStrategy(strategy), dict(MODEL))
+    state = RunState(Settings(), directory, Registration(()), GuardedStrategy(strategy), dict(MODEL))
     callback = Checkpoints(1)
     with caplog.at_level(logging.WARNING, "flwr"):
         callback.on_run_start(state)
@@ -363,20 +363,20 @@ class Remembering(RobustStrategy):
 
 
 def test_what_a_class_below_winnows_adds_is_saved_too_or_warned_about(tmp_path: Path):
-    before, after = (Remembering(server_step=SERVER_STEPS.build("fedavgm")) for _ in range(2))
+    before, after = (Remembering(server_optimizer=SERVER_OPTIMIZERS.build("fedavgm")) for _ in range(2))
     assert unsaved_attributes(before) == []
     before.trust, before.fraction_train = {3: 0.5}, 0.25
-    before.server_step.apply(np.ones(3), np.ones(2), None, False)  # type: ignore[union-attr]
-    assert [*strategy_state(before)[0]] == ["server_step/momentum"]
+    before.server_optimizer.apply(np.ones(3), np.ones(2), None, False)  # type: ignore[union-attr]
+    assert [*strategy_state(before)[0]] == ["server_optimizer/momentum"]
     through_a_file(before, after, tmp_path)
     assert (after.trust, after.fraction_train) == ({3: 0.5}, 0.25)
-    assert same(after.server_step.momentum, np.ones(3))  # type: ignore[union-attr]
+    assert same(after.server_optimizer.momentum, np.ones(3))  # type: ignore[union-attr]
     before.votes = Counter("a")
     assert unsaved_attributes(before) == ["votes"]
 
 
 @dataclass(frozen=True)
-class Frozen(ServerStep):
+class Frozen(ServerOptimizer):
     factor: float = 1.0
 
     def apply(self, update: Any, *others: Any) -> Any:
@@ -384,7 +384,7 @@ class Frozen(ServerStep):
 
 
 @dataclass(eq=False, slots=True)
-class Slotted(ServerStep):
+class Slotted(ServerOptimizer):
     seen: int = 0
 
     def apply(self, update: Any, *others: Any) -> Any:
@@ -392,15 +392,15 @@ class Slotted(ServerStep):
         return update / self.seen
 
 
-@pytest.mark.parametrize("kind", [*(entry.name for entry in SERVER_STEPS.entries()), Frozen, Slotted])
+@pytest.mark.parametrize("kind", [*(entry.name for entry in SERVER_OPTIMIZERS.entries()), Frozen, Slotted])
 def test_a_server_step_goes_on_as_if_nothing_had_happened(kind: Any, tmp_path: Path):
     def strategy() -> RobustStrategy:
-        step = kind() if isinstance(kind, type) else SERVER_STEPS.build(kind)
-        return RobustStrategy(AGGREGATORS.build("mean"), server_step=step)
+        step = kind() if isinstance(kind, type) else SERVER_OPTIMIZERS.build(kind)
+        return RobustStrategy(AGGREGATORS.build("mean"), server_optimizer=step)
 
     def steps(one: RobustStrategy, rounds: range) -> list[bytes]:
         update = np.linspace(-1, 1, 5, dtype=np.float32)
-        return [one.server_step.apply(update * r, np.ones(2), None, False).tobytes() for r in rounds]  # type: ignore[union-attr]
+        return [one.server_optimizer.apply(update * r, np.ones(2), None, False).tobytes() for r in rounds]  # type: ignore[union-attr]
 
     whole, half, fresh = strategy(), strategy(), strategy()
     through_a_file(strategy(), fresh, tmp_path)  # before the first round there is nothing to remember

@@ -7,10 +7,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 import server_app.transport.client_grid
-from server_app.registration import call_roll
+from server_app.registration import register_clients
 from server_app.transport.client_grid import MALFORMED, ClientGrid, poll_seconds
 from tasks import protocol
-from tasks.protocol import ARRAYS, RECORD, Envelope, Mode
+from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tasks.records import views
 from tasks.settings import FederationSettings
 from tests.messages import MODEL, PlainParcel, record
@@ -39,7 +39,7 @@ class Post:
 
 @pytest.fixture(autouse=True)
 def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.Parcel", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def post() -> Post:
 
 @pytest.fixture
 def grid(post: Post) -> ClientGrid:
-    return ClientGrid(post, NODES, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    return ClientGrid(post, NODES, MessageHeader(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
 
 
 def instructions(clients: list[int]) -> list[Message]:
@@ -58,9 +58,9 @@ def instructions(clients: list[int]) -> list[Message]:
 
 
 def reply_to(message: Message, arrays: dict[str, np.ndarray] | None = None) -> Message:
-    flat, header = protocol.pack(MODEL if arrays is None else arrays)
+    flat, flat_layout = protocol.pack(MODEL if arrays is None else arrays)
     content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), "metrics": MetricRecord({"num-examples": 1})})
-    content[RECORD] = ConfigRecord({"layout": header})
+    content[RECORD] = ConfigRecord({"layout": flat_layout})
     return Message(content, reply_to=message)
 
 
@@ -74,9 +74,9 @@ def test_the_model_travels_as_one_array_with_an_envelope(grid: ClientGrid, post:
     assert [message.metadata.dst_node_id for message in post.sent] == [523, 900]
     for client, message in zip([2, 0], post.sent, strict=True):
         assert list(message.content["arrays"]) == [ARRAYS]
-        envelope = Envelope.of(message.content.config_records[RECORD])
-        assert replace(envelope, layout="") == Envelope(client, 3, 9, role="noisy", checkpoint_round=2)
-        back = protocol.unpack(message.content.array_records["arrays"][ARRAYS].numpy(), envelope.layout)
+        header = MessageHeader.of(message.content.config_records[RECORD])
+        assert replace(header, layout="") == MessageHeader(client, 3, 9, role="noisy", checkpoint_round=2)
+        back = protocol.unpack(message.content.array_records["arrays"][ARRAYS].numpy(), header.layout)
         assert all(np.array_equal(back[name], array) for name, array in MODEL.items())
 
 
@@ -87,7 +87,7 @@ def test_replies_come_back_as_named_arrays_of_clients_in_order(grid: ClientGrid,
             self.replies = [reply_to(message) for message in reversed(messages)]
             return names
 
-    grid = ClientGrid(Answering(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    grid = ClientGrid(Answering(), NODES, MessageHeader(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     replies = list(grid.send_and_receive(instructions([2, 0, 1]), timeout=1.0))
     assert [reply.metadata.src_node_id for reply in replies] == [0, 1, 2]
     assert list(replies[0].content["arrays"]) == list(MODEL)
@@ -136,7 +136,7 @@ def test_the_arrays_of_a_reply_are_views_of_the_bytes_that_came_and_those_that_w
 
     came: list[weakref.ref[RecordDict]] = []
     flat: list[bytes] = []
-    grid = ClientGrid(Answering(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    grid = ClientGrid(Answering(), NODES, MessageHeader(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     seen: list[weakref.ref[RecordDict]] = []
     for place, reply in enumerate(grid.send_and_receive(instructions([0, 1, 2]))):
         assert not any(content() for content in seen[:-1])
@@ -231,7 +231,7 @@ class Uploads(Post):
 
 def test_a_reply_that_flower_cannot_read_costs_its_sender_only():
     post = Uploads({"m1": b"MetricRecord  3\x00\xff{x"})
-    grid = ClientGrid(post, NODES, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    grid = ClientGrid(post, NODES, MessageHeader(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     names = list(grid.push_messages(instructions([0, 1, 2])))
     post.replies = [reply_to(message) for message in post.sent]
     seen = {reply.metadata.src_node_id: reply for reply in grid.pull_messages(names)}
@@ -255,8 +255,8 @@ def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_roster(caplog
     nodes = Nodes({"m1": b"MetricRecord  3\x00\xff{x"})
     options = FederationSettings(num_clients=3, round_timeout=5.0)
     with caplog.at_level(logging.WARNING, "flwr"):
-        roster = call_roll(nodes, options, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
-    assert [entry.client for entry in roster.clients] == [0, 2]
+        registration = register_clients(nodes, options, MessageHeader(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    assert [entry.client for entry in registration.clients] == [0, 2]
     assert "malformed reply: DecodeError" in caplog.text
 
 
@@ -265,7 +265,7 @@ def test_a_lost_connection_is_nobodys_fault():
         def pull_messages(self, message_ids: list[str]) -> list[Message]:
             raise ConnectionError("the SuperLink is gone")
 
-    grid = ClientGrid(Down(), NODES, Envelope(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    grid = ClientGrid(Down(), NODES, MessageHeader(-1, num_rounds=9), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     names = list(grid.push_messages(instructions([0])))
     with pytest.raises(ConnectionError):
         grid.pull_messages(names)
@@ -280,7 +280,7 @@ def test_messages_are_sent_a_part_in_each_request(monkeypatch: pytest.MonkeyPatc
             return super().push_messages(messages)
 
     monkeypatch.setattr(server_app.transport.client_grid, "PUSHED_TOGETHER", 2)
-    grid = ClientGrid(Counting(), NODES, Envelope(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
+    grid = ClientGrid(Counting(), NODES, MessageHeader(-1), Mode.DEPLOYMENT)  # type: ignore[arg-type]
     assert list(grid.push_messages(instructions([0, 1, 2]))) == ["m0", "m1", "m2"]
     assert requests == [2, 1]
 

@@ -15,7 +15,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.superlink.grid.http_grid import HttpGrid
 from google.protobuf.message import Message as Proto
 
-from server_app.transport.replies import ALLOWANCE, PIECE, Inbox, UnmeteredError, reply_limit
+from server_app.transport.replies import ALLOWANCE, PIECE, ReplyCollector, UnmeteredError, reply_limit
 from tasks.protocol import Mode
 from tests.superlink import Shelf, instruction, superlink
 
@@ -32,7 +32,7 @@ def link() -> Iterator[tuple[Shelf, Connect]]:
 
 def pull(grid: Any, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
     """Look once."""
-    return Inbox(grid, Mode.DEPLOYMENT).look(limits, deadline)
+    return ReplyCollector(grid, Mode.DEPLOYMENT).look(limits, deadline)
 
 
 def some(size: int) -> npt.NDArray[np.uint8]:
@@ -182,7 +182,7 @@ def test_half_a_reply_holds_up_no_other_and_is_completed_in_a_later_look(link: t
     shelf.announced = set(shelf.objects)
     late = {key: shelf.objects.pop(key) for key in sorted(shelf.objects)[::2]}
     shelf.put("good", content(20))
-    inbox = Inbox(connect(), Mode.DEPLOYMENT)
+    inbox = ReplyCollector(connect(), Mode.DEPLOYMENT)
     replies, refused = inbox.look({"slow": LIMIT, "good": LIMIT})
     assert [reply.metadata.reply_to_message_id for reply in replies] == ["good"]
     assert inbox.look({"slow": LIMIT}) == ([], {})

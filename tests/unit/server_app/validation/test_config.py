@@ -21,7 +21,7 @@ def test_every_kind_of_mistake_is_reported_at_once():
         model__name="resnet19",
         loss__name="ance",
         loss__args="",
-        noise__law_args="max = 1.5",
+        noise__rates_args="max = 1.5",
         partition__args="alpha = 0.0",
         method__args="mu = 1.0",
         strategy__aggregator="krumm",
@@ -35,7 +35,7 @@ def test_every_kind_of_mistake_is_reported_at_once():
         "/nowhere/cifar-10-batches-py",
         "unknown model 'resnet19'; did you mean 'resnet18'?",
         "unknown loss 'ance'",
-        "noise.law: noise law 'linear'",
+        "noise.rates: noise-rate distribution 'linear'",
         "alpha must be a number above 0",
         "client method 'sgd': unknown argument 'mu' (its arguments: none)",
         "unknown aggregator 'krumm'",
@@ -56,12 +56,12 @@ def test_every_kind_of_mistake_is_reported_at_once():
             {"method__name": "collections:Counter"},
             "expected a subclass of client_app.methods.base.ClientMethod, got the class Counter",
         ),
-        ({"arms": "'../x' = { seed = 1 }"}, "a name is up to 100 letters, digits"),
+        ({"variants": "'../x' = { seed = 1 }"}, "a name is up to 100 letters, digits"),
         ({"loss__colour": 1}, "unknown key 'loss.colour'"),
         ({"foo": 1}, "all keys are in pyproject.toml"),
         ({"strategy__name": "no_such_package:Thing"}, "there is no module 'no_such_package'"),
         ({"task__args": "train_samples = 5"}, "task 'digits'"),
-        ({"arms": "a = { loss.name = 'x' }\nb = { seed = -1 }"}, "arm b: seed = -1: must be at least 0"),
+        ({"variants": "a = { loss.name = 'x' }\nb = { seed = -1 }"}, "variant b: seed = -1: must be at least 0"),
     ],
 )
 def test_a_mistake_says_what_is_wrong(changes: dict[str, object], message: str):
@@ -72,17 +72,26 @@ def test_rule_steps_and_server_step_are_checked_at_once():
     text = errors(
         strategy__aggregator="krum",
         strategy__aggregator_args='f = "4"',
-        strategy__pre_steps="nmm = {}",
-        strategy__server_step="fedadm",
+        strategy__pre_aggregators="nmm = {}",
+        strategy__server_optimizer="fedadm",
     )
-    for part in ("3 errors", "argument f must be a whole number", "unknown pre-step 'nmm'", "unknown server step"):
+    for part in (
+        "3 errors",
+        "argument f must be a whole number",
+        "unknown pre-aggregator 'nmm'",
+        "unknown server optimizer",
+    ):
         assert part in text
 
 
 @pytest.mark.parametrize(("clients", "said"), [(6, True), (7, False)])
 @pytest.mark.parametrize(("steps", "per_point"), [("", 1), ("bucketing = { size = 2 }", 2)])
 def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, steps: str, per_point: int):
-    flat = {"federation.num-clients": clients * per_point, "strategy.aggregator": "bulyan", "strategy.pre-steps": steps}
+    flat = {
+        "federation.num-clients": clients * per_point,
+        "strategy.aggregator": "bulyan",
+        "strategy.pre-aggregators": steps,
+    }
     remark = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
     assert (remark in warning_lines(flat)) == said
 
@@ -114,7 +123,7 @@ def test_losses_that_need_class_counts_pass_the_check():
 
 
 def test_remarks_tell_what_is_odd_but_allowed():
-    flat = {"train.optimizer": "adam", "train.momentum": 0.5, "noise.law-args": "max = 0.95"}
+    flat = {"train.optimizer": "adam", "train.momentum": 0.5, "noise.rates-args": "max = 0.95"}
     lines = warning_lines(flat)
     assert lines[0] == "train.momentum has no effect: only SGD has momentum"
     assert any("rate 0.95" in line for line in lines[1:])

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from client_app.losses import Loss
 from client_app.methods import ClientMethod, FitResult
-from strategies.server_optimizers import ServerStep
+from strategies.server_optimizers import ServerOptimizer
 from tasks.base import Examples
 from tasks.images import Digits
 from tasks.noise.base import LabelNoise
-from tasks.noise.rates import NoiseLaw
+from tasks.noise.rates import RateDistribution
 from tasks.partition import Partitioner
 
 
@@ -87,7 +87,7 @@ def undefined(updates, prior):
     return updates.mean(0) * np.nan
 
 
-class Longer(ServerStep):
+class Longer(ServerOptimizer):
     def apply(self, update, squared_norms, weights, robust):
         return np.append(update, 0)
 
@@ -107,7 +107,7 @@ class Floating(LabelNoise):
         return labels.astype(float)
 
 
-class Percent(NoiseLaw):
+class Percent(RateDistribution):
     def __call__(self, num_clients, rng):
         return np.full(num_clients, 30.0)
 
@@ -170,7 +170,7 @@ MESSAGES = [
     ("model", "too_wide", "the model must return one score per class, (8, 10), got (8, 11)"),
     ("strategy.aggregator", "halved", "halved must return (7,) values, got (3,)"),
     ("strategy.aggregator", "undefined", "undefined returned values that are not finite"),
-    ("strategy.server-step", "Longer", "apply must return an array of shape (7,), got (8,)"),
+    ("strategy.server-optimizer", "Longer", "apply must return an array of shape (7,), got (8,)"),
     ("task", "NoTest", "test_examples returned no examples: at least one is needed"),
     ("task", "Tuples", "train_examples must return tasks.base.Examples, got tuple"),
     ("task", "Unnamed", "class_names must hold at least 2 names, got ('only',)"),
@@ -178,7 +178,7 @@ MESSAGES = [
     ("task", "Raw", "prepare must return float32, got torch.uint8"),
     ("task", "Flat", "prepare must return (8, 1, 8, 8) for input_shape (1, 8, 8), got (8, 64)"),
 ]
-LABELS = {"strategy.aggregator": "aggregator", "strategy.server-step": "server step", "task": "task: task"}
+LABELS = {"strategy.aggregator": "aggregator", "strategy.server-optimizer": "server optimizer", "task": "task: task"}
 
 
 @pytest.fixture(autouse=True)
@@ -221,8 +221,8 @@ def test_a_noise_must_return_labels(name: str, message: str) -> None:
 
 
 def test_a_noise_law_must_return_rates() -> None:
-    [line] = errors(**{"noise.law": "broken_parts:Percent", "noise.law-args": ""})
-    label = "noise.law: noise law 'broken_parts:Percent' must return 20 rates between 0 and 1"
+    [line] = errors(**{"noise.rates": "broken_parts:Percent", "noise.rates-args": ""})
+    label = "noise.rates: noise-rate distribution 'broken_parts:Percent' must return 20 rates between 0 and 1"
     assert line == f"{label}, got shape (20,) with values from 30 to 30"
 
 

@@ -13,15 +13,15 @@ from client_app.attacks import ATTACKS
 from client_app.losses import LOSSES
 from client_app.methods import METHODS
 from server_app.cli import run
-from server_app.cli.config import Plan
+from server_app.cli.config import RoundConfig
 from server_app.cli.run import RunLog
 from server_app.strategy import STRATEGIES
 from server_app.validation.config import validate
-from strategies.aggregators import AGGREGATORS, PRE_STEPS
-from strategies.server_optimizers import SERVER_STEPS
+from strategies.aggregators import AGGREGATORS, PRE_AGGREGATORS
+from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tasks.config import CHECKED, DEFAULTS, ConfigError, digest, is_checked
 from tasks.issues import Component, Issue, RunContext
-from tasks.noise import LAWS, NOISES
+from tasks.noise import NOISES, RATE_DISTRIBUTIONS
 from tasks.partition import PARTITIONS
 from tasks.plugins import Registry
 from tasks.registry import TASKS
@@ -31,7 +31,19 @@ from tests.issues import warning_lines
 
 FILES = [path for folder in ("validation", "report") for path in sorted((ROOT / "server_app" / folder).glob("*.py"))]
 REGISTRIES: tuple[Registry[Any], ...] = (
-    *(ATTACKS, LOSSES, METHODS, STRATEGIES, AGGREGATORS, PRE_STEPS, SERVER_STEPS, LAWS, NOISES, PARTITIONS, TASKS),
+    *(
+        ATTACKS,
+        LOSSES,
+        METHODS,
+        STRATEGIES,
+        AGGREGATORS,
+        PRE_AGGREGATORS,
+        SERVER_OPTIMIZERS,
+        RATE_DISTRIBUTIONS,
+        NOISES,
+        PARTITIONS,
+        TASKS,
+    ),
 )
 HARMLESS = {"groups", "none"}  # also the name of a picture, and what no attack, noise or marker is called
 NAMES = {entry.name for registry in REGISTRIES for entry in registry.entries()} - HARMLESS
@@ -73,23 +85,23 @@ def test_an_issue_is_one_line_with_its_remedy_and_its_arms() -> None:
     issue = Issue("error", "method", "the method needs labels", "choose sgd")
     assert issue.line == "the method needs labels: choose sgd"
     assert (
-        replace(issue, text="method: it needs labels", arms="a, b").line
-        == "arm a, b: method: it needs labels; choose sgd"
+        replace(issue, text="method: it needs labels", variants="a, b").line
+        == "variant a, b: method: it needs labels; choose sgd"
     )
     assert replace(issue, remedy="").line == "the method needs labels"
 
 
 def test_an_issue_of_all_arms_is_said_once_and_of_some_with_their_names() -> None:
-    arms = "a = { seed = 2 }\nb = { train.optimizer = 'adam', train.momentum = 0.5 }"
-    assert warning_lines({"arms": arms, "train.step-rounds": 3}) == [
+    variants = "a = { seed = 2 }\nb = { train.optimizer = 'adam', train.momentum = 0.5 }"
+    assert warning_lines({"variants": variants, "train.step-rounds": 3}) == [
         "train.step-rounds has no effect: only the step schedule has steps",
-        "arm b: train.momentum has no effect: only SGD has momentum",
+        "variant b: train.momentum has no effect: only SGD has momentum",
     ]
 
 
 def test_errors_and_warnings_come_from_one_pass_with_key_and_level() -> None:
     with pytest.raises(ConfigError) as caught:
-        validate({"seed": -1, "loss.name": "xx", "method.name": "fedelc", "strategy.server-step": "adm"})
+        validate({"seed": -1, "loss.name": "xx", "method.name": "fedelc", "strategy.server-optimizer": "adm"})
     assert [issue.key for issue in caught.value.issues] == ["seed", "strategy", "loss"]
     assert {issue.level for issue in caught.value.issues} == {"error"}
 
@@ -156,12 +168,12 @@ def test_a_configuration_is_promised_to_be_checked_and_never_submitted_if_it_is_
         given.append(extra)
         yield None
 
-    def refuse(plan: Plan) -> dict[str, Settings]:
+    def refuse(round_config: RoundConfig) -> dict[str, Settings]:
         raise ConfigError([Issue("error", "seed", "no")])
 
     monkeypatch.setattr(run, "local_superlink", link)
     monkeypatch.setattr(run, "check_parts", refuse)
     monkeypatch.setattr(run, "submit", lambda *_: pytest.fail("submitted without a check"))
     with pytest.raises(ConfigError):
-        run.simulate(Plan(tmp_path, {}, {"seed": 3}), RunLog())
+        run.simulate(RoundConfig(tmp_path, {}, {"seed": 3}), RunLog())
     assert given[0][CHECKED] == digest({"seed": 3}, simulated=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server_app.cli.config import flatten, read_toml
-from server_app.validation.config import check_arms
+from server_app.validation.config import check_variants
 from tasks.config import DEFAULTS, Flat, to_flat
 from tasks.settings import Settings
 from tests.issues import warning_lines
@@ -21,7 +21,7 @@ def recipe(name: str) -> Flat:
 
 
 def settings_of(name: str) -> Settings:
-    (settings,) = check_arms(recipe(name)).values()
+    (settings,) = check_variants(recipe(name)).values()
     return settings
 
 
@@ -40,8 +40,8 @@ def test_masked_optimization_on_cifar10_follows_the_published_protocol(data_root
         "federation.fraction-train": 0.1,
         "model.name": "resnet18",
         "noise.name": "symmetric",
-        "noise.law": "linear",
-        "noise.law-args": "max = 0.4",
+        "noise.rates": "linear",
+        "noise.rates-args": "max = 0.4",
         "strategy.args": "warmup_rounds = 30",
         "strategy.aggregator": "geometric-median",
         "train.optimizer": "sgd",

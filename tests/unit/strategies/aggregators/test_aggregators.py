@@ -3,7 +3,7 @@ import pytest
 
 from strategies.aggregators import AGGREGATORS, CoordinateWise, GeometricMedian, Mean, Median, Plain, Reweighting
 from strategies.aggregators.aggregation import aggregate
-from strategies.aggregators.base import Rule
+from strategies.aggregators.base import Aggregator
 from strategies.gram import Doubles, Vector
 from tasks.plugins import PluginError
 
@@ -15,32 +15,32 @@ def updates_of(num_clients: int, size: int, seed: int = 0, dtype: type = np.floa
     return [rng.standard_normal(size).astype(dtype) for _ in range(num_clients)]
 
 
-def clipped_mean(updates: Vector, prior: Doubles, norm: float = 1.0) -> Doubles:
+def clipped_mean(updates: Vector, client_weights: Doubles, norm: float = 1.0) -> Doubles:
     lengths = np.linalg.norm(updates, axis=1)
-    return np.asarray((prior * np.minimum(1, norm / lengths)) @ updates, np.float64)
+    return np.asarray((client_weights * np.minimum(1, norm / lengths)) @ updates, np.float64)
 
 
 class FirstOnly(Reweighting):
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
-        return np.eye(1, len(prior)).ravel()
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
+        return np.eye(1, len(client_weights)).ravel()
 
 
 class Constant(Reweighting):
     def __init__(self, value: float) -> None:
         self.value = value
 
-    def weights(self, gram: Doubles, prior: Doubles) -> Doubles:
-        return np.full(len(prior), self.value)
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
+        return np.full(len(client_weights), self.value)
 
 
 class SortsInPlace(CoordinateWise):
-    def combine(self, block: Doubles, prior: Doubles) -> Doubles:
+    def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
         block.sort(axis=0)
         return np.asarray(block[0])
 
 
 class TooShort(CoordinateWise):
-    def combine(self, block: Doubles, prior: Doubles) -> Doubles:
+    def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
         return np.asarray(block[0, :-1])
 
 
@@ -129,9 +129,9 @@ def test_mean_leaves_the_gram_matrix_out(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("prior", [[1, 1, 1, 1], [1, 1, 1, 7]])
-def test_median_of_an_even_number_is_the_mean_of_the_middle_two(prior: list[float]) -> None:
+def test_median_of_an_even_number_is_the_mean_of_the_middle_two(client_weights: list[float]) -> None:
     updates = [np.array([value], np.float32) for value in (4.0, 1.0, 100.0, 3.0)]
-    assert aggregate(Median(), updates, prior).value == [3.5]
+    assert aggregate(Median(), updates, client_weights).value == [3.5]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_median_of_an_even_number_is_the_mean_of_the_middle_two(prior: list[floa
         ([0.1, 0.2, 0.3, 0.0], 52.0),  # half by shares that binary fractions cannot hold: midpoint of 4 and 100
     ],
 )
-def test_weighted_median(prior: list[float], expected: float) -> None:
+def test_weighted_median(client_weights: list[float], expected: float) -> None:
     updates = [np.array([value]) for value in (4.0, 1.0, 100.0, 3.0)]
-    assert aggregate(Median(weighted=True), updates, prior).value == [expected]
+    assert aggregate(Median(weighted=True), updates, client_weights).value == [expected]
 
 
 def test_empty_updates_have_an_empty_aggregate() -> None:
@@ -174,9 +174,9 @@ def test_mixed_precision_gives_double_precision() -> None:
         ([np.ones(2)], [np.inf], "finite"),
     ],
 )
-def test_input_that_does_not_fit_is_named(updates: list[Vector], prior: list[float], message: str) -> None:
+def test_input_that_does_not_fit_is_named(updates: list[Vector], client_weights: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        aggregate(Mean(), updates, prior)
+        aggregate(Mean(), updates, client_weights)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -197,7 +197,7 @@ def test_values_too_large_to_square_are_refused(name: str) -> None:
 
 def test_result_of_a_user_rule_must_be_finite() -> None:
     with pytest.raises(ValueError, match="<lambda> returned values that are not finite"):
-        aggregate(Plain(lambda updates, prior: updates[0] * np.inf), updates_of(2, 3), [1, 1])
+        aggregate(Plain(lambda updates, client_weights: updates[0] * np.inf), updates_of(2, 3), [1, 1])
 
 
 @pytest.mark.parametrize("value", [1.0, -0.5, np.nan])
@@ -210,7 +210,7 @@ def test_shape_of_a_user_rule_is_checked() -> None:
     with pytest.raises(ValueError, match=r"too-short must return \(3,\) values"):
         aggregate(TooShort(), updates_of(2, 3), [1, 1])
     with pytest.raises(ValueError, match=r"must return \(3,\) values, got \(\)"):
-        aggregate(Plain(lambda updates, prior: updates.sum()), updates_of(2, 3), [1, 1])
+        aggregate(Plain(lambda updates, client_weights: updates.sum()), updates_of(2, 3), [1, 1])
 
 
 def test_blocks_are_read_only_for_a_user_rule() -> None:
@@ -233,7 +233,7 @@ def test_class_by_import_path() -> None:
 
 @pytest.mark.parametrize(("args", "norm"), [("", 1.0), ("norm = 0.25", 0.25)])
 def test_function_by_import_path(args: str, norm: float) -> None:
-    rule: Rule = AGGREGATORS.build(f"{__name__}:clipped_mean", args)
+    rule: Aggregator = AGGREGATORS.build(f"{__name__}:clipped_mean", args)
     updates = updates_of(4, 30)
     result = aggregate(rule, updates, np.ones(4))
     expected = np.mean([update * norm / np.linalg.norm(update) for update in updates], axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from server_app.validation.config import check
-from strategies.aggregators import AGGREGATORS, MultiKrum, aggregate, build_rule
+from strategies.aggregators import AGGREGATORS, MultiKrum, aggregate, build_aggregator
 from tasks.config import DEFAULTS, ConfigError
 from tasks.plugins import PluginError
 
@@ -37,14 +37,14 @@ def test_liars_cannot_move_the_result_far(
     honest = 5 + rng.standard_normal((clients - liars, 100))
     hostile = length * rng.standard_normal((1 if together else liars, 100)) * np.ones((liars, 1))
     steps, args = ("", extra) if rule == "centered-clipping" else (extra, "")
-    result = aggregate(build_rule(rule, args, steps), [*honest, *hostile], np.ones(clients))
+    result = aggregate(build_aggregator(rule, args, steps), [*honest, *hostile], np.ones(clients))
     assert np.linalg.norm(result.value - honest.mean(axis=0)) < 60
 
 
 def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() -> None:
     rng = np.random.default_rng(1)
     honest, direction = 5 + rng.standard_normal((15, 100)), rng.standard_normal(100)
-    rule, distance = build_rule("per-tensor-geometric-median"), {}
+    rule, distance = build_aggregator("per-tensor-geometric-median"), {}
     for length in (1e3, 1e12):
         result = aggregate(rule, [*honest, *[length * direction] * 6], np.ones(21))
         distance[length] = np.linalg.norm(result.value - honest.mean(axis=0))
@@ -55,17 +55,17 @@ def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() 
 @pytest.mark.parametrize("steps", ["nnm = {}", "bucketing = {}", "norm-clipping = {}", "nnm = {}, norm-clipping = {}"])
 def test_steps_make_the_mean_robust_if_they_bound_what_a_liar_can_do(steps: str) -> None:
     rng = np.random.default_rng(3)
-    rule = build_rule("mean", "", steps)
+    rule = build_aggregator("mean", "", steps)
     result = aggregate(rule, [*rng.standard_normal((10, 50)), np.full(50, 1e12)], np.ones(11))
     assert rule.robust == (np.linalg.norm(result.value) < 100)
-    assert build_rule("median", "", steps).robust
+    assert build_aggregator("median", "", steps).robust
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("limit", "mean"), [(10.0, 2.0), (float("inf"), 3.0)])
 def test_clipping_takes_a_model_that_came_back_unchanged_and_any_limit(limit: float, mean: float) -> None:
     updates = [np.zeros(4), np.full(4, 1.0), np.full(4, 8.0)]  # of norm 0, 2 and 16
-    rule = build_rule("mean", "", f"norm-clipping = {{ limit = {limit} }}")
+    rule = build_aggregator("mean", "", f"norm-clipping = {{ limit = {limit} }}")
     np.testing.assert_allclose(aggregate(rule, updates, np.ones(3)).value, mean)
 
 
@@ -110,9 +110,9 @@ def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
         ({"aggregator": "bulyan", "aggregator-args": "f = 2"}, "bulyan with f = 2 needs the updates of at least 11"),
         ({"aggregator": "trimmed-mean", "aggregator-args": "f = 5"}, "trimmed-mean with f = 5 needs the updates of"),
         ({"aggregator": "mea-med", "aggregator-args": "f = 5"}, "mea-med with f = 5 needs the updates of at least 11"),
-        ({"pre-steps": "nnm = { f = 5 }"}, "nnm with f = 5 needs the updates of at least 11"),
+        ({"pre-aggregators": "nnm = { f = 5 }"}, "nnm with f = 5 needs the updates of at least 11"),
         (
-            {"aggregator": "krum", "aggregator-args": "f = 2", "pre-steps": "bucketing = {}"},
+            {"aggregator": "krum", "aggregator-args": "f = 2", "pre-aggregators": "bucketing = {}"},
             "krum with f = 2 needs the updates of at least 7 clients, after bucketing with size = 2 there are 5",
         ),
     ],
@@ -140,19 +140,19 @@ def test_as_many_clients_as_the_rule_needs_are_enough() -> None:
         ("distance-aware", "", "nnm = {}", "needs the update of every client on its own, but nnm mixes"),
         ("mean", "", "bucketing = { size = 0 }", "size = 0: a bucket holds at least one update"),
         ("mean", "", "norm-clipping = { factor = 0.0 }", "factor > 0"),
-        ("mean", "", "nnn = {}", "unknown pre-step 'nnn'; did you mean 'nnm'"),
+        ("mean", "", "nnn = {}", "unknown pre-aggregator 'nnn'; did you mean 'nnm'"),
         ("mean", "", "nnm = 4", r"write its arguments as nnm = \{ ... \}, got 4"),
         ("mean", "", "nnm", "not inline TOML"),
     ],
 )
 def test_choice_that_does_not_fit_is_named(rule: str, args: str, steps: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
-        build_rule(rule, args, steps)
+        build_aggregator(rule, args, steps)
 
 
 def test_norm_clipping_keeps_clients_apart() -> None:
     roles = ["clean", "noisy", "noisy"]
-    rule = build_rule("distance-aware", "", "norm-clipping = { limit = 1e9 }")
+    rule = build_aggregator("distance-aware", "", "norm-clipping = { limit = 1e9 }")
     updates = list(np.random.default_rng(0).standard_normal((3, 5)))
-    plain = aggregate(build_rule("distance-aware"), updates, np.ones(3), roles=roles)
+    plain = aggregate(build_aggregator("distance-aware"), updates, np.ones(3), roles=roles)
     np.testing.assert_allclose(aggregate(rule, updates, np.ones(3), roles=roles).value, plain.value, rtol=1e-12)

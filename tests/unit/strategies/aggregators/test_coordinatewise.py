@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strategies.aggregators import AGGREGATORS, Rule, aggregate
+from strategies.aggregators import AGGREGATORS, Aggregator, aggregate
 from strategies.aggregators.coordinatewise import MeaMed, Median, TrimmedMean, nearest_to_median_mean
 from strategies.gram import Doubles, Vector
 from tasks.plugins import PluginError
@@ -19,23 +19,23 @@ def column(*values: float) -> list[Vector]:
     return [np.array([value]) for value in values]
 
 
-def alone(rule: Rule, values: list[Vector], prior: list[float] | None = None) -> float:
+def alone(rule: Aggregator, values: list[Vector], client_weights: list[float] | None = None) -> float:
     """What the rule makes of one coordinate."""
-    return float(aggregate(rule, values, prior or np.ones(len(values))).value[0])
+    return float(aggregate(rule, values, client_weights or np.ones(len(values))).value[0])
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 10])
 @pytest.mark.parametrize("rule", [TrimmedMean(f=0), MeaMed(f=0)])
-def test_nothing_dropped_is_the_plain_mean(n: int, rule: Rule) -> None:
+def test_nothing_dropped_is_the_plain_mean(n: int, rule: Aggregator) -> None:
     matrix = normal(n, 200)
     value = aggregate(rule, list(matrix), np.arange(1.0, n + 1)).value
     np.testing.assert_allclose(value, matrix.mean(axis=0), rtol=1e-12, atol=1e-15)
 
 
 def test_nothing_trimmed_from_weighted_clients_is_the_weighted_mean() -> None:
-    matrix, prior = normal(7, 200), np.arange(1.0, 8)
-    value = aggregate(TrimmedMean(f=0, weighted=True), list(matrix), prior).value
-    np.testing.assert_allclose(value, np.average(matrix, axis=0, weights=prior), rtol=1e-12, atol=1e-14)
+    matrix, client_weights = normal(7, 200), np.arange(1.0, 8)
+    value = aggregate(TrimmedMean(f=0, weighted=True), list(matrix), client_weights).value
+    np.testing.assert_allclose(value, np.average(matrix, axis=0, weights=client_weights), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 21])
@@ -57,21 +57,23 @@ def test_all_trimmed_that_can_be_is_the_median(n: int, weighted: bool) -> None:
         ([5, 1, 1, 1], 0.5),  # 3 of 0.0 and 1 of 2.0 are left; 8.0 and 100.0 are the upper end
     ],
 )
-def test_a_client_on_the_border_counts_in_part(prior: list[float], expected: float) -> None:
-    assert alone(TrimmedMean(f=1, weighted=True), column(0.0, 2.0, 8.0, 100.0), prior) == pytest.approx(expected)
+def test_a_client_on_the_border_counts_in_part(client_weights: list[float], expected: float) -> None:
+    assert alone(TrimmedMean(f=1, weighted=True), column(0.0, 2.0, 8.0, 100.0), client_weights) == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [1, 0, 4, 3, 2], [4, 3, 2, 1, 0]])
 def test_equal_values_of_unequal_clients_are_trimmed_alike_in_any_order(order: list[int]) -> None:
-    values, prior = column(0.0, 0.0, 3.0, 7.0, 7.0), [4.0, 1.0, 2.0, 1.0, 2.0]
-    mixed = alone(TrimmedMean(f=1, weighted=True), [values[i] for i in order], [prior[i] for i in order])
+    values, client_weights = column(0.0, 0.0, 3.0, 7.0, 7.0), [4.0, 1.0, 2.0, 1.0, 2.0]
+    mixed = alone(TrimmedMean(f=1, weighted=True), [values[i] for i in order], [client_weights[i] for i in order])
     assert mixed == pytest.approx((0.3 * 0 + 0.2 * 3 + 0.1 * 7) / 0.6)
 
 
 @pytest.mark.parametrize("far", FAR)
 @pytest.mark.parametrize("rule", [TrimmedMean(f=3), TrimmedMean(f=3, weighted=True), MeaMed(f=3)])
 @pytest.mark.parametrize("n", [7, 10, 23])
-def test_f_liars_leave_the_result_among_the_honest(far: float, rule: Rule, n: int) -> None:
+def test_f_liars_leave_the_result_among_the_honest(far: float, rule: Aggregator, n: int) -> None:
     honest = normal(n - 3, 100)
     value = aggregate(rule, [*honest, *np.full((3, 100), far)], np.ones(n)).value
     assert (value >= honest.min(axis=0) - 1e-12).all()
@@ -79,7 +81,7 @@ def test_f_liars_leave_the_result_among_the_honest(far: float, rule: Rule, n: in
 
 
 @pytest.mark.parametrize("rule", [TrimmedMean(f=2), MeaMed(f=2)])
-def test_one_liar_too_many_decides(rule: Rule) -> None:
+def test_one_liar_too_many_decides(rule: Aggregator) -> None:
     value = alone(rule, column(1.0, 2.0, 3.0, 4.0, 1e12, 1e12, 1e12))
     assert value > 1e11
 
@@ -118,7 +120,7 @@ def test_a_negative_number_of_liars_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("rule", [Median(), TrimmedMean(), MeaMed()])
-def test_without_arguments_any_number_of_updates_can_be_combined(rule: Rule) -> None:
+def test_without_arguments_any_number_of_updates_can_be_combined(rule: Aggregator) -> None:
     assert rule.minimum == 1
     for n in range(1, 8):
         assert np.isfinite(alone(rule, list(normal(n, 1))))

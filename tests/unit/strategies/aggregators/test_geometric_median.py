@@ -15,9 +15,9 @@ def weights_of(result: Aggregate) -> Doubles:
     return result.weights
 
 
-def gradient(updates: list[Vector], prior: Doubles, value: Vector) -> Doubles:
+def gradient(updates: list[Vector], client_weights: Doubles, value: Vector) -> Doubles:
     """Gradient of the sum of weighted distances, straight from the vectors."""
-    shares = prior / prior.sum()
+    shares = client_weights / client_weights.sum()
     offsets = value.astype(np.float64) - np.asarray(updates, np.float64)
     return np.asarray(shares @ (offsets / np.linalg.norm(offsets, axis=1, keepdims=True)), np.float64)
 
@@ -84,11 +84,11 @@ def test_points_on_a_line_have_their_median(values: tuple[float, ...], expected:
 def test_gradient_vanishes_and_weights_are_prior_over_distance(num_clients: int, size: int, dtype: type) -> None:
     rng = np.random.default_rng(num_clients * size)
     updates: list[Vector] = [rng.standard_normal(size).astype(dtype) for _ in range(num_clients)]
-    prior = rng.uniform(1, 3, num_clients)
-    result = aggregate(GeometricMedian(), updates, prior)
+    client_weights = rng.uniform(1, 3, num_clients)
+    result = aggregate(GeometricMedian(), updates, client_weights)
     value: Vector = weights_of(result) @ np.asarray(updates, np.float64)
-    assert np.linalg.norm(gradient(updates, prior, value)) < 1e-8
-    expected = prior / result.distances
+    assert np.linalg.norm(gradient(updates, client_weights, value)) < 1e-8
+    expected = client_weights / result.distances
     np.testing.assert_allclose(
         weights_of(result), expected / expected.sum(), rtol=1e-5 if dtype == np.float32 else 1e-7
     )
@@ -97,10 +97,10 @@ def test_gradient_vanishes_and_weights_are_prior_over_distance(num_clients: int,
 def test_median_close_to_a_client_converges() -> None:
     """Client 0 pulls with 0.3, the others with 1e-4 more: Weiszfeld's steps alone would need thousands."""
     updates = points((0, 0), (1, 0.3), (-1, 0.3), (1, -0.3), (-1, -0.3), (0.2, 5), (0, 5))
-    prior = np.array([0.3, 0.1, 0.1, 0.1, 0.1, 0.1501, 0.15])
-    result = aggregate(GeometricMedian(), updates, prior)
+    client_weights = np.array([0.3, 0.1, 0.1, 0.1, 0.1, 0.1501, 0.15])
+    result = aggregate(GeometricMedian(), updates, client_weights)
     assert 1e-5 < result.distances[0] < 1e-2
-    assert np.linalg.norm(gradient(updates, prior, result.value)) < 1e-8
+    assert np.linalg.norm(gradient(updates, client_weights, result.value)) < 1e-8
 
 
 @pytest.mark.parametrize("max_iterations", [1, 2, 3])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.noise import FederatedNoise, PairFlip, Symmetric, obeys_law
+from tasks.noise import FederatedNoise, PairFlip, Symmetric, uses_rates
 from tasks.plugins import PluginError
 
 LABELS = np.arange(200) % 4
@@ -12,8 +12,10 @@ IDS = np.arange(200)
 MIXED = 'groups = [{clients = 1, noise = "symmetric"}, {clients = 2, noise = "pair-flip", step = -1}]'
 
 
-def federation(seed: int = 1, noise: str = "symmetric", args: str = "", law_args: str = "max = 0.4") -> FederatedNoise:
-    return FederatedNoise(seed, 3, 4, noise, args, "linear", law_args)
+def federation(
+    seed: int = 1, noise: str = "symmetric", args: str = "", rates_args: str = "max = 0.4"
+) -> FederatedNoise:
+    return FederatedNoise(seed, 3, 4, noise, args, "linear", rates_args)
 
 
 @pytest.mark.parametrize("noise", ["symmetric", "symmetric-all", "pair-flip", "instance"])
@@ -26,7 +28,7 @@ def test_the_order_of_clients_does_not_matter(noise: str) -> None:
 
 @pytest.mark.parametrize("noise", ["symmetric", "symmetric-all", "pair-flip", "instance"])
 def test_another_seed_and_another_client_have_other_noise(noise: str) -> None:
-    same_rate = {"noise": noise, "law_args": "min = 0.4, max = 0.4"}
+    same_rate = {"noise": noise, "rates_args": "min = 0.4, max = 0.4"}
     first = federation(1, **same_rate).apply(1, LABELS, FEATURES, IDS)[0]
     assert (first != federation(2, **same_rate).apply(1, LABELS, FEATURES, IDS)[0]).any()
     assert (first != federation(1, **same_rate).apply(2, LABELS, FEATURES, IDS)[0]).any()
@@ -68,15 +70,15 @@ def test_closed_set_noise_leaves_the_examples_alone() -> None:
 
 def test_noise_that_hides_the_labels_is_told_once_for_all_clients() -> None:
     assert federation(noise="pair-flip").issues() == []
-    (issue,) = federation(noise="pair-flip", law_args="min = 0.2, max = 0.8").issues()
+    (issue,) = federation(noise="pair-flip", rates_args="min = 0.2, max = 0.8").issues()
     assert issue.line.startswith(
         "2 of 3 clients have labels that hide the true ones. Client 1: PairFlip noise at rate 0.5:"
     )
 
 
 def test_only_noises_with_a_rate_obey_the_law() -> None:
-    assert obeys_law("symmetric")
-    assert obeys_law("mixed")
-    assert obeys_law("masks")
-    assert not obeys_law("human")
-    assert not obeys_law("none")
+    assert uses_rates("symmetric")
+    assert uses_rates("mixed")
+    assert uses_rates("masks")
+    assert not uses_rates("human")
+    assert not uses_rates("none")

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.noise import LAWS, NoiseError
+from tasks.noise import RATE_DISTRIBUTIONS, NoiseError
 from tasks.plugins import PluginError
 from tasks.seeds import rng
 
 
 def rates(name: str, args: str, num_clients: int = 5, seed: int = 1, **context: Any) -> Any:
-    return LAWS.build(name, args, **context)(num_clients, rng(seed, "noise-law"))
+    return RATE_DISTRIBUTIONS.build(name, args, **context)(num_clients, rng(seed, "noise-law"))
 
 
 def test_linear_reaches_its_maximum_at_the_last_client() -> None:
@@ -50,7 +50,7 @@ def test_bernoulli_makes_a_share_of_the_clients_noisy_above_tau() -> None:
 
 
 def test_groups_have_laws_of_their_own() -> None:
-    args = 'groups = [{clients = 2, rate = 0.1}, {clients = 3, law = "linear", max = 0.4}]'
+    args = 'groups = [{clients = 2, rate = 0.1}, {clients = 3, distribution = "linear", max = 0.4}]'
     np.testing.assert_allclose(rates("groups", args), [0.1, 0.1, 0, 0.2, 0.4])
 
 
@@ -93,13 +93,13 @@ def test_a_wrong_table_is_explained(tmp_path: Path, text: str | None, message: s
         ("groups", "groups = [{rate = 0.1}]", "needs its number of clients"),
         ("groups", "groups = [{clients = 0, rate = 0.1}]", "needs its number of clients"),
         ("groups", "groups = [{clients = 2, rate = 7}]", "between 0 and 1, not 7"),
-        ("groups", 'groups = [{clients = 2, law = "lineal", max = 0.1}]', "did you mean 'linear'"),
-        ("quadratic", "", "unknown noise law"),
+        ("groups", 'groups = [{clients = 2, distribution = "lineal", max = 0.1}]', "did you mean 'linear'"),
+        ("quadratic", "", "unknown noise-rate distribution"),
     ],
 )
 def test_wrong_laws_are_explained_before_they_are_used(name: str, args: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
-        LAWS.build(name, args)
+        RATE_DISTRIBUTIONS.build(name, args)
 
 
 def test_groups_must_add_up() -> None:

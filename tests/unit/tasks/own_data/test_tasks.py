@@ -370,14 +370,14 @@ def test_parts_that_cannot_work_with_the_data_are_refused_before_the_start(
 
 
 def test_a_server_of_real_nodes_needs_no_data(tmp_path: Path) -> None:
-    flat = configuration("image-folder", tmp_path / "nowhere", noise__name="symmetric", noise__law_args="max = 0.1")
+    flat = configuration("image-folder", tmp_path / "nowhere", noise__name="symmetric", noise__rates_args="max = 0.1")
     with pytest.raises(ConfigError, match="there is no folder"):
         check(flat)  # type: ignore[arg-type]
     lines = warning_lines(flat, simulated=False)
     assert any("the server does not evaluate: name a task.data-path with test data" in line for line in lines)
     measured = warning_lines(flat | {"federation.fraction-evaluate": 0.5}, simulated=False)
     assert any("only the clients do, on their own labels" in line for line in measured)
-    assert "noise.law-args has no effect: real nodes use their own data as it is" in lines
+    assert "noise.rates-args has no effect: real nodes use their own data as it is" in lines
 
 
 def test_damaged_test_data_of_a_server_is_an_error(tmp_path: Path) -> None:
