@@ -12,7 +12,7 @@ from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, parse, var
 from tasks.plugins import did_you_mean
 
 PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
-RECIPES = Path("benchmarks/recipes")
+RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
 
 
 class CommandError(ValueError):
@@ -45,7 +45,7 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
     folder = app_folder(app, cwd)
     recipe, changes = split_words(words)
     declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
-    chosen = (flatten(read_toml(find_recipe(recipe, folder, cwd))) if recipe else {}) | changes
+    chosen = (flatten(read_toml(find_recipe(recipe, cwd))) if recipe else {}) | changes
     flat = absolute_paths({**declared, **_resumed(chosen, cwd), **chosen}, cwd)
     make_importable(folder)
     check_keys(flat)
@@ -131,8 +131,8 @@ def parse_value(key: str, text: str) -> Value:
     return found if is_plain and not wants_text else text
 
 
-def find_recipe(name: str, app: Path, cwd: Path) -> Path:
-    """Return the recipe file: a path, or a bare name among the app's recipes.
+def find_recipe(name: str, cwd: Path) -> Path:
+    """Return the recipe file: a path, or a bare name among Winnow's recipes.
 
     Raises
     ------
@@ -141,11 +141,11 @@ def find_recipe(name: str, app: Path, cwd: Path) -> Path:
     """
     if (cwd / name).is_file():
         return cwd / name
-    known = {path.stem: path for path in sorted((app / RECIPES).glob("*.toml"))}
+    known = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
     if name in known:
         return known[name]
     raise CommandError(
-        f"no recipe {name!r}: neither a file nor one of {app / RECIPES}{did_you_mean(name, known)}\n"
+        f"no recipe {name!r}: neither a file nor one of {RECIPES}{did_you_mean(name, known)}\n"
         "A setting is written key=value, such as train.epochs=5."
     )
 

@@ -122,7 +122,8 @@ class HumanNoise(LabelNoise):
 
     The noise rate is the people's: a noise-rate distribution has no effect. ``path`` is below the data folder, and
     relative to it; ``column`` is for example "worse_label" (CIFAR-10N) or, with ``clean_column = "gt"``,
-    "human_noisy_med" (AG News). ``missing`` says what an example without a human label gets: "error", or "clean" for its true label.
+    "human_noisy_med" (AG News). ``missing`` says what an example without a human label gets: "error", or "clean" for
+    its true label.
     """
 
     num_classes: int

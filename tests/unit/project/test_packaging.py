@@ -73,6 +73,13 @@ def test_pages_are_made_of_the_templates_that_travel(unpacked: Path, tmp_path: P
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
+def test_a_wheel_carries_the_recipes(tmp_path: Path) -> None:
+    recipes = {f"server_app/recipes/{path.name}" for path in (ROOT / "server_app/recipes").iterdir()}
+    with wheel(tmp_path) as archive:
+        assert {name for name in archive.namelist() if name.startswith("server_app/recipes/")} == recipes
+    assert "server_app/recipes/demo.toml" in recipes
+
+
 def test_each_carries_the_app_only(unpacked: Path) -> None:
     names = {path.name for path in unpacked.iterdir()}
     assert {*PACKAGES} < names

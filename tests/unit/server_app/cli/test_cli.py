@@ -18,21 +18,20 @@ from server_app.cli.config import (
     split_words,
 )
 from tasks.config import DEFAULTS, ConfigError
+from tests.conftest import ROOT
 
 MakeApp = Callable[..., Path]
 
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> MakeApp:
-    """Make the folder of an app that declares some settings and has some recipes."""
+    """Make the folder of an app that declares some settings."""
 
-    def make(config: dict[str, Any] | None = None, **recipes: str) -> Path:
+    def make(config: dict[str, Any] | None = None) -> Path:
         folder = tmp_path / "checkout"
-        (folder / "benchmarks/recipes").mkdir(parents=True)
+        folder.mkdir()
         app = {"tool": {"flwr": {"app": {"publisher": "someone", "config": config or {}}}}}
         (folder / "pyproject.toml").write_text(tomli_w.dumps(app))
-        for name, text in recipes.items():
-            (folder / f"benchmarks/recipes/{name}.toml").write_text(text)
         return folder
 
     return make
@@ -76,14 +75,12 @@ def test_words_are_one_recipe_and_settings_in_any_order() -> None:
 
 
 def test_later_sources_win(make_app: MakeApp, tmp_path: Path) -> None:
-    app = make_app(
-        {"seed": 1, "num-server-rounds": 1, "train": {"epochs": 1, "batch-size": 1}},
-        mine='train.epochs = 3\nrun.resume = "old"',
-    )
+    app = make_app({"seed": 1, "num-server-rounds": 1, "train": {"epochs": 1, "batch-size": 1}})
+    (tmp_path / "mine.toml").write_text('train.epochs = 3\nrun.resume = "old"')
     (tmp_path / "old").mkdir()
     saved = {"num-server-rounds": 2, "train": {"epochs": 2, "batch-size": 2}, "run": {"output-dir": "/elsewhere"}}
     (tmp_path / "old/config.toml").write_text(tomli_w.dumps(saved))
-    plan = make_plan(["mine", "train.batch-size=4"], "checkout", tmp_path)
+    plan = make_plan(["mine.toml", "train.batch-size=4"], "checkout", tmp_path)
     assert plan.app == app
     assert plan.flat["seed"] == 1, "from pyproject.toml"
     assert plan.flat["num-server-rounds"] == 2, "from the run to resume"
@@ -114,14 +111,12 @@ def test_the_app_is_the_given_folder_else_here_else_the_checkout(make_app: MakeA
         app_folder(".", tmp_path)
 
 
-def test_a_recipe_is_a_file_or_a_name(make_app: MakeApp, tmp_path: Path) -> None:
-    app = make_app(demo="seed = 1", large="seed = 2")
+def test_a_recipe_is_a_file_or_a_name_that_comes_with_the_package(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("seed = 3")
-    assert find_recipe("own.toml", app, tmp_path) == tmp_path / "own.toml"
-    assert find_recipe("demo", app, tmp_path) == app / "benchmarks/recipes/demo.toml"
-    with pytest.raises(CommandError, match=r"no recipe 'demmo'.*did you mean 'demo'") as caught:
-        find_recipe("demmo", app, tmp_path)
-    assert "large" in str(caught.value)
+    assert find_recipe("own.toml", tmp_path) == tmp_path / "own.toml"
+    assert find_recipe("demo", tmp_path) == ROOT / "server_app/recipes/demo.toml"
+    with pytest.raises(CommandError, match=r"no recipe 'demmo'.*did you mean 'demo'"):
+        find_recipe("demmo", tmp_path)
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from client_app.attacks import ATTACKS
 from client_app.losses import LOSSES
 from client_app.methods import METHODS
 from server_app.cli import run
-from server_app.cli.config import RoundConfig
+from server_app.cli.config import RunPlan
 from server_app.cli.run import RunLog
 from server_app.strategy import STRATEGIES
 from server_app.validation.config import validate
@@ -168,12 +168,12 @@ def test_a_configuration_is_promised_to_be_checked_and_never_submitted_if_it_is_
         given.append(extra)
         yield None
 
-    def refuse(round_config: RoundConfig) -> dict[str, Settings]:
+    def refuse(plan: RunPlan) -> dict[str, Settings]:
         raise ConfigError([Issue("error", "seed", "no")])
 
     monkeypatch.setattr(run, "local_superlink", link)
     monkeypatch.setattr(run, "check_parts", refuse)
     monkeypatch.setattr(run, "submit", lambda *_: pytest.fail("submitted without a check"))
     with pytest.raises(ConfigError):
-        run.simulate(RoundConfig(tmp_path, {}, {"seed": 3}), RunLog())
+        run.simulate(RunPlan(tmp_path, {}, {"seed": 3}), RunLog())
     assert given[0][CHECKED] == digest({"seed": 3}, simulated=True)

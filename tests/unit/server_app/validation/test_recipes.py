@@ -1,4 +1,4 @@
-"""The recipes under benchmarks/: that each could start, and that those of a paper are the paper's."""
+"""The recipes that come with Winnow: that each could start, and that those of a paper are the paper's."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ from server_app.cli.config import flatten, read_toml
 from server_app.validation.config import check_variants
 from tasks.config import DEFAULTS, Flat, to_flat
 from tasks.settings import Settings
+from tests.conftest import ROOT
 from tests.issues import warning_lines
 
-RECIPES = sorted((Path(__file__).parents[2] / "benchmarks/recipes").glob("*.toml"))
+RECIPES = sorted((ROOT / "server_app/recipes").glob("*.toml"))
 CORRECTING = ["masked-optim-digits", "fedelc-digits", "fednoro-digits"]
 
 
