@@ -1,6 +1,6 @@
-"""A step before the rule, of your own: the longest updates are left out.
+"""A pre-aggregator of your own: the longest updates are left out.
 
-Steps are listed in ``strategy.pre-aggregators``, each with its arguments; an import path is put in quotes.
+They are listed in ``strategy.pre-aggregators``, each with its arguments; an import path is put in quotes.
 
     winnow run strategy.pre-aggregators='"examples.drop_longest:DropLongest" = { share = 0.2 }' strategy.aggregator=mean
 """
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.preaggregation import PreAggregator
-from strategies.gram import Doubles, squared_distances
+from strategies.aggregators import Doubles, PreAggregator, squared_distances
 
 
 @dataclass(frozen=True)
