@@ -1,4 +1,4 @@
-"""Aggregators: N client updates to one (``AGGREGATORS``), and what may change updates first (``PRE_AGGREGATORS``)."""
+"""Aggregators: N client updates to one; and pre-aggregators, which come before them."""
 
 from strategies.aggregators.aggregation import Aggregate, aggregate
 from strategies.aggregators.base import Aggregator, CoordinateWise, Reweighting, Tolerant

@@ -1,4 +1,4 @@
-"""Detectors of clients with many wrong labels (``DETECTORS``), which read loss profiles; they work without Flower."""
+"""Detection of clients with many wrong labels, from their loss profiles; it works without Flower."""
 
 from strategies.detection.base import DETECTORS, Detection, Detector, detect
 from strategies.detection.detectors import Official, Robust

@@ -41,7 +41,7 @@ LIGHT = (
     ("tasks.noise", {"flwr"}),
     ("tasks.partition", {"flwr"}),
 )
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def sources() -> Iterator[tuple[str, str]]:
