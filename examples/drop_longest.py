@@ -28,7 +28,7 @@ class DropLongest(PreAggregator):
         return max(1, num_updates - round(self.share * num_updates))
 
     def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
-        """Return one row (N + 1,) with a single 1 for each update that stays, and their prior weights."""
+        """Return one row (N + 1,) with a single 1 for each update that stays, and their weights."""
         lengths = squared_distances(gram)[-1, :-1]
         kept = np.sort(np.argsort(lengths, kind="stable")[: self.remaining(len(client_weights))])
         return np.eye(len(client_weights) + 1)[kept], client_weights[kept] / client_weights[kept].sum()
