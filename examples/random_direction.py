@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.attacks.base import Facts, UpdateAttack
+from client_app.attacks import Facts, UpdateAttack
 
 
 @dataclass(frozen=True)

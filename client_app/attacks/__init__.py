@@ -1,4 +1,4 @@
-"""Hostile clients for robustness experiments, in a simulation only: which clients, and what they do."""
+"""Attacks for robustness experiments in a simulation: what hostile clients do (``ATTACKS``), and which they are."""
 
 from client_app.attacks.attacks import (
     Alie,

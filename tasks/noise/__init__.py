@@ -3,6 +3,8 @@
 from tasks.noise.base import (
     NOISES,
     LabelNoise,
+    Labels,
+    Matrix,
     NoiseError,
     NoiseWarning,
     dominant,
@@ -22,7 +24,7 @@ from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.masks import MaskNoise
 from tasks.noise.open_set import OpenSetNoise, replace_examples
-from tasks.noise.rates import RATE_DISTRIBUTIONS, RateDistribution, mixed
+from tasks.noise.rates import RATE_DISTRIBUTIONS, RateDistribution, Rates, mixed
 
 __all__ = [
     "NOISES",
@@ -34,7 +36,9 @@ __all__ = [
     "HumanNoise",
     "InstanceNoise",
     "LabelNoise",
+    "Labels",
     "MaskNoise",
+    "Matrix",
     "MatrixNoise",
     "NoNoise",
     "NoiseError",
@@ -42,6 +46,7 @@ __all__ = [
     "OpenSetNoise",
     "PairFlip",
     "RateDistribution",
+    "Rates",
     "Symmetric",
     "SymmetricAll",
     "dominant",
