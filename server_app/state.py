@@ -7,7 +7,7 @@ from flwr.serverapp.strategy import Strategy
 
 from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
-from strategies.base import GuardedStrategy, UpdateStrategy
+from strategies.base import FlowerStrategyAdapter, UpdateStrategy
 from strategies.validation import RoundReport
 from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
@@ -42,4 +42,4 @@ class RunState:
     @property
     def inner_strategy(self) -> Strategy:
         """The strategy that aggregates, without the adapter around it."""
-        return self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
+        return self.strategy.inner if isinstance(self.strategy, FlowerStrategyAdapter) else self.strategy

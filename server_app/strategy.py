@@ -8,7 +8,7 @@ from flwr.serverapp import strategy as stock
 from server_app.privacy import is_central
 from server_app.registration import Registration
 from strategies.aggregators import build_aggregator
-from strategies.base import STRATEGIES, GuardedStrategy, UpdateStrategy
+from strategies.base import STRATEGIES, FlowerStrategyAdapter, UpdateStrategy
 from strategies.fedcorr import FedCorr
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
@@ -75,7 +75,7 @@ def build_strategy(
         return PrivateStrategy(strategy, settings.privacy, clients, noise, examples)
     if isinstance(strategy, UpdateStrategy):
         return strategy
-    return GuardedStrategy(strategy, federation.min_replies, examples)
+    return FlowerStrategyAdapter(strategy, federation.min_replies, examples)
 
 
 def sampled(federation: FederationSettings, available: int | None = None) -> int:

@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
 from strategies.validation import ReplyError, RoundReport, Update
 from tasks.protocol import Arrays
@@ -156,7 +156,7 @@ def next_norm(wrapper: Adaptive | Fixed) -> float:
 NORM_BIT = "norm_bit"  # Flower's name for it
 
 
-class PrivateStrategy(GuardedStrategy):
+class PrivateStrategy(FlowerStrategyAdapter):
     """A robust strategy with the plain mean, inside Flower's privacy wrapper.
 
     Parameters

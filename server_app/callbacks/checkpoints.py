@@ -12,7 +12,7 @@ from server_app.callbacks.base import Callback
 from server_app.state import RunState
 from server_app.storage.checkpoints import LAST, PREVIOUS, Checkpoint, CheckpointFolder
 from server_app.storage.strategy_state import restore_strategy, strategy_state, unsaved_attributes
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from tasks.issues import Issue
 
 
@@ -95,7 +95,7 @@ def unsaved_issues(name: str, strategy: Strategy) -> list[Issue]:
     CheckpointError
         If the strategy's ``state_dict`` returns what a checkpoint cannot hold.
     """
-    inner = strategy.inner if isinstance(strategy, GuardedStrategy) else strategy
+    inner = strategy.inner if isinstance(strategy, FlowerStrategyAdapter) else strategy
     names = unsaved_attributes(inner)
     return [Issue("warning", "strategy.name", _unsaved_remark(name, names))] if names else []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import tomli_w
 
 from server_app.cli.config import RunPlan
-from server_app.cli.packages import left_behind
+from server_app.cli.packages import bundle_issues
 from tasks.config import CHECKED, ConfigError, digest
 from tasks.issues import ERROR, Issue
 from tasks.settings import FederationSettings, Settings
@@ -116,7 +116,7 @@ def check_plan(plan: RunPlan, simulated: bool = True) -> "Validated":
 
     checked = validate(plan.flat, simulated)
     settings = checked.settings
-    problems = beyond_machine(next(iter(settings.values())).federation) + left_behind(plan.app, settings.values())
+    problems = beyond_machine(next(iter(settings.values())).federation) + bundle_issues(plan.app, settings.values())
     if problems:
         raise ConfigError(problems)
     return checked

@@ -32,7 +32,7 @@ def test_this_environment_is_fine() -> None:
     ],
 )
 def test_packages_are_compared_with_their_ranges(requirement: str, extra: str, level: str, text: str) -> None:
-    finding = packages.requirement_finding(Requirement(requirement), extra)
+    finding = packages.requirement_issue(Requirement(requirement), extra)
     assert finding.level == level
     assert text in finding.text
     assert ("pip install" in finding.remedy) == (level != INFO)
@@ -40,7 +40,7 @@ def test_packages_are_compared_with_their_ranges(requirement: str, extra: str, l
 
 def test_an_extra_without_its_packages_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "_installed", lambda name: name != "ray")
-    finding = packages.requirement_finding(Requirement("flwr[simulation]"), "simulation")
+    finding = packages.requirement_issue(Requirement("flwr[simulation]"), "simulation")
     assert (finding.level, finding.text) == (WARNING, "ray missing, needed for winnow run")
 
 

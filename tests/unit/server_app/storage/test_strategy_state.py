@@ -27,7 +27,7 @@ from server_app.storage.strategy_state import restore_strategy, strategy_state, 
 from server_app.strategy import STRATEGIES, build_strategy
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
 from strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
 from strategies.validation import to_numpy
@@ -234,7 +234,7 @@ def settings_of(name: str) -> Settings:
 
 def flower(name: str) -> Strategy:
     built = build_strategy(settings_of(name))
-    assert isinstance(built, GuardedStrategy)
+    assert isinstance(built, FlowerStrategyAdapter)
     return built.inner
 
 
@@ -340,7 +340,7 @@ def test_an_attribute_that_becomes_unsavable_in_a_later_round_is_said_once(
 ):
     strategy = Kinds({"seen": None})
     directory = RunDirectory.create(tmp_path, "", Settings())
-    state = RunState(Settings(), directory, Registration(()), GuardedStrategy(strategy), dict(MODEL))
+    state = RunState(Settings(), directory, Registration(()), FlowerStrategyAdapter(strategy), dict(MODEL))
     callback = Checkpoints(1)
     with caplog.at_level(logging.WARNING, "flwr"):
         callback.on_run_start(state)

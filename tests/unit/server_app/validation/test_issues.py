@@ -73,7 +73,7 @@ def components(kind: type = Component) -> Iterator[str]:
 def test_no_part_is_known_by_name_or_class(file: Path) -> None:
     source = file.read_text()
     assert built_in_names(source) == []
-    assert not asked_classes(source) & {*components(), "Strategy", "GuardedStrategy"}
+    assert not asked_classes(source) & {*components(), "Strategy", "FlowerStrategyAdapter"}
 
 
 def test_the_search_for_names_and_classes_finds_them() -> None:
