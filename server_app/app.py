@@ -1,4 +1,4 @@
-"""The ServerApp: from Flower's run configuration to one run, or to several variants one after the other."""
+"""ServerApp: from Flower's run configuration to one run, or to several variants one after the other."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def mode_of(grid: Grid) -> Mode:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Check the whole configuration, then play every variant with the same clients.
+    """Check the whole configuration, then run every variant with the same clients.
 
     Raises
     ------
@@ -37,8 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     flat = dict(context.run_config)
     mode = mode_of(grid)
-    simulated = mode is Mode.SIMULATION
-    checked = validate(flat, simulated, trials=not is_checked(flat, simulated))
+    checked = validate(flat, mode, trials=not is_checked(flat, mode))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
     runs = [

@@ -43,6 +43,7 @@ from server_app.cli.superlink import (
     remote_superlink,
     trouble,
 )
+from tasks.protocol import Mode
 
 HERE = "127.0.0.1"
 
@@ -233,8 +234,8 @@ def refuse_attack(plan: RunPlan) -> None:
 
 def play_here(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
     """Start everything, play the run and return its status in Flower's words, with details."""
-    with local_federation(folder, nodes, run_environment(plan, False, node_data(plan, Path.cwd()))) as link:
-        check_parts(plan, simulated=False)  # while the SuperLink starts
+    with local_federation(folder, nodes, run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()))) as link:
+        check_parts(plan, Mode.DEPLOYMENT)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
         start_nodes(link, nodes)
@@ -258,7 +259,7 @@ def submit_run(args: argparse.Namespace) -> int:
     """Submit a run and follow it; 0 only if it completed."""
     plan = make_plan(args.words, args.app, Path.cwd())
     refuse_attack(plan)
-    check_parts(plan, simulated=False)
+    check_parts(plan, Mode.DEPLOYMENT)
     with _connection(args) as link:
         run_id = submit(link, plan)
         print(f"Run {run_id} is submitted.", flush=True)

@@ -13,6 +13,7 @@ from server_app.cli.config import RunPlan
 from server_app.cli.packages import bundle_issues
 from tasks.config import CHECKED, ConfigError, digest
 from tasks.issues import ERROR, Issue
+from tasks.protocol import Mode
 from tasks.settings import FederationSettings, Settings
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def tidy(line: str) -> str | None:
     return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
 
 
-def check_parts(plan: RunPlan, simulated: bool = True) -> dict[str, Settings]:
+def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> dict[str, Settings]:
     """Return the settings by variant, after building every part of every variant once.
 
     Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
@@ -107,14 +108,14 @@ def check_parts(plan: RunPlan, simulated: bool = True) -> dict[str, Settings]:
     ConfigError
         With every error found.
     """
-    return check_plan(plan, simulated).settings
+    return check_plan(plan, mode).settings
 
 
-def check_plan(plan: RunPlan, simulated: bool = True) -> "Validated":
+def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> "Validated":
     """Return the settings by variant and the warnings; see :func:`check_parts`."""
     from server_app.validation.config import validate
 
-    checked = validate(plan.flat, simulated)
+    checked = validate(plan.flat, mode)
     settings = checked.settings
     problems = beyond_machine(next(iter(settings.values())).federation) + bundle_issues(plan.app, settings.values())
     if problems:
@@ -164,12 +165,12 @@ def data_environment(cwd: Path) -> dict[str, str]:
     return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
 
 
-def run_environment(plan: RunPlan, simulated: bool, data: Mapping[str, str]) -> dict[str, str]:
+def run_environment(plan: RunPlan, mode: Mode, data: Mapping[str, str]) -> dict[str, str]:
     """Return ``data`` and the promise that no other run is submitted before :func:`check_parts` has accepted the plan.
 
     The ServerApp then need not divide the data and try the plug-ins a second time; see :func:`server_app.app.main`.
     """
-    return {**data, CHECKED: digest(plan.flat, simulated)}
+    return {**data, CHECKED: digest(plan.flat, mode)}
 
 
 COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
@@ -217,7 +218,7 @@ def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
     """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    with local_superlink(run_environment(plan, True, data_environment(Path.cwd()))) as link:
+    with local_superlink(run_environment(plan, Mode.SIMULATION, data_environment(Path.cwd()))) as link:
         settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
         clients = settings.federation.num_clients
         print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)

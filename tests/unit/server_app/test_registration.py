@@ -8,12 +8,12 @@ from flwr.app import Error, Message, MetricRecord, RecordDict
 from server_app.registration import Client, FederationError, Registration, register_clients
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import FederationSettings
-from tests.messages import PlainParcel
+from tests.messages import PlainDownload
 
 
 @pytest.fixture(autouse=True)
 def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
 
 class Sites:

@@ -9,12 +9,12 @@ from flwr.app import Message, MetricRecord, RecordDict
 from server_app.registration import Client, FederationError, register_clients
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import FederationSettings
-from tests.messages import PlainParcel
+from tests.messages import PlainDownload
 
 
 @pytest.fixture(autouse=True)
 def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
 
 class OneNode:

@@ -14,6 +14,7 @@ from strategies.privacy import PrivateStrategy, next_norm, wrap
 from strategies.robust import RobustStrategy
 from strategies.validation import to_numpy
 from tasks.config import ConfigError
+from tasks.protocol import Mode
 from tasks.settings import PrivacySettings
 from tests.issues import warning_lines
 from tests.messages import answer, record
@@ -111,15 +112,15 @@ def test_the_state_that_a_resumed_run_needs_is_the_norm_and_the_releases():
     np.testing.assert_array_equal(*[play_round(each, vectors([9.0] * 4)) for each in (fresh, private)])
 
 
-@pytest.mark.parametrize("simulated", [True, False])
-def test_the_noise_of_a_real_federation_cannot_be_predicted_and_that_of_a_simulation_can(simulated: bool):
+@pytest.mark.parametrize("mode", Mode)
+def test_the_noise_of_a_real_federation_cannot_be_predicted_and_that_of_a_simulation_can(mode: Mode):
     def noise() -> np.ndarray:
         np.random.seed(1)
-        private = build_strategy(check({**PRIVATE, "federation.num-clients": 4}), simulated=simulated)
+        private = build_strategy(check({**PRIVATE, "federation.num-clients": 4}), mode=mode)
         assert isinstance(private, PrivateStrategy)
         return play_round(private, vectors([9.0] * 4))
 
-    assert np.array_equal(noise(), noise()) == simulated
+    assert np.array_equal(noise(), noise()) == (mode is Mode.SIMULATION)
 
 
 def test_the_report_has_the_weight_of_every_client():

@@ -13,7 +13,7 @@ from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tasks.records import views
 from tasks.settings import FederationSettings
-from tests.messages import MODEL, PlainParcel, record
+from tests.messages import MODEL, PlainDownload, record
 
 NODES = {0: 900, 1: 17, 2: 523}
 
@@ -39,7 +39,7 @@ class Post:
 
 @pytest.fixture(autouse=True)
 def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tasks.issues import Component, Issue, RunContext
 from tasks.noise import NOISES, RATE_DISTRIBUTIONS
 from tasks.partition import PARTITIONS
 from tasks.plugins import Registry
+from tasks.protocol import Mode
 from tasks.registry import TASKS
 from tasks.settings import Settings
 from tests.conftest import ROOT
@@ -151,11 +152,11 @@ def test_without_trials_the_data_is_not_divided() -> None:
 
 def test_only_the_same_configuration_counts_as_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = {**DEFAULTS, "train.learning-rate": 1}
-    assert not is_checked(flat, simulated=True), "nobody has checked a plain flwr run"
-    monkeypatch.setenv(CHECKED, digest(flat, simulated=True))
-    assert is_checked({**flat, "train.learning-rate": 1.0}, simulated=True)
-    assert not is_checked({**flat, "seed": 2}, simulated=True)
-    assert not is_checked(flat, simulated=False)
+    assert not is_checked(flat, Mode.SIMULATION), "nobody has checked a plain flwr run"
+    monkeypatch.setenv(CHECKED, digest(flat, Mode.SIMULATION))
+    assert is_checked({**flat, "train.learning-rate": 1.0}, Mode.SIMULATION)
+    assert not is_checked({**flat, "seed": 2}, Mode.SIMULATION)
+    assert not is_checked(flat, Mode.DEPLOYMENT)
 
 
 def test_a_configuration_is_promised_to_be_checked_and_never_submitted_if_it_is_not(
@@ -176,4 +177,4 @@ def test_a_configuration_is_promised_to_be_checked_and_never_submitted_if_it_is_
     monkeypatch.setattr(run, "submit", lambda *_: pytest.fail("submitted without a check"))
     with pytest.raises(ConfigError):
         run.simulate(RunPlan(tmp_path, {}, {"seed": 3}), RunLog())
-    assert given[0][CHECKED] == digest({"seed": 3}, simulated=True)
+    assert given[0][CHECKED] == digest({"seed": 3}, Mode.SIMULATION)
