@@ -55,7 +55,7 @@ class RunLoop:
         for callback in self.callbacks:
             callback.on_run_end(state)
         skipped = f"; the last {state.skipped_in_a_row} were skipped: {state.report.skipped}"
-        ending = reason or f"all {state.settings.num_server_rounds} rounds played"
+        ending = reason or f"all {state.settings.num_server_rounds} rounds done"
         return ending + (skipped if state.skipped_in_a_row else "")
 
     def _run_round(self) -> str:

@@ -1,4 +1,4 @@
-"""Strategies that combine validated updates, and the adapter that makes one of any other Flower strategy."""
+"""Strategies that combine validated updates, their registry, and the adapter that makes one of any Flower strategy."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Aggregation rules: N client updates to one; and steps before them."""
+"""Aggregators: N client updates to one; and pre-aggregators, which come before them."""
 
 from strategies.aggregators.aggregation import Aggregate, aggregate
 from strategies.aggregators.base import Aggregator, CoordinateWise, Reweighting, Tolerant

@@ -1,4 +1,4 @@
-"""Who has many wrong labels? Detectors that read the loss profiles of clients; they work without Flower."""
+"""Detection of clients with many wrong labels, from their loss profiles; it works without Flower."""
 
 from strategies.detection.base import DETECTORS, Detection, Detector, detect
 from strategies.detection.detectors import Official, Robust

@@ -1,4 +1,4 @@
-"""What a detector is: loss profiles of N clients in, who has many wrong labels out. No Flower, no models.
+"""Detector base class: loss profiles of N clients in, who has many wrong labels out. No Flower, no models.
 
 A profile is the mean cross-entropy of a client's examples with each given label, under a model that all have trained.
 Shapes: N clients, K classes.

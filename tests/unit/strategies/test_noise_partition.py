@@ -155,16 +155,16 @@ USEFUL = {"strategy.name": "noise-partition", "num-server-rounds": 60, "method.n
 
 
 @pytest.mark.parametrize(
-    ("changes", "remark"),
+    ("changes", "warning"),
     [
         ({"num-server-rounds": 30}, "ends before clean and noisy clients are told apart"),
         ({"federation.num-clients": 3}, "with fewer than 4 all count as clean"),
         ({"privacy.mode": "local"}, "loss profiles are sent without noise"),
     ],
 )
-def test_what_makes_the_strategy_idle_or_leaky_is_remarked_on(changes: dict[str, Any], remark: str):
+def test_what_makes_the_strategy_idle_or_leaky_is_warned_about(changes: dict[str, Any], warning: str):
     flat = USEFUL | changes
-    assert any(remark in line for line in warning_lines(flat))
+    assert any(warning in line for line in warning_lines(flat))
 
 
 def test_a_useful_configuration_gets_no_remark():

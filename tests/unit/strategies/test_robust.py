@@ -184,8 +184,8 @@ def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_rea
 class Recording(Aggregator):
     """The first update, and a note of what else the rule was given."""
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
-        self.seen = points
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+        self.seen = matrix
         return lambda columns, block: block[0], None
 
 

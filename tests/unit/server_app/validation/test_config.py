@@ -86,14 +86,14 @@ def test_rule_steps_and_server_step_are_checked_at_once():
 
 @pytest.mark.parametrize(("clients", "said"), [(6, True), (7, False)])
 @pytest.mark.parametrize(("steps", "per_point"), [("", 1), ("bucketing = { size = 2 }", 2)])
-def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, steps: str, per_point: int):
+def test_a_rule_that_withstands_nobody_is_warned_about(clients: int, said: bool, steps: str, per_point: int):
     flat = {
         "federation.num-clients": clients * per_point,
         "strategy.aggregator": "bulyan",
         "strategy.pre-aggregators": steps,
     }
-    remark = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
-    assert (remark in warning_lines(flat)) == said
+    warning = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
+    assert (warning in warning_lines(flat)) == said
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, ste
         ("masked-optim", "robust", "mean", ["method masked-optim trains all clients on their given labels"]),
         ("fedelc", "flower-fedavg", "geometric-median", ["method fedelc trains all clients on their given labels"]),
         ("fednoro", "robust", "distance-aware", ["method fednoro trains all clients", "distance-aware is the mean"]),
-        ("sgd", "robust", "distance-aware", ["the rule distance-aware is the mean"]),
-        ("sgd", "noise-partition", "mean", ["neither the method sgd nor the rule mean"]),
+        ("sgd", "robust", "distance-aware", ["the aggregator distance-aware is the mean"]),
+        ("sgd", "noise-partition", "mean", ["neither the method sgd nor the aggregator mean"]),
         ("fedcorr", "robust", "mean", ["method fedcorr corrects labels only where the strategy asks"]),
         ("sgd", "noise-partition", "distance-aware", []),
         ("masked-optim", "noise-partition", "geometric-median", []),
@@ -111,7 +111,7 @@ def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, ste
         ("tests.integration.fixed_roles:Answering", "noise-partition", "mean", []),
     ],
 )
-def test_roles_without_use_and_uses_without_roles_are_remarked(method: str, strategy: str, rule: str, said: list[str]):
+def test_roles_that_are_not_read_and_roles_that_are_not_given(method: str, strategy: str, rule: str, said: list[str]):
     flat = {"method.name": method, "strategy.name": strategy, "strategy.aggregator": rule, "num-server-rounds": 60}
     lines = warning_lines(flat)
     assert len(lines) == len(said)

@@ -248,7 +248,7 @@ def test_function_by_import_path(args: str, norm: float) -> None:
         (
             f"{__name__}:only_updates",
             "",
-            r"subclass of Reweighting or CoordinateWise, or a function \(updates, prior\)",
+            r"subclass of Reweighting or CoordinateWise, or a function \(updates, client_weights\)",
         ),
         ("collections:OrderedDict", "", "got <class 'collections.OrderedDict'>"),
         ("geometric-medain", "", "did you mean 'geometric-median'"),
