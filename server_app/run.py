@@ -1,4 +1,4 @@
-"""One run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
+"""Run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
 
 import shlex
 from logging import ERROR

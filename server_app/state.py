@@ -1,4 +1,4 @@
-"""Where a run stands between two rounds."""
+"""State of a run between two rounds."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ class RunState:
     """Where a run stands; callbacks read it.
 
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
-    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are played a second time
+    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
     """
 

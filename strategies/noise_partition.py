@@ -8,8 +8,7 @@ Round-robin sampling: a network remembers what it was trained on last and most. 
 trained twice as often as others, or not for a long time, and their losses are lower or higher for that alone, which
 looks like cleaner or worse labels. In round-robin order every client trains once in so many rounds, and all are asked
 in each of the last rounds in which everybody has a turn: the mean of a client's answers has seen it once at every
-distance from its training, as it has all others. With all clients in every round that is one question after the warm-
-up.
+distance from its training. With all clients in every round that is one question after the warm-up.
 
 Losses under different models cannot be compared. So whenever a client without a judgement turns up, all are asked again
 about the same models; a client that twice gave too few usable answers is not waited for.

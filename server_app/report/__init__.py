@@ -1,4 +1,4 @@
-"""The report of a run: read a run directory, describe it in words, as a web page and next to other runs."""
+"""Report of a run: read a run directory, describe it in words, as a web page and next to other runs."""
 
 from server_app.report.page import write_report
 from server_app.report.reading import ReportError, RunRecord, read_run

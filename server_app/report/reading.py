@@ -1,4 +1,9 @@
-"""Run directories read back: settings, versions, how the run ended, its rounds and its clients."""
+"""Run directories read back: settings, versions, how the run ended, its rounds and its clients.
+
+A run may end at any moment, so every file may be missing or empty, and a crash may have cut off the last line of a
+.jsonl file. What is broken in any other way is an error that names the file and the line. Where a round occurs twice,
+the later line counts: a resumed run does a round again.
+"""
 
 import json
 import math
@@ -11,6 +16,8 @@ from typing import Any
 from server_app.storage.audit_scores import SCORES, Scores, read_scores
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
 from tasks.config import flatten
+
+FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
 class ReportError(ValueError):
@@ -109,9 +116,6 @@ def as_count(value: Any) -> int | None:
 def as_text(value: Any) -> str:
     """Return a text, empty for None."""
     return "" if value is None else str(value)
-
-
-FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
 @dataclass(frozen=True)
@@ -221,8 +225,8 @@ def read_run(run_dir: str | Path) -> RunRecord:
     simulation = status.get("simulation")
     rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
     clients = read_lines(path / CLIENTS, "round", "client")
-    registration = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
-    played = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
+    registration = {line["client"]: _registered_client(line) for line in clients if line["round"] == 0}
+    trained = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
     return RunRecord(
         path=path,
         label=as_text(status.get("label")) or path.name,
@@ -238,7 +242,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
         versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         registration=tuple(registration[client] for client in sorted(registration)),
-        client_rounds=tuple(played[key] for key in sorted(played)),
+        client_rounds=tuple(trained[key] for key in sorted(trained)),
         audit=read_audit(path / SCORES),
     )
 
@@ -249,7 +253,7 @@ def _round(line: dict[str, Any]) -> Round:
     return Round(line["round"], bool(line.get("skipped")), finite)
 
 
-def _roster_entry(line: dict[str, Any]) -> RegisteredClient:
+def _registered_client(line: dict[str, Any]) -> RegisteredClient:
     counts = line.get("classes")
     class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
     attacker, twins = line.get("attacker"), line.get("same_data")

@@ -1,4 +1,4 @@
-"""Validation of a whole configuration before any client starts: every error at once, and what is odd but allowed."""
+"""Configuration checks before any client starts: every error at once, and what is odd but allowed."""
 
 import warnings
 from collections.abc import Callable, Mapping

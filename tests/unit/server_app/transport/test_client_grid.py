@@ -240,7 +240,7 @@ def test_a_reply_that_flower_cannot_read_costs_its_sender_only():
     assert list(grid.pull_messages(names)) == []
 
 
-def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_roster(caplog: pytest.LogCaptureFixture):
+def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_registration(caplog: pytest.LogCaptureFixture):
     class Nodes(Uploads):
         def get_node_ids(self) -> list[int]:
             return list(NODES.values())

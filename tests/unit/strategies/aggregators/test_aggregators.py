@@ -128,16 +128,16 @@ def test_mean_leaves_the_gram_matrix_out(monkeypatch: pytest.MonkeyPatch) -> Non
         aggregate(GeometricMedian(), updates_of(2, 3), [1, 1])
 
 
-@pytest.mark.parametrize("prior", [[1, 1, 1, 1], [1, 1, 1, 7]])
+@pytest.mark.parametrize("client_weights", [[1, 1, 1, 1], [1, 1, 1, 7]])
 def test_median_of_an_even_number_is_the_mean_of_the_middle_two(client_weights: list[float]) -> None:
     updates = [np.array([value], np.float32) for value in (4.0, 1.0, 100.0, 3.0)]
     assert aggregate(Median(), updates, client_weights).value == [3.5]
 
 
 @pytest.mark.parametrize(
-    ("prior", "expected"),
+    ("client_weights", "expected"),
     [
-        ([1, 1, 1, 1], 3.5),  # equal priors: the ordinary median
+        ([1, 1, 1, 1], 3.5),  # equal weights: the ordinary median
         ([1, 1, 1, 7], 3.0),  # 3.0 holds more than half
         ([1, 2, 0, 1], 2.0),  # 1.0 holds exactly half: midpoint to 3.0
         ([0.1, 0.2, 0.3, 0.0], 52.0),  # half by shares that binary fractions cannot hold: midpoint of 4 and 100
@@ -160,7 +160,7 @@ def test_mixed_precision_gives_double_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("updates", "prior", "message"),
+    ("updates", "client_weights", "message"),
     [
         ([], [], "at least one update"),
         ([np.ones(2), np.ones(3)], [1, 1], "update 1 has 3 values, but update 0 has 2"),

@@ -48,9 +48,9 @@ def test_all_trimmed_that_can_be_is_the_median(n: int, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prior", "expected"),
+    ("client_weights", "expected"),
     [
-        ([1, 1, 1, 1], 5.0),  # a quarter of the prior at each end is one client: (2 + 8) / 2
+        ([1, 1, 1, 1], 5.0),  # a quarter of the weights at each end is one client: (2 + 8) / 2
         ([2, 2, 2, 2], 5.0),
         ([2, 1, 4, 1], 6.5),  # 8 in all, so 2 go at each end: 1 of 2.0 and 3 of 8.0 are left
         ([1, 3, 2, 2], 5.0),  # 2 of each are left
