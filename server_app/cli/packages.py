@@ -1,4 +1,8 @@
-"""Packages that a run needs, for winnow doctor, and plug-ins that would not reach the other processes of a run."""
+"""Packages that a run needs: Python, what is installed, Flower's programs, for ``winnow doctor``; and the bundle check.
+
+The bundle check finds plug-ins that would not reach the other processes of a run, because Flower leaves their files out
+of the bundle that it sends.
+"""
 
 import os
 import platform
@@ -24,6 +28,8 @@ OPTIONAL = {"simulation": "winnow run", "report": "charts in report.html"}
 PROGRAMS = ("flwr", "flower-superlink", "flower-superexec", "flower-supernode", "flwr-simulation")
 INSTALL = "pip install -e '.[simulation,report]'"
 MISMATCH = "torchvision::nms does not exist"
+OWN = re.compile(r"\b\w+(?:\.\w+)*:\w+")  # an import path, as a whole value or within inline TOML
+NEVER_SENT = ("test_*.py", "*_test.py")  # by name, in any folder; a rule of Flower's
 
 
 def python() -> Iterator[Issue]:
@@ -117,10 +123,6 @@ def flower_programs() -> Iterator[Issue]:
 
 def _same(found: str | None, expected: Path) -> bool:
     return found is not None and os.path.realpath(found) == os.path.realpath(expected)
-
-
-OWN = re.compile(r"\b\w+(?:\.\w+)*:\w+")  # an import path, as a whole value or within inline TOML
-NEVER_SENT = ("test_*.py", "*_test.py")  # by name, in any folder; a rule of Flower's
 
 
 def bundle_issues(app: Path, runs: Iterable[Settings]) -> list[Issue]:

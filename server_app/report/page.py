@@ -45,8 +45,8 @@ REPORT = "report.html"
 MOST_REASONS, MOST_ROUNDS = 4, 6
 CORRECTED = (
     "Clients taken for noisy did not train on their given labels alone, so a large weight is no trust in these. An "
-    "aggregator such as the geometric median gives more weight to updates near its middle, and who corrects labels moves "
-    "little."
+    "aggregator such as the geometric median gives more weight to updates near its middle, and who corrects labels "
+    "moves little."
 )
 QUARANTINE = "A quarantined reply is one that was set aside in a round, with the reason; it did not touch the model."
 TEMPLATES = Environment(

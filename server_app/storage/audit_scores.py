@@ -192,6 +192,7 @@ def score_list(columns: Columns, dataset: ClientDataset, names: Sequence[str], c
     order = np.array([place[name] for name in columns["id"]])
     suggested = np.array([class_names.index(name) for name in columns["suggested"]])
     given, wrong = dataset.data.labels[order], dataset.wrong()[order]
+    # No label is right for an example that came from outside.
     truth = np.where(np.isin(order, dataset.replaced), -1, dataset.true_labels[order])
     changed = np.array(columns["changed"])
     trained = np.array([class_names.index(name) if name else -1 for name in columns["changed_to"]])

@@ -52,7 +52,7 @@ def test_a_run_is_submitted_followed_and_judged_by_its_status(tmp_path: Path, pl
     link = ScriptedLink(tmp_path, "echo one; echo two", ["finished:completed"])
     out = io.StringIO()
     settings = parse({"federation.num-clients": 7, "federation.client-cpus": 2, "federation.client-gpus": 0.5})
-    assert run.play(link, plan, settings, RunLog(out=out)) == ("finished:completed", "why")
+    assert run.submit_and_watch(link, plan, settings, RunLog(out=out)) == ("finished:completed", "why")
     assert out.getvalue() == "one\ntwo\n"
     submitted, listed = link.__dict__["asked"]
     federation = "num-supernodes=7 client-resources-num-cpus=2 client-resources-num-gpus=0.5"
@@ -72,7 +72,7 @@ def test_a_run_is_submitted_followed_and_judged_by_its_status(tmp_path: Path, pl
 def test_a_log_that_breaks_off_is_taken_up_again_without_repetition(tmp_path: Path, plan: RunPlan) -> None:
     link = ScriptedLink(tmp_path, "echo x >> count; seq $(wc -l < count)", ["running", "running", "finished:failed"])
     out = io.StringIO()
-    assert run.play(link, plan, Settings(), RunLog(out=out)) == ("finished:failed", "why")
+    assert run.submit_and_watch(link, plan, Settings(), RunLog(out=out)) == ("finished:failed", "why")
     assert out.getvalue() == "1\n2\n3\n"
 
 
@@ -87,7 +87,7 @@ def test_a_silent_log_does_not_hide_that_the_superlink_has_died(
     monkeypatch.setattr(ScriptedLink, "check", died)
     try:
         with pytest.raises(SuperLinkError, match="flower-superexec ended"):
-            run.play(link, plan, Settings(), RunLog(out=io.StringIO()))
+            run.submit_and_watch(link, plan, Settings(), RunLog(out=io.StringIO()))
     finally:
         link.processes.stop(grace=0.0)
 

@@ -68,7 +68,7 @@ def test_a_noise_without_a_rate_wants_none() -> None:
     assert found.wanted is None
     assert found.overall == 0
     np.testing.assert_array_equal(found.transition_matrix, np.eye(10))
-    assert "law" not in choices(found)["noise"]
+    assert "rates" not in choices(found)["noise"]
     assert wrong_labels(found) == "none"
 
 
