@@ -21,7 +21,7 @@ SIMULATION_GRID = "InMemoryGrid"
 def mode_of(grid: Grid) -> Mode:
     """Find out where the clients are, by Flower's grid: it has another for nodes that are simulated on this machine.
 
-    Only :func:`main` asks; all others are told. Any other grid is taken for one of real nodes.
+    Only :func:`main` asks; all others get the answer. Any other grid is taken for one of real nodes.
     """
     return Mode.SIMULATION if type(grid).__name__ == SIMULATION_GRID else Mode.DEPLOYMENT
 

@@ -1,7 +1,7 @@
 """Client grid: the federation as strategies see it.
 
 Flower draws node ids at random for every run and moves every array as an object of its own. Seen through
-:class:`ClientGrid` the nodes are the clients 0, 1, 2, ... in stable order, and a model is one flat array on the wire
+:class:`ClientGrid` the nodes are the clients 0, 1, 2, ... in stable order, and a model is sent as one flat array
 while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
 lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
 

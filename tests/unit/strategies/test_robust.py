@@ -27,9 +27,9 @@ class Clients:
         return range(self.count)
 
 
-def robust(rule: str = "geometric-median", **options: object) -> RobustStrategy:
+def robust(aggregator: str = "geometric-median", **options: object) -> RobustStrategy:
     buffers = ("running_var", "count")
-    return RobustStrategy(AGGREGATORS.build(rule), buffers=buffers, **options)  # type: ignore[arg-type]
+    return RobustStrategy(AGGREGATORS.build(aggregator), buffers=buffers, **options)  # type: ignore[arg-type]
 
 
 def play(
@@ -173,7 +173,7 @@ def test_a_stock_strategy_that_scales_in_place_can_work_on_integers():
     assert to_numpy(result)["count"] == 13  # q = 0 is the plain mean
 
 
-def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_reason():
+def test_a_round_with_too_few_updates_for_the_aggregator_is_skipped_with_its_reason():
     strategy = RobustStrategy(AGGREGATORS.build("krum", "f = 2"))
     assert play(strategy, [answer(client) for client in range(4)]) is None
     assert strategy.report.skipped == strategy.aggregator.problem(4) != ""
@@ -182,14 +182,14 @@ def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_rea
 
 
 class Recording(Aggregator):
-    """The first update, and a note of what else the rule was given."""
+    """The first update, and a note of what else the aggregator was given."""
 
     def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         self.seen = matrix
         return lambda columns, block: block[0], None
 
 
-def test_the_rule_is_told_tensor_sizes_roles_and_a_seed_of_the_round():
+def test_the_aggregator_gets_tensor_sizes_roles_and_a_seed_of_the_round():
     strategy = RobustStrategy(Recording(), seed=3)
     strategy.roles = {0: "clean", 2: "noisy"}
     seen = []
@@ -213,16 +213,16 @@ class Doubling(ServerOptimizer):
         return 2 * update
 
 
-@pytest.mark.parametrize(("rule", "robust_rule"), [("mean", False), ("median", True)])
-def test_a_server_step_replaces_the_rules_result_but_not_the_buffers(rule: str, robust_rule: bool):
-    strategy = robust(rule, server_optimizer=Doubling())
+@pytest.mark.parametrize(("aggregator", "is_robust"), [("mean", False), ("median", True)])
+def test_a_server_optimizer_replaces_the_result_but_not_the_buffers(aggregator: str, is_robust: bool):
+    strategy = robust(aggregator, server_optimizer=Doubling())
     result = play(strategy, [answer(0, moved(1.0)), answer(1, moved(3.0))])
     assert result is not None
     np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + 4.0)
     np.testing.assert_allclose(to_numpy(result)["running_var"], MODEL["running_var"] + 2.0)
     squared_norms, weights, hostile = strategy.server_optimizer.seen  # type: ignore[union-attr]
     assert squared_norms == [4.0, 36.0]
-    assert (weights is None, hostile) == (robust_rule, robust_rule)
+    assert (weights is None, hostile) == (is_robust, is_robust)
 
 
 @dataclass(eq=False)
@@ -233,7 +233,7 @@ class Exploding(ServerOptimizer):
         return np.full_like(update, np.inf)
 
 
-def test_a_server_step_beyond_all_numbers_skips_the_round():
+def test_a_server_optimizer_beyond_all_numbers_skips_the_round():
     strategy = robust("mean", server_optimizer=Exploding())
     assert play(strategy, [answer(client) for client in range(5)]) is None
     assert strategy.report.skipped == "the combined model has values that are not finite"

@@ -154,7 +154,7 @@ def test_the_typical_norm_in_numbers(weights: list[float] | None, robust: bool, 
 
 
 @pytest.mark.parametrize(("weights", "robust"), [([0.2] * 5, True), (None, True), (None, False)])
-def test_one_liar_cannot_set_the_step_behind_a_robust_rule(weights: list[float] | None, robust: bool) -> None:
+def test_one_liar_cannot_set_the_step_behind_a_robust_aggregator(weights: list[float] | None, robust: bool) -> None:
     assert extrapolated([3.0, 4.0, 5.0, 6.0, 1e24], weights, robust) == pytest.approx(2.5)
     assert extrapolated([3.0, 4.0, 5.0, 6.0, 1e24], [0.2] * 5, robust=False) > 1e22
 

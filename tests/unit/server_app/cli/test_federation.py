@@ -96,7 +96,7 @@ def test_an_outage_that_does_not_end_is_an_error(link: RemoteConnection, monkeyp
         link.ask("ls")
 
 
-def test_known_keys_are_left_alone_and_other_errors_are_told(
+def test_known_keys_are_left_alone_and_other_errors_are_said(
     link: RemoteConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(superlink, "trouble", lambda *_: "")

@@ -393,7 +393,7 @@ class Slotted(ServerOptimizer):
 
 
 @pytest.mark.parametrize("kind", [*(entry.name for entry in SERVER_OPTIMIZERS.entries()), Frozen, Slotted])
-def test_a_server_step_goes_on_as_if_nothing_had_happened(kind: Any, tmp_path: Path):
+def test_a_server_optimizer_goes_on_as_if_nothing_had_happened(kind: Any, tmp_path: Path):
     def strategy() -> RobustStrategy:
         step = kind() if isinstance(kind, type) else SERVER_OPTIMIZERS.build(kind)
         return RobustStrategy(AGGREGATORS.build("mean"), server_optimizer=step)

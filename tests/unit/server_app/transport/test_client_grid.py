@@ -38,7 +38,7 @@ class Post:
 
 
 @pytest.fixture(autouse=True)
-def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
 
@@ -68,7 +68,7 @@ def test_clients_are_seen_in_order_whatever_their_nodes(grid: ClientGrid):
     assert list(grid.get_node_ids()) == [0, 1, 2]
 
 
-def test_the_model_travels_as_one_array_with_an_envelope(grid: ClientGrid, post: Post):
+def test_the_model_is_sent_as_one_array_with_a_header(grid: ClientGrid, post: Post):
     grid.begin_round(3, 2)
     grid.push_messages(instructions([2, 0]))
     assert [message.metadata.dst_node_id for message in post.sent] == [523, 900]

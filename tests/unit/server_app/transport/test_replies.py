@@ -58,7 +58,7 @@ def test_a_reply_of_the_size_of_the_model_comes_whole(link: tuple[Shelf, Connect
     assert shelf.confirmed == [name]
 
 
-def test_equal_pieces_travel_once_and_are_no_reason_to_refuse(link: tuple[Shelf, Connect]) -> None:
+def test_equal_pieces_are_sent_once_and_are_no_reason_to_refuse(link: tuple[Shelf, Connect]) -> None:
     shelf, connect = link
     zeros = RecordDict({"arrays": ArrayRecord({"flat": Array(np.zeros(MODEL, np.uint8))})})
     shelf.put("asked", zeros)
@@ -243,7 +243,7 @@ def test_replies_are_not_pulled_at_all_where_they_cannot_be_limited() -> None:
         pull(other(), {"asked": LIMIT})
 
 
-def test_flower_still_has_the_connection_that_the_meter_is_put_on(link: tuple[Shelf, Connect]) -> None:
+def test_flower_still_has_the_connection_that_the_limit_is_put_on(link: tuple[Shelf, Connect]) -> None:
     shelf, connect = link
     grid = connect()
     pull(grid, {"asked": LIMIT})

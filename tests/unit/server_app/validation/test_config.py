@@ -68,7 +68,7 @@ def test_a_mistake_says_what_is_wrong(changes: dict[str, object], message: str):
     assert message in errors(**changes)
 
 
-def test_rule_steps_and_server_step_are_checked_at_once():
+def test_aggregator_pre_aggregators_and_server_optimizer_are_checked_at_once():
     text = errors(
         strategy__aggregator="krum",
         strategy__aggregator_args='f = "4"',
@@ -86,7 +86,7 @@ def test_rule_steps_and_server_step_are_checked_at_once():
 
 @pytest.mark.parametrize(("clients", "said"), [(6, True), (7, False)])
 @pytest.mark.parametrize(("steps", "per_point"), [("", 1), ("bucketing = { size = 2 }", 2)])
-def test_a_rule_that_withstands_nobody_is_warned_about(clients: int, said: bool, steps: str, per_point: int):
+def test_an_aggregator_that_withstands_nobody_is_warned_about(clients: int, said: bool, steps: str, per_point: int):
     flat = {
         "federation.num-clients": clients * per_point,
         "strategy.aggregator": "bulyan",
@@ -97,7 +97,7 @@ def test_a_rule_that_withstands_nobody_is_warned_about(clients: int, said: bool,
 
 
 @pytest.mark.parametrize(
-    ("method", "strategy", "rule", "said"),
+    ("method", "strategy", "aggregator", "said"),
     [
         ("masked-optim", "robust", "mean", ["method masked-optim trains all clients on their given labels"]),
         ("fedelc", "flower-fedavg", "geometric-median", ["method fedelc trains all clients on their given labels"]),
@@ -111,8 +111,13 @@ def test_a_rule_that_withstands_nobody_is_warned_about(clients: int, said: bool,
         ("tests.integration.fixed_roles:Answering", "noise-partition", "mean", []),
     ],
 )
-def test_roles_that_are_not_read_and_roles_that_are_not_given(method: str, strategy: str, rule: str, said: list[str]):
-    flat = {"method.name": method, "strategy.name": strategy, "strategy.aggregator": rule, "num-server-rounds": 60}
+def test_roles_that_are_not_read_or_not_given(method: str, strategy: str, aggregator: str, said: list[str]):
+    flat = {
+        "method.name": method,
+        "strategy.name": strategy,
+        "strategy.aggregator": aggregator,
+        "num-server-rounds": 60,
+    }
     lines = warning_lines(flat)
     assert len(lines) == len(said)
     assert all(part in line for part, line in zip(said, lines, strict=True))
@@ -122,7 +127,7 @@ def test_losses_that_need_class_counts_pass_the_check():
     assert check({"loss.name": "la-ce"}).loss.name == "la-ce"
 
 
-def test_remarks_tell_what_is_odd_but_allowed():
+def test_warnings_say_what_is_odd_but_allowed():
     flat = {"train.optimizer": "adam", "train.momentum": 0.5, "noise.rates-args": "max = 0.95"}
     lines = warning_lines(flat)
     assert lines[0] == "train.momentum has no effect: only SGD has momentum"

@@ -82,7 +82,7 @@ def test_the_search_for_names_and_classes_finds_them() -> None:
     assert asked_classes("isinstance(a, FedCorr | NoisePartition)") & {*components()} == {"FedCorr", "NoisePartition"}
 
 
-def test_an_issue_is_one_line_with_its_remedy_and_its_arms() -> None:
+def test_an_issue_is_one_line_with_its_remedy_and_its_variants() -> None:
     issue = Issue("error", "method", "the method needs labels", "choose sgd")
     assert issue.line == "the method needs labels: choose sgd"
     assert (
@@ -92,7 +92,7 @@ def test_an_issue_is_one_line_with_its_remedy_and_its_arms() -> None:
     assert replace(issue, remedy="").line == "the method needs labels"
 
 
-def test_an_issue_of_all_arms_is_said_once_and_of_some_with_their_names() -> None:
+def test_an_issue_of_all_variants_is_said_once_and_of_some_with_their_names() -> None:
     variants = "a = { seed = 2 }\nb = { train.optimizer = 'adam', train.momentum = 0.5 }"
     assert warning_lines({"variants": variants, "train.step-rounds": 3}) == [
         "train.step-rounds has no effect: only the step schedule has steps",
@@ -133,7 +133,7 @@ class Picky(METHODS.find("sgd")):  # type: ignore[misc]
         return [Issue("warning", "federation.num-clients", text, "set federation.num-clients = 3")]
 
 
-def test_stock_strategies_do_not_read_the_settings_of_rules() -> None:
+def test_stock_strategies_do_not_read_the_settings_of_aggregation() -> None:
     flat = {"strategy.name": "flower-fedavg", "strategy.aggregator": "median"}
     assert warning_lines(flat) == [
         "strategy.aggregator has no effect: Flower's own strategies combine updates their own way"

@@ -14,7 +14,7 @@ from tasks.settings import MethodSettings, RunSettings, Settings
     ("path", "pattern"),
     [("mine/methods.py", ""), ("tests/methods.py", "tests/**"), ("test_methods.py", "test_*.py"), ("../far.py", "")],
 )
-def test_a_file_that_is_not_sent_is_named_with_the_rule(
+def test_a_file_that_is_not_sent_is_named_with_the_pattern(
     path: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = tmp_path / "app"
