@@ -199,7 +199,7 @@ def run_here(args: argparse.Namespace) -> int:
     """Do a run on a federation of local processes; exit codes as for ``winnow run``."""
     nodes = local_nodes(args.nodes, args.data)
     plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
-    refuse_attack(plan)
+    check_no_attack(plan)
     folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
     data = [word for path in args.data for word in ("--data", str(path))]
     again = ["winnow", "federation", "run", "--nodes", str(args.nodes), "--folder", str(folder), *data]
@@ -223,7 +223,7 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     return [LocalNode(number, folder) for number, folder in enumerate(folders)]
 
 
-def refuse_attack(plan: RunPlan) -> None:
+def check_no_attack(plan: RunPlan) -> None:
     """Raise CommandError if the settings want hostile clients: real nodes refuse that."""
     from client_app.attacks import NO_ATTACK  # slow to import
 
@@ -257,7 +257,7 @@ def node_data(plan: RunPlan, cwd: Path) -> dict[str, str]:
 def submit_run(args: argparse.Namespace) -> int:
     """Submit a run and follow it; 0 only if it completed."""
     plan = make_plan(args.words, args.app, Path.cwd())
-    refuse_attack(plan)
+    check_no_attack(plan)
     check_parts(plan, Mode.DEPLOYMENT)
     with _connection(args) as link:
         run_id = submit(link, plan)

@@ -82,7 +82,7 @@ def render(record: RunRecord) -> str:
         whole_reason=record.reason if single_line(record.reason) != record.reason else "",
         figures=key_figures(record),
         settings=settings(record.config),
-        facts=facts(record),
+        facts=provenance(record),
         **_charts(record, clients),
         **client_section(record, clients),
         **role_section(record),
@@ -253,7 +253,7 @@ def settings(config: Mapping[str, Any]) -> list[View]:
     ]
 
 
-def facts(record: RunRecord) -> list[tuple[str, str]]:
+def provenance(record: RunRecord) -> list[tuple[str, str]]:
     """Return where and when the run took place, and the versions it used."""
     places = {True: "simulated on one machine", False: "separate processes or machines", None: ""}
     known = {

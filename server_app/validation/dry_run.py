@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from client_app import losses
 from client_app.local import train_locally
 from client_app.losses import IGNORE_INDEX
+from client_app.losses.base import expect
 from client_app.methods import FitResult, RoundConfig
 from server_app.strategy import sampled
 from strategies.aggregators import aggregate, build_aggregator
@@ -187,9 +188,3 @@ def _check_examples(examples: Any, task: Task, label: str) -> None:
     low, high = labels.min(), labels.max()
     in_range = low >= 0 and high < task.num_classes
     expect(in_range, f"{label}: labels must lie in 0..{task.num_classes - 1}, but run from {low} to {high}")
-
-
-def expect(condition: bool, message: str) -> None:
-    """Raise ``ValueError`` with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise ValueError(message)

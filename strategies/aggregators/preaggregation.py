@@ -67,8 +67,8 @@ class Chain(Aggregator):
     def __init__(self, pre_aggregators: Sequence[PreAggregator], aggregator: Aggregator) -> None:
         self.pre_aggregators = tuple(pre_aggregators)
         self.aggregator = aggregator
-        self.robust = aggregator.robust or any(step.bounds for step in pre_aggregators)
-        mixing = [str(step) for step in pre_aggregators if not step.keeps_clients]
+        self.robust = aggregator.robust or any(each.bounds for each in pre_aggregators)
+        mixing = [str(each) for each in pre_aggregators if not each.keeps_clients]
         if aggregator.needs_clients and mixing:
             mixers = ", ".join(mixing)
             raise ValueError(f"{aggregator} needs the update of every client on its own, but {mixers} mixes them")
@@ -76,28 +76,28 @@ class Chain(Aggregator):
     def problem(self, num_updates: int, fact: str = "there are {}") -> str:
         """Return why a pre-aggregator or the aggregator gets too few rows, or an empty string."""
         left = num_updates
-        for step in self.pre_aggregators:
-            if problem := step.problem(left, fact):
+        for each in self.pre_aggregators:
+            if problem := each.problem(left, fact):
                 return problem
-            if step.remaining(left) != left:
-                fact = f"after {step} there are {{}}"
-            left = step.remaining(left)
+            if each.remaining(left) != left:
+                fact = f"after {each} there are {{}}"
+            left = each.remaining(left)
         return self.aggregator.problem(left, fact)
 
     def warning(self, num_updates: int) -> str:
         """Return the first warning of a pre-aggregator or the aggregator, or an empty string."""
         left = num_updates
-        for step in self.pre_aggregators:
-            if warning := step.warning(left):
+        for each in self.pre_aggregators:
+            if warning := each.warning(left):
                 return warning
-            left = step.remaining(left)
+            left = each.remaining(left)
         return self.aggregator.warning(left)
 
     def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the aggregator's combination of the mixtures, and the weights of the updates in it."""
         generator = np.random.default_rng(matrix.seed)
-        for step in self.pre_aggregators:
-            mixtures, client_weights = step.mix(matrix.gram, client_weights, generator)
+        for each in self.pre_aggregators:
+            mixtures, client_weights = each.mix(matrix.gram, client_weights, generator)
             matrix = matrix.mixed(mixtures)
         combine, weights = self.aggregator.prepare(matrix, client_weights)
         assert matrix.mixtures is not None

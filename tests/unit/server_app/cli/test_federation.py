@@ -36,9 +36,9 @@ def test_all_nodes_together_use_the_machine_once() -> None:
 
 
 def test_real_nodes_are_never_hostile() -> None:
-    federation.refuse_attack(RunPlan(Path(), {}, {"attack.name": "none"}))
+    federation.check_no_attack(RunPlan(Path(), {}, {"attack.name": "none"}))
     with pytest.raises(CommandError, match="simulation only"):
-        federation.refuse_attack(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
+        federation.check_no_attack(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
 
 
 class Scripted:

@@ -166,7 +166,7 @@ MESSAGES = [
     ("method", "Silent", "fit must return a FitResult, got NoneType"),
     ("method", "Torchy", "the state 'seen' must be a NumPy array, got Tensor"),
     ("method", "Wordy", "the metric 'train-loss' must be a finite number, got 'low'"),
-    ("method", "Typo", "AttributeError: 'Kit' object has no attribute 'trianer' (broken_parts.py, line 59)"),
+    ("method", "Typo", "AttributeError: 'TrainContext' object has no attribute 'trianer' (broken_parts.py, line 59)"),
     ("model", "too_wide", "the model must return one score per class, (8, 10), got (8, 11)"),
     ("strategy.aggregator", "halved", "halved must return (7,) values, got (3,)"),
     ("strategy.aggregator", "undefined", "undefined returned values that are not finite"),
