@@ -37,7 +37,8 @@ from strategies.detection import (
     read_profile,
     to_table,
 )
-from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles
+from strategies.detection.base import FEWEST_CLIENTS, Counts
+from strategies.gram import Doubles
 from strategies.query import query, with_count
 from strategies.robust import RobustStrategy
 from strategies.validation import RoundReport

@@ -13,8 +13,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from strategies.detection.base import DETECTORS, Counts, Detection, Detector, Doubles, Flags, one_group
+from strategies.detection.base import DETECTORS, Counts, Detection, Detector, Flags, one_group
 from strategies.detection.profiles import client_levels, min_max
+from strategies.gram import Doubles
 
 STARTS = 9
 STEPS = 500

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.detection.base import Counts, Doubles
+from strategies.detection.base import Counts
+from strategies.gram import Doubles
 from tasks.protocol import Arrays
 
 LOSSES, COUNTS = "class-losses", "class-counts"
