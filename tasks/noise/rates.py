@@ -98,7 +98,7 @@ class RateDistribution(ABC):
         """Return the noise rates (num_clients,), each in [0, 1], in the order of the clients' numbers."""
 
 
-RATE_DISTRIBUTIONS = Registry("noise-rate distribution", RateDistribution)
+RATE_DISTRIBUTIONS = Registry("noise-rate distribution", RateDistribution, listed="noise-rates")
 
 
 @RATE_DISTRIBUTIONS.register("constant")
