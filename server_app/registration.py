@@ -70,8 +70,8 @@ def register_clients(grid: Grid, options: FederationSettings, header: MessageHea
     """
     nodes = _wait_for_nodes(grid, options, mode)
 
-    def read(node: int, facts: MetricRecord) -> Client:
-        return _read(node, facts, nodes.index(node), options.num_clients, mode)
+    def read(node: int, metrics: MetricRecord) -> Client:
+        return _read(node, metrics, nodes.index(node), options.num_clients, mode)
 
     answers = query(
         NodeGrid(grid, mode),

@@ -153,7 +153,7 @@ def _releases(state: RunState) -> int:
 
 @CALLBACKS.register("tensorboard")
 class TensorBoard(Callback):
-    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder.
+    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder (extra ``tracking``).
 
     Raises
     ------

@@ -1,4 +1,8 @@
-"""Coordinate-wise aggregators: median, trimmed mean, MeaMed; and Bulyan, which ends in one."""
+"""Coordinate-wise aggregators: median, trimmed mean, MeaMed; and Bulyan, which ends in one.
+
+Sources: median and trimmed mean (Yin, Chen, Ramchandran, Bartlett, ICML 2018); mean around the median, MeaMed (Xie,
+Koyejo, Gupta, "Generalized Byzantine-tolerant SGD", 2018); Bulyan (El Mhamdi, Guerraoui, Rouault, ICML 2018).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

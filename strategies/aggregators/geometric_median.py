@@ -11,6 +11,8 @@ here costs P operations.
    the distance, which here is only the resolution of the numbers. Newton's step is tried beside it, whole and halved,
    because Weiszfeld's takes thousands of iterations where v lies near an update. The lowest f wins.
 4. Stop when the gradient g is short enough: ``f(v) - min f <= |g| |v - v*| <= 2 |g| f(v)``, as f is convex.
+
+The median of each tensor on its own is there too, as the code of MaskedOptim (Jiang et al., 2025) computes it.
 """
 
 from dataclasses import dataclass

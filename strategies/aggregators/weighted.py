@@ -2,6 +2,10 @@
 
 Krum's score of an update is the sum of its squared distances to its n - f - 2 nearest other updates: small for an
 update that has many close neighbours. Ties go to the first client.
+
+Sources: the mean is FedAvg's (McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017); Krum and Multi-Krum
+(Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017); centered clipping (Karimireddy, He, Jaggi, ICML 2021);
+distance-aware aggregation is FedNoRo's (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023).
 """
 
 from dataclasses import dataclass
