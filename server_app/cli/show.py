@@ -33,7 +33,6 @@ PACKAGES = (
     "server_app.callbacks",
 )
 LIST_EXAMPLE = "example:  winnow list loss"
-
 PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
 
 Choices = list[tuple[str, str]]
