@@ -96,7 +96,9 @@ def test_a_lasting_direction_gets_as_far_as_the_momentum_says() -> None:
     assert steps(FedAvgM(server_momentum=0.9), [np.ones(1)] * 300)[-1] == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("optimizer", [FedAdam(0.1, 0.0, 0.0, 1e-9), FedYogi(0.1, 0.0, 0.0, 1e-9), FedAdagrad(0.1, 1e-9)])
+@pytest.mark.parametrize(
+    "optimizer", [FedAdam(0.1, 0.0, 0.0, 1e-9), FedYogi(0.1, 0.0, 0.0, 1e-9), FedAdagrad(0.1, 1e-9)]
+)
 def test_the_first_step_without_memory_is_the_sign_times_the_rate(optimizer: ServerOptimizer) -> None:
     (update,) = rounds(1)
     np.testing.assert_allclose(optimizer.apply(update, ONES, None, False), 0.1 * np.sign(update), rtol=1e-4)

@@ -37,8 +37,8 @@ KINDS = (
     "partition",
     "attack",
     "method",
-    "aggregator",
     "pre-aggregator",
+    "aggregator",
     "server-optimizer",
     "strategy",
     "detector",
@@ -116,7 +116,7 @@ def test_one_import_line_makes_a_module_s_built_ins_known(kind: str) -> None:
         if entry.factory.__module__ == registered.__name__ or entry.factory.__module__.startswith("flwr."):
             continue  # Flower's own, and a kind whose built-ins are all in the module that is read
         importers = {Path(str(registered.__file__)), Path(file).parent / "__init__.py"}
-        nodes = [node for importer in importers for node in ast.walk(ast.parse(importer.read_text()))]
+        nodes = [node for importer in importers for node in ast.parse(importer.read_text()).body]
         lines = [one for one in nodes if isinstance(one, ast.ImportFrom) and one.module == entry.factory.__module__]
         assert len(lines) == 1, entry.name
 

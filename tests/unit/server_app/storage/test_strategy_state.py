@@ -30,6 +30,7 @@ from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
 from strategies.server_optimizers import SERVER_OPTIMIZERS
 from strategies.validation import to_numpy
+from tasks.protocol import Mode
 from tasks.settings import Settings
 from tests.issues import warning_lines
 from tests.messages import MODEL, answer, record
@@ -339,7 +340,8 @@ def test_an_attribute_that_becomes_unsavable_in_a_later_round_is_said_once(
 ):
     strategy = Kinds({"seen": None})
     directory = RunDirectory.create(tmp_path, "", Settings())
-    state = RunState(Settings(), directory, Registration(()), FlowerStrategyAdapter(strategy), dict(MODEL))
+    adapter = FlowerStrategyAdapter(strategy)
+    state = RunState(Settings(), directory, Registration(()), adapter, dict(MODEL), Mode.SIMULATION)
     callback = Checkpoints(1)
     with caplog.at_level(logging.WARNING, "flwr"):
         callback.on_run_start(state)
