@@ -23,7 +23,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from server_app.transport.client_grid import ClientGrid
 from strategies.aggregators import GeometricMedian
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
 from strategies.validation import to_record
 from tasks import protocol
@@ -32,7 +32,7 @@ from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 LAYERS = 50
 WAYS: dict[str, Callable[[], Strategy]] = {
     "geometric-median": lambda: RobustStrategy(GeometricMedian()),
-    "flower-fedavg": lambda: GuardedStrategy(FedAvg(fraction_evaluate=0.0)),
+    "flower-fedavg": lambda: FlowerStrategyAdapter(FedAvg(fraction_evaluate=0.0)),
 }
 
 

@@ -23,6 +23,7 @@ from server_app.strategy import build_strategy
 from strategies.validation import to_numpy, to_record
 from tasks.base import ClientData
 from tasks.client_data import client_dataset
+from tasks.protocol import Mode
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 
@@ -116,7 +117,7 @@ class Federation:
         self.clients = LocalClients(settings, self.evaluation)
         examples = [len(client_dataset(settings, client).data) for client in self.clients.get_node_ids()]
         registration = Registration(tuple(Client(client, client, count) for client, count in enumerate(examples)))
-        self.strategy = build_strategy(settings, registration, self.evaluation.buffers(), simulated=True)
+        self.strategy = build_strategy(settings, registration, self.evaluation.buffers(), mode=Mode.SIMULATION)
 
     def rounds(self, first_measured: int = 1) -> Iterator[dict[str, float]]:
         """Play all rounds and yield the line of each; from ``first_measured`` on it has the measures of the test data.

@@ -1,4 +1,4 @@
-"""The ServerApp: from Flower's run configuration to one run, or to several variants one after the other."""
+"""ServerApp: from Flower's run configuration to one run, or to several variants one after the other."""
 
 import json
 import os
@@ -21,14 +21,14 @@ SIMULATION_GRID = "InMemoryGrid"
 def mode_of(grid: Grid) -> Mode:
     """Find out where the clients are, by Flower's grid: it has another for nodes that are simulated on this machine.
 
-    Only :func:`main` asks; all others are told. Any other grid is taken for one of real nodes.
+    Only :func:`main` asks; all others get the answer. Any other grid is taken for one of real nodes.
     """
     return Mode.SIMULATION if type(grid).__name__ == SIMULATION_GRID else Mode.DEPLOYMENT
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Check the whole configuration, then play every variant with the same clients.
+    """Check the whole configuration, then run every variant with the same clients.
 
     Raises
     ------
@@ -37,8 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     flat = dict(context.run_config)
     mode = mode_of(grid)
-    simulated = mode is Mode.SIMULATION
-    checked = validate(flat, simulated, trials=not is_checked(flat, simulated))
+    checked = validate(flat, mode, trials=not is_checked(flat, mode))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
     runs = [

@@ -1,4 +1,4 @@
-"""Central evaluation: the global model on clean test data that no client ever sees."""
+"""Evaluation at the server: the global model on clean test data that no client ever sees."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The label audit at the end of a run: every client makes its own list; the server learns only that it was made."""
+"""Label audit at the end of a run: every client makes its own list; the server learns only that it was made."""
 
 from collections import defaultdict
 from logging import WARNING

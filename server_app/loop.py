@@ -1,4 +1,4 @@
-"""The rounds of one run: ask, collect, combine, evaluate, record."""
+"""Run loop: the rounds of one run; ask, collect, combine, evaluate, record."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Metrics = dict[str, Any]
 
 
 class RunLoop:
-    """Plays the rounds of one run with any Flower strategy.
+    """Does the rounds of one run with any strategy.
 
     Round r is seeded by (seed, "round", r), so a resumed run draws what an uninterrupted one would have drawn.
     """
@@ -35,8 +35,8 @@ class RunLoop:
         self.evaluation = evaluation
         self.callbacks = callbacks
 
-    def play(self) -> str:
-        """Play all remaining rounds; return why the run ended.
+    def run(self) -> str:
+        """Do all remaining rounds; return why the run ended.
 
         Raises
         ------
@@ -51,14 +51,14 @@ class RunLoop:
         reason = ""
         while not reason and state.server_round < state.settings.num_server_rounds:
             state.server_round += 1
-            reason = self._play_round()
+            reason = self._run_round()
         for callback in self.callbacks:
             callback.on_run_end(state)
         skipped = f"; the last {state.skipped_in_a_row} were skipped: {state.report.skipped}"
-        ending = reason or f"all {state.settings.num_server_rounds} rounds played"
+        ending = reason or f"all {state.settings.num_server_rounds} rounds done"
         return ending + (skipped if state.skipped_in_a_row else "")
 
-    def _play_round(self) -> str:
+    def _run_round(self) -> str:
         state, settings = self.state, self.state.settings
         started = time.monotonic()
         seed_everything(settings.seed, "round", state.server_round)

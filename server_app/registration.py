@@ -1,4 +1,4 @@
-"""Who takes part: every client says which one it is and how many examples it has, before the first round."""
+"""Registration of clients: each says which one it is and how many examples it has, before the first round."""
 
 import time
 from collections import defaultdict
@@ -70,8 +70,8 @@ def register_clients(grid: Grid, options: FederationSettings, header: MessageHea
     """
     nodes = _wait_for_nodes(grid, options, mode)
 
-    def read(node: int, facts: MetricRecord) -> Client:
-        return _read(node, facts, nodes.index(node), options.num_clients, mode)
+    def read(node: int, metrics: MetricRecord) -> Client:
+        return _read(node, metrics, nodes.index(node), options.num_clients, mode)
 
     answers = query(
         NodeGrid(grid, mode),
@@ -152,7 +152,7 @@ def _read(node: int, metrics: MetricRecord, place: int, num_clients: int, mode: 
 
 
 def _truth(metrics: MetricRecord, examples: int) -> tuple[float | None, tuple[int, ...] | None]:
-    """Return the noise rate and the class counts that a simulated client tells; no real node knows them."""
+    """Return the noise rate and the class counts that a simulated client states; no real node knows them."""
     rate, classes = metrics.get("noise-rate"), metrics.get("class-counts")
     if rate is not None and not (isinstance(rate, float) and 0 <= rate <= 1):
         raise ValueError(f"its noise rate must be a number from 0 to 1, got {rate!r}")

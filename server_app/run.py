@@ -1,4 +1,4 @@
-"""One run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
+"""Run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
 
 import shlex
 from logging import ERROR
@@ -31,7 +31,7 @@ NOT_REPEATED = ("variants", "run.output-dir", "run.resume")
 
 
 def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}") -> Path:
-    """Play one run and return its directory; whatever happens is recorded there first.
+    """Do one run and return its directory; whatever happens is recorded there first.
 
     ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see.
     """
@@ -47,7 +47,7 @@ def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", ov
             command=command_line(settings),
             simulation=mode is Mode.SIMULATION,
         )
-        reason = _play(grid, settings, mode, directory, label, overrides)
+        reason = _run(grid, settings, mode, directory, label, overrides)
         directory.finish("completed", reason)
     except BaseException as error:
         if isinstance(error, WriteError):
@@ -77,9 +77,8 @@ def publish(directory: RunDirectory) -> None:
         log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, directory.path)
 
 
-def _play(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
+def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
     refuse_attack(settings, mode)
-    simulated = mode is Mode.SIMULATION
     evaluation = CentralEvaluation(settings)
     directory.write_versions(str(evaluation.device))
     header = MessageHeader(
@@ -87,17 +86,18 @@ def _play(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, l
         num_rounds=settings.num_server_rounds,
         overrides=overrides,
         run_name=directory.path.name,
-        run_dir=str(directory.path) if simulated else "",  # a real node need not know the server's folders
+        # a real node need not know the server's folders
+        run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
     )
     registration = register_clients(grid, settings.federation, header, mode)
-    strategy = build_strategy(settings, registration, evaluation.buffers(), simulated)
+    strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
     state = RunState(settings, directory, registration, strategy, evaluation.initial_arrays(), mode)
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
     clients = ClientGrid(grid, registration.nodes(), header, mode)
     loop = RunLoop(state, clients, evaluation, callbacks(settings, label))
-    reason = loop.play()
+    reason = loop.run()
     audit_labels(state, clients)
     return reason
 

@@ -1,4 +1,4 @@
-"""Where a run stands between two rounds."""
+"""State of a run between two rounds."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from flwr.serverapp.strategy import Strategy
 
 from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
-from strategies.base import GuardedStrategy, UpdateStrategy
+from strategies.base import FlowerStrategyAdapter, UpdateStrategy
 from strategies.validation import RoundReport
 from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
@@ -18,7 +18,7 @@ class RunState:
     """Where a run stands; callbacks read it.
 
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
-    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are played a second time
+    back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
     """
 
@@ -42,4 +42,4 @@ class RunState:
     @property
     def inner_strategy(self) -> Strategy:
         """The strategy that aggregates, without the adapter around it."""
-        return self.strategy.inner if isinstance(self.strategy, GuardedStrategy) else self.strategy
+        return self.strategy.inner if isinstance(self.strategy, FlowerStrategyAdapter) else self.strategy

@@ -8,12 +8,13 @@ from flwr.serverapp import strategy as stock
 from server_app.privacy import is_central
 from server_app.registration import Registration
 from strategies.aggregators import build_aggregator
-from strategies.base import STRATEGIES, GuardedStrategy, UpdateStrategy
+from strategies.base import STRATEGIES, FlowerStrategyAdapter, UpdateStrategy
 from strategies.fedcorr import FedCorr
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
 from strategies.robust import RobustStrategy
 from strategies.server_optimizers import build_server_optimizer
+from tasks.protocol import Mode
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
 
@@ -39,16 +40,19 @@ for _name, _paper in _STOCK.items():
 
 
 def build_strategy(
-    settings: Settings, registration: Registration | None = None, buffers: tuple[str, ...] = (), simulated: bool = False
+    settings: Settings,
+    registration: Registration | None = None,
+    buffers: tuple[str, ...] = (),
+    mode: Mode = Mode.DEPLOYMENT,
 ) -> UpdateStrategy[Any]:
     """Build the configured strategy; one that reads messages is made one that combines validated updates.
 
-    Privacy noise follows from the seed if the run is ``simulated``, and from the operating system if not.
+    Privacy noise follows from the seed in a simulation, and from the operating system where nodes are real.
 
     Raises
     ------
     PluginError
-        If the strategy or its rule is unknown, or an argument does not fit.
+        If the strategy or its aggregator is unknown, or an argument does not fit.
     """
     federation, choice = settings.federation, settings.strategy
     available = len(registration.clients) if registration else federation.num_clients
@@ -71,11 +75,11 @@ def build_strategy(
     strategy = STRATEGIES.build(choice.name, choice.args, **context)
     if isinstance(strategy, RobustStrategy) and is_central(settings.privacy):
         clients = sampled(federation, available)
-        noise = partial(seed_noise, simulated, settings.seed, "privacy")
+        noise = partial(seed_noise, mode is Mode.SIMULATION, settings.seed, "privacy")
         return PrivateStrategy(strategy, settings.privacy, clients, noise, examples)
     if isinstance(strategy, UpdateStrategy):
         return strategy
-    return GuardedStrategy(strategy, federation.min_replies, examples)
+    return FlowerStrategyAdapter(strategy, federation.min_replies, examples)
 
 
 def sampled(federation: FederationSettings, available: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Strategies that combine validated updates, and the adapter that makes one of any other Flower strategy."""
+"""Strategies that combine validated updates, their registry, and the adapter that makes one of any Flower strategy."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -109,7 +109,7 @@ def aggregate_replies(
     return arrays, metrics, report
 
 
-class GuardedStrategy(UpdateStrategy[ArrayRecord]):
+class FlowerStrategyAdapter(UpdateStrategy[ArrayRecord]):
     """Any Flower strategy as one that combines validated updates: it only ever sees usable replies, in client order.
 
     Integer arrays are handed on as float64, because strategies scale in place what they get.

@@ -1,4 +1,14 @@
-"""The three stages of FedCorr (Xu, Chen, Quek, Chong, CVPR 2022) as rounds, counted from 1."""
+"""FedCorr (Xu, Chen, Quek, Chong, CVPR 2022), the server's part: its schedule, and who is noisy by how much.
+
+The schedule has three stages; rounds are counted from 1.
+
+1. In every iteration each client trains once, few at a time in random order. A client whose trained model answers in
+   unusually many dimensions is suspected; suspects estimate their noise level and correct some labels.
+2. Clients with a low noise level go on alone; then the others take the global model's confident predictions for labels.
+3. All clients train.
+
+Scores and noise levels come from clients and may be anything, so each is checked before it is believed.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -20,10 +30,13 @@ from tasks.issues import Issue, RunContext
 from tasks.protocol import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
 from tasks.seeds import rng
 
+LARGEST_SCORE = 1e4
+"""Largest score that is believed; 0 means that a client has too few examples for one."""
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which round belongs to what: ``iterations`` passes over ``clients``, ``at_once`` a round, then fine-tuning."""
+    """Which round is of which stage: ``iterations`` passes over ``clients``, ``at_once`` a round, then fine-tuning."""
 
     iterations: int
     clients: int
@@ -63,10 +76,6 @@ class Schedule:
         order = np.roll(rng(seed, "fedcorr", iteration).permutation(members), -start).tolist()
         size = min(self.at_once, len(order) - start)
         return sorted([client for client in order if client in present][:size])
-
-
-LARGEST_SCORE = 1e4
-"""Largest score that is believed; 0 means that a client has too few examples for one."""
 
 
 def believable_score(metrics: Mapping[str, float]) -> float | None:
@@ -131,7 +140,7 @@ class FedCorr(RobustStrategy):
     Raises
     ------
     ValueError
-        If a number is out of range, or the rule needs more clients than there are in a step.
+        If a number is out of range, or the aggregator needs more clients than there are in a step.
     """
 
     one_label_each: ClassVar[bool] = True
@@ -187,8 +196,8 @@ class FedCorr(RobustStrategy):
         messages = list(super().configure_train(server_round, arrays, config, grid))
         self.min_replies = min(self._usual_replies, len(messages))
         for message in messages:
-            told = self._told(message.metadata.dst_node_id, schedule.stage(server_round))
-            message.content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **told})})
+            own = self._client_config(message.metadata.dst_node_id, schedule.stage(server_round))
+            message.content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **own})})
         return messages
 
     def finish_round(self, report: RoundReport) -> None:
@@ -244,10 +253,10 @@ class FedCorr(RobustStrategy):
             return sorted(rng(self.seed, stream, server_round).choice(clean, size, replace=False).tolist())
         return schedule.visited(server_round, [*self.estimates], present, self.seed)
 
-    def _told(self, client: int, stage: int) -> dict[str, str | float | bool]:
+    def _client_config(self, client: int, stage: int) -> dict[str, str | float | bool]:
         """Return what a client learns beside the model; one that came later is not judged and has level 0."""
-        told = {"role": self.roles.get(client, "unknown")}
-        return {**told, WANT_SCORE: True, NOISE_LEVEL: self._level(client)} if stage == 1 else {**told}
+        role = {"role": self.roles.get(client, "unknown")}
+        return {**role, WANT_SCORE: True, NOISE_LEVEL: self._level(client)} if stage == 1 else {**role}
 
     def _level(self, client: int) -> float:
         return self.estimates[client].noise_level if client in self.estimates else 0.0

@@ -1,4 +1,16 @@
-"""Gram matrix of many updates, every inner product in one pass and in double precision, and the update matrix."""
+"""Gram matrix of many updates, every inner product in one pass and in double precision, and the update matrix.
+
+Updates are read in blocks of columns that stay in a core's cache, so no second copy of them ever exists. A product
+of two float32 numbers is exact in float64, so what is left is the rounding of the sums: at most about 1e-14 of the two
+norms, which are taken from a *reference*, the update with the smallest norm. Subtracting it keeps the differences
+between updates that share a large common part, and it can do no harm: as it is the smallest,
+``norm(x_i - reference) <= 2 * norm(x_i)`` for every i. The mean would carry a single update of 1e12 into all others.
+
+The update matrix is what an aggregator sees of a round; its rows are the updates. An aggregator asks for inner
+products, for one tensor after the other, or for the roles of the clients. A pre-aggregator replaces the rows by
+mixtures of them; these are kept as the matrix of their coefficients, so that their inner products follow from those of
+the updates, and their values are made block by block.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +31,7 @@ BLOCK = 2**18  # numbers in a block: 2 MiB of float64
 PARTS = 16  # of the blocks, one core each
 TINY = float(np.finfo(np.float64).tiny)
 RESOLUTION = 1e-13  # squared distances below this share of the squared norms are rounding
+LARGEST = 1e150  # sums of squares of larger values overflow float64
 
 
 def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles], Doubles]) -> Doubles:
@@ -48,8 +61,8 @@ def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles],
 def gram_matrix(updates: Sequence[Vector]) -> Doubles:
     """Return all inner products ``<x_i - r, x_j - r>`` relative to the update r with the smallest norm.
 
-    The matrix is (N + 1, N + 1): the last point is the zero update, which is the global model. The reference drops out
-    of everything that depends on differences only: squared distances, and the norm of any combination of points whose
+    The matrix is (N + 1, N + 1): the last row is the zero update, which is the global model. The reference drops out
+    of everything that depends on differences only: squared distances, and the norm of any combination of updates whose
     coefficients sum to zero.
     """
     reference = updates[int(np.argmin([_squared_norm(update) for update in updates]))]
@@ -91,16 +104,13 @@ def mixture_distances(gram: Doubles, weights: Doubles) -> Doubles:
     return np.asarray(np.sqrt(np.maximum(squared, TINY)), np.float64)
 
 
-LARGEST = 1e150  # sums of squares of larger values overflow float64
-
-
 @dataclass(frozen=True)
 class UpdateMatrix:
-    """N updates, or M mixtures of them.
+    """The updates of a round as rows: N updates, or M mixtures of them.
 
     ``vectors`` are N updates (P,); ``sizes`` the lengths of the tensors that lie one after the other in each of them;
-    ``roles`` what each client is known to be (clean, noisy, unknown); ``seed`` decides what a step draws. ``mixtures``
-    (M, N + 1) are the coefficients of each point, the last one that of the global model; rows sum to 1.
+    ``roles`` what each client is known to be (clean, noisy, unknown); ``seed`` decides what a pre-aggregator draws.
+    ``mixtures`` (M, N + 1) are the coefficients of each row, the last one that of the global model; they sum to 1.
     """
 
     vectors: Sequence[Vector]
@@ -114,7 +124,7 @@ class UpdateMatrix:
 
     @cached_property
     def gram(self) -> Doubles:
-        """Inner products of all points and, last, the global model: (M + 1, M + 1), relative to a common reference.
+        """Inner products of all rows and, last, the global model: (M + 1, M + 1), relative to a common reference.
 
         Raises
         ------
@@ -127,19 +137,19 @@ class UpdateMatrix:
         return gram
 
     def mixed(self, coefficients: Doubles) -> "UpdateMatrix":
-        """Return new points, (L, M + 1) ``coefficients`` of the present ones and the global model."""
+        """Return the matrix of new rows, (L, M + 1) ``coefficients`` of the present ones and the global model."""
         corner = _with_global_model(coefficients)
         before = np.eye(len(self.vectors) + 1) if self.mixtures is None else _with_global_model(self.mixtures)
-        points = replace(self, mixtures=coefficients @ before)
-        points.__dict__["gram"] = corner @ self.gram @ corner.T  # what cached_property would store
-        return points
+        matrix = replace(self, mixtures=coefficients @ before)
+        matrix.__dict__["gram"] = corner @ self.gram @ corner.T  # what cached_property would store
+        return matrix
 
     def values(self, block: Doubles) -> Doubles:
-        """Return the values of the points, (M, B), where those of the updates are ``block`` (N, B)."""
+        """Return the values of the rows, (M, B), where those of the updates are ``block`` (N, B)."""
         return block if self.mixtures is None else self.mixtures[:, :-1] @ block
 
     def tensors(self) -> Iterator[tuple[slice, "UpdateMatrix"]]:
-        """Yield each tensor's place in the vectors, and the points of that tensor alone."""
+        """Yield each tensor's place in the vectors, and the matrix of that tensor alone."""
         ends = np.cumsum([0, *(self.sizes or [len(self.vectors[0])])])
         for start, stop in pairwise(ends.tolist()):
             columns = slice(start, stop)
@@ -148,12 +158,12 @@ class UpdateMatrix:
 
 
 def _with_global_model(coefficients: Doubles) -> Doubles:
-    """Return the coefficients with a last row for the global model, which every step leaves where it is."""
+    """Return the coefficients with a last row for the global model, which every pre-aggregator leaves where it is."""
     return np.vstack([coefficients, np.eye(coefficients.shape[1])[-1]])
 
 
-def not_finite(updates: Sequence[Vector], name: str = "the rule") -> ValueError:
-    """Return the error that names the updates to blame, or the rule if there are none."""
+def not_finite(updates: Sequence[Vector], name: str = "the aggregator") -> ValueError:
+    """Return the error that names the updates to blame, or the aggregator if there are none."""
     broken = [i for i, update in enumerate(updates) if not float(np.abs(update).max(initial=0)) < LARGEST]
     if not broken:
         return ValueError(f"{name} returned values that are not finite")

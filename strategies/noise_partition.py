@@ -1,8 +1,17 @@
-"""Clients that train in turn: where only some train in a round, all of them train equally often.
+"""Noise partition: after a warm-up clients are told apart by their losses, and each knows if it is called noisy.
 
-A network remembers what it was trained on last and most. Drawn at random, some clients have trained twice as often as
-others, or not for a long time, and their losses differ for that alone. In turn, every client trains once in so many
-rounds, and over these rounds each is seen once at every distance from its training.
+The scheme of FedNoRo (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023), FedELC (Jiang et al., CIKM 2024) and MaskedOptim (2025):
+after the warm-up every client says how large the global model's mean loss is on each class of its examples, a detector
+finds those with many wrong labels, and from then on messages carry their role.
+
+Round-robin sampling: a network remembers what it was trained on last and most. Drawn at random, some clients have
+trained twice as often as others, or not for a long time, and their losses are lower or higher for that alone, which
+looks like cleaner or worse labels. In round-robin order every client trains once in so many rounds, and all are asked
+in each of the last rounds in which everybody has a turn: the mean of a client's answers has seen it once at every
+distance from its training. With all clients in every round that is one question after the warm-up.
+
+Losses under different models cannot be compared. So whenever a client without a judgement turns up, all are asked again
+about the same models; a client that twice gave too few usable answers is not waited for.
 """
 
 from collections import Counter
@@ -28,13 +37,17 @@ from strategies.detection import (
     read_profile,
     to_table,
 )
-from strategies.detection.base import FEWEST_CLIENTS, Counts, Doubles
+from strategies.detection.base import FEWEST_CLIENTS, Counts
+from strategies.gram import Doubles
 from strategies.query import query, with_count
 from strategies.robust import RobustStrategy
 from strategies.validation import RoundReport
 from tasks.issues import Issue, RunContext
 from tasks.protocol import LEARNED, SINCE_DETECTION
 from tasks.seeds import rng
+
+ATTEMPTS = 2
+"""How often a client may give too few usable answers before the others no longer wait for it."""
 
 
 class RoundRobinStrategy(RobustStrategy):
@@ -89,9 +102,6 @@ def round_robin(queue: Sequence[int], present: Iterable[int], size: int, seed: i
     return sorted(order[:size]), order[size:] + order[:size]
 
 
-ATTEMPTS = 2
-
-
 @dataclass(frozen=True)
 class Judgement:
     """How a client was judged: the posterior probability that it is noisy, and whether it counts as noisy."""
@@ -102,7 +112,7 @@ class Judgement:
 
 @STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")
 class NoisePartition(RoundRobinStrategy):
-    """Tells clean from noisy clients by their loss profiles after a warm-up, over any aggregation rule.
+    """Tells clean from noisy clients by their loss profiles after a warm-up, over any aggregator.
 
     All other arguments are those of :class:`RoundRobinStrategy`; ``round_robin_sampling = False`` draws clients at
     random and asks once, as published, which takes recency for clean labels where few train in a round. In every
@@ -172,8 +182,8 @@ class NoisePartition(RoundRobinStrategy):
         for message in messages:
             client = message.metadata.dst_node_id
             role, learned = self.roles.get(client, "unknown"), client in self.learned
-            told = ConfigRecord({**config, "role": role, SINCE_DETECTION: since, LEARNED: learned})
-            message.content = RecordDict({"arrays": arrays, "config": told})
+            own = ConfigRecord({**config, "role": role, SINCE_DETECTION: since, LEARNED: learned})
+            message.content = RecordDict({"arrays": arrays, "config": own})
         return messages
 
     def finish_round(self, report: RoundReport) -> None:
@@ -188,9 +198,9 @@ class NoisePartition(RoundRobinStrategy):
         settings, found = context.settings, []
         if text := self._unjudged(settings.num_server_rounds, settings.federation.num_clients):
             found.append(Issue("warning", "strategy.args", text))
-        if context.judges_roles and not (context.method.reads_role or context.rule.reads_role):
+        if context.judges_roles and not (context.method.reads_role or context.aggregator.reads_role):
             text = (
-                f"strategy noise-partition: neither the method {settings.method.name} nor the rule "
+                f"strategy noise-partition: neither the method {settings.method.name} nor the aggregator "
                 f"{settings.strategy.aggregator} treats noisy clients in another way"
             )
             remedy = "to correct labels set method.name = 'masked-optim', 'fedelc' or 'fednoro'"
@@ -205,11 +215,11 @@ class NoisePartition(RoundRobinStrategy):
             )
         if num_clients < FEWEST_CLIENTS:
             return f"federation.num-clients = {num_clients}: with fewer than {FEWEST_CLIENTS} all count as clean"
-        turns = self.rounds_for_all(num_clients)
-        if turns > 1 and self.warmup_rounds < 2 * turns - 1:
+        rounds = self.rounds_for_all(num_clients)
+        if rounds > 1 and self.warmup_rounds < 2 * rounds - 1:
             return (
                 f"strategy.args: warmup_rounds = {self.warmup_rounds}, but {num_clients} clients train in turn within "
-                f"{turns} rounds: they can be compared fairly after {2 * turns - 1}"
+                f"{rounds} rounds: they can be compared fairly after {2 * rounds - 1}"
             )
         return ""
 

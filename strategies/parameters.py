@@ -1,4 +1,4 @@
-"""The float parameters of a model as one vector, which is what aggregation rules work on.
+"""Parameters of a model as one vector of floats, which is what aggregators work on.
 
 One vector per client is all that is kept of its parameters: each is made straight from the client's arrays, and the
 global model is subtracted in place.

@@ -1,10 +1,12 @@
-"""Flower's wrappers for central differential privacy, and what they need to keep their promise.
+"""Differential privacy, central: the plain mean inside one of Flower's wrappers, so that these keep their promise.
 
 Fixed clipping: Geyer, Klein, Nabi 2017; McMahan, Ramage, Talwar, Zhang, ICLR 2018. Adaptive clipping: Andrew, Thakkar,
 McMahan, Ramaswamy, NeurIPS 2021. What Flower does differently from the papers is put right from outside:
 
 - The noise is made for the number of clients that were asked; here it follows the replies that are averaged.
 - The adaptive wrappers move the clipping norm before they draw the noise for it, and away from the quantile.
+- The wrappers divide by the norm of an update, so that a client that sends its model back unchanged would end the run,
+  and trust clients that should clip to have done so. Here both are checked, and such a reply is set aside.
 """
 
 import math
@@ -22,11 +24,13 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
 from strategies.validation import ReplyError, RoundReport, Update
 from tasks.protocol import Arrays
 from tasks.settings import PrivacySettings
+
+NORM_BIT = "norm_bit"  # Flower's name for whether an update had to be clipped
 
 
 class _NormAfterNoise:
@@ -50,7 +54,7 @@ Adaptive = ServerSideAdaptive | ClientSideAdaptive
 Fixed = DifferentialPrivacyServerSideFixedClipping | DifferentialPrivacyClientSideFixedClipping
 
 
-def wrap(rule: Strategy, settings: PrivacySettings, clients: int) -> Adaptive | Fixed:
+def wrap(averaging: Strategy, settings: PrivacySettings, clients: int) -> Adaptive | Fixed:
     """Put Flower's wrapper of the configured mode around a strategy that averages ``clients`` updates in a round.
 
     Raises
@@ -60,9 +64,9 @@ def wrap(rule: Strategy, settings: PrivacySettings, clients: int) -> Adaptive | 
     """
     noise, norm = settings.noise_multiplier, settings.clipping_norm
     if settings.mode == "server-fixed":
-        return DifferentialPrivacyServerSideFixedClipping(rule, noise, norm, clients)
+        return DifferentialPrivacyServerSideFixedClipping(averaging, noise, norm, clients)
     if settings.mode == "client-fixed":
-        return DifferentialPrivacyClientSideFixedClipping(rule, noise, norm, clients)
+        return DifferentialPrivacyClientSideFixedClipping(averaging, noise, norm, clients)
     kind = ServerSideAdaptive if settings.mode == "server-adaptive" else ClientSideAdaptive
     count_stddev = settings.count_stddev or clients / 20  # Andrew et al.
     if noise >= 2 * count_stddev:
@@ -70,7 +74,7 @@ def wrap(rule: Strategy, settings: PrivacySettings, clients: int) -> Adaptive | 
             f"privacy.noise-multiplier = {noise:g}: must be below {2 * count_stddev:g}, twice privacy.count-stddev "
             f"(now {count_stddev:g}), because the noisy count spends part of the budget; raise privacy.count-stddev"
         )
-    return kind(rule, noise, clients, norm, settings.quantile, settings.clipping_rate, count_stddev)
+    return kind(averaging, noise, clients, norm, settings.quantile, settings.clipping_rate, count_stddev)
 
 
 class Mechanism(Strategy):
@@ -153,15 +157,12 @@ def next_norm(wrapper: Adaptive | Fixed) -> float:
     return float(wrapper.clipping_norm * math.exp(-wrapper.clip_norm_lr * (below - wrapper.target_clipped_quantile)))
 
 
-NORM_BIT = "norm_bit"  # Flower's name for it
-
-
-class PrivateStrategy(GuardedStrategy):
+class PrivateStrategy(FlowerStrategyAdapter):
     """A robust strategy with the plain mean, inside Flower's privacy wrapper.
 
     Parameters
     ----------
-    rule
+    averaging
         The strategy that averages, every update with the same weight.
     settings
         The mode and its numbers.
@@ -175,15 +176,15 @@ class PrivateStrategy(GuardedStrategy):
 
     def __init__(
         self,
-        rule: RobustStrategy,
+        averaging: RobustStrategy,
         settings: PrivacySettings,
         clients: int,
         seed_noise: Callable[[int], None],
         examples: Mapping[int, int] | None = None,
     ) -> None:
-        self.mechanism = Mechanism(wrap(rule, settings, clients), seed_noise)
-        super().__init__(self.mechanism, rule.min_replies, examples)
-        self._rule = rule
+        self.mechanism = Mechanism(wrap(averaging, settings, clients), seed_noise)
+        super().__init__(self.mechanism, averaging.min_replies, examples)
+        self._averaging = averaging
 
     def keep(self, update: Update[Arrays]) -> ArrayRecord:
         """Return the arrays as a record of views.
@@ -209,8 +210,9 @@ class PrivateStrategy(GuardedStrategy):
     ) -> tuple[Arrays | None, MetricRecord | None]:
         """Return the noisy mean of the updates."""
         result = super().aggregate_updates(server_round, updates, report)
-        if result[0] is not None:  # Flower's wrapper has called the rule as any Flower app does
-            report.weights, report.distances = self._rule.report.weights, self._rule.report.distances
+        if result[0] is not None:  # Flower's wrapper has called it as any Flower app does
+            report.weights = self._averaging.report.weights
+            report.distances = self._averaging.report.distances
         return result
 
 

@@ -1,12 +1,12 @@
-"""The strategy with an aggregation rule: it survives updates that are wrong but look sound.
+"""Robust strategy: combines updates with any aggregator, and survives those that are wrong but look sound.
 
 BatchNorm: running means and variances are buffers, not parameters. They do not enter the distances between updates:
-a variance can be a thousand times larger than a weight. So the rule's weights say nothing about them, and a robust rule
-comes with the coordinate-wise median of the buffers, the mean with their weighted mean. Integer buffers are rounded and
-stay integers.
+a variance can be a thousand times larger than a weight. So the aggregator's weights say nothing about them, and a
+robust aggregator comes with the coordinate-wise median of the buffers, the mean with their weighted mean. Integer
+buffers are rounded and stay integers.
 
-Example counts are what clients claim. Behind a robust rule no client's prior weight exceeds twice the median one, or
-a claim of a billion examples would outvote everybody.
+Example counts are what clients claim. Behind a robust aggregator no client's weight exceeds twice the median one before
+the updates are looked at, or a claim of a billion examples would outvote everybody.
 
 Memory: of each reply only its step away from the global model and its buffers are kept, in one copy.
 """
@@ -31,11 +31,11 @@ from tasks.protocol import Arrays
 from tasks.records import views
 from tasks.seeds import rng
 
-MOST_WEIGHT = 2.0  # largest prior weight of a client behind a robust rule, in medians
+MOST_WEIGHT = 2.0  # largest client weight that a robust aggregator is given, in medians
 
 
 @dataclass(frozen=True)
-class Parts:
+class KeptArrays:
     """What is kept of a client's arrays: its parameters as a step (P,) away from the global model, and its buffers."""
 
     step: Vector
@@ -43,25 +43,25 @@ class Parts:
 
 
 @STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")
-class RobustStrategy(UpdateStrategy[Parts]):
-    """Samples clients and combines their validated updates with any aggregation rule.
+class RobustStrategy(UpdateStrategy[KeptArrays]):
+    """Samples clients and combines their validated updates with any aggregator.
 
     Parameters
     ----------
     aggregator
-        The aggregation rule; it sees updates relative to the global model.
+        What combines the updates; it sees them relative to the global model.
     seed
-        Client sampling, and what the rule draws, follow from it and the round alone.
+        Client sampling, and what the aggregator draws, follow from it and the round alone.
     fraction_train, fraction_evaluate
         Shares of the clients that train and evaluate; at least one trains.
     min_replies, examples
         See :class:`UpdateStrategy`.
     weighting
-        Prior weight of an update: ``examples`` (its example count, limited behind a robust rule) or ``uniform``.
+        Client weights: ``examples`` (example counts, limited behind a robust aggregator) or ``uniform``.
     buffers
         Names of the arrays that are not parameters (BatchNorm statistics).
     server_optimizer
-        Server optimizer that turns the rule's result into the step that the global model takes; None takes the result.
+        Turns the aggregator's result into the step that the global model takes; None takes the result.
 
     ``roles`` says which clients are known to be clean or noisy; all others are unknown. ``learns`` names what clients
     tell a strategy beside their updates, in words, if anything.
@@ -93,13 +93,13 @@ class RobustStrategy(UpdateStrategy[Parts]):
         self._parameters = Parameters({})
 
     def issues(self, context: RunContext) -> list[Issue]:
-        """Return what the rule cannot withstand among the clients of a round, and which labels are not supported."""
+        """Return what the aggregator cannot withstand in a round of this run, and which labels are not supported."""
         problem = self.aggregator.problem(context.sampled, "this run samples {}")
         found = [Issue(ERROR, "strategy", f"strategy: {problem}")] if problem else []
         if self.one_label_each and context.labels_pixels:
             found.append(context.needs_one_label("strategy", context.settings.strategy.name, "choose robust"))
-        if remark := self.aggregator.remark(context.sampled):
-            found.append(Issue(WARNING, "strategy.aggregator", remark))
+        if warning := self.aggregator.warning(context.sampled):
+            found.append(Issue(WARNING, "strategy.aggregator", warning))
         mode = context.settings.privacy.mode
         if self.learns and mode != "none":
             found.append(
@@ -117,21 +117,21 @@ class RobustStrategy(UpdateStrategy[Parts]):
         self._remember(arrays, messages)
         return messages
 
-    def keep(self, update: Update[Arrays]) -> Parts:
+    def keep(self, update: Update[Arrays]) -> KeptArrays:
         """Return the update's step, and copies of its buffers: views would keep all that came in memory."""
         buffers = {name: array.copy() for name, array in update.kept.items() if name not in self._parameters}
-        return Parts(self._parameters.step_to(update.kept), buffers)
+        return KeptArrays(self._parameters.step_to(update.kept), buffers)
 
     def aggregate_updates(
-        self, server_round: int, updates: list[Update[Parts]], report: RoundReport
+        self, server_round: int, updates: list[Update[KeptArrays]], report: RoundReport
     ) -> tuple[Arrays | None, MetricRecord | None]:
-        """Combine the updates, if they are enough for the rule."""
+        """Combine the updates, if they are enough for the aggregator."""
         report.skipped = self.aggregator.problem(len(updates))
         if report.skipped:
             return None, None
-        client_weights = self._prior(updates)
+        client_weights = self._client_weights(updates)
         result = self._combine(updates, client_weights, server_round)
-        _note(report, updates, result)
+        _record(report, updates, result)
         weights = client_weights if result.weights is None else result.weights
         combined = {
             **self._parameters.after(self._step(updates, result)),
@@ -143,7 +143,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
             return None, None
         return model, _mean_metrics(updates, client_weights)
 
-    def _combine(self, updates: list[Update[Parts]], client_weights: Doubles, server_round: int) -> Aggregate:
+    def _combine(self, updates: list[Update[KeptArrays]], client_weights: Doubles, server_round: int) -> Aggregate:
         return aggregate(
             self.aggregator,
             [update.kept.step for update in updates],
@@ -153,7 +153,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
             seed=int(rng(self.seed, "pre-steps", server_round).integers(2**63)),
         )
 
-    def _step(self, updates: list[Update[Parts]], result: Aggregate) -> Vector:
+    def _step(self, updates: list[Update[KeptArrays]], result: Aggregate) -> Vector:
         """Return the step that the global model takes, (P,): the aggregate, or what the optimizer makes of it."""
         if self.server_optimizer is None:
             return result.value
@@ -161,7 +161,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
         squared_norms = sum_over_blocks(steps, lambda _, block: np.einsum("nb,nb->n", block, block))
         return self.server_optimizer.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
 
-    def _prior(self, updates: list[Update[Parts]]) -> Doubles:
+    def _client_weights(self, updates: list[Update[KeptArrays]]) -> Doubles:
         counts = np.array([update.examples for update in updates], np.float64)
         if self.weighting == "uniform":
             counts = np.ones_like(counts)
@@ -170,7 +170,7 @@ class RobustStrategy(UpdateStrategy[Parts]):
         shares: Doubles = counts / counts.sum()
         return shares
 
-    def _buffer(self, updates: list[Update[Parts]], name: str, weights: Doubles) -> npt.NDArray[Any]:
+    def _buffer(self, updates: list[Update[KeptArrays]], name: str, weights: Doubles) -> npt.NDArray[Any]:
         stacked = np.stack([update.kept.buffers[name] for update in updates], dtype=np.float64)
         if self.aggregator.robust:
             return np.median(stacked, axis=0)
@@ -220,15 +220,15 @@ def _messages(clients: list[int], arrays: ArrayRecord, config: ConfigRecord, kin
     return [Message(record, dst_node_id=client, message_type=kind) for client in clients]
 
 
-def _note(report: RoundReport, updates: list[Update[Parts]], result: Aggregate) -> None:
-    """Put each client's distance to the result on record, and its weight where the rule has weights."""
+def _record(report: RoundReport, updates: list[Update[KeptArrays]], result: Aggregate) -> None:
+    """Put each client's distance to the result on record, and its weight where the aggregator has weights."""
     for i, update in enumerate(updates):
         report.distances[update.client] = float(result.distances[i])
         if result.weights is not None:
             report.weights[update.client] = float(result.weights[i])
 
 
-def _mean_metrics(updates: list[Update[Parts]], client_weights: Doubles) -> MetricRecord:
+def _mean_metrics(updates: list[Update[KeptArrays]], client_weights: Doubles) -> MetricRecord:
     """Return the mean of each metric; a client's counts as much as its update may, (N,), whatever it claims."""
     means: dict[str, Any] = {
         key: float(np.average([update.metrics[key] for update in updates], weights=client_weights))

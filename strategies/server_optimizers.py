@@ -1,4 +1,16 @@
-"""Server optimizers: the combined update of a round in, what is added to the global model out."""
+"""Server optimizers: the combined update of a round in, what is added to the global model out.
+
+Without one the global model becomes the combination itself. A server optimizer treats the combined update as a gradient
+or lengthens it. It comes after the aggregator, so it works behind any of them.
+
+FedAvgM is server momentum (Hsu, Qi, Brown, "Measuring the effects of non-identical data distribution", 2019).
+FedAdagrad, FedAdam and FedYogi (Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, ICLR 2021) give every
+coordinate its own learning rate: it is divided by the typical size of the updates there. The second moment starts at 0
+and FedAdam corrects the start, both as Flower does; Algorithm 2 of the paper starts at tau squared or more and corrects
+nothing. FedExP is extrapolation (Jhunjhunwala, Wang, Joshi, ICLR 2023).
+
+Shapes: N clients, P coordinates.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -12,24 +24,26 @@ from strategies.gram import Doubles, Vector
 from tasks.issues import Component
 from tasks.plugins import PluginError, Registry
 
+NO_SERVER_OPTIMIZER = "none"
+
 
 class ServerOptimizer(Component, ABC):
-    """A step after the rule.
+    """Turns the combined update of a round into what is added to the global model.
 
-    It may remember something between rounds, so every run needs a step of its own.
+    It may remember something between rounds, so every run needs one of its own.
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: all attributes but functions, unless the step says otherwise.
+        """Return what a checkpoint keeps: all attributes but functions, unless a class says otherwise.
 
-        What they may hold is in :mod:`server_app.storage.strategy_state`; a step with others needs methods of its own.
+        What they may hold is in :mod:`server_app.storage.strategy_state`; others need methods of their own.
         """
         return {name: value for name, value in attributes_of(self).items() if not isroutine(value)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
         for name, value in state.items():
-            object.__setattr__(self, name, value)  # a step without a memory may be frozen
+            object.__setattr__(self, name, value)  # one without a memory may be frozen
 
     @abstractmethod
     def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
@@ -44,7 +58,7 @@ class ServerOptimizer(Component, ABC):
         weights
             Weights of the clients in the combined update, (N,), or None where a client has no single weight.
         robust
-            Whether clients may be hostile, as behind a robust rule: no single one may then decide the step.
+            Whether clients may be hostile, as behind a robust aggregator: no single one may then decide the step.
 
         Returns
         -------
@@ -267,11 +281,8 @@ class FedExP(ServerOptimizer):
         return max(1.0, typical / (2 * (squared + self.epsilon))) * update
 
 
-NO_SERVER_OPTIMIZER = "none"
-
-
 def build_server_optimizer(name: str, args: str = "") -> ServerOptimizer | None:
-    """Build a server optimizer; ``none`` is None: the result of the rule is added as it is.
+    """Build a server optimizer; ``none`` is None: the result of the aggregator is added as it is.
 
     Raises
     ------

@@ -1,4 +1,12 @@
-"""The usable updates of a round, the report on all of its clients, and Flower's records as NumPy arrays."""
+"""Reply validation: the usable updates of a round, and a report that says why the other replies are set aside.
+
+What is checked: a reply came, it carries the arrays that were sent out (same names, shapes and dtypes), every value
+is finite and small enough to compute with, the example count is the one the client registered with, and the metrics
+are those that most clients send.
+
+Memory: replies are read one after the other. The strategy says what it keeps of a client's arrays, and the rest of the
+reply is dropped before the next one is read.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +20,11 @@ from tasks.protocol import Arrays, SerializationError
 from tasks.records import records_of, view_of
 
 MOST_EXAMPLES = 10**9
+# A sum of squares of larger values may overflow their own precision; float64 is exact for integers up to 2**53.
+LARGEST = {"float16": 1e5, "float32": 1e15, "float64": 1e100}
+LARGEST_INTEGER = 2**53
+LARGEST_METRIC = 1e100
+LONGEST_NAME = 100
 
 Kept = TypeVar("Kept")
 
@@ -64,13 +77,6 @@ def to_numpy(record: ArrayRecord) -> Arrays:
 def to_record(arrays: Arrays) -> ArrayRecord:
     """Return named Flower arrays, copies; :func:`tasks.records.view_record` makes none."""
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
-
-
-# A sum of squares of larger values may overflow their own precision; float64 is exact for integers up to 2**53.
-LARGEST = {"float16": 1e5, "float32": 1e15, "float64": 1e100}
-LARGEST_INTEGER = 2**53
-LARGEST_METRIC = 1e100
-LONGEST_NAME = 100
 
 
 class ReplyValidator:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.plugins import did_you_mean
-from tasks.protocol import PublicError
+from tasks.protocol import Mode, PublicError
 from tasks.settings import PrivacySettings, Settings
 
 Value = bool | int | float | str
@@ -187,15 +187,15 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
     return overrides or {"": {}}
 
 
-def digest(flat: Mapping[str, Value], simulated: bool) -> str:
-    """Return a digest of a configuration and of whether its clients are simulated; equal values have an equal one."""
-    content = json.dumps([to_flat(read(flat)[0]), simulated], sort_keys=True)
+def digest(flat: Mapping[str, Value], mode: Mode) -> str:
+    """Return a digest of a configuration and of where its clients are; equal values have an equal one."""
+    content = json.dumps([to_flat(read(flat)[0]), mode.value], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def is_checked(flat: Mapping[str, Value], simulated: bool) -> bool:
+def is_checked(flat: Mapping[str, Value], mode: Mode) -> bool:
     """Tell whether the command that submitted this configuration has checked it in full: only then did it submit it."""
-    return os.environ.get(CHECKED) == digest(flat, simulated)
+    return os.environ.get(CHECKED) == digest(flat, mode)
 
 
 def without_effect(settings: Settings) -> list[Issue]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tasks.plugins import is_own
+from tasks.protocol import Mode
 from tasks.settings import Settings
 
 Level = Literal["error", "warning", "info"]
@@ -56,7 +57,7 @@ class Component:
     gives_roles
         Strategy: whether it tells noisy clients from clean ones.
     reads_role
-        Client method or rule: whether it treats noisy clients in another way than clean ones.
+        Client method or aggregator: whether it treats noisy clients in another way than clean ones.
     asks_method
         Strategy: whether it asks questions that the client method must answer, and relies on the answers.
     answers_questions
@@ -97,23 +98,23 @@ class RunContext:
     ----------
     sampled
         Number of clients that train in a round.
-    simulated
-        Whether the clients are simulated, not real nodes with data of their own.
+    mode
+        Whether the clients are simulated or real nodes with data of their own.
     labels_pixels, has_smooth_inputs, has_test_examples
         Of the task; see :class:`tasks.base.Task`.
-    method, strategy, rule
+    method, strategy, aggregator
         The other parts, for what they declare.
     """
 
     settings: Settings
     sampled: int
-    simulated: bool = True
+    mode: Mode = Mode.SIMULATION
     labels_pixels: bool = False
     has_smooth_inputs: bool = True
     has_test_examples: bool = True
     method: Component = UNBUILT
     strategy: Component = UNBUILT
-    rule: Component = UNBUILT
+    aggregator: Component = UNBUILT
 
     @property
     def judges_roles(self) -> bool:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from strategies.detection.base import Counts, Doubles
+from strategies.detection.base import Counts
+from strategies.gram import Doubles
 
 
 def profiles(rates: Doubles, classes: int = 10, seed: int = 0, alpha: float = 1.0) -> tuple[Doubles, Counts]:

@@ -17,13 +17,13 @@ MODEL = {
 }
 
 
-class PlainParcel:
+class PlainDownload:
     """What takes a real node's reply, where the grid is one of this process: all of the reply is there at once.
 
     Put in the place of ``server_app.transport.replies.ReplyDownload``, which speaks to a SuperLink.
     """
 
-    begun = False
+    is_announced = False
 
     def __init__(self, grid: Grid, message_id: str, limit: int) -> None:
         self._grid, self._message_id = grid, message_id

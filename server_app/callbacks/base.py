@@ -1,4 +1,4 @@
-"""Callbacks: what happens around rounds without being part of one."""
+"""Callback base class, and the registry of those that a run can choose: what happens around rounds."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ class Callback:
     """
 
     def on_run_start(self, state: RunState) -> None:
-        """Called once before the first round that is played; ``state.resumed`` tells whether rounds came before."""
+        """Called once before the first round that is done; ``state.resumed`` tells whether rounds came before."""
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str | None:
         """Called after every round, round 0 (the initial model) included; a non-empty answer stops the run.

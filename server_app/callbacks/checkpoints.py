@@ -1,4 +1,4 @@
-"""Callbacks that decide which model is best, stop early, and save all that an exact resume needs."""
+"""Checkpoint callbacks: which model is best, early stopping, and all that an exact resume needs."""
 
 import math
 from collections.abc import Iterable
@@ -12,8 +12,10 @@ from server_app.callbacks.base import Callback
 from server_app.state import RunState
 from server_app.storage.checkpoints import LAST, PREVIOUS, Checkpoint, CheckpointFolder
 from server_app.storage.strategy_state import restore_strategy, strategy_state, unsaved_attributes
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from tasks.issues import Issue
+
+PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 
 
 class BestModel(Callback):
@@ -44,9 +46,6 @@ class BestModel(Callback):
 
     def _better(self, value: float, best: float) -> bool:
         return value < best if self._monitor == "loss" else value > best
-
-
-PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 
 
 class Checkpoints(Callback):
@@ -83,7 +82,7 @@ class Checkpoints(Callback):
         CheckpointFolder(state.directory.path).save(Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes}))
         new = [name for name in unsaved_attributes(state.inner_strategy) if name not in self._unsaved]
         if new:
-            log(WARNING, "%s", _unsaved_remark(state.settings.strategy.name, new))
+            log(WARNING, "%s", _unsaved_warning(state.settings.strategy.name, new))
         self._unsaved.update(new)
 
 
@@ -95,12 +94,12 @@ def unsaved_issues(name: str, strategy: Strategy) -> list[Issue]:
     CheckpointError
         If the strategy's ``state_dict`` returns what a checkpoint cannot hold.
     """
-    inner = strategy.inner if isinstance(strategy, GuardedStrategy) else strategy
+    inner = strategy.inner if isinstance(strategy, FlowerStrategyAdapter) else strategy
     names = unsaved_attributes(inner)
-    return [Issue("warning", "strategy.name", _unsaved_remark(name, names))] if names else []
+    return [Issue("warning", "strategy.name", _unsaved_warning(name, names))] if names else []
 
 
-def _unsaved_remark(strategy: str, names: Iterable[str]) -> str:
+def _unsaved_warning(strategy: str, names: Iterable[str]) -> str:
     return (
         f"strategy {strategy}: a resumed run does not get back {', '.join(names)}, because checkpoints hold plain "
         "values and arrays only; if they change between rounds, give the strategy state_dict and load_state_dict"

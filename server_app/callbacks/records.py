@@ -1,4 +1,7 @@
-"""Callbacks that record and show each round: metrics.jsonl, clients.jsonl, a live line, epsilon, TensorBoard."""
+"""Record callbacks: metrics.jsonl, clients.jsonl, a live line per round, spent epsilon, TensorBoard.
+
+Of a round there is one line in metrics.jsonl, and one of each client in clients.jsonl.
+"""
 
 from collections import deque
 from importlib.util import find_spec
@@ -20,13 +23,13 @@ class Records(Callback):
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
         state.directory.append(METRICS, [metrics])
-        lines = _roster_lines(state) if state.server_round == 0 else _client_lines(state)
+        lines = _registration_lines(state) if state.server_round == 0 else _client_lines(state)
         state.directory.append(CLIENTS, lines)
         state.directory.update_status(rounds_done=state.server_round, best_round=state.best_round)
         return ""
 
 
-def _roster_lines(state: RunState) -> list[dict[str, Any]]:
+def _registration_lines(state: RunState) -> list[dict[str, Any]]:
     """Return the registration; what it says about labels is the truth before an attack."""
     hostile, attacked = attackers(state.settings), state.settings.attack.name != NO_ATTACK
     twins = {client: group for group in state.registration.same_data() for client in group}
@@ -144,13 +147,13 @@ class PrivacySpent(Callback):
 
 def _releases(state: RunState) -> int:
     """Return the noisy models so far; with local privacy the replies of a client that is asked in every round."""
-    played = state.strategy.mechanism.releases if isinstance(state.strategy, PrivateStrategy) else state.server_round
-    return played + state.rounds_again
+    releases = state.strategy.mechanism.releases if isinstance(state.strategy, PrivateStrategy) else state.server_round
+    return releases + state.rounds_again
 
 
 @CALLBACKS.register("tensorboard")
 class TensorBoard(Callback):
-    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder.
+    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder (extra ``tracking``).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The command ``winnow``: a careful way to run the app, and a look at what is there and what came out."""
+"""Command ``winnow``: a careful way to run the app, and a look at what is there and what came out."""
 
 import argparse
 import os

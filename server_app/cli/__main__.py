@@ -1,4 +1,4 @@
-"""``python -m server_app.cli``: the command ``winnow`` where it is not installed, as in a container."""
+"""Entry point ``python -m server_app.cli``: the command ``winnow`` where it is not installed, as in a container."""
 
 import sys
 

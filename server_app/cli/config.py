@@ -1,4 +1,4 @@
-"""What ``winnow run`` runs: the app's folder, and its settings merged from files and words, with absolute paths."""
+"""Configuration of a command: the app's folder, and its settings merged from files and words, with absolute paths."""
 
 import sys
 import tomllib

@@ -1,4 +1,8 @@
-"""What ``winnow doctor`` checks of the machine: devices, memory, disk, ports and data."""
+"""Doctor command, ``winnow doctor``: does this machine have what a run needs, and what to do where it does not.
+
+Python and packages are checked in :mod:`server_app.cli.packages`; here devices, memory, disk, ports and data, and
+whether a node on this machine can connect to its SuperLink (``winnow doctor --superlink``, which a site runs).
+"""
 
 import argparse
 import os
@@ -21,6 +25,9 @@ from tasks.issues import ERROR, INFO, WARNING, Issue
 GIB = 2**30
 SHARED_MEMORY = Path("/dev/shm")
 DEPLOYMENT_PORTS = {8000: "SuperLink", 9094: "SuperNode"}
+AHEAD, BEHIND = 5, 305
+"""Seconds by which a node's clock may be wrong: it signs the time, and Flower's SuperLink takes no other signature."""
+MARKS = {INFO: "OK", WARNING: "WARN", ERROR: "FAIL"}
 
 
 def devices() -> Iterator[Issue]:
@@ -109,10 +116,6 @@ def data() -> Iterator[Issue]:
             yield Issue(WARNING, f"data of {entry.name}", "not there", str(error))
 
 
-AHEAD, BEHIND = 5, 305
-"""Seconds by which a node's clock may be wrong: it signs the time, and Flower's SuperLink takes no other signature."""
-
-
 def superlink(address: str, authority: Path) -> Iterator[Issue]:
     """Check that the SuperLink at ``host:port`` answers, proves by ``authority`` to be the right one, and has our time.
 
@@ -163,8 +166,6 @@ def clock(ahead: float) -> Issue:
     return Issue(WARNING, "clock", text, remedy) if abs(ahead) > AHEAD / 2 else Issue(INFO, "clock", text)
 
 
-MARKS = {INFO: "OK", WARNING: "WARN", ERROR: "FAIL"}
-
 CHECKS: tuple[Callable[[], Iterator[Issue]], ...] = (
     packages.python,
     packages.requirements,
@@ -190,21 +191,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print every finding as soon as it is known."""
+    """Print every issue as soon as it is known."""
     failed = False
     checks = [*CHECKS]
     if args.superlink:
         checks.append(partial(superlink, args.superlink, args.root_certificates))
     for check in checks:
-        for finding in check():
-            print(shown(finding), flush=True)
-            failed |= finding.level == ERROR
+        for issue in check():
+            print(shown(issue), flush=True)
+            failed |= issue.level == ERROR
     print("Something needed is broken: see FAIL above." if failed else "Nothing needed is broken.")
     return int(failed)
 
 
-def shown(finding: Issue) -> str:
-    """Return a finding as printed: level, subject and text, and below it what to do."""
-    assert bool(finding.remedy) == (finding.level != INFO), "a problem names its remedy, and only a problem does"
-    remedy = f"\n{'':5}-> {finding.remedy}" if finding.remedy else ""
-    return f"{MARKS[finding.level]:<5}{finding.key}: {finding.text}{remedy}"
+def shown(issue: Issue) -> str:
+    """Return an issue as printed: level, subject and text, and below it what to do."""
+    assert bool(issue.remedy) == (issue.level != INFO), "a problem names its remedy, and only a problem does"
+    remedy = f"\n{'':5}-> {issue.remedy}" if issue.remedy else ""
+    return f"{MARKS[issue.level]:<5}{issue.key}: {issue.text}{remedy}"

@@ -1,7 +1,8 @@
-"""A whole federation on this machine: SuperLink, nodes and executors as real processes, with TLS and node keys.
+"""Federation command, ``winnow federation``: a run with real nodes, here or through a SuperLink that is already there.
 
-Each node is admitted by its key and has a folder of its own. What these processes write and keep stays in one folder;
-the keys are made for this one time.
+A federation on this machine is a SuperLink, nodes and executors as real processes, with TLS and node keys. Each node is
+admitted by its key and has a folder of its own. What these processes write and keep stays in one folder; the keys are
+made for this one time.
 """
 
 import argparse
@@ -43,8 +44,10 @@ from server_app.cli.superlink import (
     remote_superlink,
     trouble,
 )
+from tasks.protocol import Mode
 
 HERE = "127.0.0.1"
+EXAMPLE = "example:  winnow federation run --nodes 3 num-server-rounds=5"
 
 
 @dataclass(frozen=True)
@@ -155,15 +158,12 @@ def start_node(link: Connection, keys: KeyFolder, node: LocalNode, port: int) ->
     own.serve("flower-superexec", *executor, name=f"{node.name}-executor")
 
 
-EXAMPLE = "example:  winnow federation run --nodes 3 num-server-rounds=5"
-
-
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the command line."""
     text = "Run with real nodes. The default SuperLink is $WINNOW_SUPERLINK, its authority $WINNOW_ROOT_CERTIFICATES."
     parser = commands.add_parser("federation", help="runs with real nodes", description=text, epilog=EXAMPLE)
     actions = parser.add_subparsers(dest="what", required=True, metavar="action")
-    local = actions.add_parser("run", help="start SuperLink and nodes here, play one run, stop them all")
+    local = actions.add_parser("run", help="start SuperLink and nodes here, do one run, stop them all")
     local.add_argument("--nodes", type=int, default=3, metavar="N", help="number of nodes (default: 3)")
     local.add_argument("--data", action="append", default=[], type=Path, metavar="DIR", help="data of the next node")
     local.add_argument("--folder", type=Path, metavar="DIR", help="for logs and state (default: federation/<time>)")
@@ -196,14 +196,14 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def run_here(args: argparse.Namespace) -> int:
-    """Play a run on a federation of local processes; exit codes as for ``winnow run``."""
+    """Do a run on a federation of local processes; exit codes as for ``winnow run``."""
     nodes = local_nodes(args.nodes, args.data)
     plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
-    refuse_attack(plan)
+    check_no_attack(plan)
     folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
     data = [word for path in args.data for word in ("--data", str(path))]
     again = ["winnow", "federation", "run", "--nodes", str(args.nodes), "--folder", str(folder), *data]
-    return exit_code(lambda log: play_here(plan, nodes, folder, log), RunLog(args.verbose), shlex.join(again))
+    return exit_code(lambda log: run_with_nodes(plan, nodes, folder, log), RunLog(args.verbose), shlex.join(again))
 
 
 def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
@@ -223,7 +223,7 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     return [LocalNode(number, folder) for number, folder in enumerate(folders)]
 
 
-def refuse_attack(plan: RunPlan) -> None:
+def check_no_attack(plan: RunPlan) -> None:
     """Raise CommandError if the settings want hostile clients: real nodes refuse that."""
     from client_app.attacks import NO_ATTACK  # slow to import
 
@@ -231,10 +231,10 @@ def refuse_attack(plan: RunPlan) -> None:
         raise CommandError("attack.name: attacks are made in a simulation only (winnow run); real nodes refuse them")
 
 
-def play_here(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
-    """Start everything, play the run and return its status in Flower's words, with details."""
-    with local_federation(folder, nodes, run_environment(plan, False, node_data(plan, Path.cwd()))) as link:
-        check_parts(plan, simulated=False)  # while the SuperLink starts
+def run_with_nodes(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
+    """Start everything, do the run and return its status in Flower's words, with details."""
+    with local_federation(folder, nodes, run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()))) as link:
+        check_parts(plan, Mode.DEPLOYMENT)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
         start_nodes(link, nodes)
@@ -257,8 +257,8 @@ def node_data(plan: RunPlan, cwd: Path) -> dict[str, str]:
 def submit_run(args: argparse.Namespace) -> int:
     """Submit a run and follow it; 0 only if it completed."""
     plan = make_plan(args.words, args.app, Path.cwd())
-    refuse_attack(plan)
-    check_parts(plan, simulated=False)
+    check_no_attack(plan)
+    check_parts(plan, Mode.DEPLOYMENT)
     with _connection(args) as link:
         run_id = submit(link, plan)
         print(f"Run {run_id} is submitted.", flush=True)

@@ -1,6 +1,6 @@
-"""The folder with a federation's keys: who has which file, and that nothing is ever overwritten by accident.
+"""Keys of a federation: their folder, and ``winnow keys``, which makes, renews and shows keys and certificates.
 
-::
+Nothing is ever overwritten by accident. Who has which file::
 
     ca.key                 signs the SuperLink's certificates; may be kept elsewhere in between
     ca.crt                 lets everyone recognise the SuperLink
@@ -23,6 +23,9 @@ from server_app.cli import certificates
 from server_app.cli.certificates import ALWAYS, Signed
 from server_app.cli.config import CommandError
 
+FOLDER = Path("deploy/keys")
+CONTAINER_USER = (10001, 10001)  # who the containers run as where root starts them; deploy/Dockerfile has the same
+EXAMPLE = "example:  winnow keys create --host fl.example.org --nodes 3"
 SOON_DAYS = 30
 NODE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -202,11 +205,6 @@ class KeyFolder:
     def _give(self, path: Path) -> None:
         if self._owner is not None:
             os.chown(path, *self._owner)
-
-
-FOLDER = Path("deploy/keys")
-CONTAINER_USER = (10001, 10001)  # who the containers run as where root starts them; deploy/Dockerfile has the same
-EXAMPLE = "example:  winnow keys create --host fl.example.org --nodes 3"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

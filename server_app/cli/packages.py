@@ -1,4 +1,8 @@
-"""Packages that a run needs, for winnow doctor, and plug-ins that would not reach the other processes of a run."""
+"""Packages that a run needs: Python, what is installed, Flower's programs, for ``winnow doctor``; and the bundle check.
+
+The bundle check finds plug-ins that would not reach the other processes of a run, because Flower leaves their files out
+of the bundle that it sends.
+"""
 
 import os
 import platform
@@ -24,6 +28,8 @@ OPTIONAL = {"simulation": "winnow run", "report": "charts in report.html"}
 PROGRAMS = ("flwr", "flower-superlink", "flower-superexec", "flower-supernode", "flwr-simulation")
 INSTALL = "pip install -e '.[simulation,report]'"
 MISMATCH = "torchvision::nms does not exist"
+OWN = re.compile(r"\b\w+(?:\.\w+)*:\w+")  # an import path, as a whole value or within inline TOML
+NEVER_SENT = ("test_*.py", "*_test.py")  # by name, in any folder; a rule of Flower's
 
 
 def python() -> Iterator[Issue]:
@@ -41,14 +47,14 @@ def requirements() -> Iterator[Issue]:
         requirement = Requirement(text)
         extra = next((name for name in OPTIONAL if _applies(requirement, name)), "")
         if _applies(requirement, "") or extra:
-            yield requirement_finding(requirement, "" if _applies(requirement, "") else extra)
+            yield requirement_issue(requirement, "" if _applies(requirement, "") else extra)
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def requirement_finding(requirement: Requirement, extra: str) -> Issue:
+def requirement_issue(requirement: Requirement, extra: str) -> Issue:
     """Compare one installed package with its range; ``extra`` is the optional feature that needs it, if one does."""
     name, wanted = requirement.name, str(requirement.specifier) or "any version"
     subject = name + (f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else "")
@@ -119,11 +125,7 @@ def _same(found: str | None, expected: Path) -> bool:
     return found is not None and os.path.realpath(found) == os.path.realpath(expected)
 
 
-OWN = re.compile(r"\b\w+(?:\.\w+)*:\w+")  # an import path, as a whole value or within inline TOML
-NEVER_SENT = ("test_*.py", "*_test.py")  # by name, in any folder; a rule of Flower's
-
-
-def left_behind(app: Path, runs: Iterable[Settings]) -> list[Issue]:
+def bundle_issues(app: Path, runs: Iterable[Settings]) -> list[Issue]:
     """Return an error for each chosen plug-in that lies in the app's folder and is not sent with it.
 
     What lies elsewhere is installed, and every node needs it installed.

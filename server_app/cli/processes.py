@@ -1,4 +1,4 @@
-"""Start programs so that all they start can be ended again, and turn stop signals into one exception.
+"""Processes of a command: programs whose descendants can all be ended again, and stop signals as one exception.
 
 A program started here leads its own session (POSIX). Its descendants stay in that session, even when the program
 itself has died and they have been adopted by another parent, so a session is the handle by which all are found.

@@ -1,38 +1,40 @@
-"""What the user sees of a run's log: the app's own lines, warnings and errors, without Flower's and Ray's routine."""
+"""Run command, ``winnow run``: ``flwr run`` with a check before, a truthful exit status, and nothing left running.
 
+Before anything starts the settings are merged and checked. Of the run's log the user sees the app's own lines, warnings
+and errors, without Flower's and Ray's routine.
+"""
+
+import argparse
+import importlib.util
 import os
 import re
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from subprocess import DEVNULL, Popen
 from typing import TYPE_CHECKING, TextIO
 
 import tomli_w
 
-from server_app.cli.config import RunPlan
-from server_app.cli.packages import left_behind
+from server_app.cli.config import CommandError, RunPlan, make_plan
+from server_app.cli.packages import bundle_issues
+from server_app.cli.processes import StopRequested, stop_requests
+from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
 from tasks.config import CHECKED, ConfigError, digest
 from tasks.issues import ERROR, Issue
+from tasks.protocol import Mode
 from tasks.settings import FederationSettings, Settings
 
 if TYPE_CHECKING:
-    from server_app.validation.config import Validated
-import argparse
-import importlib.util
-import signal
-import threading
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from subprocess import DEVNULL, Popen
-from typing import TYPE_CHECKING
-
-from server_app.cli.config import CommandError, make_plan
-from server_app.cli.processes import StopRequested, stop_requests
-from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
-
-if TYPE_CHECKING:
     from server_app.storage.run_directory import RunDirectory
+    from server_app.validation.config import Validated
 
+COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
+LOST = "No heartbeat received from the task"
+EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 LEVEL = re.compile(
     r"^(?P<source>\([^)]*pid=\d+[^)]*\) )?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:\s*(?P<text>.*)$"
@@ -97,7 +99,7 @@ def tidy(line: str) -> str | None:
     return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
 
 
-def check_parts(plan: RunPlan, simulated: bool = True) -> dict[str, Settings]:
+def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> dict[str, Settings]:
     """Return the settings by variant, after building every part of every variant once.
 
     Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
@@ -107,16 +109,16 @@ def check_parts(plan: RunPlan, simulated: bool = True) -> dict[str, Settings]:
     ConfigError
         With every error found.
     """
-    return check_plan(plan, simulated).settings
+    return check_plan(plan, mode).settings
 
 
-def check_plan(plan: RunPlan, simulated: bool = True) -> "Validated":
+def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> "Validated":
     """Return the settings by variant and the warnings; see :func:`check_parts`."""
     from server_app.validation.config import validate
 
-    checked = validate(plan.flat, simulated)
+    checked = validate(plan.flat, mode)
     settings = checked.settings
-    problems = beyond_machine(next(iter(settings.values())).federation) + left_behind(plan.app, settings.values())
+    problems = beyond_machine(next(iter(settings.values())).federation) + bundle_issues(plan.app, settings.values())
     if problems:
         raise ConfigError(problems)
     return checked
@@ -164,17 +166,12 @@ def data_environment(cwd: Path) -> dict[str, str]:
     return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
 
 
-def run_environment(plan: RunPlan, simulated: bool, data: Mapping[str, str]) -> dict[str, str]:
+def run_environment(plan: RunPlan, mode: Mode, data: Mapping[str, str]) -> dict[str, str]:
     """Return ``data`` and the promise that no other run is submitted before :func:`check_parts` has accepted the plan.
 
     The ServerApp then need not divide the data and try the plug-ins a second time; see :func:`server_app.app.main`.
     """
-    return {**data, CHECKED: digest(plan.flat, simulated)}
-
-
-COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
-LOST = "No heartbeat received from the task"
-EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
+    return {**data, CHECKED: digest(plan.flat, mode)}
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -197,11 +194,11 @@ def main(args: argparse.Namespace) -> int:
     return exit_code(lambda log: simulate(plan, log), RunLog(args.verbose), "winnow run")
 
 
-def exit_code(play: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
-    """Play a run and return the exit code; ``command`` is how the user would continue what ends early."""
+def exit_code(run: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
+    """Do a run and return the exit code; ``command`` is how the user would continue what ends early."""
     try:
         with stop_requests():
-            status, details = play(log)
+            status, details = run(log)
     except StopRequested as stop:
         close_record(log, "stopped", f"by {signal.Signals(stop.signum).name}", command)
         return 128 + stop.signum
@@ -214,22 +211,22 @@ def exit_code(play: Callable[[RunLog], tuple[str, str]], log: RunLog, command: s
 
 
 def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
-    """Play the run on a SuperLink of its own and return its status in Flower's words, with details."""
+    """Do the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    with local_superlink(run_environment(plan, True, data_environment(Path.cwd()))) as link:
+    with local_superlink(run_environment(plan, Mode.SIMULATION, data_environment(Path.cwd()))) as link:
         settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
         clients = settings.federation.num_clients
         print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
         link.wait_until_ready()
         try:
-            return play(link, plan, settings, log)
+            return submit_and_watch(link, plan, settings, log)
         except StopRequested:
             print("\nStopping the run ...", flush=True)
             raise
 
 
-def play(link: Connection, plan: RunPlan, settings: Settings, log: RunLog) -> tuple[str, str]:
+def submit_and_watch(link: Connection, plan: RunPlan, settings: Settings, log: RunLog) -> tuple[str, str]:
     """Submit the run, follow its log to the end and return its status with details."""
     return watch(link, submit(link, plan, "--federation-config", federation_config(settings)), log)
 
@@ -248,13 +245,13 @@ def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
         shown = follow(link, run_id, log, shown)
         record = link.ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
         if record["status"].startswith("finished"):
-            return record["status"], explain(record["status-details"])
+            return record["status"], ending(record["status-details"])
 
 
-def explain(details: str) -> str:
+def ending(details: str) -> str:
     """Return Flower's details of how a run ended, in words that say what has happened.
 
-    >>> explain("No heartbeat received from the task")
+    >>> ending("No heartbeat received from the task")
     'the ServerApp died: killed, or out of memory (No heartbeat received from the task)'
     """
     return f"the ServerApp died: killed, or out of memory ({details})" if details == LOST else details

@@ -1,4 +1,7 @@
-"""``winnow list``: every built-in choice, with one line about it and its paper."""
+"""Commands that only show: ``winnow list``, ``preview``, ``report`` and ``compare``; nothing is trained or started.
+
+What is slow to import (torch, the built-in choices, matplotlib) is imported when a command needs it.
+"""
 
 import argparse
 import importlib
@@ -30,12 +33,19 @@ PACKAGES = (
     "server_app.callbacks",
 )
 LIST_EXAMPLE = "example:  winnow list loss"
+PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
 
 Choices = list[tuple[str, str]]
 
 
-def add_list_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare the command line."""
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command lines of all four."""
+    _add_preview(commands)
+    _add_list(commands)
+    _add_report_and_compare(commands)
+
+
+def _add_list(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "List the built-in choices. Anything else can be named by its import path, package.module:Name."
     parser = commands.add_parser("list", help="list the built-in choices", description=text, epilog=LIST_EXAMPLE)
     parser.add_argument("kind", nargs="?", type=_known, help="only this kind, such as loss or aggregator")
@@ -98,8 +108,7 @@ def _presets() -> Choices:
     return [(name, f"parameters of {len(losses)} losses") for name, losses in sorted(PRESETS.items())]
 
 
-def add_report_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare both command lines."""
+def _add_report_and_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     for name, action, about, example in (
         ("report", report, "Write report.html of each run directory again.", "winnow report runs/20260131-101500"),
         ("compare", compare, "Show runs side by side.", "winnow compare runs/20260131-101500-*"),
@@ -134,11 +143,7 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
-
-
-def add_preview_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare the command line."""
+def _add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "Show what the clients of a simulation will hold: classes, sizes and wrong labels. Nothing is trained."
     about = "show classes, sizes and wrong labels of the clients"
     parser = commands.add_parser("preview", help=about, description=text, epilog=PREVIEW_EXAMPLE)
@@ -160,7 +165,7 @@ def preview(args: argparse.Namespace) -> int:
     for variant, settings in chosen.items():
         name = f"preview-{variant}" if len(chosen) > 1 else "preview"
         if len(chosen) > 1:
-            print(f"\narm {variant}")
+            print(f"\nvariant {variant}")
         show(settings, Path(args.output), name)
     return 0
 

@@ -1,4 +1,10 @@
-"""Where Flower's processes of one run live: their programs, folder, port and environment variables."""
+"""SuperLink of a run: a local one for a simulation, or the connection to one that others run.
+
+``flwr run`` alone leaves a daemon behind, found again by its port only, whatever its code, folder or environment.
+Here SuperLink and SuperExec are children of this process, each leading a session that holds all that it starts; their
+programs, folder, port and environment variables are those of one run. A SuperLink of others may be restarted while we
+wait, and is not ours to end.
+"""
 
 import json
 import os
@@ -22,6 +28,11 @@ import tomli_w
 from server_app.cli.config import CommandError
 from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred
 
+CONNECTION = "winnow"
+START_SECONDS = 60.0
+PATIENCE = 300.0  # seconds that a lost SuperLink is waited for
+RECONNECT_SECONDS = 2.0
+KNOWN_KEY = "already in use"  # in Flower's words
 LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
 SETTINGS = {
     "PYTHONUNBUFFERED": "1",  # log lines as they come
@@ -77,10 +88,6 @@ def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
     own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path, "NO_PROXY": direct, "no_proxy": direct}
     return {**inherited, **SETTINGS, **own, **extra}
-
-
-CONNECTION = "winnow"
-START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -233,14 +240,9 @@ def trouble(address: str, authority: Path | None) -> str:
         return str(error)
 
 
-PATIENCE = 300.0
-RECONNECT_SECONDS = 2.0
-KNOWN_KEY = "already in use"
-
-
 @dataclass(frozen=True)
 class RemoteConnection(Connection):
-    """A SuperLink somewhere else."""
+    """A SuperLink that others run."""
 
     def check(self) -> None:
         """Do nothing: an outage may end, and :meth:`ask` waits for that."""
@@ -265,7 +267,7 @@ class RemoteConnection(Connection):
             If the reply is an error, or none comes.
         """
         deadline = time.monotonic() + (PATIENCE if arguments[0] == "ls" else 0.0)
-        was_there = told = False
+        was_there = said = False
         while True:
             try:
                 return super().ask(*arguments)
@@ -274,9 +276,9 @@ class RemoteConnection(Connection):
                 if time.monotonic() > deadline or (was_there and not reason):
                     raise
                 was_there = not reason  # it may have come back just now, so the request deserves one more try
-                if reason and not told:
+                if reason and not said:
                     print(f"The SuperLink at {self.address} does not answer: {reason}. Waiting for it ...", flush=True)
-                    told = True
+                    said = True
                 time.sleep(RECONNECT_SECONDS)
 
     def register(self, public_key: Path) -> str:

@@ -1,4 +1,4 @@
-"""The charts of a report as inline SVG, and the one look of all drawings (matplotlib, extra ``report``).
+"""Charts of a report as inline SVG, and the one look of all drawings (matplotlib, extra ``report``).
 
 Each chart returns None if the run recorded nothing to draw, and raises ``ImportError`` without matplotlib.
 """
@@ -12,21 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from server_app.report.labels import CLEAN, NOISY, Standing, accuracy
 from server_app.report.reading import RunRecord
 from server_app.report.summaries import ClientSummary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from typing import TYPE_CHECKING
-
-from server_app.report.labels import CLEAN, NOISY, Standing, accuracy
 from server_app.storage.audit_scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, FAINT, GRID, FIRST, SECOND = "#1c2430", "#8a94a3", "#dfe3e8", "#0b6e4f", "#b4582a"
+COLOURS = {CLEAN: FIRST, NOISY: SECOND, "unknown": FAINT}
 SIZE_INCHES = (4.6, 2.75)
 MOST_MARKERS = 40
 SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
@@ -219,9 +215,6 @@ def _for_page(name: str, svg: str) -> str:
     for reference in (' id="', "url(#", ' href="#'):
         element = element.replace(reference, f"{reference}{name}-")
     return element.replace("<svg", f'<svg role="img" aria-label="chart: {name}"', 1)
-
-
-COLOURS = {CLEAN: FIRST, NOISY: SECOND, "unknown": FAINT}
 
 
 def standing_chart(found: Sequence[Standing]) -> Chart | None:

@@ -1,14 +1,15 @@
-"""Sections of a report about labels: who was taken for noisy, and how good the label audits are."""
+"""Label sections of a report: who was taken for noisy, since when and how surely, and how good the label audits are."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from server_app.report.reading import RunRecord
-from server_app.report.sections import View, unbroken
-from server_app.report.text import NONE, counted, enumeration, number, percent
+from server_app.report.text import NONE, View, counted, enumeration, number, percent, unbroken
 from server_app.storage.audit_scores import Relabelling, Score, Scores
 
+CLEAN, NOISY = "clean", "noisy"
+MOST_CLIENTS, MOST_CHANGES = 30, 10
 WHAT = (
     "Each client has its own list of its labels, the most suspicious first, and no other party sees it. Only a "
     "simulation knows the true labels, so only here can the lists be judged. They are in {place}."
@@ -80,10 +81,6 @@ def accuracy(score: Score, labels: Relabelling | None) -> float | None:
     return None if labels is None else labels.right / score.examples
 
 
-CLEAN, NOISY = "clean", "noisy"
-MOST_CLIENTS, MOST_CHANGES = 30, 10
-
-
 @dataclass(frozen=True)
 class Standing:
     """What the strategy last took a client for and why, and the truth where it is known.
@@ -147,14 +144,14 @@ def _history(record: RunRecord) -> list[str]:
     """Say when which clients were taken for noisy: one sentence per change, up to the clients that took part."""
     roles: dict[int, str] = {}
     sentences: list[str] = []
-    for played in sorted({entry.round for entry in record.client_rounds}):
-        now = {e.client: e.role for e in record.client_rounds if e.round == played and e.role in (CLEAN, NOISY)}
+    for n in sorted({entry.round for entry in record.client_rounds}):
+        now = {e.client: e.role for e in record.client_rounds if e.round == n and e.role in (CLEAN, NOISY)}
         before, roles = roles, {**roles, **now}
         noisy = [client for client, role in sorted(roles.items()) if role == NOISY]
         known_before = {client for client, role in before.items() if role == NOISY}
         if roles and (not before or set(noisy) != known_before):
             who = f": {enumeration(noisy, MOST_CLIENTS)}" if noisy else ""
-            sentences.append(f"Round {played}: {len(noisy)} of {counted(len(roles), 'client')} taken for noisy{who}.")
+            sentences.append(f"Round {n}: {len(noisy)} of {counted(len(roles), 'client')} taken for noisy{who}.")
     more = len(sentences) - MOST_CHANGES
     return sentences[:MOST_CHANGES] + [f"The groups changed {counted(more, 'more time')}."] * (more > 0)
 

@@ -1,5 +1,10 @@
-"""The report of a run as one HTML file that needs nothing else: no script, no font, no network."""
+"""Page of a report: one HTML file that needs nothing else, no script, no font, no network; and what it shows.
 
+The sections are plain texts and numbers for the templates.
+"""
+
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +21,34 @@ from server_app.report.charts import (
 )
 from server_app.report.labels import audit_section, group_losses, role_section, standings
 from server_app.report.reading import RunRecord, read_run
-from server_app.report.sections import View, client_section, facts, key_figures, round_section, settings, unbroken
-from server_app.report.summaries import ClientSummary, equal_weight, summarize_clients
-from server_app.report.text import headline, single_line
+from server_app.report.summaries import ClientSummary, Quarantine, equal_weight, noisier_half, summarize_clients
+from server_app.report.text import (
+    NONE,
+    View,
+    counted,
+    duration,
+    enumeration,
+    headline,
+    measure_names,
+    measure_title,
+    measure_value,
+    moment,
+    number,
+    percent,
+    single_line,
+    unbroken,
+)
+from tasks.config import DEFAULTS
 from tasks.files import replace_file
 
 REPORT = "report.html"
+MOST_REASONS, MOST_ROUNDS = 4, 6
+CORRECTED = (
+    "Clients taken for noisy did not train on their given labels alone, so a large weight is no trust in these. An "
+    "aggregator such as the geometric median gives more weight to updates near its middle, and who corrects labels "
+    "moves little."
+)
+QUARANTINE = "A quarantined reply is one that was set aside in a round, with the reason; it did not touch the model."
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,  # for every file: jinja2 chooses by endings, and these end in .md for the sake of Flower's bundle
@@ -55,7 +82,7 @@ def render(record: RunRecord) -> str:
         whole_reason=record.reason if single_line(record.reason) != record.reason else "",
         figures=key_figures(record),
         settings=settings(record.config),
-        facts=facts(record),
+        facts=provenance(record),
         **_charts(record, clients),
         **client_section(record, clients),
         **role_section(record),
@@ -86,3 +113,154 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
 
 def _drawn(*charts: Chart | None) -> list[Chart]:
     return [chart for chart in charts if chart]
+
+
+def key_figures(record: RunRecord) -> list[View]:
+    """Return the key figures: measures that were recorded, then rounds, quarantined replies and time."""
+    figures: list[tuple[str, str, str]] = []
+    best = record.best("accuracy")
+    if best:
+        figures.append(("Accuracy", percent(record.final("accuracy")), "of clean test data is right"))
+        figures.append(("Best accuracy", percent(best[1]), f"round {best[0]}"))
+    if record.series("macro-f1"):
+        figures.append(("Macro-F1", percent(record.final("macro-f1")), "all classes count the same"))
+    if record.series("backdoor_success"):
+        success = percent(record.final("backdoor_success"))
+        figures.append(("Backdoor success", success, "of other classes with the attackers' patch"))
+    if record.rounds_done:
+        asked = number(record.total("selected"))
+        figures.append(("Rounds", str(record.rounds_done), f"of {record.planned_rounds or record.rounds_done}"))
+        figures.append(("Quarantined", f"{record.total('quarantined'):.0f}", f"of {asked} replies asked for"))
+        figures.append(("Time", duration(record.total("seconds")), "all rounds"))
+    return [{"name": name, "text": unbroken(text), "note": note} for name, text, note in figures]
+
+
+def client_section(record: RunRecord, clients: list[ClientSummary]) -> View:
+    """Return the rows of the client table and the sentences about weights above it."""
+    highest = max((client.mean_weight or 0.0 for client in clients), default=0.0)
+    return {
+        "clients": [_client(client, highest) for client in clients],
+        "has_classes": any(client.class_counts for client in clients),
+        "has_noise": any(client.noise_rate is not None for client in clients),
+        "has_weights": any(client.mean_weight is not None for client in clients),
+        "has_distances": any(client.distance is not None for client in clients),
+        "notes": [
+            unbroken(note)
+            for note in (_hostile(record, clients), _trust(clients), _corrected(record), _weights(record), QUARANTINE)
+            if note
+        ],
+    }
+
+
+def _client(client: ClientSummary, highest_weight: float) -> View:
+    held = client.class_counts and f"{sum(count > 0 for count in client.class_counts)} of {len(client.class_counts)}"
+    bar = None if client.mean_weight is None or not highest_weight else client.mean_weight / highest_weight
+    return {
+        "client": client.client,
+        "attacker": client.attacker,
+        "examples": number(client.examples),
+        "classes": held or NONE,
+        "noise_bar": client.noise_rate,
+        "noise": percent(client.noise_rate),
+        "weight_bar": bar,
+        "mean_weight": percent(client.mean_weight, 2),
+        "last_weight": percent(client.last_weight, 2),
+        "distance": number(client.distance),
+        "times_asked": client.times_asked,
+        "quarantines": [_quarantine(item) for item in client.quarantines[:MOST_REASONS]],
+        "more_quarantines": counted(max(0, len(client.quarantines) - MOST_REASONS), "other reason"),
+        "has_more": len(client.quarantines) > MOST_REASONS,
+    }
+
+
+def _quarantine(quarantine: Quarantine) -> View:
+    noun = "round" if len(quarantine.rounds) == 1 else f"{len(quarantine.rounds)} rounds:"
+    return {
+        "reason": single_line(quarantine.reason, 200),
+        "rounds": f"{noun} {enumeration(quarantine.rounds, MOST_ROUNDS)}",
+    }
+
+
+def _hostile(record: RunRecord, clients: list[ClientSummary]) -> str:
+    """Say which attack was made by how many clients, from when on, and how much weight they received."""
+    hostile = [client for client in clients if client.attacker]
+    if not hostile:
+        return ""
+    name, start = record.config.get("attack.name", "unknown"), record.config.get("attack.start-round", 1)
+    weights = sum(client.mean_weight or 0.0 for client in clients)
+    received = percent(sum(client.mean_weight or 0.0 for client in hostile) / weights, 0) if weights else ""
+    return (
+        f"{len(hostile)} of {counted(len(clients), 'client')} {'is' if len(hostile) == 1 else 'are'} hostile "
+        f"(attack {name} from round {start})" + (f" and received {received} of the weight." if received else ".")
+    )
+
+
+def _trust(clients: list[ClientSummary]) -> str:
+    half = noisier_half(clients)
+    if half is None:
+        return ""
+    return (
+        f"The {half.clients} clients with the most wrong labels have {percent(half.example_share, 0)} "
+        f"of the examples and received {percent(half.weight_share, 0)} of the weight."
+    )
+
+
+def _corrected(record: RunRecord) -> str:
+    """Say how to read the weights if some clients learned their labels."""
+    if not any(entry.role == "noisy" for entry in record.client_rounds):
+        return ""
+    from client_app.methods import METHODS  # slow to import, and most runs have no roles
+
+    built_in = {entry.name: entry.factory for entry in METHODS.entries()}  # a report imports no plug-in
+    method = built_in.get(str(record.config.get("method.name")))
+    return CORRECTED if getattr(method, "corrects_labels", False) else ""
+
+
+def _weights(record: RunRecord) -> str:
+    equal = equal_weight(record)
+    if equal is not None:
+        return (
+            "Weight: how much of the new model comes from the client, on average over the rounds in which it was "
+            f"asked. If all had the same, it would be {percent(equal, 2)}."
+        )
+    return "The aggregator of this run gives no weights to whole clients." if record.client_rounds else ""
+
+
+def round_section(record: RunRecord) -> View:
+    """Return headings and rows of the table of rounds."""
+    names = measure_names(record)
+    rows = [
+        {
+            "number": entry.number,
+            "skipped": entry.skipped,
+            "best": entry.number == record.best_round,
+            "cells": [measure_value(name, entry.values.get(name)) for name in names],
+        }
+        for entry in record.rounds
+    ]
+    return {"columns": [measure_title(name) for name in names], "rounds": rows}
+
+
+def settings(config: Mapping[str, Any]) -> list[View]:
+    """Return every setting as it stands in a configuration file, and whether it differs from its default."""
+    return [
+        {
+            "key": key,
+            "text": json.dumps(setting, ensure_ascii=False, default=str),
+            "changed": DEFAULTS.get(key) != setting,
+        }
+        for key, setting in config.items()
+    ]
+
+
+def provenance(record: RunRecord) -> list[tuple[str, str]]:
+    """Return where and when the run took place, and the versions it used."""
+    places = {True: "simulated on one machine", False: "separate processes or machines", None: ""}
+    known = {
+        "Run directory": str(record.path),
+        "Started": moment(record.started),
+        "Finished": moment(record.finished),
+        "Clients": places[record.simulation],
+        **record.versions,
+    }
+    return [(name, text) for name, text in known.items() if text]

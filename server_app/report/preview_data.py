@@ -1,4 +1,4 @@
-"""Preview of the clients of a simulation in numbers and words, before anything is trained."""
+"""Preview of the data of every client of a simulation, in numbers and words, before anything is trained."""
 
 import warnings
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Survey:
 
 
 def take_survey(settings: Settings) -> Survey:
-    """Build the share of every client and count.
+    """Build the data of every client and count.
 
     Raises
     ------
@@ -72,17 +72,17 @@ def take_survey(settings: Settings) -> Survey:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # the checks of the configuration say it once
-        shares = [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
+        datasets = [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
         wanted = federated_noise(settings).rates() if uses_rates(settings.noise.name) else None
     names = load_task(settings.task).class_names
     return Survey(
         settings=settings,
         class_names=tuple(names),
-        examples=np.array([len(share.data) for share in shares]),
-        counts=np.stack([_class_counts(share.true_labels, len(names)) for share in shares]),
-        realised=np.array([share.noise_rate for share in shares]),
+        examples=np.array([len(dataset.data) for dataset in datasets]),
+        counts=np.stack([_class_counts(dataset.true_labels, len(names)) for dataset in datasets]),
+        realised=np.array([dataset.noise_rate for dataset in datasets]),
         wanted=wanted,
-        transitions=_transitions(shares, len(names)),
+        transitions=_transitions(datasets, len(names)),
     )
 
 
@@ -91,12 +91,12 @@ def _class_counts(labels: Counts, num_classes: int) -> Counts:
     return np.bincount(known, minlength=num_classes).astype(np.int64)
 
 
-def _transitions(shares: list[ClientDataset], num_classes: int) -> Counts:
+def _transitions(datasets: list[ClientDataset], num_classes: int) -> Counts:
     outside = num_classes
     counts = np.zeros((num_classes + 1, num_classes), dtype=np.int64)
-    for share in shares:
-        true, given = share.true_labels.copy(), share.data.labels
-        true[share.replaced] = outside
+    for dataset in datasets:
+        true, given = dataset.true_labels.copy(), dataset.data.labels
+        true[dataset.replaced] = outside
         known = (true >= 0) & (given >= 0) & (given < num_classes)
         np.add.at(counts, (true[known], given[known]), 1)
     return counts if counts[outside].any() else counts[:outside]
@@ -116,7 +116,7 @@ def choices(survey: Survey) -> dict[str, str]:
     """Return the choices behind the data, with their arguments."""
     settings = survey.settings
     distribution = (
-        f", law {_choice(settings.noise.rates, settings.noise.rates_args)}" if survey.wanted is not None else ""
+        f", rates {_choice(settings.noise.rates, settings.noise.rates_args)}" if survey.wanted is not None else ""
     )
     return {
         "task": _choice(settings.task.name, settings.task.args),
@@ -130,7 +130,7 @@ def _choice(name: str, args: str) -> str:
     return f"{name} ({args})" if args else name
 
 
-def findings(survey: Survey) -> dict[str, str]:
+def main_numbers(survey: Survey) -> dict[str, str]:
     """Return the most important numbers: sizes, classes and wrong labels."""
     held = (survey.counts > 0).sum(axis=1)
     total, clients = counted(survey.examples.sum(), "example"), counted(len(survey.examples), "client")
@@ -151,8 +151,8 @@ def wrong_labels(survey: Survey) -> str:
 
 
 def summary(survey: Survey) -> str:
-    """Return the choices and the findings as aligned lines."""
-    lines = {**choices(survey), **findings(survey)}
+    """Return the choices and the most important numbers as aligned lines."""
+    lines = {**choices(survey), **main_numbers(survey)}
     return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())
 
 

@@ -1,30 +1,28 @@
 """Preview page: the picture of all clients, and one HTML file that needs nothing else."""
 
+import base64
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from server_app.report.charts import FIRST, INK, SECOND, draw_figure, heat_map, name_ticks
-from server_app.report.preview_data import Survey, choices, findings, title
-from server_app.report.sections import unbroken
-from server_app.report.text import percent, single_line
+from server_app.report.page import render_page
+from server_app.report.preview_data import Survey, choices, main_numbers, span, title
+from server_app.report.text import View, percent, single_line, unbroken
+from tasks.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
-import base64
-from pathlib import Path
-from typing import Any
-
-from server_app.report.page import render_page
-from server_app.report.preview_data import span
-from tasks.files import replace_file
 
 DOTS_PER_INCH = 160
+PIXELS_PER_INCH = 76
+"""Smallest width of the picture on the page: below it scrolls, so that its texts stay legible."""
 CELL_INCHES = 0.36
 CHARACTER_INCHES = 0.08
 LONGEST_NAME, LONGEST_LINE = 16, 200
@@ -103,8 +101,8 @@ def _draw_transitions(survey: Survey, axes: "Axes", box: Box) -> None:
 
 
 def _write_summary(survey: Survey, axes: "Axes", columns: int) -> None:
-    told = {**choices(survey), **findings(survey)}
-    lines = [single_line(f"{name}: {text}", LONGEST_LINE) for name, text in told.items()]
+    said = {**choices(survey), **main_numbers(survey)}
+    lines = [single_line(f"{name}: {text}", LONGEST_LINE) for name, text in said.items()]
     text = "\n\n".join(textwrap.fill(unbroken(line), columns) for line in lines)
     axes.set_axis_off()
     axes.text(0, 1, text, ha="left", va="top", fontsize=9.5, transform=axes.transAxes, in_layout=False)
@@ -114,12 +112,7 @@ def _short(names: Sequence[str]) -> list[str]:
     return [single_line(name, LONGEST_NAME) for name in names]
 
 
-View = dict[str, Any]
-PIXELS_PER_INCH = 76
-"""Smallest width of the picture on the page: below it scrolls, so that its texts stay legible."""
-
-
-def write_preview(survey: Survey, folder: Path, name: str, remarks: Sequence[str] = ()) -> list[Path]:
+def write_preview(survey: Survey, folder: Path, name: str, warnings: Sequence[str] = ()) -> list[Path]:
     """Write ``name.png`` and ``name.html`` into a folder, which is made if needed, and return their absolute paths.
 
     Raises
@@ -133,16 +126,16 @@ def write_preview(survey: Survey, folder: Path, name: str, remarks: Sequence[str
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder.absolute() / f"{name}{ending}" for ending in (".png", ".html")]
     replace_file(paths[0], picture)
-    replace_file(paths[1], render(survey, picture, width, remarks).encode())
+    replace_file(paths[1], render(survey, picture, width, warnings).encode())
     return paths
 
 
-def render(survey: Survey, picture: bytes, width: float, remarks: Sequence[str] = ()) -> str:
+def render(survey: Survey, picture: bytes, width: float, warnings: Sequence[str] = ()) -> str:
     """Return the HTML page of a survey with its picture, a PNG ``width`` inches wide."""
     return render_page(
         "preview",
         title=title(survey),
-        remarks=remarks,
+        warnings=warnings,
         figures=key_figures(survey),
         picture=base64.b64encode(picture).decode(),
         picture_width=round(PIXELS_PER_INCH * width),

@@ -1,4 +1,9 @@
-"""Run directories read back: settings, versions, how the run ended, its rounds and its clients."""
+"""Run directories read back: settings, versions, how the run ended, its rounds and its clients.
+
+A run may end at any moment, so every file may be missing or empty, and a crash may have cut off the last line of a
+.jsonl file. What is broken in any other way is an error that names the file and the line. Where a round occurs twice,
+the later line counts: a resumed run does a round again.
+"""
 
 import json
 import math
@@ -12,12 +17,14 @@ from server_app.storage.audit_scores import SCORES, Scores, read_scores
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
 from tasks.config import flatten
 
+FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
+
 
 class ReportError(ValueError):
     """A run directory that cannot be read; the message names the file and what is wrong with it."""
 
 
-def read_lines(path: Path, *required: str) -> list[dict[str, Any]]:
+def _read_lines(path: Path, *required: str) -> list[dict[str, Any]]:
     """Read a .jsonl file whose objects all have the ``required`` whole numbers, but not a last line that was cut off.
 
     Raises
@@ -43,7 +50,7 @@ def read_lines(path: Path, *required: str) -> list[dict[str, Any]]:
     return found
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises
@@ -62,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises
@@ -76,7 +83,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path} is not TOML: {error}") from error
 
 
-def read_audit(path: Path) -> Scores:
+def _read_audit(path: Path) -> Scores:
     """Read the scores of a run's label audits.
 
     Raises
@@ -84,7 +91,7 @@ def read_audit(path: Path) -> Scores:
     ReportError
         If the file holds something else.
     """
-    content = read_json(path)
+    content = _read_json(path)
     try:
         return read_scores(content) if content else Scores(())
     except (KeyError, TypeError) as error:
@@ -109,9 +116,6 @@ def as_count(value: Any) -> int | None:
 def as_text(value: Any) -> str:
     """Return a text, empty for None."""
     return "" if value is None else str(value)
-
-
-FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
 @dataclass(frozen=True)
@@ -217,12 +221,12 @@ def read_run(run_dir: str | Path) -> RunRecord:
     path = Path(run_dir).absolute()
     if not any((path / name).is_file() for name in FILES):
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
-    status = read_json(path / STATUS)
+    status = _read_json(path / STATUS)
     simulation = status.get("simulation")
-    rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
-    clients = read_lines(path / CLIENTS, "round", "client")
-    registration = {line["client"]: _roster_entry(line) for line in clients if line["round"] == 0}
-    played = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
+    rounds = {line["round"]: _round(line) for line in _read_lines(path / METRICS, "round")}
+    clients = _read_lines(path / CLIENTS, "round", "client")
+    registration = {line["client"]: _registered_client(line) for line in clients if line["round"] == 0}
+    trained = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
     return RunRecord(
         path=path,
         label=as_text(status.get("label")) or path.name,
@@ -234,12 +238,12 @@ def read_run(run_dir: str | Path) -> RunRecord:
         best_round=as_count(status.get("best_round")),
         command=as_text(status.get("command")),
         simulation=simulation if isinstance(simulation, bool) else None,
-        config=flatten(read_toml(path / CONFIG)),
-        versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
+        config=flatten(_read_toml(path / CONFIG)),
+        versions={key: as_text(value) for key, value in _read_json(path / VERSIONS).items()},
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         registration=tuple(registration[client] for client in sorted(registration)),
-        client_rounds=tuple(played[key] for key in sorted(played)),
-        audit=read_audit(path / SCORES),
+        client_rounds=tuple(trained[key] for key in sorted(trained)),
+        audit=_read_audit(path / SCORES),
     )
 
 
@@ -249,7 +253,7 @@ def _round(line: dict[str, Any]) -> Round:
     return Round(line["round"], bool(line.get("skipped")), finite)
 
 
-def _roster_entry(line: dict[str, Any]) -> RegisteredClient:
+def _registered_client(line: dict[str, Any]) -> RegisteredClient:
     counts = line.get("classes")
     class_counts = tuple(as_count(count) or 0 for count in counts) if isinstance(counts, list) else None
     attacker, twins = line.get("attacker"), line.get("same_data")

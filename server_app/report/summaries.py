@@ -1,4 +1,4 @@
-"""What became of each client over a whole run: how often it took part, and how much of the model came from it."""
+"""Summaries of clients over a whole run: how often each took part, and how much of the model came from it."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -55,13 +55,13 @@ class NoisierHalf:
     """The clients whose share of wrong labels is above the median: their part of all clients, examples and weight."""
 
     clients: int
-    client_dataset: float
+    client_share: float
     example_share: float
     weight_share: float
 
 
 def summarize_clients(record: RunRecord) -> list[ClientSummary]:
-    """Return the summary of every client on the registration or in any round, sorted by id."""
+    """Return the summary of every client that registered or was in any round, sorted by id."""
     taking_part: defaultdict[int, list[ClientRound]] = defaultdict(list)
     for entry in record.client_rounds:
         taking_part[entry.client].append(entry)
@@ -76,11 +76,11 @@ def summarize_clients(record: RunRecord) -> list[ClientSummary]:
 def _summary(
     client: int, entry: RegisteredClient | None, rounds: list[ClientRound], weighted: Counter[int]
 ) -> ClientSummary:
-    weights = [played.weight or 0.0 for played in rounds if played.round in weighted]
-    distances = [played.distance for played in rounds if played.distance is not None]
+    weights = [one.weight or 0.0 for one in rounds if one.round in weighted]
+    distances = [one.distance for one in rounds if one.distance is not None]
     return ClientSummary(
         client=client,
-        examples=entry.examples if entry else next((played.examples for played in rounds), None),
+        examples=entry.examples if entry else next((one.examples for one in rounds), None),
         noise_rate=entry.noise_rate if entry else None,
         class_counts=entry.class_counts if entry else None,
         attacker=entry.attacker if entry else None,
@@ -94,9 +94,9 @@ def _summary(
 
 def _quarantines(rounds: list[ClientRound]) -> tuple[Quarantine, ...]:
     by_reason: defaultdict[str, list[int]] = defaultdict(list)
-    for played in rounds:
-        if played.quarantine:
-            by_reason[played.quarantine].append(played.round)
+    for one in rounds:
+        if one.quarantine:
+            by_reason[one.quarantine].append(one.round)
     found = [Quarantine(reason, tuple(numbers)) for reason, numbers in by_reason.items()]
     return tuple(sorted(found, key=lambda item: -len(item.rounds)))
 
@@ -132,7 +132,7 @@ def noisier_half(clients: list[ClientSummary]) -> NoisierHalf | None:
         return None
     return NoisierHalf(
         clients=len(noisy),
-        client_dataset=len(noisy) / len(known),
+        client_share=len(noisy) / len(known),
         example_share=sum(examples for _, examples, _ in noisy) / examples,
         weight_share=sum(weight for _, _, weight in noisy) / weight,
     )

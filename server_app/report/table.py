@@ -1,4 +1,4 @@
-"""Runs side by side, as plain text for the terminal."""
+"""Table of runs side by side, as plain text for the terminal."""
 
 from collections import Counter
 from collections.abc import Sequence

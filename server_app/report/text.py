@@ -1,10 +1,13 @@
-"""Text of a report: how numbers and measures are written for people, and a run in a few plain sentences."""
+"""Text of a report: how numbers, durations and measures are written for people, and a run in a few sentences."""
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from server_app.report.reading import RunRecord
 
+View = dict[str, Any]
+"""What a template shows of a part of a page: texts, numbers, and lists of such dictionaries."""
 NONE = "-"
 
 # The usual measures in the order in which they are shown; a task may record others.
@@ -22,6 +25,7 @@ TITLES = {
     "seconds": "Time (s)",
 }
 SHARES = ("accuracy", "macro-f1", "mean-iou", "backdoor-success")
+SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -128,13 +132,15 @@ def enumeration(items: Iterable[object], longest: int) -> str:
     return ", ".join(texts[:longest] + ["…"] * (len(texts) > longest))
 
 
-SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
+def unbroken(text: str) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return text.replace(" %", "\u00a0%")
 
 
 def headline(record: RunRecord) -> str:
-    """Say what a run achieved, with whom, and why it ended if it did not play all its rounds."""
-    told = [_ending(record), _progress(record)] if record.status == "failed" else [_progress(record), _ending(record)]
-    sentences = [sentence for sentence in (*told, _participants(record), _privacy(record)) if sentence]
+    """Say what a run achieved, with whom, and why it ended if it did not do all its rounds."""
+    first = [_ending(record), _progress(record)] if record.status == "failed" else [_progress(record), _ending(record)]
+    sentences = [sentence for sentence in (*first, _participants(record), _privacy(record)) if sentence]
     return " ".join(sentence if sentence[-1] in ".?!" else f"{sentence}." for sentence in sentences)
 
 
@@ -159,8 +165,8 @@ def _progress(record: RunRecord) -> str:
 def _ending(record: RunRecord) -> str:
     """Say how the run ended, unless it completed all its rounds."""
     planned = record.planned_rounds
-    played = f"{record.rounds_done} of {counted(planned, 'round')}" if planned else counted(record.rounds_done, "round")
-    when = f"after {played}" if record.rounds_done else "before the first round"
+    done = f"{record.rounds_done} of {counted(planned, 'round')}" if planned else counted(record.rounds_done, "round")
+    when = f"after {done}" if record.rounds_done else "before the first round"
     reason = f": {single_line(record.reason.strip().splitlines()[0]).rstrip(':')}" if record.reason.strip() else ""
     if record.status == "failed":
         return f"The run failed {when}{reason or ' and recorded no reason'}"
@@ -168,7 +174,7 @@ def _ending(record: RunRecord) -> str:
         return f"The run was stopped {when}{reason}"
     if record.status == "completed":
         return f"The run ended {when}{reason}" if record.rounds_done < (planned or 0) else ""
-    return f"The run has recorded {played} and no end: it is still running, or it was interrupted"
+    return f"The run has recorded {done} and no end: it is still running, or it was interrupted"
 
 
 def _participants(record: RunRecord) -> str:

@@ -1,4 +1,7 @@
-"""What is recorded about the label audits of a simulation: ``audit-scores.json`` in the run directory."""
+"""Audit scores of a simulation: label audits against the true labels, in ``audit-scores.json`` of the run directory.
+
+They are never part of any message, and never made on real nodes.
+"""
 
 import json
 from collections.abc import Sequence
@@ -166,16 +169,16 @@ def score_run(run_dir: Path, settings: Settings, clients: Sequence[int]) -> tupl
     task = load_task(settings.task)
     found, problems = [], {}
     for client in clients:
-        share = client_dataset(settings, client)
+        dataset = client_dataset(settings, client)
         try:
             columns = read_columns(list_path(run_dir / "clients" / str(client), settings.audit.format))
-            found.append(score_list(columns, share, task.example_names(share.data.ids), task.class_names))
+            found.append(score_list(columns, dataset, task.example_names(dataset.data.ids), task.class_names))
         except (OSError, ValueError) as error:
             problems[client] = str(error)
     return Scores(tuple(found)), problems
 
 
-def score_list(columns: Columns, share: ClientDataset, names: Sequence[str], class_names: Sequence[str]) -> Score:
+def score_list(columns: Columns, dataset: ClientDataset, names: Sequence[str], class_names: Sequence[str]) -> Score:
     """Score one client's list; ``names`` are those of its examples in the order of its data.
 
     Raises
@@ -188,12 +191,13 @@ def score_list(columns: Columns, share: ClientDataset, names: Sequence[str], cla
     place = {name: i for i, name in enumerate(names)}
     order = np.array([place[name] for name in columns["id"]])
     suggested = np.array([class_names.index(name) for name in columns["suggested"]])
-    given, wrong = share.data.labels[order], share.wrong()[order]
-    truth = np.where(np.isin(order, share.replaced), -1, share.true_labels[order])  # no label is right for a stranger
+    given, wrong = dataset.data.labels[order], dataset.wrong()[order]
+    # No label is right for an example that came from outside.
+    truth = np.where(np.isin(order, dataset.replaced), -1, dataset.true_labels[order])
     changed = np.array(columns["changed"])
     trained = np.array([class_names.index(name) if name else -1 for name in columns["changed_to"]])
     return Score(
-        client=share.data.client,
+        client=dataset.data.client,
         examples=len(order),
         wrong=int(wrong.sum()),
         estimated_noise_rate=float((suggested != given).mean()),

@@ -3,6 +3,8 @@
 The model's arrays carry their own names, so the file loads as an ordinary state dict; the strategy's arrays are
 prefixed, and the rest is JSON in the file's metadata. No pickle. Written to a partial file, then renamed. A digest
 of all content shows damage that leaves a file readable.
+
+A run keeps the last checkpoint, the one before it, which is used when the last is damaged, and the best model.
 """
 
 import json
@@ -20,6 +22,8 @@ from tasks.files import content_digest, replace_file
 from tasks.protocol import Arrays
 
 PREFIX = "strategy:"
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+CUT_OFF = "the run may have ended while it was written"
 
 
 class CheckpointError(ValueError):
@@ -80,10 +84,6 @@ class Checkpoint:
         mine = {name: (array.shape, array.dtype) for name, array in self.model.items()}
         if mine != {name: (array.shape, array.dtype) for name, array in expected.items()}:
             raise CheckpointError("the checkpoint holds another model than the configuration asks for")
-
-
-LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
-CUT_OFF = "the run may have ended while it was written"
 
 
 class CheckpointFolder:

@@ -1,4 +1,4 @@
-"""Which run may be resumed under which settings: those that would make it another run must be the same."""
+"""Resume of a run: which settings must be the same as before, and how to go on after a failed write."""
 
 import tomllib
 from errno import EDQUOT, EFBIG, ENOSPC

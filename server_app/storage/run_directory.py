@@ -1,6 +1,7 @@
-"""The files of one run. A crash leaves the old or the new content; in a .jsonl file, at worst a torn last line.
+"""Run directory: the files of one run.
 
-A full disk leaves what was saved: nothing is overwritten in place, and a little room is held back for the last words.
+A crash leaves the old or the new content; in a .jsonl file, at worst a torn last line. A full disk leaves what was
+saved: nothing is overwritten in place, and a little room is held back for the last words.
 """
 
 import fcntl

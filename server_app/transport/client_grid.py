@@ -1,7 +1,7 @@
-"""A grid of clients: the strategy's view of the federation.
+"""Client grid: the federation as strategies see it.
 
 Flower draws node ids at random for every run and moves every array as an object of its own. Seen through
-:class:`ClientGrid` the nodes are the clients 0, 1, 2, ... in stable order, and a model is one flat array on the wire
+:class:`ClientGrid` the nodes are the clients 0, 1, 2, ... in stable order, and a model is sent as one flat array
 while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
 lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
 
@@ -54,7 +54,7 @@ class NodeGrid:
 
     def __init__(self, inner: Grid, mode: Mode, read: Callable[[Message, Message], Message] = rebound) -> None:
         self._inner, self._mode, self._read = inner, mode, read
-        self._inbox = ReplyCollector(inner, mode)
+        self._collector = ReplyCollector(inner, mode)
         self._open: dict[str, Message] = {}
         self._limits: dict[str, int] = {}
 
@@ -89,7 +89,7 @@ class NodeGrid:
     def take(self, message_ids: Iterable[str], deadline: float = float("inf")) -> list[Message]:
         """Return the replies that have come in, each as the answer to the message as the caller knows it."""
         limits = {name: self._limits[name] for name in message_ids if name in self._open}
-        incoming, refused = self._inbox.look(limits, deadline)
+        incoming, refused = self._collector.look(limits, deadline)
         replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in refused.items()]
         answered = set(refused)
         for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
@@ -115,7 +115,7 @@ class ClientGrid(Grid):
         Flower's grid.
     nodes
         Node id of each client id.
-    envelope
+    header
         What accompanies every message; addressee and layout are filled in here.
     mode
         Whether the clients are simulated.

@@ -1,4 +1,4 @@
-"""What a simulation does when a client's process dies.
+"""Ray recovery: a simulation goes on after the process of a client has died.
 
 Flower never replaces a dead Ray actor: it goes back into the pool and is handed out first, so every message that meets
 it fails at once, whoever it is for. The client whose message was being worked on when the actor died is charged with

@@ -1,4 +1,21 @@
-"""Replies from Flower's grid: one that is too large, stuck or cannot be read costs nobody but its sender."""
+"""Replies of nodes, downloaded one by one within a size limit and a deadline; a bad one costs only its sender.
+
+Size: Flower pulls a reply from the SuperLink object by object: a list of them, then each, over one HTTP connection.
+Before every answer the SuperLink says how long it is, so one that is too large is refused before its bytes are read,
+and before they multiply. A piece of an array that occurs many times is sent once, so how often pieces are listed is
+limited too. Numbers in lists take up to eighteen times their bytes when they are read.
+
+Time: a reply may lie at the SuperLink announced and only half uploaded. Flower's own grid waits for the rest, for hours
+if it must, while all others expire; and it lets a thread read on when another has found the reply too large. Here
+nothing is waited for: what has come is kept, and the next look goes on from there; and no thread outlives a look, so
+that everything is read under the limit.
+
+Content: Flower rebuilds a reply from the bytes that its node uploaded, and the SuperLink checks little of them: bytes
+that mean nothing raise an error in the middle of a pull, and the replies pulled together with them are lost. The object
+inside says itself which message it answers, whatever message it was sent in answer to.
+
+No other module uses names of Flower that are not public.
+"""
 
 import json
 import threading
@@ -21,16 +38,19 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tasks.protocol import Mode
 
 ALLOWANCE = 2**20  # bytes of a reply beside its arrays: names, metrics, lists of numbers per class
-PIECE = FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE  # bytes of an array that travel at once
+PIECE = FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE  # bytes of an array that are sent at once
 HEAD = 2**10  # bytes that Flower puts around one piece of an array
 ARRAY, END_OF_HEAD = b"Array ", b"\x00"
+AT_ONCE = 2  # objects that are pulled together, as many as Flower does
+# What rebuilding a reply from wrong bytes raises; a failed connection raises OSError or an error of Flower's client.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
 
 
-class RefusedReplyError(ValueError):
+class RejectedReplyError(ValueError):
     """A reply that is not taken: it is too large, or not complete in time. The message is for the operator."""
 
 
-class UnmeteredError(RuntimeError):
+class SizeLimitUnavailableError(RuntimeError):
     """Replies of real nodes cannot be limited; the message says what to install."""
 
 
@@ -41,7 +61,7 @@ def reply_limit(message: Message) -> int:
     return ALLOWANCE + (sent if trains else 0)
 
 
-class Tally:
+class NamedSum:
     """A sum over names; a name that comes again, as after a lost connection, counts once. Several threads may add."""
 
     def __init__(self) -> None:
@@ -57,7 +77,7 @@ class Tally:
             return self._total
 
 
-class Meter:
+class SizeLimit:
     """Counts what is pulled for the reply to one message; called with each HTTP response before its body is read.
 
     Parameters
@@ -68,7 +88,7 @@ class Meter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._bytes, self._pieces = Tally(), Tally()
+        self._bytes, self._pieces = NamedSum(), NamedSum()
         self._objects: frozenset[str] = frozenset()
 
     def __call__(self, response: httpx.Response) -> None:
@@ -76,7 +96,7 @@ class Meter:
 
         Raises
         ------
-        RefusedReplyError
+        RejectedReplyError
             If the reply is too large, or an object is pulled that it does not list.
         """
         kind = response.request.url.path.rpartition("/")[2]
@@ -91,29 +111,31 @@ class Meter:
         names = object_ids(found)
         self._objects = frozenset(names)
         if len(self._objects) < len(names):
-            raise RefusedReplyError("the reply lists an object twice")
+            raise RejectedReplyError("the reply lists an object twice")
 
     def _object(self, name: str, response: httpx.Response) -> None:
         if name not in self._objects:
-            raise RefusedReplyError(f"the object {name} is not of this reply")
+            raise RejectedReplyError(f"the object {name} is not of this reply")
         self._take(name, response, PIECE + HEAD)
         answer = PullObjectResponse.FromString(response.read())
         if answer.object_content.startswith(ARRAY):
             body = answer.object_content.partition(END_OF_HEAD)[2]
             pieces = self._pieces.add(name, len(json.loads(body)["arraychunk_ids"]))
             if pieces > 1 + self._limit // PIECE:
-                raise RefusedReplyError(f"the reply is too large: it lists {pieces:,} pieces of {PIECE:,} bytes")
+                raise RejectedReplyError(f"the reply is too large: it lists {pieces:,} pieces of {PIECE:,} bytes")
 
     def _take(self, name: str, response: httpx.Response, most: int) -> None:
         """Add the size that a response states, and refuse it if that is too much."""
         stated = response.headers.get("content-length")
         if stated is None or "content-encoding" in response.headers:
-            raise RefusedReplyError("the SuperLink, or a proxy before it, does not state the size of what it sends")
+            raise RejectedReplyError("the SuperLink, or a proxy before it, does not state the size of what it sends")
         if int(stated) > most:
-            raise RefusedReplyError(f"the reply is too large: {int(stated):,} bytes at once, expected {most:,} at most")
+            raise RejectedReplyError(
+                f"the reply is too large: {int(stated):,} bytes at once, expected {most:,} at most"
+            )
         total = self._bytes.add(name, int(stated))
         if total > self._limit:
-            raise RefusedReplyError(
+            raise RejectedReplyError(
                 f"the reply is too large: {total:,} bytes or more, expected {self._limit:,} at most"
             )
 
@@ -123,23 +145,25 @@ def connection(grid: Grid) -> httpx.Client:
 
     Raises
     ------
-    UnmeteredError
+    SizeLimitUnavailableError
         If this version of Flower keeps it elsewhere.
     """
     found = getattr(getattr(grid, "_runtime_client", None), "_client", None)
     if not isinstance(found, httpx.Client):
-        raise UnmeteredError("the size of replies cannot be limited with this version of Flower: install flwr 1.41")
+        raise SizeLimitUnavailableError(
+            "the size of replies cannot be limited with this version of Flower: install flwr 1.41"
+        )
     return found
 
 
 @contextmanager
-def metered(http: httpx.Client, meter: Meter) -> Iterator[None]:
-    """Let the meter see all that is pulled over a connection, also what is still read when the block has failed.
+def size_limited(http: httpx.Client, limit: SizeLimit) -> Iterator[None]:
+    """Apply a limit to all that is pulled over a connection, also to what is still read when the block has failed.
 
-    Nothing may be pulled over the connection by threads that outlive the block: the meter is gone then.
+    Nothing may be pulled over the connection by threads that outlive the block: the limit is gone then.
     """
     hooks = http.event_hooks
-    http.event_hooks = {**hooks, "response": [meter]}
+    http.event_hooks = {**hooks, "response": [limit]}
     try:
         yield
     finally:
@@ -149,9 +173,6 @@ def metered(http: httpx.Client, meter: Meter) -> Iterator[None]:
 def object_ids(announced: PullAppMessagesResponse) -> list[str]:
     """Return the names of all objects that announced replies consist of, parts before the whole."""
     return [node.object_id for tree in announced.message_object_trees for node in iterate_object_tree(tree)]
-
-
-AT_ONCE = 2  # objects that are pulled together, as many as Flower does
 
 
 class ReplyDownload:
@@ -168,7 +189,7 @@ class ReplyDownload:
 
     Raises
     ------
-    UnmeteredError
+    SizeLimitUnavailableError
         If this version of Flower keeps its connection elsewhere.
     """
 
@@ -176,12 +197,12 @@ class ReplyDownload:
         self._http = connection(grid)
         self._link: Any = grid
         self._message_id = message_id
-        self._meter = Meter(limit)
+        self._limit = SizeLimit(limit)
         self._announced = PullAppMessagesResponse()
         self._contents: dict[str, bytes] = {}
 
     @property
-    def begun(self) -> bool:
+    def is_announced(self) -> bool:
         """Whether the reply has been announced; the SuperLink announces it once."""
         return bool(self._announced.messages_list)
 
@@ -190,14 +211,14 @@ class ReplyDownload:
 
         Raises
         ------
-        RefusedReplyError
+        RejectedReplyError
             If the reply is too large, or a part of it is not there and will not come.
         """
-        with metered(self._http, self._meter):
-            if not self.begun:
+        with size_limited(self._http, self._limit):
+            if not self.is_announced:
                 request = PullAppMessagesRequest(message_ids=[self._message_id])
                 self._announced = self._link._runtime_client.PullMessages(request)
-            if not self.begun or not self._pull_objects():
+            if not self.is_announced or not self._pull_objects():
                 return []
         return [self._inflate(proto.metadata.message_id) for proto in self._announced.messages_list]
 
@@ -221,7 +242,7 @@ class ReplyDownload:
     def _pull_object(self, name: str) -> bool:
         answer = self._link._runtime_client.PullObject(PullObjectRequest(**self._whose(), object_id=name))
         if not answer.object_found:
-            raise RefusedReplyError("a part of the reply is not at the SuperLink, and will not come")
+            raise RejectedReplyError("a part of the reply is not at the SuperLink, and will not come")
         if answer.object_available:
             self._contents[name] = answer.object_content
         return bool(answer.object_available)
@@ -237,12 +258,8 @@ class ReplyDownload:
         return {"node": self._link.node, "run_id": self._link.run.run_id}
 
 
-# What rebuilding a reply from wrong bytes raises; a failed connection raises OSError or an error of Flower's client.
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
-
-
 class ReplyCollector:
-    """Takes the replies that have come in, look by look.
+    """Collects the replies that have come in, look by look.
 
     From real nodes each reply is pulled alone, and one that is announced but not yet uploaded whole holds up no other:
     what is there of it is kept until the next look. Simulated replies are pulled together: they are made by this very
@@ -251,7 +268,7 @@ class ReplyCollector:
 
     def __init__(self, grid: Grid, mode: Mode) -> None:
         self._grid, self._mode = grid, mode
-        self._begun: dict[str, ReplyDownload] = {}
+        self._downloads: dict[str, ReplyDownload] = {}
 
     def look(self, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
         """Return the replies that have come in, and by the id of the message they answer why others are not taken.
@@ -266,18 +283,18 @@ class ReplyCollector:
 
         Raises
         ------
-        UnmeteredError
+        SizeLimitUnavailableError
             If replies of real nodes cannot be limited.
         """
         if self._mode is Mode.SIMULATION:
             return list(self._grid.pull_messages(list(limits))), {}
-        self._begun = {name: parcel for name, parcel in self._begun.items() if name in limits}
+        self._downloads = {name: found for name, found in self._downloads.items() if name in limits}
         replies: list[Message] = []
         refused: dict[str, str] = {}
         for message_id, limit in limits.items():
             try:
                 replies.extend(self._answers(message_id, limit))
-            except RefusedReplyError as reason:
+            except RejectedReplyError as reason:
                 refused[message_id] = str(reason)
             except UNREADABLE as error:
                 refused[message_id] = f"malformed reply: {type(error).__name__}: {error}"
@@ -289,26 +306,26 @@ class ReplyCollector:
         """Return the replies to a message, if they have come."""
         answers = self._fetch(message_id, limit)
         if any(reply.metadata.reply_to_message_id != message_id for reply in answers):
-            raise RefusedReplyError("the reply says that it answers another message")
+            raise RejectedReplyError("the reply says that it answers another message")
         return answers
 
     def _fetch(self, message_id: str, limit: int) -> list[Message]:
-        parcel = self._begun.pop(message_id, None) or ReplyDownload(self._grid, message_id, limit)
+        download = self._downloads.pop(message_id, None) or ReplyDownload(self._grid, message_id, limit)
         try:
-            found = parcel.fetch()
+            found = download.fetch()
         except UNREADABLE:  # refused too
-            parcel.discard()
+            download.discard()
             raise
         if found:
-            parcel.discard()
-        elif parcel.begun:
-            self._begun[message_id] = parcel
+            download.discard()
+        elif download.is_announced:
+            self._downloads[message_id] = download
         return found
 
     def _give_up(self) -> dict[str, str]:
         """Drop all that is not whole."""
-        for parcel in self._begun.values():
-            parcel.discard()
-        refused = dict.fromkeys(self._begun, "the reply was announced, but not uploaded in time")
-        self._begun.clear()
+        for download in self._downloads.values():
+            download.discard()
+        refused = dict.fromkeys(self._downloads, "the reply was announced, but not uploaded in time")
+        self._downloads.clear()
         return refused

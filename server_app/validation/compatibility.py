@@ -1,4 +1,4 @@
-"""Compatibility of the parts of a run with its task and with one another: each part says itself what it lacks."""
+"""Compatibility of the parts of a run with its task and with one another; each part reports its own issues."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from tasks.noise.clients import NO_NOISE
 from tasks.settings import Settings
 
 SIMULATED = ("partition.name", "partition.args", "noise.name", "noise.args", "noise.rates", "noise.rates-args")
-OF_RULES = (
+OF_AGGREGATION = (
     "aggregator",
     "aggregator-args",
     "pre-aggregators",
@@ -35,25 +35,25 @@ class Parts:
     loss: Objective | None = None
     method: ClientMethod | None = None
     strategy: Strategy | None = None
-    rule: Aggregator | None = None
+    aggregator: Aggregator | None = None
     server_optimizer: ServerOptimizer | None = None
     attack: Attack | None = None
 
 
 class StockStrategy(Component):
-    """What is known of a strategy that declares nothing: one of Flower's own, or a user's that derives from one."""
+    """Stands for a strategy that declares nothing: one of Flower's own, or a user's that derives from one."""
 
     def __init__(self, is_stock: bool) -> None:
         self.is_stock = is_stock
 
     def issues(self, context: RunContext) -> list[Issue]:
-        """Return the settings of rules that Flower's own strategies do not read."""
+        """Return the settings of the aggregation that Flower's own strategies do not read."""
         why = "Flower's own strategies combine updates their own way"
-        return no_effect(context.settings, {f"strategy.{key}": why for key in OF_RULES}) if self.is_stock else []
+        return no_effect(context.settings, {f"strategy.{key}": why for key in OF_AGGREGATION}) if self.is_stock else []
 
 
 def component(strategy: Strategy) -> Component:
-    """Return what a strategy declares, seen through what guards it."""
+    """Return what a strategy declares, the one within an adapter or a privacy wrapper."""
     inner = getattr(strategy, "inner", strategy)
     return inner if isinstance(inner, Component) else StockStrategy(type(inner).__module__.startswith("flwr."))
 
@@ -70,14 +70,14 @@ def in_context(context: RunContext, parts: Parts) -> RunContext:
             has_smooth_inputs=task.has_smooth_inputs,
             has_test_examples=task.has_test_examples(),
         )
-    return replace(context, method=parts.method or context.method, rule=parts.rule or context.rule)
+    return replace(context, method=parts.method or context.method, aggregator=parts.aggregator or context.aggregator)
 
 
 def compatibility_issues(context: RunContext, parts: Parts) -> list[Issue]:
     """Return what the parts find wrong or odd about the run that they are in."""
     found = attack_issues(parts.attack, context) if parts.attack is not None and parts.task is not None else []
     strategy = component(parts.strategy) if parts.strategy is not None else None
-    for part in (strategy, parts.method, parts.rule, parts.server_optimizer, parts.loss, parts.task):
+    for part in (strategy, parts.method, parts.aggregator, parts.server_optimizer, parts.loss, parts.task):
         found += part.issues(context) if part is not None else []
     return found
 

@@ -1,4 +1,4 @@
-"""Validation of a whole configuration before any client starts: every error at once, and what is odd but allowed."""
+"""Configuration checks before any client starts: every error at once, and what is odd but allowed."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, law_issues
 from tasks.partition import PARTITIONS
 from tasks.plugins import explain
+from tasks.protocol import Mode
 from tasks.settings import Settings
 
 T = TypeVar("T")
@@ -39,13 +40,13 @@ class Validated:
     warnings: list[Issue]
 
 
-def validate(flat: Mapping[str, Value], simulated: bool = True, trials: bool = True) -> Validated:
+def validate(flat: Mapping[str, Value], mode: Mode = Mode.SIMULATION, trials: bool = True) -> Validated:
     """Return the settings of every variant, after building every part of each once.
 
     Parameters
     ----------
-    simulated
-        Whether the clients are simulated; a server of real nodes with data of their own has none to divide.
+    mode
+        Where the clients are; a server of real nodes with data of their own has none to divide.
     trials
         False leaves out what takes long: to divide the data, and to try the user's own parts.
 
@@ -58,7 +59,7 @@ def validate(flat: Mapping[str, Value], simulated: bool = True, trials: bool = T
     found: dict[Issue, list[str]] = {}  # by issue, the variants that have it
     for name, changes in overrides.items():
         settings[name], errors = read(variant_config(flat, changes))
-        for issue in errors + issues(settings[name], simulated, trials):
+        for issue in errors + issues(settings[name], mode, trials):
             found.setdefault(issue, []).append(name)
     said = [
         replace(issue, variants="" if len(names) == len(overrides) else ", ".join(names))
@@ -71,7 +72,7 @@ def validate(flat: Mapping[str, Value], simulated: bool = True, trials: bool = T
     return Validated(settings, [issue for issue in said if issue.level == WARNING])
 
 
-def check_variants(flat: Mapping[str, Value], simulated: bool = True) -> dict[str, Settings]:
+def check_variants(flat: Mapping[str, Value], mode: Mode = Mode.SIMULATION) -> dict[str, Settings]:
     """Return the settings of every variant by name; see :func:`validate`.
 
     Raises
@@ -79,10 +80,10 @@ def check_variants(flat: Mapping[str, Value], simulated: bool = True) -> dict[st
     ConfigError
         With the errors of all variants.
     """
-    return validate(flat, simulated).settings
+    return validate(flat, mode).settings
 
 
-def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
+def check(flat: Mapping[str, Value], mode: Mode = Mode.SIMULATION) -> Settings:
     """Return the settings of a configuration without variants; see :func:`validate`.
 
     Raises
@@ -90,7 +91,7 @@ def check(flat: Mapping[str, Value], simulated: bool = True) -> Settings:
     ConfigError
         With every error found.
     """
-    (settings,) = check_variants(variant_config(flat, {}), simulated).values()
+    (settings,) = check_variants(variant_config(flat, {}), mode).values()
     return settings
 
 
@@ -99,18 +100,18 @@ def variant_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> F
     return {**flat, "variants": "", **changes}
 
 
-def issues(settings: Settings, simulated: bool = True, trials: bool = True) -> list[Issue]:
+def issues(settings: Settings, mode: Mode = Mode.SIMULATION, trials: bool = True) -> list[Issue]:
     """Return all that is wrong or odd about the settings of one variant; see :func:`validate`."""
     found = [*_run_issues(settings), *resume_issues(settings), *without_effect(settings), *privacy_issues(settings)]
     attempts = Attempts()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # said once, as an issue
         parts = build_parts(settings, attempts)
-        run = RunContext(settings, sampled(settings.federation), simulated)
+        run = RunContext(settings, sampled(settings.federation), mode)
         context = attempts.build("task", lambda: in_context(run, parts))
         if context is not None:
             attempts.take("parts", lambda: compatibility_issues(context, parts))
-        if parts.task is not None and parts.task.brings_own_data and not simulated:
+        if parts.task is not None and parts.task.brings_own_data and mode is Mode.DEPLOYMENT:
             _check_server_of_nodes(parts.task, settings, attempts)
         elif parts.task is not None:
             _check_simulation(parts.task, settings, attempts, trials)
@@ -150,7 +151,7 @@ class Attempts:
 
 
 def _run_issues(settings: Settings) -> list[Issue]:
-    """Return what lacks whatever the parts are: clients, and packages of extras."""
+    """Return what is missing whatever the parts are: clients, and packages of extras."""
     training, least = sampled(settings.federation), settings.federation.min_replies
     text = f"federation.min-replies = {least}: at most the number of clients that train in a round, {training}"
     found = [Issue(ERROR, "federation.min-replies", text)] if least > training else []
@@ -166,7 +167,7 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     attempts.build("train.device", lambda: pick_device(settings.train.device))
     parts = Parts(
         method=attempts.build("method", lambda: METHODS.build(method.name, method.args)),
-        rule=attempts.build("strategy", lambda: AGGREGATORS.build(strategy.aggregator, strategy.aggregator_args)),
+        aggregator=attempts.build("strategy", lambda: AGGREGATORS.build(strategy.aggregator, strategy.aggregator_args)),
         server_optimizer=attempts.build(
             "strategy", lambda: build_server_optimizer(strategy.server_optimizer, strategy.server_optimizer_args)
         ),
@@ -198,14 +199,14 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
     noise, clients = federated_noise(settings), settings.federation.num_clients
     part, chosen = f"partition{_stale_args(settings)}", settings.partition
     partition = attempts.succeeds(part, lambda: PARTITIONS.build(chosen.name, chosen.args))
-    lawful = attempts.succeeds("noise.rates", noise.rates)
-    if lawful:
+    rates_fit = attempts.succeeds("noise.rates", noise.rates)
+    if rates_fit:
         attempts.take("noise", noise.issues)
     there = attempts.succeeds("task", task.check)
     if trials:
         ready = there and attempts.succeeds("task", lambda: check_data(settings.task)) and partition
         divide_all = lambda: divide(settings.task, chosen, clients, settings.seed)
-        if ready and attempts.succeeds("partition", divide_all) and lawful:
+        if ready and attempts.succeeds("partition", divide_all) and rates_fit:
             attempts.build("noise", lambda: client_dataset(settings, 0))
         if not attempts.failed():
             attempts.issues += dry_run_issues(settings)

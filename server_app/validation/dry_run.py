@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from client_app import losses
 from client_app.local import train_locally
 from client_app.losses import IGNORE_INDEX
+from client_app.losses.base import expect
 from client_app.methods import FitResult, RoundConfig
 from server_app.strategy import sampled
 from strategies.aggregators import aggregate, build_aggregator
@@ -37,9 +38,9 @@ def dry_run_issues(settings: Settings) -> list[Issue]:
     errors: list[Issue] = []
     if is_own(chosen.aggregator) or is_own(chosen.pre_aggregators):
         label = f"aggregator {chosen.aggregator!r}" if is_own(chosen.aggregator) else "strategy.pre-aggregators"
-        errors += _attempt(label, try_rule, settings)
+        errors += _attempt(label, try_aggregator, settings)
     if is_own(chosen.server_optimizer):
-        errors += _attempt(f"server optimizer {chosen.server_optimizer!r}", try_server_step, settings)
+        errors += _attempt(f"server optimizer {chosen.server_optimizer!r}", try_server_optimizer, settings)
     names = {kind: getattr(settings, kind).name for kind in ("task", "model", "loss", "method")}
     own = {kind: f"{kind} {name!r}" for kind, name in names.items() if is_own(name)}
     trials = [(own[kind], try_model) for kind in ("task", "model") if kind in own]
@@ -121,19 +122,19 @@ def _check_result(result: Any) -> None:
         expect(isinstance(value, np.ndarray), f"the state {name!r} must be a NumPy array, got {kind}")
 
 
-def try_rule(settings: Settings) -> None:
-    """Raise ``ValueError`` unless the rule combines as many updates as there are in a round."""
+def try_aggregator(settings: Settings) -> None:
+    """Raise ``ValueError`` unless the aggregator combines as many updates as there are in a round."""
     chosen, clients = settings.strategy, sampled(settings.federation)
-    rule = build_aggregator(chosen.aggregator, chosen.aggregator_args, chosen.pre_aggregators)
+    aggregator = build_aggregator(chosen.aggregator, chosen.aggregator_args, chosen.pre_aggregators)
     updates = np.random.default_rng(0).standard_normal((clients, 7)).astype(np.float32)
-    aggregate(rule, list(updates), np.ones(clients))
+    aggregate(aggregator, list(updates), np.ones(clients))
 
 
-def try_server_step(settings: Settings) -> None:
+def try_server_optimizer(settings: Settings) -> None:
     """Raise ``ValueError`` unless the server optimizer returns a finite update of the same shape."""
-    step = SERVER_OPTIMIZERS.build(settings.strategy.server_optimizer, settings.strategy.server_optimizer_args)
+    optimizer = SERVER_OPTIMIZERS.build(settings.strategy.server_optimizer, settings.strategy.server_optimizer_args)
     update = np.linspace(-1, 1, 7, dtype=np.float32)
-    value = np.asarray(step.apply(update, np.ones(3), None, True))
+    value = np.asarray(optimizer.apply(update, np.ones(3), None, True))
     expect(value.shape == update.shape, f"apply must return an array of shape {update.shape}, got {value.shape}")
     expect(bool(np.isfinite(value).all()), "apply returned values that are not finite")
 
@@ -159,9 +160,9 @@ def check_data(settings: TaskSettings) -> None:
     if task.has_test_examples():
         _check_examples(task.test_examples(), task, f"{label}test_examples")
     names, count = list(task.example_names(task.train_ids())), len(task.train_examples())
-    told = all(isinstance(name, str) for name in names) and len(names) == count
+    named = all(isinstance(name, str) for name in names) and len(names) == count
     expect(
-        told, f"{label}example_names must return one text for each of the {count} ids, got {len(names)}: {names[:3]}"
+        named, f"{label}example_names must return one text for each of the {count} ids, got {len(names)}: {names[:3]}"
     )
     raw = task.train_examples().features[:EXAMPLES]
     inputs = task.prepare(raw)
@@ -187,9 +188,3 @@ def _check_examples(examples: Any, task: Task, label: str) -> None:
     low, high = labels.min(), labels.max()
     in_range = low >= 0 and high < task.num_classes
     expect(in_range, f"{label}: labels must lie in 0..{task.num_classes - 1}, but run from {low} to {high}")
-
-
-def expect(condition: bool, message: str) -> None:
-    """Raise ``ValueError`` with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise ValueError(message)

@@ -1,4 +1,4 @@
-"""Apply a rule: two passes over the updates, block by block, in double precision."""
+"""Aggregation of updates: an aggregator applied in two passes over them, block by block, in double precision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Aggregate:
 
 
 def aggregate(
-    rule: Aggregator,
+    aggregator: Aggregator,
     updates: Sequence[Vector],
     client_weights: npt.ArrayLike,
     *,
@@ -37,41 +37,41 @@ def aggregate(
 
     Parameters
     ----------
-    rule
-        The aggregation rule.
+    aggregator
+        What combines them.
     updates
         N vectors (P,), float32 or float64: client model minus global model, in a fixed order of the clients.
-    prior
-        N nonnegative weights, for instance example counts; they are divided by their sum. An update with a prior of 0
+    client_weights
+        N nonnegative weights, for instance example counts; they are divided by their sum. An update with a weight of 0
         does not count: the result is what it would be without it.
     sizes
-        Lengths of the tensors in each update, for rules that treat each on its own; empty = one tensor.
+        Lengths of the tensors in each update, for aggregators that treat each on its own; empty = one tensor.
     roles
         What each client is known to be: clean, noisy or unknown; empty = all unknown.
     seed
-        Decides what a rule or step draws.
+        Decides what an aggregator or a pre-aggregator draws.
 
     Raises
     ------
     ValueError
-        If there are too few updates for the rule, if updates and prior do not fit together, are not finite or above
-        1e150, or if a rule of your own returns something that does not fit.
+        If there are too few updates for the aggregator, if updates and weights do not fit together, are not finite or
+        above 1e150, or if an aggregator of your own returns something that does not fit.
     """
     _check_updates(updates, sizes)
     shares = _normalized(client_weights, len(updates))
     counted = np.flatnonzero(shares)
-    if problem := rule.problem(len(counted)):
+    if problem := aggregator.problem(len(counted)):
         raise ValueError(problem)
     known = tuple(roles) or ("unknown",) * len(updates)
-    points = UpdateMatrix([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
+    matrix = UpdateMatrix([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
     with threadpool_limits(1, "blas"):  # N x N matrices: waiting for other threads costs more than they save
-        combine, chosen = rule.prepare(points, shares[counted])
+        combine, chosen = aggregator.prepare(matrix, shares[counted])
     everybody = len(counted) == len(updates)
     value, distances = _sweep(
-        updates, combine if everybody else lambda columns, block: combine(columns, block[counted]), str(rule)
+        updates, combine if everybody else lambda columns, block: combine(columns, block[counted]), str(aggregator)
     )
     if not np.isfinite(distances).all():
-        raise not_finite(updates, str(rule))
+        raise not_finite(updates, str(aggregator))
     weights = np.zeros(len(updates))
     weights[counted] = 0 if chosen is None else chosen
     return Aggregate(value, None if chosen is None else weights, distances)
@@ -83,7 +83,7 @@ def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vect
     value: Vector = np.empty(len(updates[0]), np.float64 if double else np.float32)
 
     def visit(columns: slice, block: Doubles) -> Doubles:
-        block.flags.writeable = False  # a rule that sorts in place would spoil the distances
+        block.flags.writeable = False  # an aggregator that sorts in place would spoil the distances
         combined = np.asarray(combine(columns, block))
         block.flags.writeable = True
         if combined.shape != block.shape[1:]:
@@ -113,7 +113,7 @@ def _check_updates(updates: Sequence[Vector], sizes: Sequence[int]) -> None:
 def _normalized(client_weights: npt.ArrayLike, num_clients: int) -> Doubles:
     shares = np.asarray(client_weights, np.float64)
     if shares.shape != (num_clients,):
-        raise ValueError(f"expected one prior weight for each of {num_clients} updates, got shape {shares.shape}")
+        raise ValueError(f"expected one client weight for each of {num_clients} updates, got shape {shares.shape}")
     if not np.isfinite(shares).all() or (shares < 0).any() or not 0 < shares.sum() < np.inf:
-        raise ValueError(f"prior weights must be finite, nonnegative and not all 0, got {shares}")
+        raise ValueError(f"client weights must be finite, nonnegative and not all 0, got {shares}")
     return np.asarray(shares / shares.sum(), np.float64)

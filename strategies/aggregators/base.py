@@ -1,4 +1,14 @@
-"""How many updates a rule or a step needs, and how many of them may be hostile."""
+"""Aggregator base classes: N client updates and their weights in, one update out; how many may be hostile.
+
+An update is a client's model minus the global model, one float32 or float64 vector of length P. An aggregator belongs
+to one of two families, and sees only what that family needs:
+
+- :class:`Reweighting` chooses one weight per client from the inner products of the updates;
+- :class:`CoordinateWise` combines the values of each coordinate on its own.
+
+Shapes: N clients, P coordinates, B coordinates of one block. The N client weights are what a client counts before the
+updates are looked at, for instance by its number of examples: nonnegative, sum 1.
+"""
 
 import re
 from abc import ABC, abstractmethod
@@ -13,7 +23,7 @@ from tasks.issues import WARNING, Component, Issue, RunContext
 
 
 class Counted:
-    """Something that needs a least number of updates: a rule, or a step before it."""
+    """Something that needs a least number of updates: an aggregator or a pre-aggregator."""
 
     @property
     def name(self) -> str:
@@ -31,7 +41,7 @@ class Counted:
             return ""
         return f"{self} needs the updates of at least {self.minimum} clients, {fact.format(num_updates)}"
 
-    def remark(self, num_updates: int) -> str:
+    def warning(self, num_updates: int) -> str:
         """Return what is odd but allowed about so many updates, or an empty string."""
         return ""
 
@@ -43,7 +53,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Tolerant(Counted):
-    """Part of a rule or step that has to know how many of the updates may be hostile.
+    """Base of aggregators and pre-aggregators that have to know how many of the updates may be hostile.
 
     Parameters
     ----------
@@ -68,7 +78,7 @@ class Tolerant(Counted):
         """Return the number of hostile updates to withstand among so many."""
         return (num_updates - self.beside) // self.per_hostile if self.f is None else self.f
 
-    def remark(self, num_updates: int) -> str:
+    def warning(self, num_updates: int) -> str:
         """Return that no hostile update is withstood although f was left open, or an empty string."""
         idle = self.f is None and self.hostile(num_updates) == 0
         return f"{self} withstands no hostile update: the largest f for {num_updates} updates is 0" if idle else ""
@@ -78,32 +88,32 @@ Combine = Callable[[slice, Doubles], Doubles]
 
 
 class Aggregator(Counted, Component, ABC):
-    """Any aggregation rule. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`.
+    """Any aggregator. Derive your own from :class:`Reweighting` or :class:`CoordinateWise`.
 
     ``robust`` tells whether a minority of hostile updates cannot decide the result; the plain mean is not.
-    ``needs_clients`` tells whether every point must be one client's update, so that no step may mix them before.
+    ``needs_clients`` tells whether every row must be one client's update, so that no pre-aggregator may mix them.
     """
 
     robust: bool = True
     needs_clients: ClassVar[bool] = False
 
     def issues(self, context: RunContext) -> list[Issue]:
-        """Return that no client is called noisy, if the rule reads that; then it is the mean."""
+        """Return that no client is called noisy, if the aggregator reads roles; then it is the mean."""
         if not self.reads_role or context.strategy.gives_roles or not context.judges_roles:
             return []
         chosen = context.settings.strategy
-        text = f"the rule {chosen.aggregator} is the mean: the strategy {chosen.name} calls no client noisy"
+        text = f"the aggregator {chosen.aggregator} is the mean: the strategy {chosen.name} calls no client noisy"
         return [Issue(WARNING, "strategy.aggregator", text, "set strategy.name = 'noise-partition'")]
 
     @abstractmethod
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
-        """Return how to combine one block, ``(columns, block (N, B)) -> (B,)``, and the points' weights if any."""
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+        """Return how to combine one block, ``(columns, block (N, B)) -> (B,)``, and the rows' weights if any."""
 
 
 class Reweighting(Aggregator):
-    """A rule that is a weighted mean, with weights that depend on how the updates lie to each other.
+    """An aggregator that is a weighted mean, with weights that depend on how the updates lie to each other.
 
-    ``shrinks`` tells that the global model itself is one of the points: the matrix is then (N + 1, N + 1) and there
+    ``shrinks`` tells that the global model itself counts as an update: the Gram matrix is then (N + 1, N + 1) and there
     are N + 1 weights, the last one for the global model.
     """
 
@@ -117,7 +127,7 @@ class Reweighting(Aggregator):
         ----------
         gram
             Inner products of the updates, (N, N), relative to a common reference; see :mod:`strategies.gram`.
-        prior
+        client_weights
             Weights before looking at the updates, (N,): nonnegative, sum 1.
 
         Returns
@@ -126,13 +136,13 @@ class Reweighting(Aggregator):
             (N,), nonnegative, sum 1.
         """
 
-    def weigh(self, points: UpdateMatrix, client_weights: Doubles) -> Doubles:
-        """Return every point's weight from the points themselves; :meth:`weights` is all that most rules need."""
-        return self.weights(points.gram if self.shrinks else points.gram[:-1, :-1], client_weights)
+    def weigh(self, matrix: UpdateMatrix, client_weights: Doubles) -> Doubles:
+        """Return every row's weight from the update matrix; most aggregators need :meth:`weights` only."""
+        return self.weights(matrix.gram if self.shrinks else matrix.gram[:-1, :-1], client_weights)
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sum of a block, and the weights."""
-        weights = np.asarray(self.weigh(points, client_weights), np.float64)
+        weights = np.asarray(self.weigh(matrix, client_weights), np.float64)
         expected = len(client_weights) + self.shrinks
         if weights.shape != (expected,) or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
             raise ValueError(
@@ -143,7 +153,7 @@ class Reweighting(Aggregator):
 
 
 class CoordinateWise(Aggregator):
-    """A rule that combines each coordinate on its own, such as the median."""
+    """An aggregator that combines each coordinate on its own, such as the median."""
 
     @abstractmethod
     def combine(self, block: Doubles, client_weights: Doubles) -> Doubles:
@@ -153,7 +163,7 @@ class CoordinateWise(Aggregator):
         ----------
         block
             All clients' values of B coordinates, (N, B), read-only.
-        prior
+        client_weights
             Weights before looking at the updates, (N,): nonnegative, sum 1.
 
         Returns
@@ -162,6 +172,6 @@ class CoordinateWise(Aggregator):
             (B,)
         """
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return :meth:`combine`; no client has one weight for all coordinates."""
         return lambda _, block: self.combine(block, client_weights), None

@@ -1,4 +1,8 @@
-"""Coordinate-wise aggregators: median, trimmed mean, MeaMed; and Bulyan, which ends in one."""
+"""Coordinate-wise aggregators: median, trimmed mean, MeaMed; and Bulyan, which ends in one.
+
+Sources: median and trimmed mean (Yin, Chen, Ramchandran, Bartlett, ICML 2018); mean around the median, MeaMed (Xie,
+Koyejo, Gupta, "Generalized Byzantine-tolerant SGD", 2018); Bulyan (El Mhamdi, Guerraoui, Rouault, ICML 2018).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,20 +14,22 @@ from strategies.aggregators.registry import AGGREGATORS
 from strategies.aggregators.weighted import select_repeatedly
 from strategies.gram import Doubles, UpdateMatrix, squared_distances
 
+ROUNDING = 1e-12  # shares below this are rounding: a trimmed value of 1e12 must not leave a trace
+
 
 @AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
 @dataclass(frozen=True)
 class Median(CoordinateWise):
     """Median of each coordinate; for an even number of clients the mean of the two middle values.
 
-    Breakdown: each coordinate stays within the range of the honest clients as long as these are more than half, of the
-    clients or, with ``weighted``, of the prior.
+    Breakdown: each coordinate stays within the range of the honest clients as long as these are more than half of the
+    clients or, with ``weighted``, hold more than half of the weights.
 
     Parameters
     ----------
     weighted
-        Whether a client counts with its prior; False counts every client once, so that nobody gains influence by
-        reporting more examples. With equal priors both are the same.
+        Whether a client counts with its weight; False counts every client once, so that nobody gains influence by
+        reporting more examples. With equal weights both are the same.
     """
 
     weighted: bool = False
@@ -55,9 +61,6 @@ def _midpoint(lower: Doubles, upper: Doubles) -> Doubles:
     return np.asarray(lower + (upper - lower) / 2, np.float64)
 
 
-ROUNDING = 1e-12  # shares below this are rounding: a trimmed value of 1e12 must not leave a trace
-
-
 @AGGREGATORS.register("trimmed-mean", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
 @dataclass(frozen=True)
 class TrimmedMean(Tolerant, CoordinateWise):
@@ -72,9 +75,9 @@ class TrimmedMean(Tolerant, CoordinateWise):
     f
         Number of values trimmed at each end of every coordinate, at most (n - 1) / 2; left out, that largest number.
     weighted
-        Whether a client counts with its prior: a share f / n of it is trimmed at each end, and what is left weighs
-        the mean; hostile clients must then hold no more than that share. False (the paper) counts every client once,
-        so that nobody gains influence by reporting more examples. With equal priors both are the same.
+        Whether a client counts with its weight: a share f / n of all weights is trimmed at each end, and what is left
+        weighs the mean; hostile clients must then hold no more than that share. False (the paper) counts every client
+        once, so that nobody gains influence by reporting more examples. With equal weights both are the same.
     """
 
     weighted: bool = False
@@ -89,7 +92,7 @@ class TrimmedMean(Tolerant, CoordinateWise):
 
 
 def _weighted_trimmed_mean(block: Doubles, client_weights: Doubles, share: float) -> Doubles:
-    """Return the means without a share of the prior at each end; a value on the border counts in part."""
+    """Return the means without a share of the weights at each end; a value on the border counts in part."""
     order = np.argsort(block, axis=0)
     below = np.cumsum(client_weights[order], axis=0) / client_weights.sum()
     kept = np.diff(np.clip(below, share, 1 - share), axis=0, prepend=share)
@@ -104,7 +107,7 @@ class MeaMed(Tolerant, CoordinateWise):
     """Mean of the n - f values of each coordinate that are nearest to its median.
 
     It drops the f values that lie farthest off, on whichever side they are, where the trimmed mean drops f on both.
-    Every client counts once, whatever its prior. f = 0 is the mean. Breakdown: withstands f hostile updates among
+    Every client counts once, whatever its weight. f = 0 is the mean. Breakdown: withstands f hostile updates among
     n >= 2 f + 1; the result is then at most as far from the median as the farthest honest value.
 
     Parameters
@@ -141,7 +144,7 @@ class Bulyan(Tolerant, Aggregator):
 
     Krum selects n - 2 f updates, each among those that are left; of their values in a coordinate, the n - 4 f nearest
     to their median are averaged. Where Krum alone lets one coordinate be far off as long as the whole update is near,
-    this bounds every coordinate. The prior does not matter.
+    this bounds every coordinate. The client weights do not matter.
 
     Breakdown: withstands f hostile updates among n >= 4 f + 3.
     """
@@ -149,8 +152,8 @@ class Bulyan(Tolerant, Aggregator):
     per_hostile: ClassVar[int] = 4
     beside: ClassVar[int] = 3
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the combination of the selected updates; no client has one weight for all coordinates."""
-        n, f = len(points), self.hostile(len(points))
-        selected = select_repeatedly(squared_distances(points.gram[:-1, :-1]), f, n - 2 * f)
+        n, f = len(matrix), self.hostile(len(matrix))
+        selected = select_repeatedly(squared_distances(matrix.gram[:-1, :-1]), f, n - 2 * f)
         return lambda _, block: nearest_to_median_mean(block[selected], n - 4 * f), None

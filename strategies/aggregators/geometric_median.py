@@ -1,15 +1,18 @@
 """Geometric median: RFA (Pillutla, Kakade, Harchaoui, IEEE Transactions on Signal Processing 2022).
 
-The point v that minimises ``f(v) = sum_i p_i |v - x_i|`` lies in the convex hull of the updates x_i, so v is kept as
-N weights w, ``v = sum_i w_i x_i``, and every length follows from the Gram matrix. Nothing here costs P operations.
+The point v that minimises ``f(v) = sum_i p_i |v - x_i|``, with client weights p, lies in the convex hull of the
+updates x_i, so v is kept as N weights w, ``v = sum_i w_i x_i``, and every length follows from the Gram matrix. Nothing
+here costs P operations.
 
 1. Is an update itself optimal? By the condition of Vardi and Zhang (PNAS 2000), x_k is if the unit pulls of the
-   others, ``R_k = sum_i p_i (x_i - x_k) / |x_i - x_k|``, are no longer than the prior that lies on x_k.
+   others, ``R_k = sum_i p_i (x_i - x_k) / |x_i - x_k|``, are no longer than the weight p that lies on x_k.
 2. Otherwise start at the best update, and leave it along R_k. As f never rises, no update is met again.
 3. Weiszfeld's step goes to the mean with weights proportional to ``p_i / |v - x_i|``; RFA smooths it by a bound on
    the distance, which here is only the resolution of the numbers. Newton's step is tried beside it, whole and halved,
    because Weiszfeld's takes thousands of iterations where v lies near an update. The lowest f wins.
 4. Stop when the gradient g is short enough: ``f(v) - min f <= |g| |v - v*| <= 2 |g| f(v)``, as f is convex.
+
+The median of each tensor on its own is there too, as the code of MaskedOptim (Jiang et al., 2025) computes it.
 """
 
 from dataclasses import dataclass
@@ -26,13 +29,13 @@ HALVINGS = 0.5 ** np.arange(40)[:, None]
 @AGGREGATORS.register("geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022")
 @dataclass(frozen=True)
 class GeometricMedian(Reweighting):
-    """Point with the smallest sum of distances to the updates, weighted by the prior.
+    """Point with the smallest sum of distances to the updates, each times its client weight.
 
     It counts only the direction in which an outlier lies, not how far away. Where the point is not unique (an even
-    number of updates on one line) the result is the mean of the updates that attain the minimum. A client with a prior
-    of 0 gets no weight. N = 1 returns the update, N = 2 the one with the larger prior, or the midpoint.
+    number of updates on one line) the result is the mean of the updates that attain the minimum. A client with a weight
+    of 0 gets none. N = 1 returns the update, N = 2 the one with the larger client weight, or the midpoint.
 
-    Breakdown: the result stays near the honest updates as long as these hold more than half of the prior.
+    Breakdown: the result stays near the honest updates as long as these hold more than half of the client weights.
 
     Parameters
     ----------
@@ -54,7 +57,7 @@ class GeometricMedian(Reweighting):
             raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
 
     def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
-        """Return the weights of the geometric median, (N,): proportional to prior / distance."""
+        """Return the weights of the geometric median, (N,): proportional to client weight / distance."""
         pairwise = np.sqrt(squared_distances(gram))
         pulls = np.divide(client_weights, pairwise, out=np.zeros_like(pairwise), where=pairwise > 0)
         optimal = client_weights * (_pull_lengths(gram, pulls) <= (pairwise == 0) @ client_weights + self.tolerance)
@@ -149,9 +152,9 @@ class PerTensorGeometricMedian(Aggregator):
                 f"expected iterations of at least 1 and a smoothing above 0, got {self.iterations} and {self.smoothing}"
             )
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sums with the weights of each tensor; a client has one weight per tensor."""
-        weighted = [(place, self._weights(tensor.gram[:-1, :-1])) for place, tensor in points.tensors()]
+        weighted = [(place, self._weights(tensor.gram[:-1, :-1])) for place, tensor in matrix.tensors()]
 
         def combine(columns: slice, block: Doubles) -> Doubles:
             combined = np.empty(block.shape[1])

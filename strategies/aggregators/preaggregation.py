@@ -1,4 +1,9 @@
-"""Pre-aggregators replace the updates by mixtures of them, and compose with any rule: NNM, bucketing, norm clipping."""
+"""Pre-aggregators: nearest-neighbour mixing, bucketing, norm clipping, before any aggregator.
+
+They replace the updates by mixtures of them. A pre-aggregator sees the inner products of the rows of the update matrix,
+not their values. So the inner products after it follow without another pass over the data, and the mixtures are made
+block by block while the aggregator combines them.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,9 +19,9 @@ from tasks.plugins import PluginError, Registry
 
 
 class PreAggregator(Counted, ABC):
-    """A step before the rule.
+    """Replaces the updates by mixtures of them, before the aggregator.
 
-    ``keeps_clients`` tells whether each point is still one client's update afterwards, only shorter. ``bounds`` tells
+    ``keeps_clients`` tells whether each row is still one client's update afterwards, only shorter. ``bounds`` tells
     whether no update, however large, can carry a mean of the mixtures far away; averaging alone does not.
     """
 
@@ -25,101 +30,102 @@ class PreAggregator(Counted, ABC):
 
     @abstractmethod
     def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
-        """Return the mixtures and their prior weights.
+        """Return the mixtures and their weights.
 
         Parameters
         ----------
         gram
-            Inner products of the N points and, last, the global model, (N + 1, N + 1), to a common reference.
-        prior
-            Weights of the points, (N,): positive, sum 1.
+            Inner products of the N rows and, last, the global model, (N + 1, N + 1), to a common reference.
+        client_weights
+            Weights of the rows, (N,): positive, sum 1.
         generator
-            For what the step draws.
+            For what the pre-aggregator draws.
 
         Returns
         -------
         tuple
-            Coefficients (M, N + 1) with rows that sum to 1, the last column for the global model; and prior (M,).
+            Coefficients (M, N + 1) with rows that sum to 1, the last column for the global model; and weights (M,).
         """
 
     def remaining(self, num_updates: int) -> int:
-        """Return how many points are left of so many."""
+        """Return how many rows are left of so many."""
         return num_updates
-
-
-class Chain(Aggregator):
-    """Some steps, then a rule.
-
-    Raises
-    ------
-    ValueError
-        If the rule needs every client on its own and a step mixes them.
-    """
-
-    def __init__(self, steps: Sequence[PreAggregator], rule: Aggregator) -> None:
-        self.steps = tuple(steps)
-        self.rule = rule
-        self.robust = rule.robust or any(step.bounds for step in steps)
-        mixing = [str(step) for step in steps if not step.keeps_clients]
-        if rule.needs_clients and mixing:
-            raise ValueError(f"{rule} needs the update of every client on its own, but {', '.join(mixing)} mixes them")
-
-    def problem(self, num_updates: int, fact: str = "there are {}") -> str:
-        """Return why a step or the rule gets too few points, or an empty string."""
-        left = num_updates
-        for step in self.steps:
-            if problem := step.problem(left, fact):
-                return problem
-            if step.remaining(left) != left:
-                fact = f"after {step} there are {{}}"
-            left = step.remaining(left)
-        return self.rule.problem(left, fact)
-
-    def remark(self, num_updates: int) -> str:
-        """Return the first remark of a step or the rule, or an empty string."""
-        left = num_updates
-        for step in self.steps:
-            if remark := step.remark(left):
-                return remark
-            left = step.remaining(left)
-        return self.rule.remark(left)
-
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
-        """Return the rule's combination of the mixtures, and the weights of the updates in it."""
-        generator = np.random.default_rng(points.seed)
-        for step in self.steps:
-            mixtures, client_weights = step.mix(points.gram, client_weights, generator)
-            points = points.mixed(mixtures)
-        combine, weights = self.rule.prepare(points, client_weights)
-        assert points.mixtures is not None
-        known = None if weights is None else weights @ points.mixtures[:, :-1]
-        return lambda columns, block: combine(columns, points.values(block)), known
-
-    def __str__(self) -> str:
-        """Return the steps and the rule, in order."""
-        return " + ".join(map(str, [*self.steps, self.rule]))
 
 
 PRE_AGGREGATORS = Registry("pre-aggregator", PreAggregator)
 
 
+class Chain(Aggregator):
+    """Some pre-aggregators, then an aggregator.
+
+    Raises
+    ------
+    ValueError
+        If the aggregator needs every client on its own and a pre-aggregator mixes them.
+    """
+
+    def __init__(self, pre_aggregators: Sequence[PreAggregator], aggregator: Aggregator) -> None:
+        self.pre_aggregators = tuple(pre_aggregators)
+        self.aggregator = aggregator
+        self.robust = aggregator.robust or any(each.bounds for each in pre_aggregators)
+        mixing = [str(each) for each in pre_aggregators if not each.keeps_clients]
+        if aggregator.needs_clients and mixing:
+            mixers = ", ".join(mixing)
+            raise ValueError(f"{aggregator} needs the update of every client on its own, but {mixers} mixes them")
+
+    def problem(self, num_updates: int, fact: str = "there are {}") -> str:
+        """Return why a pre-aggregator or the aggregator gets too few rows, or an empty string."""
+        left = num_updates
+        for each in self.pre_aggregators:
+            if problem := each.problem(left, fact):
+                return problem
+            if each.remaining(left) != left:
+                fact = f"after {each} there are {{}}"
+            left = each.remaining(left)
+        return self.aggregator.problem(left, fact)
+
+    def warning(self, num_updates: int) -> str:
+        """Return the first warning of a pre-aggregator or the aggregator, or an empty string."""
+        left = num_updates
+        for each in self.pre_aggregators:
+            if warning := each.warning(left):
+                return warning
+            left = each.remaining(left)
+        return self.aggregator.warning(left)
+
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+        """Return the aggregator's combination of the mixtures, and the weights of the updates in it."""
+        generator = np.random.default_rng(matrix.seed)
+        for each in self.pre_aggregators:
+            mixtures, client_weights = each.mix(matrix.gram, client_weights, generator)
+            matrix = matrix.mixed(mixtures)
+        combine, weights = self.aggregator.prepare(matrix, client_weights)
+        assert matrix.mixtures is not None
+        known = None if weights is None else weights @ matrix.mixtures[:, :-1]
+        return lambda columns, block: combine(columns, matrix.values(block)), known
+
+    def __str__(self) -> str:
+        """Return the pre-aggregators and the aggregator, in order."""
+        return " + ".join(map(str, [*self.pre_aggregators, self.aggregator]))
+
+
 def build_aggregator(name: str, args: str = "", pre_aggregators: str = "") -> Aggregator:
-    """Build a rule and the steps before it; these are inline TOML such as ``nnm = { f = 4 }, bucketing = {}``.
+    """Build an aggregator and its pre-aggregators, inline TOML such as ``nnm = { f = 4 }, bucketing = {}``.
 
     Raises
     ------
     PluginError
-        If a name is unknown, an argument does not fit, or rule and steps do not go together.
+        If a name is unknown, an argument does not fit, or aggregator and pre-aggregators do not go together.
     """
-    rule, steps = AGGREGATORS.build(name, args), build_pre_aggregators(pre_aggregators)
+    aggregator, before = AGGREGATORS.build(name, args), build_pre_aggregators(pre_aggregators)
     try:
-        return Chain(steps, rule) if steps else rule
+        return Chain(before, aggregator) if before else aggregator
     except ValueError as error:
         raise PluginError(str(error)) from error
 
 
 def build_pre_aggregators(text: str) -> list[PreAggregator]:
-    """Build the steps that inline TOML such as ``nnm = { f = 4 }, bucketing = {}`` names, in its order.
+    """Build the pre-aggregators that inline TOML such as ``nnm = { f = 4 }, bucketing = {}`` names, in its order.
 
     Raises
     ------
@@ -135,15 +141,16 @@ class NearestNeighbourMixing(Tolerant, PreAggregator):
     """Replace every update by the mean of its n - f nearest updates, itself included.
 
     Nearest-neighbour mixing (NNM; Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, AISTATS 2023) makes honest
-    updates that differ more alike, so that a rule after it can tell them from hostile ones. Each keeps its prior.
+    updates that differ more alike, so that an aggregator after it can tell them from hostile ones. Each keeps its
+    client weight.
 
-    Breakdown: withstands f hostile updates among n >= 2 f + 1, together with a rule that does.
+    Breakdown: withstands f hostile updates among n >= 2 f + 1, together with an aggregator that does.
     """
 
     name = "nnm"
 
     def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
-        """Return the means of neighbours, and the prior as it is."""
+        """Return the means of neighbours, and the weights as they are."""
         n = len(client_weights)
         count = n - self.hostile(n)
         squared = squared_distances(gram[:-1, :-1]) - np.eye(n)  # each is its own nearest, also beside equal ones
@@ -156,10 +163,10 @@ class NearestNeighbourMixing(Tolerant, PreAggregator):
 @PRE_AGGREGATORS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")
 @dataclass(frozen=True)
 class Bucketing(PreAggregator):
-    """Replace the updates by the means of random groups of ``size``, weighted by the prior.
+    """Replace the updates by the means of random groups of ``size``, each with its client weight.
 
     Bucketing (Karimireddy, He, Jaggi, ICLR 2022) lets honest updates that differ look more alike. A bucket with one
-    hostile update is hostile: f stays, while the number of points shrinks, so ``size`` times more clients are needed.
+    hostile update is hostile: f stays, while the number of rows shrinks, so ``size`` times more clients are needed.
 
     Parameters
     ----------
@@ -178,7 +185,7 @@ class Bucketing(PreAggregator):
         return math.ceil(num_updates / self.size)
 
     def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
-        """Return the buckets' means and the sums of their priors."""
+        """Return the buckets' means and the sums of their weights."""
         order = generator.permutation(len(client_weights))
         coefficients = np.zeros((self.remaining(len(client_weights)), len(client_weights) + 1))
         coefficients[np.arange(len(client_weights)) // self.size, order] = client_weights[order]
@@ -196,7 +203,7 @@ class NormClipping(PreAggregator):
     """Shorten every update that is longer than a limit.
 
     Sun, Kairouz, Suresh, McMahan, 2019. Its direction stays, so that no update wins by its length alone. No breakdown
-    of its own: with the mean, hostile updates move the result by at most their prior times the limit. A limit taken
+    of its own: with the mean, hostile updates move the result by at most their weight times the limit. A limit taken
     from the median norm is itself bounded only as long as less than half of the updates are hostile.
 
     Parameters

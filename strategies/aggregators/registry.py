@@ -1,4 +1,4 @@
-"""Aggregators and pre-aggregators by name or import path: a class of one family, or a plain function."""
+"""Registry of aggregators, by name or import path: a class of one family, or a plain function."""
 
 import inspect
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from tasks.plugins import PluginError, Registry
 
 
 class Plain(Aggregator):
-    """A function ``(updates (N, P), client_weights (N,), **arguments) -> (P,)`` as a rule.
+    """A function ``(updates (N, P), client_weights (N,), **arguments) -> (P,)`` as an aggregator.
 
-    It is the shortest way to a rule of your own; unlike the two families it gets one more copy of all updates.
+    It is the shortest way to an aggregator of your own; unlike the two families it gets one more copy of all updates.
     """
 
     def __init__(self, function: Callable[..., Any], **arguments: Any) -> None:
         self.function = function
         self.arguments = arguments
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Call the function once, on everything."""
-        expected = points.vectors[0].shape
+        expected = matrix.vectors[0].shape
         value = np.asarray(
-            self.function(points.values(np.stack(points.vectors)), client_weights, **self.arguments), np.float64
+            self.function(matrix.values(np.stack(matrix.vectors)), client_weights, **self.arguments), np.float64
         )
         if value.shape != expected:
             raise ValueError(f"{self} must return {expected} values, got {value.shape}")
@@ -37,7 +37,7 @@ class Plain(Aggregator):
 
 
 class AggregatorRegistry(Registry[Aggregator]):
-    """Aggregation rules. What an import path names is a class to build, or a function that is the rule itself."""
+    """Aggregators. What an import path names is a class to build, or a function that is the aggregator itself."""
 
     def find(self, name: str) -> Callable[..., Aggregator]:
         """Return the factory behind a name or path.
@@ -45,7 +45,7 @@ class AggregatorRegistry(Registry[Aggregator]):
         Raises
         ------
         PluginError
-            If the name is unknown, the path cannot be imported, or what it names is no rule.
+            If the name is unknown, the path cannot be imported, or what it names is no aggregator.
         """
         found: Any = super().find(name)
         if inspect.isclass(found) and issubclass(found, Aggregator):
@@ -54,7 +54,7 @@ class AggregatorRegistry(Registry[Aggregator]):
             return _factory(found)
         raise PluginError(
             f"{self.kind} {name!r}: expected a subclass of Reweighting or CoordinateWise, "
-            f"or a function (updates, prior), got {found!r}"
+            f"or a function (updates, client_weights), got {found!r}"
         )
 
 

@@ -1,4 +1,12 @@
-"""Re-weighting aggregators: mean, Krum, Multi-Krum, centered clipping, distance-aware aggregation."""
+"""Re-weighting aggregators: mean, Krum, Multi-Krum, centered clipping, distance-aware aggregation.
+
+Krum's score of an update is the sum of its squared distances to its n - f - 2 nearest other updates: small for an
+update that has many close neighbours. Ties go to the first client.
+
+Sources: the mean is FedAvg's (McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017); Krum and Multi-Krum
+(Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017); centered clipping (Karimireddy, He, Jaggi, ICML 2021);
+distance-aware aggregation is FedNoRo's (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,7 +21,7 @@ from strategies.gram import Doubles, UpdateMatrix, mixture_distances, squared_di
 
 @AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")
 class Mean(Reweighting):
-    """Mean of the updates, weighted by the prior.
+    """Mean of the updates, weighted by the client weights.
 
     Breakdown: none tolerated; a single client can move the result anywhere.
     """
@@ -21,11 +29,11 @@ class Mean(Reweighting):
     robust = False
 
     def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
-        """Return the prior."""
+        """Return the client weights."""
         return client_weights
 
-    def weigh(self, points: UpdateMatrix, client_weights: Doubles) -> Doubles:
-        """Return the prior, without the cost of a Gram matrix."""
+    def weigh(self, matrix: UpdateMatrix, client_weights: Doubles) -> Doubles:
+        """Return the client weights, without the cost of a Gram matrix."""
         return client_weights
 
 
@@ -35,7 +43,7 @@ class Krum(Tolerant, Reweighting):
     """The one update with the smallest sum of squared distances to its n - f - 2 nearest others.
 
     Breakdown: withstands f hostile updates among n >= 2 f + 3. The result is one client's update, so it learns slowly
-    from clients that differ, and the prior does not matter.
+    from clients that differ, and the client weights do not matter.
     """
 
     beside: ClassVar[int] = 3
@@ -49,7 +57,7 @@ class Krum(Tolerant, Reweighting):
 @AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")
 @dataclass(frozen=True)
 class MultiKrum(Tolerant, Reweighting):
-    """Mean of the m updates with the smallest Krum scores, weighted by the prior.
+    """Mean of the m updates with the smallest Krum scores, weighted by their client weights.
 
     Breakdown: withstands f hostile updates among n >= 2 f + 3, with m <= n - f. Where f is left out, m bounds it too.
 
@@ -81,7 +89,7 @@ class MultiKrum(Tolerant, Reweighting):
         return super().__str__() + ("" if self.m is None else f"{' with' if self.f is None else ','} m = {self.m}")
 
     def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
-        """Return the prior of the kept updates, divided by its sum; 0 for the others."""
+        """Return the client weights of the kept updates, divided by their sum; 0 for the others."""
         n = len(client_weights)
         f = self.hostile(n)
         kept = np.argsort(krum_scores(squared_distances(gram), f), kind="stable")[: self.m or n - f]
@@ -113,10 +121,10 @@ class CenteredClipping(Reweighting):
     """Go from the global model to the mean of the updates, each clipped to a ball around the present point.
 
     One iteration is ``v <- v + sum_i p_i (x_i - v) min(1, radius / |x_i - v|)``, from v = 0, the global model. So a
-    hostile update moves the result by at most its prior times the radius in each iteration.
+    hostile update moves the result by at most its client weight times the radius in each iteration.
 
-    Breakdown: withstands hostile clients that are less than half of the clients and hold less than half of the prior;
-    the error grows with their share of it and the radius. An infinite radius is the mean.
+    Breakdown: withstands hostile clients that are less than half of the clients and hold less than half of the client
+    weights; the error grows with their share of these and the radius. An infinite radius is the mean.
 
     Parameters
     ----------
@@ -153,8 +161,8 @@ class DistanceAware(Reweighting):
     """Weighted mean in which clients with noisy labels count less, the further they are from every clean one.
 
     With d_i the distance of client i to the nearest clean client (0 for clean clients) and D = d / max d, the weight is
-    proportional to ``prior_i exp(-D_i)``. It needs roles: a client of unknown role counts as noisy, and without
-    any clean client, or without any other, the result is the mean.
+    proportional to ``p_i exp(-D_i)``, p the client weights. It needs roles: a client of unknown role counts as noisy,
+    and without any clean client, or without any other, the result is the mean.
 
     Breakdown: none tolerated. It is made for wrong labels, not for hostile updates: the smallest factor is 1/e.
 
@@ -174,21 +182,21 @@ class DistanceAware(Reweighting):
         if self.distance not in ("tensors", "squared"):
             raise ValueError(f"distance must be 'tensors' or 'squared', got {self.distance!r}")
 
-    def weigh(self, points: UpdateMatrix, client_weights: Doubles) -> Doubles:
+    def weigh(self, matrix: UpdateMatrix, client_weights: Doubles) -> Doubles:
         """Return every client's weight from its role and its distance to the nearest clean client."""
-        clean = np.array([role == "clean" for role in points.roles])
+        clean = np.array([role == "clean" for role in matrix.roles])
         if clean.all() or not clean.any():
             return client_weights
-        distances = np.where(clean, 0.0, self._distances(points)[:, clean].min(axis=1))
+        distances = np.where(clean, 0.0, self._distances(matrix)[:, clean].min(axis=1))
         weights = client_weights * np.exp(-distances / (distances.max() or 1.0))
         return np.asarray(weights / weights.sum(), np.float64)
 
     def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
-        """Return the prior: without roles it is the mean."""
+        """Return the client weights: without roles it is the mean."""
         return client_weights
 
-    def _distances(self, points: UpdateMatrix) -> Doubles:
+    def _distances(self, matrix: UpdateMatrix) -> Doubles:
         if self.distance == "squared":
-            return squared_distances(points.gram[:-1, :-1])
-        tensors = [np.sqrt(squared_distances(tensor.gram[:-1, :-1])) for _, tensor in points.tensors()]
+            return squared_distances(matrix.gram[:-1, :-1])
+        tensors = [np.sqrt(squared_distances(tensor.gram[:-1, :-1])) for _, tensor in matrix.tensors()]
         return np.asarray(np.sum(tensors, axis=0), np.float64)

@@ -1,4 +1,4 @@
-"""What a detector is: loss profiles of N clients in, who has many wrong labels out. No Flower, no models.
+"""Detector base class: loss profiles of N clients in, who has many wrong labels out. No Flower, no models.
 
 A profile is the mean cross-entropy of a client's examples with each given label, under a model that all have trained.
 Shapes: N clients, K classes.
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from strategies.gram import Doubles
 from tasks.plugins import Registry
 
-Doubles = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 

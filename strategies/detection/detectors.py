@@ -1,4 +1,9 @@
-"""Detectors of noisy clients: the Gaussian mixture of the published codes, and Winnow's own."""
+"""Detectors of noisy clients: the Gaussian mixture of the published codes, and Winnow's own.
+
+``official`` fits a Gaussian mixture over whole profiles, nine times, and lets the fits vote. ``robust`` has one number
+a client, two groups on a line, and the question whether there are two at all. Its groups have equal weights and a known
+spread, which leaves two numbers to fit, so four clients are enough and nothing can be singular.
+"""
 
 import warnings
 from collections import Counter
@@ -8,11 +13,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from strategies.detection.base import DETECTORS, Counts, Detection, Detector, Doubles, Flags, one_group
+from strategies.detection.base import DETECTORS, Counts, Detection, Detector, Flags, one_group
 from strategies.detection.profiles import client_levels, min_max
+from strategies.gram import Doubles
 
 STARTS = 9
 STEPS = 500
+REACH = 1.5  # quartile distances beyond the quartiles (Tukey, 1977)
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,6 @@ def _fit(profiles: Doubles, state: int) -> tuple[Doubles, Flags]:
         mixture.fit(profiles)
     upper = int(np.argmax(mixture.means_.sum(axis=1)))
     return mixture.predict_proba(profiles)[:, upper], np.asarray(mixture.predict(profiles) == upper)
-
-
-REACH = 1.5  # quartile distances beyond the quartiles (Tukey, 1977)
 
 
 @DETECTORS.register("robust")

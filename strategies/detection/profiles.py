@@ -1,6 +1,8 @@
-"""Loss profiles: which answers of clients are sound, and what they say when classes are missing.
+"""Loss profiles: which answers of clients are sound, what they say when classes are missing, and their means.
 
-Shapes: N clients, K classes.
+A client may answer under the models of several rounds; :func:`mean_profiles` makes one profile a client from that.
+
+Shapes: A answers, N clients, K classes.
 """
 
 import math
@@ -9,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.detection.base import Counts, Doubles
+from strategies.detection.base import Counts
+from strategies.gram import Doubles
 from tasks.protocol import Arrays
 
 LOSSES, COUNTS = "class-losses", "class-counts"
@@ -145,8 +148,8 @@ def mean_profiles(answers: Sequence[ProfileAnswer]) -> tuple[Counts, Doubles, Co
     means = _summed(counts * losses, row, len(asked)) / np.maximum(totals, 1)
     level = losses + (means.mean(axis=0) - means)[row] if len(asked) else losses
     clients, row, times = np.unique(np.asarray(table["clients"], np.int64), return_inverse=True, return_counts=True)
-    told = _summed((counts > 0).astype(np.float64), row, len(clients))
-    averages = _summed(np.where(counts > 0, level, 0.0), row, len(clients)) / np.maximum(told, 1)
+    known = _summed((counts > 0).astype(np.float64), row, len(clients))
+    averages = _summed(np.where(counts > 0, level, 0.0), row, len(clients)) / np.maximum(known, 1)
     most = np.zeros(averages.shape, np.int64)
     np.maximum.at(most, row, counts)
     enough = 2 * times >= len(asked)

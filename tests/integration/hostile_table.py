@@ -143,7 +143,7 @@ class Federation:
         model: protocol.Arrays = {"weight": weight, "running_var": np.ones(5, dtype), "count": np.array(100)}
         if name in PRIVATE:  # Flower's wrappers clip and blur parameters only
             del model["running_var"], model["count"]
-        strategy = build_strategy(settings(name), registration, ("running_var",), simulated=True)
+        strategy = build_strategy(settings(name), registration, ("running_var",), mode=Mode.SIMULATION)
         self.run = RunState(settings(name), RunDirectory(Path()), registration, strategy, model, Mode.SIMULATION)
 
     def play(self, server_round: int, kind: Kind, extra: Iterable[Message] = ()) -> RoundReport:

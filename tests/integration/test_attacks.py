@@ -15,7 +15,7 @@ from tasks.protocol import MessageHeader, Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
 from tests.issues import warning_lines
-from tests.messages import PlainParcel
+from tests.messages import PlainDownload
 
 ATTACKED = {"attack__name": "sign-flip", "attack__share": 0.5}
 LEARNING = {"loss__name": "ce", "noise__name": "none", "strategy__aggregator": "mean", "train__augment": False}
@@ -96,7 +96,7 @@ def test_the_server_ends_a_run_with_hostile_real_nodes_before_it_asks_them(tmp_p
 
 
 def test_a_real_node_refuses_to_be_hostile_whatever_the_server_says(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
     flat = {**DEFAULTS, **QUICK, "attack.name": "sign-flip"}
     with pytest.raises(FederationError, match="0 of 4 clients are ready") as caught:
         register_clients(

@@ -17,7 +17,7 @@ from tasks.protocol import Mode
 from tasks.settings import Settings
 from tests.integration.conftest import QUICK, Play
 from tests.integration.local_grid import LocalGrid
-from tests.messages import PlainParcel
+from tests.messages import PlainDownload
 
 NOISY = {"noise__rates_args": "max = 0.6", "loss__name": "ce"}
 
@@ -154,7 +154,7 @@ def real_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path / "server"), **given}
         settings = check(flat)
         monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
-        monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+        monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         for context in grid._contexts.values():
             if context.node_config["partition-id"] == 0:

@@ -17,7 +17,7 @@ from tasks.config import DEFAULTS, ConfigError
 from tasks.protocol import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
-from tests.messages import PlainParcel
+from tests.messages import PlainDownload
 from tests.site_data import ARGS, KINDS, MODELS, image_folder, save, shades
 
 LEARN = {"train.learning-rate": 0.05, "train.batch-size": 4, "loss.name": "ce", "train.epochs": 3}
@@ -76,7 +76,7 @@ class Federation:
         self._root = tmp_path
         self.sent: list[Message] = []
         monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
-        monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+        monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
     def play(self, kind: str, **changes: Any) -> Played:
         flat = {**DEFAULTS, **QUICK, **settings_for(kind, self._root / "server"), **changes}
@@ -92,7 +92,7 @@ class Federation:
             return reply
 
         grid.tamper = note
-        return Played(run_training(grid, check(flat, simulated=False), Mode.DEPLOYMENT))
+        return Played(run_training(grid, check(flat, Mode.DEPLOYMENT), Mode.DEPLOYMENT))
 
 
 @pytest.fixture

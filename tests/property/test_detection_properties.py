@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from strategies.detection import Robust, detect
-from strategies.detection.base import Counts, Doubles
+from strategies.detection.base import Counts
 from strategies.detection.detectors import fit_two
 from strategies.detection.profiles import client_levels
+from strategies.gram import Doubles
 
 
 @st.composite

@@ -17,7 +17,7 @@ from tests.run_directories import write_run
 PACKAGES = ("server_app", "client_app", "strategies", "tasks")
 HOSTILE = "<script>alert(1)</script>"
 PREVIEW = {"title": HOSTILE, "clients_note": "", "transitions_note": "", "picture": "", "picture_width": 1}
-PREVIEW |= {"has_wanted": False, **dict.fromkeys(["remarks", "figures", "class_names", "choices"], ())}
+PREVIEW |= {"has_wanted": False, **dict.fromkeys(["warnings", "figures", "class_names", "choices"], ())}
 PREVIEW |= dict.fromkeys(["clients", "transitions"], ())
 RENDER = f"""
 import sys

@@ -47,7 +47,7 @@ class Federation:
 
 def fedcorr(**options: Any) -> FedCorr:
     options = {"iterations": 2, "finetune_rounds": 2, "seed": 3, **options}
-    return FedCorr(AGGREGATORS.build(options.pop("rule", "mean")), buffers=("running_var", "count"), **options)
+    return FedCorr(AGGREGATORS.build(options.pop("aggregator", "mean")), buffers=("running_var", "count"), **options)
 
 
 def levels(strategy: FedCorr) -> list[float]:
@@ -189,7 +189,7 @@ def test_a_checkpoint_holds_all_that_the_rounds_after_it_need(interrupted: int, 
         ({"clients_per_step": 0}, "clients_per_step = 0: must be at least 1"),
         ({"finetune_rounds": -1}, "finetune_rounds = -1: must be at least 0"),
         ({"clean_threshold": 1.0}, "clean_threshold = 1.0: must be at least 0 and below 1"),
-        ({"rule": "krum"}, "clients_per_step = 1: krum .* a step of stage 1 has 1"),
+        ({"aggregator": "krum"}, "clients_per_step = 1: krum .* a step of stage 1 has 1"),
     ],
 )
 def test_impossible_arguments_are_refused(options: dict[str, Any], reason: str):
@@ -198,7 +198,7 @@ def test_impossible_arguments_are_refused(options: dict[str, Any], reason: str):
 
 
 @pytest.mark.parametrize(("rounds", "missed"), [(12, "stage 2 .* round 13"), (14, "stage 3 .* round 15"), (15, "")])
-def test_a_run_that_ends_before_a_stage_is_remarked(rounds: int, missed: str):
+def test_a_run_that_ends_before_a_stage_is_warned_about(rounds: int, missed: str):
     context = RunContext(Settings(num_server_rounds=rounds, federation=FederationSettings(num_clients=6)), sampled=6)
     lines = [issue.line for issue in fedcorr().issues(context)]
     assert len(lines) == bool(missed)

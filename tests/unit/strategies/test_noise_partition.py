@@ -1,6 +1,8 @@
-"""The strategy that tells clients apart, without clients that train: what it asks, keeps and forgets."""
+"""The strategy that tells noisy clients from clean ones, without clients that train: whom it asks and believes."""
 
+from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,9 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from strategies.aggregators import AGGREGATORS
-from strategies.noise_partition import NoisePartition
+from strategies.noise_partition import NoisePartition, round_robin
 from tests.issues import warning_lines
-from tests.messages import MODEL, record
+from tests.messages import MODEL, answer, record
 from tests.unit.server_app.storage.test_strategy_state import through_a_file
 
 
@@ -155,18 +157,195 @@ USEFUL = {"strategy.name": "noise-partition", "num-server-rounds": 60, "method.n
 
 
 @pytest.mark.parametrize(
-    ("changes", "remark"),
+    ("changes", "warning"),
     [
         ({"num-server-rounds": 30}, "ends before clean and noisy clients are told apart"),
         ({"federation.num-clients": 3}, "with fewer than 4 all count as clean"),
         ({"privacy.mode": "local"}, "loss profiles are sent without noise"),
     ],
 )
-def test_what_makes_the_strategy_idle_or_leaky_is_remarked_on(changes: dict[str, Any], remark: str):
+def test_what_makes_the_strategy_idle_or_leaky_is_warned_about(changes: dict[str, Any], warning: str):
     flat = USEFUL | changes
-    assert any(remark in line for line in warning_lines(flat))
+    assert any(warning in line for line in warning_lines(flat))
 
 
-def test_a_useful_configuration_gets_no_remark():
+def test_a_useful_configuration_gets_no_warning():
     assert warning_lines(USEFUL) == []
     assert warning_lines(USEFUL | {"method.name": "sgd", "strategy.aggregator": "distance-aware"}) == []
+
+
+CLIENTS = 12
+
+
+class Memory(Answers):
+    """Clients whose loss falls when they train and rises again after it, each time by less than wrong labels add."""
+
+    def __init__(self, noisy: set[int], silent: set[int] | None = None, clients: int = CLIENTS) -> None:
+        super().__init__(noisy, silent, clients)
+        self.trained: dict[int, list[int]] = {}
+        self.now = 0
+
+    def answer(self, message: Message) -> Message:
+        client = message.metadata.dst_node_id
+        memory = sum(1.5 * 0.5 ** (self.now - then) for then in self.trained.get(client, []))
+        loss = 3.0 - 0.1 * self.now - memory + 0.4 * (client in self.noisy)
+        values = {"num-examples": 60, "class-losses": [loss] * 3, "class-counts": [20] * 3}
+        return Message(RecordDict({"metrics": MetricRecord(values)}), reply_to=message)
+
+
+def play(strategy: NoisePartition, grid: Memory, rounds: Iterable[int]) -> dict[int, str]:
+    """Play rounds, and return the roles that are known in the last one."""
+    for server_round in rounds:
+        grid.now = server_round
+        for client in roles(strategy, server_round, grid):
+            grid.trained.setdefault(client, []).append(server_round)
+    return strategy.roles
+
+
+def partial(**options: Any) -> NoisePartition:
+    return build(**{"warmup_rounds": 8, "fraction_train": 0.25} | options)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_round_robin_sampling_noisy_clients_are_found_although_training_changes_losses_by_more(seed: int):
+    noisy = {0, 3, 4, 7}
+    assert play(partial(seed=seed), Memory(noisy), range(1, 10)) == expected(noisy, CLIENTS)
+
+
+def test_drawn_at_random_who_trained_lately_passes_for_clean():
+    wrong = [
+        sum(role != expected({0, 3, 4, 7}, CLIENTS)[client] for client, role in found.items())
+        for found in (
+            play(partial(seed=s, round_robin_sampling=False), Memory({0, 3, 4, 7}), range(1, 10)) for s in range(5)
+        )
+    ]
+    assert min(wrong) > 0
+
+
+def test_all_are_asked_in_the_rounds_in_which_everybody_has_a_turn():
+    strategy, grid = partial(), Memory({1})
+    for server_round in range(1, 12):
+        before = len(grid.asked)
+        roles(strategy, server_round, grid)
+        assert len(grid.asked) - before == (6 <= server_round <= 9)
+    assert grid.asked == [list(range(CLIENTS))] * 4
+
+
+def test_with_all_clients_in_every_round_the_sampling_changes_nothing():
+    for round_robin_sampling in (True, False):
+        strategy, grid = build(round_robin_sampling=round_robin_sampling), Answers({1, 4})
+        assert [sorted(roles(strategy, number, grid)) for number in (1, 2, 3, 4)] == [list(range(6))] * 4
+        assert grid.asked == [list(range(6))]
+
+
+def test_who_misses_one_question_is_judged_all_the_same():
+    class Late(Memory):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            self.silent = {2, 3} if self.now == 7 else set()
+            return super().send_and_receive(messages, timeout=timeout)
+
+    assert play(partial(), Late({0, 3, 4, 7}), range(1, 10)) == expected({0, 3, 4, 7}, CLIENTS)
+
+
+def test_who_never_answers_costs_the_others_one_more_round_of_questions():
+    strategy, grid = partial(), Memory({0, 3, 4, 7}, silent={5})
+    assert 5 not in play(strategy, grid, range(1, 10))
+    assert play(strategy, grid, range(10, 40)) == {c: r for c, r in expected({0, 3, 4, 7}, 12).items() if c != 5}
+    assert len(grid.asked) == 8
+
+
+def test_a_client_that_joins_is_judged_when_it_has_trained_as_the_others_have():
+    strategy, grid = partial(), Memory({0, 3, 4, 7})
+    play(strategy, grid, range(1, 13))
+    grid.clients, grid.noisy = 13, {0, 3, 4, 7, 12}
+    assert 12 not in play(strategy, grid, range(13, 20))
+    assert play(strategy, grid, range(20, 22)) == expected({0, 3, 4, 7, 12}, 13)
+
+
+def test_questions_for_the_next_judgement_begin_before_it():
+    strategy, grid = partial(reprofile_every=2), Memory({0, 3, 4, 7})
+    play(strategy, grid, range(1, 12))
+    assert len(grid.asked) == 6, "rounds 6 to 9, then every round: roles are decided in rounds 9 and 11"
+    assert strategy.roles == expected({0, 3, 4, 7}, CLIENTS)
+
+
+def play_and_aggregate(strategy: NoisePartition, grid: Memory, rounds: Iterable[int]) -> list[dict[int, object]]:
+    """Play rounds to their end, and return what the clients were told in each."""
+    told = []
+    for server_round in rounds:
+        grid.now = server_round
+        messages = list(strategy.configure_train(server_round, record(MODEL), ConfigRecord(), grid))  # type: ignore[arg-type]
+        told.append({m.metadata.dst_node_id: dict(m.content.config_records["config"]) for m in messages})
+        for client in told[-1]:
+            grid.trained.setdefault(client, []).append(server_round)
+        strategy.aggregate_train(server_round, [answer(client) for client in told[-1]])
+    return told
+
+
+@pytest.mark.parametrize("options", [{}, {"reprofile_every": 3}])
+@pytest.mark.parametrize("last", range(15))
+def test_a_restart_between_two_rounds_changes_nothing(last: int, options: dict[str, int], tmp_path: Path):
+    whole, half, fresh = partial(**options), partial(**options), partial(**options)
+    grid, other = Memory({0, 3, 4, 7}, silent={5}), Memory({0, 3, 4, 7}, silent={5})
+    expected = play_and_aggregate(whole, grid, range(1, 15))
+    play_and_aggregate(half, other, range(1, last + 1))
+    through_a_file(half, fresh, tmp_path)
+    assert play_and_aggregate(fresh, other, range(last + 1, 15)) == expected[last:]
+    assert other.asked == grid.asked
+    for name in ("judgements", "learned", "failures", "extra", "queue"):
+        assert getattr(fresh, name) == getattr(whole, name), name
+    assert whole.learned
+    assert fresh.report == whole.report or last == 14
+
+
+def test_a_warm_up_in_which_some_have_trained_more_often_is_warned_about():
+    flat = {"strategy.name": "noise-partition", "federation.num-clients": 20, "federation.fraction-train": 0.1}
+    short, long = ({"strategy.args": f"warmup_rounds = {rounds}", "num-server-rounds": 40} for rounds in (18, 19))
+    assert any("compared fairly after 19" in line for line in warning_lines(flat | short))
+    assert not any("compared fairly" in line for line in warning_lines(flat | long))
+
+
+NOBODY: list[int] = []
+
+
+def draws(rounds: int, clients: int, size: int, seed: int = 0) -> list[list[int]]:
+    queue, drawn = NOBODY, []
+    for _ in range(rounds):
+        now, queue = round_robin(queue, range(clients), size, seed)
+        drawn.append(now)
+    return drawn
+
+
+@pytest.mark.parametrize(("clients", "size"), [(20, 6), (20, 5), (7, 3), (5, 1), (4, 4)])
+def test_nobody_trains_twice_as_long_as_somebody_waits(clients: int, size: int):
+    counts: Counter[int] = Counter(dict.fromkeys(range(clients), 0))
+    for drawn in draws(50, clients, size):
+        assert len(set(drawn)) == size
+        counts.update(drawn)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_every_client_comes_back_after_the_same_number_of_rounds():
+    drawn = draws(30, 20, 5)
+    for client in range(20):
+        rounds = [i for i, now in enumerate(drawn) if client in now]
+        assert {later - earlier for earlier, later in pairwise(rounds)} == {4}
+
+
+def test_the_order_follows_from_the_seed():
+    assert draws(4, 20, 5, seed=1) == draws(4, 20, 5, seed=1) != draws(4, 20, 5, seed=2)
+
+
+def test_a_new_client_is_next_and_the_others_keep_their_order():
+    _, queue = round_robin(NOBODY, range(6), 2, 0)
+    now, longer = round_robin(queue, range(7), 1, 0)
+    assert now == [6]
+    assert longer == [*queue, 6]
+
+
+def test_a_client_that_is_gone_is_skipped():
+    _, queue = round_robin(NOBODY, range(6), 2, 0)
+    first = queue[0]
+    now, shorter = round_robin(queue, set(range(6)) - {first}, 2, 0)
+    assert now == sorted(queue[1:3])
+    assert first not in shorter

@@ -14,6 +14,7 @@ from strategies.privacy import PrivateStrategy, next_norm, wrap
 from strategies.robust import RobustStrategy
 from strategies.validation import to_numpy
 from tasks.config import ConfigError
+from tasks.protocol import Mode
 from tasks.settings import PrivacySettings
 from tests.issues import warning_lines
 from tests.messages import answer, record
@@ -27,8 +28,8 @@ Number = float | int | str
 
 def strategy(seed: int = 0, clients: int = 4, **changes: Number) -> PrivateStrategy:
     settings = PrivacySettings(**{"mode": "server-fixed", "clipping_norm": 1.0, **changes})
-    rule = RobustStrategy(AGGREGATORS.build("mean", ""), weighting="uniform")
-    return PrivateStrategy(rule, settings, clients, lambda server_round: np.random.seed(seed + server_round))
+    averaging = RobustStrategy(AGGREGATORS.build("mean", ""), weighting="uniform")
+    return PrivateStrategy(averaging, settings, clients, lambda server_round: np.random.seed(seed + server_round))
 
 
 def play_round(private: PrivateStrategy, updates: list[np.ndarray], clients: int = 4) -> np.ndarray:
@@ -111,15 +112,15 @@ def test_the_state_that_a_resumed_run_needs_is_the_norm_and_the_releases():
     np.testing.assert_array_equal(*[play_round(each, vectors([9.0] * 4)) for each in (fresh, private)])
 
 
-@pytest.mark.parametrize("simulated", [True, False])
-def test_the_noise_of_a_real_federation_cannot_be_predicted_and_that_of_a_simulation_can(simulated: bool):
+@pytest.mark.parametrize("mode", Mode)
+def test_the_noise_of_a_real_federation_cannot_be_predicted_and_that_of_a_simulation_can(mode: Mode):
     def noise() -> np.ndarray:
         np.random.seed(1)
-        private = build_strategy(check({**PRIVATE, "federation.num-clients": 4}), simulated=simulated)
+        private = build_strategy(check({**PRIVATE, "federation.num-clients": 4}), mode=mode)
         assert isinstance(private, PrivateStrategy)
         return play_round(private, vectors([9.0] * 4))
 
-    assert np.array_equal(noise(), noise()) == simulated
+    assert np.array_equal(noise(), noise()) == (mode is Mode.SIMULATION)
 
 
 def test_the_report_has_the_weight_of_every_client():
@@ -150,12 +151,12 @@ def test_a_setting_that_breaks_the_guarantee_is_refused(changes: dict[str, Numbe
     assert len(caught.value.errors) == 1
 
 
-def test_local_privacy_goes_with_any_rule_and_groups_replace_running_statistics():
-    assert check({"privacy.mode": "local"}).strategy.aggregator == "geometric-median"
+def test_local_privacy_goes_with_any_aggregator_and_groups_replace_running_statistics():
+    assert check({"privacy.mode": "local"}).strategy.averaging == "geometric-median"
     check({**PRIVATE, "model.name": "resnet18", "model.args": 'norm = "group"'})
 
 
-def test_remarks_name_what_does_nothing_and_what_means_little():
+def test_warnings_name_what_does_nothing_and_what_means_little():
     assert warning_lines({"privacy.quantile": 0.3}) == [
         "privacy.quantile has no effect: there is no privacy",
     ]
@@ -167,9 +168,9 @@ def test_remarks_name_what_does_nothing_and_what_means_little():
 
 
 def test_too_much_noise_for_the_count_is_refused_with_the_key_to_change():
-    rule = RobustStrategy(AGGREGATORS.build("mean", ""))
+    averaging = RobustStrategy(AGGREGATORS.build("mean", ""))
     with pytest.raises(ValueError, match=r"below 0\.4, twice privacy\.count-stddev \(now 0\.2\)"):
-        wrap(rule, PrivacySettings("client-adaptive", noise_multiplier=0.4), clients=4)
+        wrap(averaging, PrivacySettings("client-adaptive", noise_multiplier=0.4), clients=4)
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:

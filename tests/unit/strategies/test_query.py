@@ -85,7 +85,7 @@ def test_what_reading_breaks_is_the_clients_fault() -> None:
     assert (answers.found, answers.problems) == ({}, {0: "ZeroDivisionError('division by zero')"})
 
 
-def test_the_caller_says_how_silence_and_failure_are_told() -> None:
+def test_the_caller_says_how_silence_and_failure_are_put() -> None:
     clients = Clients(fails("boom"), lambda message: [])
     answers = ask(clients, [0, 1], silence="no answer in 3 s", failure="{reason}")
     assert answers.problems == {0: "boom", 1: "no answer in 3 s"}

@@ -9,7 +9,7 @@ from flwr.serverapp.strategy import FedAvg, QFedAvg
 
 from strategies.aggregators import AGGREGATORS, Aggregator, Reweighting
 from strategies.aggregators.base import Combine
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.gram import Doubles, UpdateMatrix, Vector
 from strategies.robust import RobustStrategy
 from strategies.server_optimizers import ServerOptimizer
@@ -27,12 +27,14 @@ class Clients:
         return range(self.count)
 
 
-def robust(rule: str = "geometric-median", **options: object) -> RobustStrategy:
+def robust(aggregator: str = "geometric-median", **options: object) -> RobustStrategy:
     buffers = ("running_var", "count")
-    return RobustStrategy(AGGREGATORS.build(rule), buffers=buffers, **options)  # type: ignore[arg-type]
+    return RobustStrategy(AGGREGATORS.build(aggregator), buffers=buffers, **options)  # type: ignore[arg-type]
 
 
-def play(strategy: RobustStrategy | GuardedStrategy, replies: list[Message], clients: int = 5) -> ArrayRecord | None:
+def play(
+    strategy: RobustStrategy | FlowerStrategyAdapter, replies: list[Message], clients: int = 5
+) -> ArrayRecord | None:
     list(strategy.configure_train(1, record(MODEL), ConfigRecord(), Clients(clients)))  # type: ignore[arg-type]
     return strategy.aggregate_train(1, replies)[0]
 
@@ -52,7 +54,7 @@ def test_the_default_agrees_with_flowers_fedavg():
         return [answer(client, moved(float(client)), num_examples=10 + client) for client in range(4)]
 
     ours = play(robust("mean"), replies())
-    stock = play(GuardedStrategy(FedAvg(fraction_evaluate=0.0)), replies())
+    stock = play(FlowerStrategyAdapter(FedAvg(fraction_evaluate=0.0)), replies())
     assert ours is not None
     assert stock is not None
     for name, array in to_numpy(ours).items():
@@ -99,7 +101,7 @@ def test_the_order_of_arrival_does_not_matter():
 
 
 def test_too_few_usable_replies_skip_the_round():
-    for strategy in (robust(min_replies=2), GuardedStrategy(FedAvg(fraction_evaluate=0.0), min_replies=2)):
+    for strategy in (robust(min_replies=2), FlowerStrategyAdapter(FedAvg(fraction_evaluate=0.0), min_replies=2)):
         assert play(strategy, [answer(0), failure(1)], clients=2) is None
         assert strategy.report.skipped == "1 usable replies, at least 2 are needed"
         assert strategy.report.quarantined == {1: "error 2: boom"}
@@ -147,7 +149,7 @@ def test_a_strategy_that_returns_no_model_has_skipped_the_round():
         def aggregate_train(self, server_round, replies):
             return None, None
 
-    strategy = GuardedStrategy(Nothing(fraction_evaluate=0.0))
+    strategy = FlowerStrategyAdapter(Nothing(fraction_evaluate=0.0))
     assert play(strategy, [answer(client) for client in range(5)]) is None
     assert strategy.report.skipped == "the strategy returned no model"
 
@@ -157,13 +159,13 @@ def test_a_stock_model_that_is_not_finite_is_refused():
         def aggregate_train(self, server_round, replies):
             return record(moved(np.inf)), None
 
-    strategy = GuardedStrategy(Overflowing(fraction_evaluate=0.0))
+    strategy = FlowerStrategyAdapter(Overflowing(fraction_evaluate=0.0))
     assert play(strategy, [answer(client) for client in range(5)]) is None
     assert strategy.report.skipped == "the strategy returned a model with values that are not finite"
 
 
 def test_a_stock_strategy_that_scales_in_place_can_work_on_integers():
-    strategy = GuardedStrategy(QFedAvg(client_learning_rate=1.0, q=0.0, train_loss_key="train-loss"))
+    strategy = FlowerStrategyAdapter(QFedAvg(client_learning_rate=1.0, q=0.0, train_loss_key="train-loss"))
     counts = [answer(client, moved(1.0, count=np.array(11 + client))) for client in range(5)]
     result = play(strategy, counts)
     assert result is not None
@@ -171,7 +173,7 @@ def test_a_stock_strategy_that_scales_in_place_can_work_on_integers():
     assert to_numpy(result)["count"] == 13  # q = 0 is the plain mean
 
 
-def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_reason():
+def test_a_round_with_too_few_updates_for_the_aggregator_is_skipped_with_its_reason():
     strategy = RobustStrategy(AGGREGATORS.build("krum", "f = 2"))
     assert play(strategy, [answer(client) for client in range(4)]) is None
     assert strategy.report.skipped == strategy.aggregator.problem(4) != ""
@@ -180,14 +182,14 @@ def test_a_round_with_too_few_updates_for_the_rule_is_skipped_with_the_rules_rea
 
 
 class Recording(Aggregator):
-    """The first update, and a note of what else the rule was given."""
+    """The first update, and a note of what else the aggregator was given."""
 
-    def prepare(self, points: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
-        self.seen = points
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+        self.seen = matrix
         return lambda columns, block: block[0], None
 
 
-def test_the_rule_is_told_tensor_sizes_roles_and_a_seed_of_the_round():
+def test_the_aggregator_gets_tensor_sizes_roles_and_a_seed_of_the_round():
     strategy = RobustStrategy(Recording(), seed=3)
     strategy.roles = {0: "clean", 2: "noisy"}
     seen = []
@@ -211,16 +213,16 @@ class Doubling(ServerOptimizer):
         return 2 * update
 
 
-@pytest.mark.parametrize(("rule", "robust_rule"), [("mean", False), ("median", True)])
-def test_a_server_step_replaces_the_rules_result_but_not_the_buffers(rule: str, robust_rule: bool):
-    strategy = robust(rule, server_optimizer=Doubling())
+@pytest.mark.parametrize(("aggregator", "is_robust"), [("mean", False), ("median", True)])
+def test_a_server_optimizer_replaces_the_result_but_not_the_buffers(aggregator: str, is_robust: bool):
+    strategy = robust(aggregator, server_optimizer=Doubling())
     result = play(strategy, [answer(0, moved(1.0)), answer(1, moved(3.0))])
     assert result is not None
     np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + 4.0)
     np.testing.assert_allclose(to_numpy(result)["running_var"], MODEL["running_var"] + 2.0)
     squared_norms, weights, hostile = strategy.server_optimizer.seen  # type: ignore[union-attr]
     assert squared_norms == [4.0, 36.0]
-    assert (weights is None, hostile) == (robust_rule, robust_rule)
+    assert (weights is None, hostile) == (is_robust, is_robust)
 
 
 @dataclass(eq=False)
@@ -231,7 +233,7 @@ class Exploding(ServerOptimizer):
         return np.full_like(update, np.inf)
 
 
-def test_a_server_step_beyond_all_numbers_skips_the_round():
+def test_a_server_optimizer_beyond_all_numbers_skips_the_round():
     strategy = robust("mean", server_optimizer=Exploding())
     assert play(strategy, [answer(client) for client in range(5)]) is None
     assert strategy.report.skipped == "the combined model has values that are not finite"
@@ -255,7 +257,7 @@ def test_what_stays_on_the_global_model_stays_there_in_the_buffers_too():
 
 
 def test_a_stock_strategy_survives_odd_replies_to_an_evaluation():
-    strategy = GuardedStrategy(FedAvg(fraction_evaluate=1.0))
+    strategy = FlowerStrategyAdapter(FedAvg(fraction_evaluate=1.0))
     assert strategy.aggregate_evaluate(1, [failure(0), answer(1, num_examples=0)]) is None
     result = strategy.aggregate_evaluate(1, [answer(0), answer(1, num_examples=0), answer(2, other=3.0)])
     assert result is not None

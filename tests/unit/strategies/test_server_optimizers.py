@@ -1,11 +1,16 @@
 """Server optimizers: limit cases, chosen numbers, what they remember, and what one liar achieves."""
 
 import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from strategies.aggregators import AGGREGATORS
 from strategies.gram import Doubles, Vector
+from strategies.robust import RobustStrategy
 from strategies.server_optimizers import (
     SERVER_OPTIMIZERS,
     FedAdagrad,
@@ -16,6 +21,7 @@ from strategies.server_optimizers import (
     ServerOptimizer,
 )
 from tasks.plugins import PluginError
+from tests.unit.server_app.storage.test_strategy_state import through_a_file
 
 NAMES = [entry.name for entry in SERVER_OPTIMIZERS.entries()]
 ONES = np.ones(4)
@@ -27,8 +33,8 @@ def rounds(count: int, dtype: type = np.float64) -> list[Vector]:
     return [(0.01 * rng.standard_normal(50)).astype(dtype) for _ in range(count)]
 
 
-def steps(step: ServerOptimizer, updates: list[Vector]) -> list[Vector]:
-    return [step.apply(update, ONES, None, False) for update in updates]
+def steps(optimizer: ServerOptimizer, updates: list[Vector]) -> list[Vector]:
+    return [optimizer.apply(update, ONES, None, False) for update in updates]
 
 
 def extrapolated(squared_norms: list[float], weights: list[float] | None, robust: bool) -> float:
@@ -47,13 +53,13 @@ def test_built_in_steps_are_listed_with_their_papers() -> None:
 def test_the_precision_stays_and_the_update_is_left_alone(name: str, dtype: type) -> None:
     updates = rounds(3, dtype)
     copies = copy.deepcopy(updates)
-    step = SERVER_OPTIMIZERS.build(name)
-    for taken in steps(step, updates):
+    optimizer = SERVER_OPTIMIZERS.build(name)
+    for taken in steps(optimizer, updates):
         assert (taken.dtype, taken.shape) == (dtype, (50,))
         np.add(taken, 1, out=taken)  # a caller may use its memory
     np.testing.assert_array_equal(updates, copies)
     expected = steps(SERVER_OPTIMIZERS.build(name), rounds(4, dtype))[3]
-    np.testing.assert_array_equal(step.apply(rounds(4, dtype)[3], ONES, None, False), expected)
+    np.testing.assert_array_equal(optimizer.apply(rounds(4, dtype)[3], ONES, None, False), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,18 +96,20 @@ def test_a_lasting_direction_gets_as_far_as_the_momentum_says() -> None:
     assert steps(FedAvgM(server_momentum=0.9), [np.ones(1)] * 300)[-1] == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("step", [FedAdam(0.1, 0.0, 0.0, 1e-9), FedYogi(0.1, 0.0, 0.0, 1e-9), FedAdagrad(0.1, 1e-9)])
-def test_the_first_step_without_memory_is_the_sign_times_the_rate(step: ServerOptimizer) -> None:
+@pytest.mark.parametrize(
+    "optimizer", [FedAdam(0.1, 0.0, 0.0, 1e-9), FedYogi(0.1, 0.0, 0.0, 1e-9), FedAdagrad(0.1, 1e-9)]
+)
+def test_the_first_step_without_memory_is_the_sign_times_the_rate(optimizer: ServerOptimizer) -> None:
     (update,) = rounds(1)
-    np.testing.assert_allclose(step.apply(update, ONES, None, False), 0.1 * np.sign(update), rtol=1e-4)
+    np.testing.assert_allclose(optimizer.apply(update, ONES, None, False), 0.1 * np.sign(update), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "step", [FedAdam(1e9, 0.0, 0.0, 1e9), FedYogi(1e9, 0.0, 0.99, 1e9), FedAdagrad(eta=1e9, tau=1e9)]
+    "optimizer", [FedAdam(1e9, 0.0, 0.0, 1e9), FedYogi(1e9, 0.0, 0.99, 1e9), FedAdagrad(eta=1e9, tau=1e9)]
 )
-def test_a_floor_and_rate_large_and_equal_are_plain_averaging(step: ServerOptimizer) -> None:
+def test_a_floor_and_rate_large_and_equal_are_plain_averaging(optimizer: ServerOptimizer) -> None:
     updates = rounds(4)
-    np.testing.assert_allclose(steps(step, updates), updates, rtol=1e-9)
+    np.testing.assert_allclose(steps(optimizer, updates), updates, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["fedadagrad", "fedadam", "fedyogi"])
@@ -114,8 +122,8 @@ def test_small_coordinates_go_about_as_far_as_large_ones(name: str) -> None:
 def test_yogi_forgets_a_large_update_slowly_and_adam_fast() -> None:
     updates = [np.full(1, 100.0)] + [np.full(1, 0.1)] * 500
     adam, yogi = FedAdam(beta_2=0.9), FedYogi(beta_2=0.9)
-    for step in (adam, yogi):
-        steps(step, updates)
+    for optimizer in (adam, yogi):
+        steps(optimizer, updates)
     assert adam.second_moment == pytest.approx(0.01)
     assert yogi.second_moment == pytest.approx(1000 - 500 * 0.001)
 
@@ -123,8 +131,8 @@ def test_yogi_forgets_a_large_update_slowly_and_adam_fast() -> None:
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_orthogonal_updates_are_extrapolated_by_half_their_number(n: int) -> None:
     matrix = np.eye(n)
-    step = FedExP(epsilon=1e-12)
-    taken = step.apply(matrix.mean(axis=0), np.ones(n), np.full(n, 1 / n), False)
+    optimizer = FedExP(epsilon=1e-12)
+    taken = optimizer.apply(matrix.mean(axis=0), np.ones(n), np.full(n, 1 / n), False)
     np.testing.assert_allclose(taken, max(1, n / 2) * matrix.mean(axis=0), rtol=1e-9)
 
 
@@ -154,7 +162,7 @@ def test_the_typical_norm_in_numbers(weights: list[float] | None, robust: bool, 
 
 
 @pytest.mark.parametrize(("weights", "robust"), [([0.2] * 5, True), (None, True), (None, False)])
-def test_one_liar_cannot_set_the_step_behind_a_robust_rule(weights: list[float] | None, robust: bool) -> None:
+def test_one_liar_cannot_set_the_step_behind_a_robust_aggregator(weights: list[float] | None, robust: bool) -> None:
     assert extrapolated([3.0, 4.0, 5.0, 6.0, 1e24], weights, robust) == pytest.approx(2.5)
     assert extrapolated([3.0, 4.0, 5.0, 6.0, 1e24], [0.2] * 5, robust=False) > 1e22
 
@@ -189,5 +197,39 @@ class Halved(ServerOptimizer):
 
 
 def test_a_step_of_ones_own_by_import_path() -> None:
-    step = SERVER_OPTIMIZERS.build(f"{__name__}:Halved")
-    np.testing.assert_array_equal(step.apply(np.full(3, 4.0), ONES, None, False), np.full(3, 2.0))
+    optimizer = SERVER_OPTIMIZERS.build(f"{__name__}:Halved")
+    np.testing.assert_array_equal(optimizer.apply(np.full(3, 4.0), ONES, None, False), np.full(3, 2.0))
+
+
+@dataclass(frozen=True)
+class Frozen(ServerOptimizer):
+    factor: float = 1.0
+
+    def apply(self, update: Any, *others: Any) -> Any:
+        return self.factor * update
+
+
+@dataclass(eq=False, slots=True)
+class Slotted(ServerOptimizer):
+    seen: int = 0
+
+    def apply(self, update: Any, *others: Any) -> Any:
+        self.seen += 1
+        return update / self.seen
+
+
+@pytest.mark.parametrize("kind", [*(entry.name for entry in SERVER_OPTIMIZERS.entries()), Frozen, Slotted])
+def test_a_server_optimizer_goes_on_as_if_nothing_had_happened(kind: Any, tmp_path: Path):
+    def strategy() -> RobustStrategy:
+        optimizer = kind() if isinstance(kind, type) else SERVER_OPTIMIZERS.build(kind)
+        return RobustStrategy(AGGREGATORS.build("mean"), server_optimizer=optimizer)
+
+    def steps(one: RobustStrategy, rounds: range) -> list[bytes]:
+        update = np.linspace(-1, 1, 5, dtype=np.float32)
+        return [one.server_optimizer.apply(update * r, np.ones(2), None, False).tobytes() for r in rounds]  # type: ignore[union-attr]
+
+    whole, half, fresh = strategy(), strategy(), strategy()
+    through_a_file(strategy(), fresh, tmp_path)  # before the first round there is nothing to remember
+    assert steps(half, range(1, 3)) == steps(whole, range(1, 3))
+    through_a_file(half, fresh, tmp_path)
+    assert steps(fresh, range(3, 6)) == steps(whole, range(3, 6))

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Array, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.validation import ReplyError, ReplyValidator, Update
 from tasks.protocol import Arrays
 from tests.messages import MODEL, answer, failure, instruction, moved
@@ -98,7 +98,7 @@ def test_labels_that_lie_about_the_bytes_do_not_reach_the_strategy(validator: Re
     reply = answer(1)
     record: Any = reply.content["arrays"]
     record["weight"] = Array("object", (9,), "pickle", record["weight"].data)
-    updates, _ = validator.screen([reply], GuardedStrategy(FedAvg()).keep)
+    updates, _ = validator.screen([reply], FlowerStrategyAdapter(FedAvg()).keep)
     (kept,) = [update.kept for update in updates]
     assert [(array.dtype, array.shape, array.stype) for array in kept.values()] == [
         ("float32", (2, 2), "numpy.ndarray"),

@@ -166,7 +166,7 @@ def test_what_the_user_can_correct_is_a_message_and_exit_code_2(
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["rum"], "'run', 'preview', 'list', 'doctor'"),
+        (["rum"], "'run', 'preview', 'list', 'report'"),
         (["list", "losses"], "'loss'"),
         (["run", "seed=1", "--fast"], "--fast"),
     ],

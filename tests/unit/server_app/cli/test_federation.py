@@ -36,9 +36,9 @@ def test_all_nodes_together_use_the_machine_once() -> None:
 
 
 def test_real_nodes_are_never_hostile() -> None:
-    federation.refuse_attack(RunPlan(Path(), {}, {"attack.name": "none"}))
+    federation.check_no_attack(RunPlan(Path(), {}, {"attack.name": "none"}))
     with pytest.raises(CommandError, match="simulation only"):
-        federation.refuse_attack(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
+        federation.check_no_attack(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
 
 
 class Scripted:
@@ -96,7 +96,7 @@ def test_an_outage_that_does_not_end_is_an_error(link: RemoteConnection, monkeyp
         link.ask("ls")
 
 
-def test_known_keys_are_left_alone_and_other_errors_are_told(
+def test_known_keys_are_left_alone_and_other_errors_are_said(
     link: RemoteConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(superlink, "trouble", lambda *_: "")

@@ -51,7 +51,7 @@ def test_the_last_role_of_each_client_counts(tmp_path: Path):
     ]
 
 
-def test_each_change_of_the_groups_is_told_once(tmp_path: Path):
+def test_each_change_of_the_groups_is_said_once(tmp_path: Path):
     notes = role_section(read_run(with_roles(tmp_path)))["role_notes"]
     assert notes[:2] == [
         "Round 2: 2 of 4 clients taken for noisy: 2, 3.",
@@ -63,7 +63,7 @@ def test_each_change_of_the_groups_is_told_once(tmp_path: Path):
     )
 
 
-def test_that_nobody_is_noisy_is_told_too(tmp_path: Path):
+def test_that_nobody_is_noisy_is_said_too(tmp_path: Path):
     write_run(tmp_path, clients=[*ROSTER, *played(3, "clean", "clean", "clean", "clean")])
     assert role_section(read_run(tmp_path))["role_notes"] == ["Round 3: 0 of 4 clients taken for noisy."]
 

@@ -7,7 +7,16 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from server_app.report.preview_data import Survey, choices, findings, span, summary, take_survey, title, wrong_labels
+from server_app.report.preview_data import (
+    Survey,
+    choices,
+    main_numbers,
+    span,
+    summary,
+    take_survey,
+    title,
+    wrong_labels,
+)
 from server_app.report.preview_page import shades
 from server_app.validation.config import check
 from tasks.base import Examples
@@ -59,7 +68,7 @@ def test_a_noise_without_a_rate_wants_none() -> None:
     assert found.wanted is None
     assert found.overall == 0
     np.testing.assert_array_equal(found.transition_matrix, np.eye(10))
-    assert "law" not in choices(found)["noise"]
+    assert "rates" not in choices(found)["noise"]
     assert wrong_labels(found) == "none"
 
 
@@ -104,7 +113,7 @@ def test_a_class_that_nobody_has_has_an_empty_row() -> None:
 
 
 def test_the_words_give_the_extremes() -> None:
-    assert findings(hand_made()) == {
+    assert main_numbers(hand_made()) == {
         "examples": "4 examples of 2 clients; a client has 1 to 3, median 2",
         "classes": "a client has 1 to 2 of 2",
         "wrong labels": "50.0 % of all; a client has 33.3 % to 100.0 % (the distribution asks for 40.0 % to 90.0 %)",

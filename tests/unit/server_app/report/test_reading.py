@@ -34,7 +34,7 @@ class TestReading:
     def test_first_of_equal_values_is_best(self, tmp_path: Path) -> None:
         assert read_run(write_run(tmp_path, accuracies(0.1, 0.5, 0.5))).best("accuracy") == (1, 0.5)
 
-    def test_roster_is_sorted_and_apart_from_rounds(self, tmp_path: Path) -> None:
+    def test_registration_is_sorted_and_apart_from_rounds(self, tmp_path: Path) -> None:
         record = read_run(write_run(tmp_path, clients=CLIENT_LINES))
         assert [(entry.client, entry.noise_rate, entry.class_counts) for entry in record.registration] == [
             (0, 0.0, (4, 6)),
@@ -129,7 +129,7 @@ class TestClients:
         lines = [*CLIENT_LINES, {"round": 3, "client": 0, "weight": 1.0}, {"round": 4, "client": 1, "quarantine": "x"}]
         assert equal_weight(read_run(write_run(tmp_path, clients=lines))) == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
 
-    def test_client_outside_the_roster(self, tmp_path: Path) -> None:
+    def test_client_that_did_not_register(self, tmp_path: Path) -> None:
         record = read_run(write_run(tmp_path, clients=[{"round": 1, "client": 7, "examples": 5, "weight": 1.0}]))
         (client,) = summarize_clients(record)
         assert (client.client, client.examples, client.noise_rate, client.mean_weight) == (7, 5, None, 1.0)

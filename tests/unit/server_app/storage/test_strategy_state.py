@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from server_app.storage.strategy_state import restore_strategy, strategy_state, 
 from server_app.strategy import STRATEGIES, build_strategy
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
-from strategies.base import GuardedStrategy
+from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
-from strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
+from strategies.server_optimizers import SERVER_OPTIMIZERS
 from strategies.validation import to_numpy
+from tasks.protocol import Mode
 from tasks.settings import Settings
 from tests.issues import warning_lines
 from tests.messages import MODEL, answer, record
@@ -234,7 +234,7 @@ def settings_of(name: str) -> Settings:
 
 def flower(name: str) -> Strategy:
     built = build_strategy(settings_of(name))
-    assert isinstance(built, GuardedStrategy)
+    assert isinstance(built, FlowerStrategyAdapter)
     return built.inner
 
 
@@ -340,7 +340,8 @@ def test_an_attribute_that_becomes_unsavable_in_a_later_round_is_said_once(
 ):
     strategy = Kinds({"seen": None})
     directory = RunDirectory.create(tmp_path, "", Settings())
-    state = RunState(Settings(), directory, Registration(()), GuardedStrategy(strategy), dict(MODEL))
+    adapter = FlowerStrategyAdapter(strategy)
+    state = RunState(Settings(), directory, Registration(()), adapter, dict(MODEL), Mode.SIMULATION)
     callback = Checkpoints(1)
     with caplog.at_level(logging.WARNING, "flwr"):
         callback.on_run_start(state)
@@ -373,40 +374,6 @@ def test_what_a_class_below_winnows_adds_is_saved_too_or_warned_about(tmp_path: 
     assert same(after.server_optimizer.momentum, np.ones(3))  # type: ignore[union-attr]
     before.votes = Counter("a")
     assert unsaved_attributes(before) == ["votes"]
-
-
-@dataclass(frozen=True)
-class Frozen(ServerOptimizer):
-    factor: float = 1.0
-
-    def apply(self, update: Any, *others: Any) -> Any:
-        return self.factor * update
-
-
-@dataclass(eq=False, slots=True)
-class Slotted(ServerOptimizer):
-    seen: int = 0
-
-    def apply(self, update: Any, *others: Any) -> Any:
-        self.seen += 1
-        return update / self.seen
-
-
-@pytest.mark.parametrize("kind", [*(entry.name for entry in SERVER_OPTIMIZERS.entries()), Frozen, Slotted])
-def test_a_server_step_goes_on_as_if_nothing_had_happened(kind: Any, tmp_path: Path):
-    def strategy() -> RobustStrategy:
-        step = kind() if isinstance(kind, type) else SERVER_OPTIMIZERS.build(kind)
-        return RobustStrategy(AGGREGATORS.build("mean"), server_optimizer=step)
-
-    def steps(one: RobustStrategy, rounds: range) -> list[bytes]:
-        update = np.linspace(-1, 1, 5, dtype=np.float32)
-        return [one.server_optimizer.apply(update * r, np.ones(2), None, False).tobytes() for r in rounds]  # type: ignore[union-attr]
-
-    whole, half, fresh = strategy(), strategy(), strategy()
-    through_a_file(strategy(), fresh, tmp_path)  # before the first round there is nothing to remember
-    assert steps(half, range(1, 3)) == steps(whole, range(1, 3))
-    through_a_file(half, fresh, tmp_path)
-    assert steps(fresh, range(3, 6)) == steps(whole, range(3, 6))
 
 
 OLD = {"fraction_train": {"kind": "plain", "value": 1.0}}

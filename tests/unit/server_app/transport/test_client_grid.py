@@ -13,7 +13,7 @@ from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tasks.records import views
 from tasks.settings import FederationSettings
-from tests.messages import MODEL, PlainParcel, record
+from tests.messages import MODEL, PlainDownload, record
 
 NODES = {0: 900, 1: 17, 2: 523}
 
@@ -38,8 +38,8 @@ class Post:
 
 
 @pytest.fixture(autouse=True)
-def plain_parcels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainParcel)
+def plain_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_clients_are_seen_in_order_whatever_their_nodes(grid: ClientGrid):
     assert list(grid.get_node_ids()) == [0, 1, 2]
 
 
-def test_the_model_travels_as_one_array_with_an_envelope(grid: ClientGrid, post: Post):
+def test_the_model_is_sent_as_one_array_with_a_header(grid: ClientGrid, post: Post):
     grid.begin_round(3, 2)
     grid.push_messages(instructions([2, 0]))
     assert [message.metadata.dst_node_id for message in post.sent] == [523, 900]
@@ -240,7 +240,7 @@ def test_a_reply_that_flower_cannot_read_costs_its_sender_only():
     assert list(grid.pull_messages(names)) == []
 
 
-def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_roster(caplog: pytest.LogCaptureFixture):
+def test_a_node_whose_answer_flower_cannot_read_is_left_out_of_the_registration(caplog: pytest.LogCaptureFixture):
     class Nodes(Uploads):
         def get_node_ids(self) -> list[int]:
             return list(NODES.values())

@@ -68,7 +68,7 @@ def test_a_mistake_says_what_is_wrong(changes: dict[str, object], message: str):
     assert message in errors(**changes)
 
 
-def test_rule_steps_and_server_step_are_checked_at_once():
+def test_aggregator_pre_aggregators_and_server_optimizer_are_checked_at_once():
     text = errors(
         strategy__aggregator="krum",
         strategy__aggregator_args='f = "4"',
@@ -86,24 +86,24 @@ def test_rule_steps_and_server_step_are_checked_at_once():
 
 @pytest.mark.parametrize(("clients", "said"), [(6, True), (7, False)])
 @pytest.mark.parametrize(("steps", "per_point"), [("", 1), ("bucketing = { size = 2 }", 2)])
-def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, steps: str, per_point: int):
+def test_an_aggregator_that_withstands_nobody_is_warned_about(clients: int, said: bool, steps: str, per_point: int):
     flat = {
         "federation.num-clients": clients * per_point,
         "strategy.aggregator": "bulyan",
         "strategy.pre-aggregators": steps,
     }
-    remark = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
-    assert (remark in warning_lines(flat)) == said
+    warning = "bulyan withstands no hostile update: the largest f for 6 updates is 0"
+    assert (warning in warning_lines(flat)) == said
 
 
 @pytest.mark.parametrize(
-    ("method", "strategy", "rule", "said"),
+    ("method", "strategy", "aggregator", "said"),
     [
         ("masked-optim", "robust", "mean", ["method masked-optim trains all clients on their given labels"]),
         ("fedelc", "flower-fedavg", "geometric-median", ["method fedelc trains all clients on their given labels"]),
         ("fednoro", "robust", "distance-aware", ["method fednoro trains all clients", "distance-aware is the mean"]),
-        ("sgd", "robust", "distance-aware", ["the rule distance-aware is the mean"]),
-        ("sgd", "noise-partition", "mean", ["neither the method sgd nor the rule mean"]),
+        ("sgd", "robust", "distance-aware", ["the aggregator distance-aware is the mean"]),
+        ("sgd", "noise-partition", "mean", ["neither the method sgd nor the aggregator mean"]),
         ("fedcorr", "robust", "mean", ["method fedcorr corrects labels only where the strategy asks"]),
         ("sgd", "noise-partition", "distance-aware", []),
         ("masked-optim", "noise-partition", "geometric-median", []),
@@ -111,8 +111,13 @@ def test_a_rule_that_withstands_nobody_is_remarked(clients: int, said: bool, ste
         ("tests.integration.fixed_roles:Answering", "noise-partition", "mean", []),
     ],
 )
-def test_roles_without_use_and_uses_without_roles_are_remarked(method: str, strategy: str, rule: str, said: list[str]):
-    flat = {"method.name": method, "strategy.name": strategy, "strategy.aggregator": rule, "num-server-rounds": 60}
+def test_roles_that_are_not_read_or_not_given(method: str, strategy: str, aggregator: str, said: list[str]):
+    flat = {
+        "method.name": method,
+        "strategy.name": strategy,
+        "strategy.aggregator": aggregator,
+        "num-server-rounds": 60,
+    }
     lines = warning_lines(flat)
     assert len(lines) == len(said)
     assert all(part in line for part, line in zip(said, lines, strict=True))
@@ -122,7 +127,7 @@ def test_losses_that_need_class_counts_pass_the_check():
     assert check({"loss.name": "la-ce"}).loss.name == "la-ce"
 
 
-def test_remarks_tell_what_is_odd_but_allowed():
+def test_warnings_say_what_is_odd_but_allowed():
     flat = {"train.optimizer": "adam", "train.momentum": 0.5, "noise.rates-args": "max = 0.95"}
     lines = warning_lines(flat)
     assert lines[0] == "train.momentum has no effect: only SGD has momentum"

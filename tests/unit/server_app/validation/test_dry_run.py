@@ -79,11 +79,11 @@ def too_narrow(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(10, num_classes))
 
 
-def halved(updates, prior):
+def halved(updates, client_weights):
     return updates.mean(0)[: updates.shape[1] // 2]
 
 
-def undefined(updates, prior):
+def undefined(updates, client_weights):
     return updates.mean(0) * np.nan
 
 
@@ -166,7 +166,7 @@ MESSAGES = [
     ("method", "Silent", "fit must return a FitResult, got NoneType"),
     ("method", "Torchy", "the state 'seen' must be a NumPy array, got Tensor"),
     ("method", "Wordy", "the metric 'train-loss' must be a finite number, got 'low'"),
-    ("method", "Typo", "AttributeError: 'Kit' object has no attribute 'trianer' (broken_parts.py, line 59)"),
+    ("method", "Typo", "AttributeError: 'TrainContext' object has no attribute 'trianer' (broken_parts.py, line 59)"),
     ("model", "too_wide", "the model must return one score per class, (8, 10), got (8, 11)"),
     ("strategy.aggregator", "halved", "halved must return (7,) values, got (3,)"),
     ("strategy.aggregator", "undefined", "undefined returned values that are not finite"),
@@ -220,7 +220,7 @@ def test_a_noise_must_return_labels(name: str, message: str) -> None:
     assert re.fullmatch(f"noise: noise 'broken_parts:{name}' {message}", line)
 
 
-def test_a_noise_law_must_return_rates() -> None:
+def test_a_rate_distribution_must_return_rates() -> None:
     [line] = errors(**{"noise.rates": "broken_parts:Percent", "noise.rates-args": ""})
     label = "noise.rates: noise-rate distribution 'broken_parts:Percent' must return 20 rates between 0 and 1"
     assert line == f"{label}, got shape (20,) with values from 30 to 30"
@@ -241,6 +241,6 @@ def test_a_partition_must_be_disjoint() -> None:
     ]
 
 
-def test_mistakes_in_independent_parts_are_told_at_once() -> None:
+def test_mistakes_in_independent_parts_are_said_at_once() -> None:
     found = errors(**{"loss.name": "broken_parts:Reduced", "strategy.aggregator": "broken_parts:halved"})
     assert [line.split(":")[0] for line in found] == ["aggregator 'broken_parts", "loss 'broken_parts"]

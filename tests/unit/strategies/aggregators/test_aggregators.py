@@ -52,12 +52,12 @@ def only_updates(updates: Vector) -> Doubles:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_update_is_its_own_aggregate(name: str, dtype: type) -> None:
     (update,) = updates_of(1, 7, dtype=dtype)
-    rule = AGGREGATORS.build(name)
-    if rule.minimum > 1:
-        with pytest.raises(ValueError, match=f"{name} needs .* at least {rule.minimum} clients, there are 1"):
-            aggregate(rule, [update], [3.0])
+    aggregator = AGGREGATORS.build(name)
+    if aggregator.minimum > 1:
+        with pytest.raises(ValueError, match=f"{name} needs .* at least {aggregator.minimum} clients, there are 1"):
+            aggregate(aggregator, [update], [3.0])
         return
-    result = aggregate(rule, [update], [3.0])
+    result = aggregate(aggregator, [update], [3.0])
     assert result.value.dtype == dtype
     np.testing.assert_allclose(result.value, update, rtol=1e-6)
     np.testing.assert_allclose(result.distances, [0.0], atol=1e-6)
@@ -100,7 +100,7 @@ def test_updates_are_left_alone_and_runs_repeat_bit_for_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_client_without_prior_changes_nothing(name: str) -> None:
+def test_client_without_weight_changes_nothing(name: str) -> None:
     updates = updates_of(5, 20)
     hostile = np.full(20, 1e12, np.float32)
     without = aggregate(AGGREGATORS.build(name), updates, np.ones(5))
@@ -110,7 +110,7 @@ def test_client_without_prior_changes_nothing(name: str) -> None:
     np.testing.assert_allclose(with_one.distances[5], 1e12 * np.sqrt(20), rtol=1e-6)
 
 
-def test_mean_weights_are_the_normalized_prior() -> None:
+def test_mean_weights_are_the_normalized_client_weights() -> None:
     updates = updates_of(3, 4)
     result = aggregate(Mean(), updates, [1, 2, 5])
     assert result.weights is not None
@@ -128,16 +128,16 @@ def test_mean_leaves_the_gram_matrix_out(monkeypatch: pytest.MonkeyPatch) -> Non
         aggregate(GeometricMedian(), updates_of(2, 3), [1, 1])
 
 
-@pytest.mark.parametrize("prior", [[1, 1, 1, 1], [1, 1, 1, 7]])
+@pytest.mark.parametrize("client_weights", [[1, 1, 1, 1], [1, 1, 1, 7]])
 def test_median_of_an_even_number_is_the_mean_of_the_middle_two(client_weights: list[float]) -> None:
     updates = [np.array([value], np.float32) for value in (4.0, 1.0, 100.0, 3.0)]
     assert aggregate(Median(), updates, client_weights).value == [3.5]
 
 
 @pytest.mark.parametrize(
-    ("prior", "expected"),
+    ("client_weights", "expected"),
     [
-        ([1, 1, 1, 1], 3.5),  # equal priors: the ordinary median
+        ([1, 1, 1, 1], 3.5),  # equal weights: the ordinary median
         ([1, 1, 1, 7], 3.0),  # 3.0 holds more than half
         ([1, 2, 0, 1], 2.0),  # 1.0 holds exactly half: midpoint to 3.0
         ([0.1, 0.2, 0.3, 0.0], 52.0),  # half by shares that binary fractions cannot hold: midpoint of 4 and 100
@@ -160,7 +160,7 @@ def test_mixed_precision_gives_double_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("updates", "prior", "message"),
+    ("updates", "client_weights", "message"),
     [
         ([], [], "at least one update"),
         ([np.ones(2), np.ones(3)], [1, 1], "update 1 has 3 values, but update 0 has 2"),
@@ -195,30 +195,30 @@ def test_values_too_large_to_square_are_refused(name: str) -> None:
         aggregate(AGGREGATORS.build(name), [np.ones(3), np.full(3, 1e200), np.zeros(3)], [1, 1, 1])
 
 
-def test_result_of_a_user_rule_must_be_finite() -> None:
+def test_result_of_a_users_aggregator_must_be_finite() -> None:
     with pytest.raises(ValueError, match="<lambda> returned values that are not finite"):
         aggregate(Plain(lambda updates, client_weights: updates[0] * np.inf), updates_of(2, 3), [1, 1])
 
 
 @pytest.mark.parametrize("value", [1.0, -0.5, np.nan])
-def test_weights_of_a_user_rule_are_checked(value: float) -> None:
+def test_weights_of_a_users_aggregator_are_checked(value: float) -> None:
     with pytest.raises(ValueError, match=r"Constant.weights must return 2 nonnegative weights with sum 1"):
         aggregate(Constant(value), updates_of(2, 3), [1, 1])
 
 
-def test_shape_of_a_user_rule_is_checked() -> None:
+def test_shape_of_a_users_aggregator_is_checked() -> None:
     with pytest.raises(ValueError, match=r"too-short must return \(3,\) values"):
         aggregate(TooShort(), updates_of(2, 3), [1, 1])
     with pytest.raises(ValueError, match=r"must return \(3,\) values, got \(\)"):
         aggregate(Plain(lambda updates, client_weights: updates.sum()), updates_of(2, 3), [1, 1])
 
 
-def test_blocks_are_read_only_for_a_user_rule() -> None:
+def test_blocks_are_read_only_for_a_users_aggregator() -> None:
     with pytest.raises(ValueError, match="read-only"):
         aggregate(SortsInPlace(), updates_of(2, 3), [1, 1])
 
 
-def test_built_in_rules_are_listed_with_their_papers() -> None:
+def test_built_in_aggregators_are_listed_with_their_papers() -> None:
     assert {"mean", "geometric-median", "median", "krum", "bulyan", "trimmed-mean", "mea-med"} <= set(RULES)
     assert all(entry.paper and entry.summary for entry in AGGREGATORS.entries())
     assert AGGREGATORS.build("geometric-median", "tolerance = 1e-4") == GeometricMedian(tolerance=1e-4)
@@ -226,16 +226,16 @@ def test_built_in_rules_are_listed_with_their_papers() -> None:
 
 
 def test_class_by_import_path() -> None:
-    rule = AGGREGATORS.build(f"{__name__}:FirstOnly")
+    aggregator = AGGREGATORS.build(f"{__name__}:FirstOnly")
     updates = updates_of(3, 4)
-    np.testing.assert_array_equal(aggregate(rule, updates, np.ones(3)).value, updates[0])
+    np.testing.assert_array_equal(aggregate(aggregator, updates, np.ones(3)).value, updates[0])
 
 
 @pytest.mark.parametrize(("args", "norm"), [("", 1.0), ("norm = 0.25", 0.25)])
 def test_function_by_import_path(args: str, norm: float) -> None:
-    rule: Aggregator = AGGREGATORS.build(f"{__name__}:clipped_mean", args)
+    aggregator: Aggregator = AGGREGATORS.build(f"{__name__}:clipped_mean", args)
     updates = updates_of(4, 30)
-    result = aggregate(rule, updates, np.ones(4))
+    result = aggregate(aggregator, updates, np.ones(4))
     expected = np.mean([update * norm / np.linalg.norm(update) for update in updates], axis=0)
     np.testing.assert_allclose(result.value, expected, rtol=1e-5)
     assert result.weights is None
@@ -248,7 +248,7 @@ def test_function_by_import_path(args: str, norm: float) -> None:
         (
             f"{__name__}:only_updates",
             "",
-            r"subclass of Reweighting or CoordinateWise, or a function \(updates, prior\)",
+            r"subclass of Reweighting or CoordinateWise, or a function \(updates, client_weights\)",
         ),
         ("collections:OrderedDict", "", "got <class 'collections.OrderedDict'>"),
         ("geometric-medain", "", "did you mean 'geometric-median'"),

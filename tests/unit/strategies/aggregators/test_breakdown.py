@@ -1,4 +1,4 @@
-"""What each rule withstands, how it says that it cannot, and what one or f liars achieve."""
+"""What each aggregator withstands, how it says that it cannot, and what one or f liars achieve."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tasks.config import DEFAULTS, ConfigError
 from tasks.plugins import PluginError
 
 WITHSTANDS = [
-    # rule, steps, clients, liars among them
+    # aggregator, pre-aggregators, clients, liars among them
     ("geometric-median", "", 21, 10),
     ("median", "", 21, 10),
     ("krum", "", 21, 9),
@@ -26,27 +26,27 @@ WITHSTANDS = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "extra", "clients", "liars"), WITHSTANDS)
+@pytest.mark.parametrize(("aggregator", "extra", "clients", "liars"), WITHSTANDS)
 @pytest.mark.parametrize("length", [1e3, 1e12])
 @pytest.mark.parametrize("together", [True, False])
 def test_liars_cannot_move_the_result_far(
-    rule: str, extra: str, clients: int, liars: int, length: float, together: bool
+    aggregator: str, extra: str, clients: int, liars: int, length: float, together: bool
 ) -> None:
     """Honest updates lie within about 11 of their centre; the liars' mean alone would be thousands away."""
     rng = np.random.default_rng(1)
     honest = 5 + rng.standard_normal((clients - liars, 100))
     hostile = length * rng.standard_normal((1 if together else liars, 100)) * np.ones((liars, 1))
-    steps, args = ("", extra) if rule == "centered-clipping" else (extra, "")
-    result = aggregate(build_aggregator(rule, args, steps), [*honest, *hostile], np.ones(clients))
+    steps, args = ("", extra) if aggregator == "centered-clipping" else (extra, "")
+    result = aggregate(build_aggregator(aggregator, args, steps), [*honest, *hostile], np.ones(clients))
     assert np.linalg.norm(result.value - honest.mean(axis=0)) < 60
 
 
 def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() -> None:
     rng = np.random.default_rng(1)
     honest, direction = 5 + rng.standard_normal((15, 100)), rng.standard_normal(100)
-    rule, distance = build_aggregator("per-tensor-geometric-median"), {}
+    aggregator, distance = build_aggregator("per-tensor-geometric-median"), {}
     for length in (1e3, 1e12):
-        result = aggregate(rule, [*honest, *[length * direction] * 6], np.ones(21))
+        result = aggregate(aggregator, [*honest, *[length * direction] * 6], np.ones(21))
         distance[length] = np.linalg.norm(result.value - honest.mean(axis=0))
     assert distance[1e3] < 60
     assert distance[1e12] > 1e6
@@ -55,9 +55,9 @@ def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() 
 @pytest.mark.parametrize("steps", ["nnm = {}", "bucketing = {}", "norm-clipping = {}", "nnm = {}, norm-clipping = {}"])
 def test_steps_make_the_mean_robust_if_they_bound_what_a_liar_can_do(steps: str) -> None:
     rng = np.random.default_rng(3)
-    rule = build_aggregator("mean", "", steps)
-    result = aggregate(rule, [*rng.standard_normal((10, 50)), np.full(50, 1e12)], np.ones(11))
-    assert rule.robust == (np.linalg.norm(result.value) < 100)
+    aggregator = build_aggregator("mean", "", steps)
+    result = aggregate(aggregator, [*rng.standard_normal((10, 50)), np.full(50, 1e12)], np.ones(11))
+    assert aggregator.robust == (np.linalg.norm(result.value) < 100)
     assert build_aggregator("median", "", steps).robust
 
 
@@ -65,16 +65,16 @@ def test_steps_make_the_mean_robust_if_they_bound_what_a_liar_can_do(steps: str)
 @pytest.mark.parametrize(("limit", "mean"), [(10.0, 2.0), (float("inf"), 3.0)])
 def test_clipping_takes_a_model_that_came_back_unchanged_and_any_limit(limit: float, mean: float) -> None:
     updates = [np.zeros(4), np.full(4, 1.0), np.full(4, 8.0)]  # of norm 0, 2 and 16
-    rule = build_aggregator("mean", "", f"norm-clipping = {{ limit = {limit} }}")
-    np.testing.assert_allclose(aggregate(rule, updates, np.ones(3)).value, mean)
+    aggregator = build_aggregator("mean", "", f"norm-clipping = {{ limit = {limit} }}")
+    np.testing.assert_allclose(aggregate(aggregator, updates, np.ones(3)).value, mean)
 
 
 @pytest.mark.parametrize(("n", "m", "left_out"), [(11, None, 4), (11, 2, 9), (11, 9, 2), (11, 11, 0)])
 def test_multi_krum_leaves_out_at_least_as_many_as_it_withstands(n: int, m: int | None, left_out: int) -> None:
-    rule = MultiKrum(m=m)
-    weights = aggregate(rule, list(np.random.default_rng(4).standard_normal((n, 20))), np.ones(n)).weights
+    aggregator = MultiKrum(m=m)
+    weights = aggregate(aggregator, list(np.random.default_rng(4).standard_normal((n, 20))), np.ones(n)).weights
     assert weights is not None
-    assert (weights == 0).sum() == left_out >= rule.hostile(n)
+    assert (weights == 0).sum() == left_out >= aggregator.hostile(n)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in AGGREGATORS.entries()])
@@ -84,11 +84,11 @@ def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
     rng = np.random.default_rng(2)
     small = (1e-5 * (3 + rng.standard_normal((10, 500)))).astype(np.float32)
     outlier = np.full(500, 1e12, np.float32)
-    rule = AGGREGATORS.build(name)
-    single = aggregate(rule, [*small, outlier], np.ones(11)).value
-    double = aggregate(rule, [*small.astype(np.float64), outlier.astype(np.float64)], np.ones(11)).value
+    aggregator = AGGREGATORS.build(name)
+    single = aggregate(aggregator, [*small, outlier], np.ones(11)).value
+    double = aggregate(aggregator, [*small.astype(np.float64), outlier.astype(np.float64)], np.ones(11)).value
     np.testing.assert_allclose(single, double, rtol=2e-6)
-    if rule.robust and name != "per-tensor-geometric-median":
+    if aggregator.robust and name != "per-tensor-geometric-median":
         assert np.linalg.norm(single) < 100 * np.linalg.norm(small.mean(axis=0))
 
 
@@ -117,19 +117,19 @@ def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
         ),
     ],
 )
-def test_what_a_rule_cannot_withstand_is_said_before_the_start(changes: dict[str, str], message: str) -> None:
+def test_what_an_aggregator_cannot_withstand_is_said_before_the_start(changes: dict[str, str], message: str) -> None:
     flat = {**DEFAULTS, "federation.fraction-train": 0.5, **{f"strategy.{k}": v for k, v in changes.items()}}
     with pytest.raises(ConfigError, match=f"strategy: {message}"):
         check(flat)
 
 
-def test_as_many_clients_as_the_rule_needs_are_enough() -> None:
+def test_as_many_clients_as_the_aggregator_needs_are_enough() -> None:
     changes = {"federation.fraction-train": 0.55, "strategy.aggregator": "krum", "strategy.aggregator-args": "f = 4"}
     assert check({**DEFAULTS, **changes}).strategy.aggregator == "krum"
 
 
 @pytest.mark.parametrize(
-    ("rule", "args", "steps", "message"),
+    ("aggregator", "args", "steps", "message"),
     [
         ("krum", "f = -1", "", "f = -1: the number of hostile updates must be at least 0"),
         ("multi-krum", "m = 0", "", "m = 0: at least one update must be kept"),
@@ -145,14 +145,14 @@ def test_as_many_clients_as_the_rule_needs_are_enough() -> None:
         ("mean", "", "nnm", "not inline TOML"),
     ],
 )
-def test_choice_that_does_not_fit_is_named(rule: str, args: str, steps: str, message: str) -> None:
+def test_choice_that_does_not_fit_is_named(aggregator: str, args: str, steps: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
-        build_aggregator(rule, args, steps)
+        build_aggregator(aggregator, args, steps)
 
 
 def test_norm_clipping_keeps_clients_apart() -> None:
     roles = ["clean", "noisy", "noisy"]
-    rule = build_aggregator("distance-aware", "", "norm-clipping = { limit = 1e9 }")
+    aggregator = build_aggregator("distance-aware", "", "norm-clipping = { limit = 1e9 }")
     updates = list(np.random.default_rng(0).standard_normal((3, 5)))
     plain = aggregate(build_aggregator("distance-aware"), updates, np.ones(3), roles=roles)
-    np.testing.assert_allclose(aggregate(rule, updates, np.ones(3), roles=roles).value, plain.value, rtol=1e-12)
+    np.testing.assert_allclose(aggregate(aggregator, updates, np.ones(3), roles=roles).value, plain.value, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Coordinate-wise rules: limit cases, chosen numbers, and what f liars achieve."""
+"""Coordinate-wise aggregators: limit cases, chosen numbers, and what f liars achieve."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def column(*values: float) -> list[Vector]:
     return [np.array([value]) for value in values]
 
 
-def alone(rule: Aggregator, values: list[Vector], client_weights: list[float] | None = None) -> float:
-    """What the rule makes of one coordinate."""
-    return float(aggregate(rule, values, client_weights or np.ones(len(values))).value[0])
+def alone(aggregator: Aggregator, values: list[Vector], client_weights: list[float] | None = None) -> float:
+    """What the aggregator makes of one coordinate."""
+    return float(aggregate(aggregator, values, client_weights or np.ones(len(values))).value[0])
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 10])
-@pytest.mark.parametrize("rule", [TrimmedMean(f=0), MeaMed(f=0)])
-def test_nothing_dropped_is_the_plain_mean(n: int, rule: Aggregator) -> None:
+@pytest.mark.parametrize("aggregator", [TrimmedMean(f=0), MeaMed(f=0)])
+def test_nothing_dropped_is_the_plain_mean(n: int, aggregator: Aggregator) -> None:
     matrix = normal(n, 200)
-    value = aggregate(rule, list(matrix), np.arange(1.0, n + 1)).value
+    value = aggregate(aggregator, list(matrix), np.arange(1.0, n + 1)).value
     np.testing.assert_allclose(value, matrix.mean(axis=0), rtol=1e-12, atol=1e-15)
 
 
@@ -42,15 +42,15 @@ def test_nothing_trimmed_from_weighted_clients_is_the_weighted_mean() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_all_trimmed_that_can_be_is_the_median(n: int, weighted: bool) -> None:
     matrix = normal(n, 200)
-    for rule in (TrimmedMean(weighted=weighted), TrimmedMean((n - 1) // 2, weighted)):
-        value = aggregate(rule, list(matrix), np.ones(n)).value
+    for aggregator in (TrimmedMean(weighted=weighted), TrimmedMean((n - 1) // 2, weighted)):
+        value = aggregate(aggregator, list(matrix), np.ones(n)).value
         np.testing.assert_allclose(value, np.median(matrix, axis=0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("prior", "expected"),
+    ("client_weights", "expected"),
     [
-        ([1, 1, 1, 1], 5.0),  # a quarter of the prior at each end is one client: (2 + 8) / 2
+        ([1, 1, 1, 1], 5.0),  # a quarter of the weights at each end is one client: (2 + 8) / 2
         ([2, 2, 2, 2], 5.0),
         ([2, 1, 4, 1], 6.5),  # 8 in all, so 2 go at each end: 1 of 2.0 and 3 of 8.0 are left
         ([1, 3, 2, 2], 5.0),  # 2 of each are left
@@ -71,18 +71,18 @@ def test_equal_values_of_unequal_clients_are_trimmed_alike_in_any_order(order: l
 
 
 @pytest.mark.parametrize("far", FAR)
-@pytest.mark.parametrize("rule", [TrimmedMean(f=3), TrimmedMean(f=3, weighted=True), MeaMed(f=3)])
+@pytest.mark.parametrize("aggregator", [TrimmedMean(f=3), TrimmedMean(f=3, weighted=True), MeaMed(f=3)])
 @pytest.mark.parametrize("n", [7, 10, 23])
-def test_f_liars_leave_the_result_among_the_honest(far: float, rule: Aggregator, n: int) -> None:
+def test_f_liars_leave_the_result_among_the_honest(far: float, aggregator: Aggregator, n: int) -> None:
     honest = normal(n - 3, 100)
-    value = aggregate(rule, [*honest, *np.full((3, 100), far)], np.ones(n)).value
+    value = aggregate(aggregator, [*honest, *np.full((3, 100), far)], np.ones(n)).value
     assert (value >= honest.min(axis=0) - 1e-12).all()
     assert (value <= honest.max(axis=0) + 1e-12).all()
 
 
-@pytest.mark.parametrize("rule", [TrimmedMean(f=2), MeaMed(f=2)])
-def test_one_liar_too_many_decides(rule: Aggregator) -> None:
-    value = alone(rule, column(1.0, 2.0, 3.0, 4.0, 1e12, 1e12, 1e12))
+@pytest.mark.parametrize("aggregator", [TrimmedMean(f=2), MeaMed(f=2)])
+def test_one_liar_too_many_decides(aggregator: Aggregator) -> None:
+    value = alone(aggregator, column(1.0, 2.0, 3.0, 4.0, 1e12, 1e12, 1e12))
     assert value > 1e11
 
 
@@ -104,13 +104,13 @@ def test_of_two_values_equally_near_the_smaller_is_kept() -> None:
 @pytest.mark.parametrize("name", ["trimmed-mean", "mea-med"])
 @pytest.mark.parametrize(("f", "minimum"), [(0, 1), (1, 3), (4, 9)])
 def test_2_f_and_one_updates_are_needed(name: str, f: int, minimum: int) -> None:
-    rule = AGGREGATORS.build(name, f"f = {f}")
-    assert rule.minimum == minimum
+    aggregator = AGGREGATORS.build(name, f"f = {f}")
+    assert aggregator.minimum == minimum
     values = list(normal(minimum, 1))
-    assert np.isfinite(alone(rule, values))
+    assert np.isfinite(alone(aggregator, values))
     if f:
         with pytest.raises(ValueError, match=f"{name} with f = {f} needs .* at least {minimum}"):
-            alone(rule, values, [0.0] + [1.0] * (minimum - 1))
+            alone(aggregator, values, [0.0] + [1.0] * (minimum - 1))
 
 
 @pytest.mark.parametrize("name", ["trimmed-mean", "mea-med"])
@@ -119,8 +119,8 @@ def test_a_negative_number_of_liars_is_refused(name: str) -> None:
         AGGREGATORS.build(name, "f = -1")
 
 
-@pytest.mark.parametrize("rule", [Median(), TrimmedMean(), MeaMed()])
-def test_without_arguments_any_number_of_updates_can_be_combined(rule: Aggregator) -> None:
-    assert rule.minimum == 1
+@pytest.mark.parametrize("aggregator", [Median(), TrimmedMean(), MeaMed()])
+def test_without_arguments_any_number_of_updates_can_be_combined(aggregator: Aggregator) -> None:
+    assert aggregator.minimum == 1
     for n in range(1, 8):
-        assert np.isfinite(alone(rule, list(normal(n, 1))))
+        assert np.isfinite(alone(aggregator, list(normal(n, 1))))

@@ -56,7 +56,7 @@ def test_triangle_with_an_angle_of_120_degrees_has_its_vertex(height: float, at_
     np.testing.assert_allclose(result.value, [0, min(height, 1 / np.sqrt(3))], atol=1e-8)
 
 
-def test_client_with_half_of_the_prior_decides() -> None:
+def test_client_with_half_of_the_weight_decides() -> None:
     updates = [np.random.default_rng(i).standard_normal(6) for i in range(5)]
     result = aggregate(GeometricMedian(), updates, [1, 1, 5, 1, 1])
     np.testing.assert_array_equal(result.value, updates[2])
@@ -81,7 +81,7 @@ def test_points_on_a_line_have_their_median(values: tuple[float, ...], expected:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("num_clients", "size"), [(3, 40), (10, 2), (10, 500), (100, 3), (100, 500)])
-def test_gradient_vanishes_and_weights_are_prior_over_distance(num_clients: int, size: int, dtype: type) -> None:
+def test_gradient_vanishes_and_weights_are_those_given_over_distance(num_clients: int, size: int, dtype: type) -> None:
     rng = np.random.default_rng(num_clients * size)
     updates: list[Vector] = [rng.standard_normal(size).astype(dtype) for _ in range(num_clients)]
     client_weights = rng.uniform(1, 3, num_clients)

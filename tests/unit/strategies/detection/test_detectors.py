@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from strategies.detection import DETECTORS, Official, Robust, detect, read_profile
-from strategies.detection.base import Counts, Detector, Doubles
+from strategies.detection.base import Counts, Detector
 from strategies.detection.detectors import TwoGroups, evidence_for_two, fit_two, within_reach
 from strategies.detection.profiles import client_levels, min_max
+from strategies.gram import Doubles
 from tasks.plugins import PluginError
 from tests.detection_cases import GRID, TWO_KINDS, profiles
 

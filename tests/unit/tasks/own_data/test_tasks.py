@@ -16,6 +16,7 @@ from tasks.own_data.base import SiteTask
 from tasks.own_data.files import IMAGE_ENDINGS
 from tasks.own_data.texts import hashed
 from tasks.plugins import PluginError
+from tasks.protocol import Mode
 from tasks.settings import TaskSettings
 from tests.issues import warning_lines
 from tests.site_data import (
@@ -373,9 +374,9 @@ def test_a_server_of_real_nodes_needs_no_data(tmp_path: Path) -> None:
     flat = configuration("image-folder", tmp_path / "nowhere", noise__name="symmetric", noise__rates_args="max = 0.1")
     with pytest.raises(ConfigError, match="there is no folder"):
         check(flat)  # type: ignore[arg-type]
-    lines = warning_lines(flat, simulated=False)
+    lines = warning_lines(flat, Mode.DEPLOYMENT)
     assert any("the server does not evaluate: name a task.data-path with test data" in line for line in lines)
-    measured = warning_lines(flat | {"federation.fraction-evaluate": 0.5}, simulated=False)
+    measured = warning_lines(flat | {"federation.fraction-evaluate": 0.5}, Mode.DEPLOYMENT)
     assert any("only the clients do, on their own labels" in line for line in measured)
     assert "noise.rates-args has no effect: real nodes use their own data as it is" in lines
 
@@ -385,7 +386,7 @@ def test_damaged_test_data_of_a_server_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "test" / "dark" / "000.png").write_bytes(b"")
     flat = configuration("image-folder", tmp_path)
     with pytest.raises(ConfigError, match="1 of 40 examples"):
-        check(flat, simulated=False)  # type: ignore[arg-type]
+        check(flat, Mode.DEPLOYMENT)  # type: ignore[arg-type]
 
 
 def test_test_data_must_fit_whatever_is_skipped_elsewhere(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tasks.issues import Component, Issue, RunContext
 from tasks.noise import NOISES, RATE_DISTRIBUTIONS
 from tasks.partition import PARTITIONS
 from tasks.plugins import Registry
+from tasks.protocol import Mode
 from tasks.registry import TASKS
 from tasks.settings import Settings
 from tests.conftest import ROOT
@@ -73,7 +74,7 @@ def components(kind: type = Component) -> Iterator[str]:
 def test_no_part_is_known_by_name_or_class(file: Path) -> None:
     source = file.read_text()
     assert built_in_names(source) == []
-    assert not asked_classes(source) & {*components(), "Strategy", "GuardedStrategy"}
+    assert not asked_classes(source) & {*components(), "Strategy", "FlowerStrategyAdapter"}
 
 
 def test_the_search_for_names_and_classes_finds_them() -> None:
@@ -81,7 +82,7 @@ def test_the_search_for_names_and_classes_finds_them() -> None:
     assert asked_classes("isinstance(a, FedCorr | NoisePartition)") & {*components()} == {"FedCorr", "NoisePartition"}
 
 
-def test_an_issue_is_one_line_with_its_remedy_and_its_arms() -> None:
+def test_an_issue_is_one_line_with_its_remedy_and_its_variants() -> None:
     issue = Issue("error", "method", "the method needs labels", "choose sgd")
     assert issue.line == "the method needs labels: choose sgd"
     assert (
@@ -91,7 +92,7 @@ def test_an_issue_is_one_line_with_its_remedy_and_its_arms() -> None:
     assert replace(issue, remedy="").line == "the method needs labels"
 
 
-def test_an_issue_of_all_arms_is_said_once_and_of_some_with_their_names() -> None:
+def test_an_issue_of_all_variants_is_said_once_and_of_some_with_their_names() -> None:
     variants = "a = { seed = 2 }\nb = { train.optimizer = 'adam', train.momentum = 0.5 }"
     assert warning_lines({"variants": variants, "train.step-rounds": 3}) == [
         "train.step-rounds has no effect: only the step schedule has steps",
@@ -132,7 +133,7 @@ class Picky(METHODS.find("sgd")):  # type: ignore[misc]
         return [Issue("warning", "federation.num-clients", text, "set federation.num-clients = 3")]
 
 
-def test_stock_strategies_do_not_read_the_settings_of_rules() -> None:
+def test_stock_strategies_do_not_read_the_settings_of_aggregation() -> None:
     flat = {"strategy.name": "flower-fedavg", "strategy.aggregator": "median"}
     assert warning_lines(flat) == [
         "strategy.aggregator has no effect: Flower's own strategies combine updates their own way"
@@ -151,11 +152,11 @@ def test_without_trials_the_data_is_not_divided() -> None:
 
 def test_only_the_same_configuration_counts_as_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = {**DEFAULTS, "train.learning-rate": 1}
-    assert not is_checked(flat, simulated=True), "nobody has checked a plain flwr run"
-    monkeypatch.setenv(CHECKED, digest(flat, simulated=True))
-    assert is_checked({**flat, "train.learning-rate": 1.0}, simulated=True)
-    assert not is_checked({**flat, "seed": 2}, simulated=True)
-    assert not is_checked(flat, simulated=False)
+    assert not is_checked(flat, Mode.SIMULATION), "nobody has checked a plain flwr run"
+    monkeypatch.setenv(CHECKED, digest(flat, Mode.SIMULATION))
+    assert is_checked({**flat, "train.learning-rate": 1.0}, Mode.SIMULATION)
+    assert not is_checked({**flat, "seed": 2}, Mode.SIMULATION)
+    assert not is_checked(flat, Mode.DEPLOYMENT)
 
 
 def test_a_configuration_is_promised_to_be_checked_and_never_submitted_if_it_is_not(
@@ -176,4 +177,4 @@ def test_a_configuration_is_promised_to_be_checked_and_never_submitted_if_it_is_
     monkeypatch.setattr(run, "submit", lambda *_: pytest.fail("submitted without a check"))
     with pytest.raises(ConfigError):
         run.simulate(RunPlan(tmp_path, {}, {"seed": 3}), RunLog())
-    assert given[0][CHECKED] == digest({"seed": 3}, simulated=True)
+    assert given[0][CHECKED] == digest({"seed": 3}, Mode.SIMULATION)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies.detection import ProfileAnswer, answers_of, from_table, mean_profiles, to_table
-from strategies.detection.base import Counts, Doubles
+from strategies.detection.base import Counts
+from strategies.gram import Doubles
 
 
 def table(

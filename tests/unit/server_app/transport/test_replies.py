@@ -15,7 +15,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.superlink.grid.http_grid import HttpGrid
 from google.protobuf.message import Message as Proto
 
-from server_app.transport.replies import ALLOWANCE, PIECE, ReplyCollector, UnmeteredError, reply_limit
+from server_app.transport.replies import ALLOWANCE, PIECE, ReplyCollector, SizeLimitUnavailableError, reply_limit
 from tasks.protocol import Mode
 from tests.superlink import Shelf, instruction, superlink
 
@@ -58,7 +58,7 @@ def test_a_reply_of_the_size_of_the_model_comes_whole(link: tuple[Shelf, Connect
     assert shelf.confirmed == [name]
 
 
-def test_equal_pieces_travel_once_and_are_no_reason_to_refuse(link: tuple[Shelf, Connect]) -> None:
+def test_equal_pieces_are_sent_once_and_are_no_reason_to_refuse(link: tuple[Shelf, Connect]) -> None:
     shelf, connect = link
     zeros = RecordDict({"arrays": ArrayRecord({"flat": Array(np.zeros(MODEL, np.uint8))})})
     shelf.put("asked", zeros)
@@ -182,13 +182,13 @@ def test_half_a_reply_holds_up_no_other_and_is_completed_in_a_later_look(link: t
     shelf.announced = set(shelf.objects)
     late = {key: shelf.objects.pop(key) for key in sorted(shelf.objects)[::2]}
     shelf.put("good", content(20))
-    inbox = ReplyCollector(connect(), Mode.DEPLOYMENT)
-    replies, refused = inbox.look({"slow": LIMIT, "good": LIMIT})
+    collector = ReplyCollector(connect(), Mode.DEPLOYMENT)
+    replies, refused = collector.look({"slow": LIMIT, "good": LIMIT})
     assert [reply.metadata.reply_to_message_id for reply in replies] == ["good"]
-    assert inbox.look({"slow": LIMIT}) == ([], {})
+    assert collector.look({"slow": LIMIT}) == ([], {})
     shelf.replies.clear()  # the SuperLink announces a reply once
     shelf.objects |= late
-    [reply], refused = inbox.look({"slow": LIMIT})
+    [reply], refused = collector.look({"slow": LIMIT})
     np.testing.assert_array_equal(reply.content.array_records["arrays"]["flat"].numpy(), some(MODEL))
     assert not refused
     assert shelf.confirmed[-1] == name
@@ -239,11 +239,11 @@ def test_nothing_is_read_whose_size_is_unknown(link: tuple[Shelf, Connect], head
 
 def test_replies_are_not_pulled_at_all_where_they_cannot_be_limited() -> None:
     other = type("OtherGrid", (), {"__module__": "flwr.superlink.grid"})  # Flower's, if it were made in another way
-    with pytest.raises(UnmeteredError, match="install flwr"):
+    with pytest.raises(SizeLimitUnavailableError, match="install flwr"):
         pull(other(), {"asked": LIMIT})
 
 
-def test_flower_still_has_the_connection_that_the_meter_is_put_on(link: tuple[Shelf, Connect]) -> None:
+def test_flower_still_has_the_connection_that_the_limit_is_put_on(link: tuple[Shelf, Connect]) -> None:
     shelf, connect = link
     grid = connect()
     pull(grid, {"asked": LIMIT})

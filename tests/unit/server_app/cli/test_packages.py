@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.cli.packages import left_behind
+from server_app.cli.packages import bundle_issues
 from tasks.settings import MethodSettings, RunSettings, Settings
 
 
@@ -14,7 +14,7 @@ from tasks.settings import MethodSettings, RunSettings, Settings
     ("path", "pattern"),
     [("mine/methods.py", ""), ("tests/methods.py", "tests/**"), ("test_methods.py", "test_*.py"), ("../far.py", "")],
 )
-def test_a_file_that_is_not_sent_is_named_with_the_rule(
+def test_a_file_that_is_not_sent_is_named_with_the_pattern(
     path: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = tmp_path / "app"
@@ -26,7 +26,7 @@ def test_a_file_that_is_not_sent_is_named_with_the_rule(
     sys.modules["a_plug_in"].__file__ = str(file)
     run = replace(Settings(), method=MethodSettings(name="a_plug_in:Method"))
     message = f"a_plug_in:Method: {path} is not sent with the app (excluded by {pattern!r}); move or rename it"
-    assert [issue.line for issue in left_behind(app, [run, run])] == ([message] if pattern else [])
+    assert [issue.line for issue in bundle_issues(app, [run, run])] == ([message] if pattern else [])
 
 
 def test_a_plug_in_that_inline_toml_names_is_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,5 +34,5 @@ def test_a_plug_in_that_inline_toml_names_is_found_too(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "mine.test_plug_in", type(sys)("mine.test_plug_in"))
     sys.modules["mine.test_plug_in"].__file__ = str(tmp_path / "mine/test_plug_in.py")
     run = replace(Settings(), run=RunSettings(callbacks='tensorboard = {}, "mine.test_plug_in:Log" = { every = 2 }'))
-    [message] = left_behind(tmp_path, [run])
+    [message] = bundle_issues(tmp_path, [run])
     assert message.line.startswith("mine.test_plug_in:Log: mine/test_plug_in.py is not sent with the app")
