@@ -188,7 +188,7 @@ class NoisePartition(RoundRobinStrategy):
         settings, found = context.settings, []
         if text := self._unjudged(settings.num_server_rounds, settings.federation.num_clients):
             found.append(Issue("warning", "strategy.args", text))
-        if context.judges_roles and not (context.method.reads_role or context.rule.reads_role):
+        if context.judges_roles and not (context.method.reads_role or context.aggregator.reads_role):
             text = (
                 f"strategy noise-partition: neither the method {settings.method.name} nor the rule "
                 f"{settings.strategy.aggregator} treats noisy clients in another way"

@@ -56,7 +56,7 @@ class Component:
     gives_roles
         Strategy: whether it tells noisy clients from clean ones.
     reads_role
-        Client method or rule: whether it treats noisy clients in another way than clean ones.
+        Client method or aggregator: whether it treats noisy clients in another way than clean ones.
     asks_method
         Strategy: whether it asks questions that the client method must answer, and relies on the answers.
     answers_questions
@@ -101,7 +101,7 @@ class RunContext:
         Whether the clients are simulated, not real nodes with data of their own.
     labels_pixels, has_smooth_inputs, has_test_examples
         Of the task; see :class:`tasks.base.Task`.
-    method, strategy, rule
+    method, strategy, aggregator
         The other parts, for what they declare.
     """
 
@@ -113,11 +113,11 @@ class RunContext:
     has_test_examples: bool = True
     method: Component = UNBUILT
     strategy: Component = UNBUILT
-    rule: Component = UNBUILT
+    aggregator: Component = UNBUILT
 
     @property
     def judges_roles(self) -> bool:
-        """Whether it can be told who gives and who reads roles: parts of the user's own need not declare it."""
+        """Whether it is known who gives and who reads roles: parts of the user's own need not declare it."""
         chosen = self.settings
         return not any(map(is_own, (chosen.method.name, chosen.strategy.name, chosen.strategy.aggregator)))
 

@@ -70,7 +70,7 @@ def in_context(context: RunContext, parts: Parts) -> RunContext:
             has_smooth_inputs=task.has_smooth_inputs,
             has_test_examples=task.has_test_examples(),
         )
-    return replace(context, method=parts.method or context.method, rule=parts.rule or context.rule)
+    return replace(context, method=parts.method or context.method, aggregator=parts.rule or context.aggregator)
 
 
 def compatibility_issues(context: RunContext, parts: Parts) -> list[Issue]:

@@ -1,4 +1,4 @@
-"""What a label noise is: wrong labels drawn from a client's true ones, and how to judge a transition matrix."""
+"""Label noise, what all kinds have in common: wrong labels drawn from true ones, transition matrices, checks."""
 
 import warnings
 from abc import ABC, abstractmethod

@@ -9,8 +9,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from client_app.app import app as client_app
-from client_app.mods import account, told
-from client_app.node import NodeError, OwnerError, SiteDataError, with_mode
+from client_app.mods import egress_log, public_text
+from client_app.node import NodeError, OwnDataError, StateDirError, with_mode
 from tasks.config import DEFAULTS, ConfigError
 from tasks.issues import Issue
 from tasks.noise import NoiseError
@@ -18,7 +18,7 @@ from tasks.plugins import PluginError
 from tasks.protocol import RECORD, HeaderError, MessageHeader, Mode, SerializationError
 
 SECRET = "/srv/clinic/mr smith.png is labelled 7"
-OPEN = [NodeError, OwnerError, SiteDataError, HeaderError, SerializationError]
+OPEN = [NodeError, StateDirError, OwnDataError, HeaderError, SerializationError]
 CLOSED = [ValueError, FileNotFoundError, KeyError, NoiseError, PluginError, PermissionError, MemoryError]
 
 
@@ -44,7 +44,7 @@ def test_of_most_errors_the_server_learns_the_type_and_where_to_ask(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "flwr")
-    reply = account(message(), context(), fail(kind(SECRET)))
+    reply = egress_log(message(), context(), fail(kind(SECRET)))
     found = re.fullmatch(rf"{kind.__name__}: see the log of the node \(reference ([0-9a-f]{{8}})\)", reply.error.reason)
     assert found, reply.error.reason
     assert f"Error {found[1]}:" in caplog.text
@@ -55,21 +55,21 @@ def test_of_most_errors_the_server_learns_the_type_and_where_to_ask(
 
 @pytest.mark.parametrize("kind", OPEN)
 def test_errors_made_for_the_coordinator_go_there_in_full(kind: type[Exception]) -> None:
-    assert told(kind("give it a number of its own")) == f"{kind.__name__}: give it a number of its own"
-    assert told(ConfigError([Issue("error", "seed", "seed = 'x'")])).startswith(
+    assert public_text(kind("give it a number of its own")) == f"{kind.__name__}: give it a number of its own"
+    assert public_text(ConfigError([Issue("error", "seed", "seed = 'x'")])).startswith(
         "ConfigError: 1 error in the configuration"
     )
 
 
 def test_two_errors_have_two_references() -> None:
-    assert told(ValueError("a")) != told(ValueError("a"))
+    assert public_text(ValueError("a")) != public_text(ValueError("a"))
 
 
 def test_in_a_simulation_errors_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_inside(message: Message, context: Context) -> Message:
-        return account(message, context, fail(KeyError(SECRET)))
+        return egress_log(message, context, fail(KeyError(SECRET)))
 
-    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+    monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
     with pytest.raises(KeyError, match="smith"):
         with_mode(message(), context(), fail_inside)
     assert SECRET not in fail_inside(message(), context()).error.reason, "the next message is not part of it"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from client_app.node import BITS, fingerprint
+from client_app.node import FINGERPRINT_BITS, fingerprint
 from tasks.base import ClientData
 
 DATA = ClientData(
@@ -17,7 +17,7 @@ def test_equal_data_of_other_clients_has_the_same_number_in_a_run_and_another_on
     same = replace(DATA, client=3, features=DATA.features.clone(), labels=DATA.labels.copy())
     assert fingerprint(DATA, "monday") == fingerprint(same, "monday")
     assert fingerprint(DATA, "monday") != fingerprint(DATA, "tuesday")
-    assert 0 <= fingerprint(DATA, "monday") < 2**BITS
+    assert 0 <= fingerprint(DATA, "monday") < 2**FINGERPRINT_BITS
 
 
 def test_each_pixel_label_shape_and_kind_of_number_counts() -> None:

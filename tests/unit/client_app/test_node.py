@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from client_app.mods import contents
-from client_app.node import SiteDataError, at_site, node_dataset, own_id
+from client_app.node import OwnDataError, client_number, node_dataset, node_settings
 from tasks.protocol import Mode
 from tasks.settings import FederationSettings, Settings, TaskSettings
 from tests.site_data import ARGS, image_folder
@@ -20,19 +20,21 @@ OWN = replace(DIGITS, task=TaskSettings("image-folder", ARGS["image-folder"], "/
 
 def test_a_node_with_a_folder_gets_all_of_it_with_its_labels_as_they_are(tmp_path: Path) -> None:
     node = {"data-path": str(image_folder(tmp_path))}
-    share = node_dataset(at_site(OWN, node, REAL), node, 2, REAL)
-    assert (len(share.data), share.data.client, share.noise_rate) == (40, 2, 0)
-    assert share.data.class_counts().tolist() == [20, 20]
+    dataset = node_dataset(node_settings(OWN, node, REAL), node, 2, REAL)
+    assert (len(dataset.data), dataset.data.client, dataset.noise_rate) == (40, 2, 0)
+    assert dataset.data.class_counts().tolist() == [20, 20]
 
 
 def test_the_folder_that_the_server_names_is_never_read_on_a_node(tmp_path: Path) -> None:
     settings = replace(OWN, task=replace(OWN.task, data_path=str(image_folder(tmp_path))))
-    with pytest.raises(SiteDataError, match="start the node with 'data-path=/its/folder'"):
+    with pytest.raises(OwnDataError, match="start the node with 'data-path=/its/folder'"):
         node_dataset(settings, {}, 0, REAL)
 
 
 def test_nodes_of_a_built_in_data_set_take_their_share_of_it(tmp_path: Path) -> None:
-    parts = [node_dataset(at_site(DIGITS, node, REAL), node, 1, REAL) for node in ({}, {"data-path": str(tmp_path)})]
+    parts = [
+        node_dataset(node_settings(DIGITS, node, REAL), node, 1, REAL) for node in ({}, {"data-path": str(tmp_path)})
+    ]
     for part in parts:
         assert 0 < len(part.data) < 1437
         np.testing.assert_array_equal(part.data.ids, parts[0].data.ids)
@@ -48,8 +50,8 @@ def test_nothing_of_the_site_is_in_what_the_server_is_told(
     if content == "broken image":
         (root / "dark" / "mr smith.png").write_bytes(b"")
     node = {"data-path": str(root)}
-    with pytest.raises(SiteDataError) as caught:
-        node_dataset(at_site(OWN, node, REAL), node, 0, REAL)
+    with pytest.raises(OwnDataError) as caught:
+        node_dataset(node_settings(OWN, node, REAL), node, 0, REAL)
     told = str(caught.value)
     assert told.endswith("; what and where is in the log of this node")
     assert not any(word in told for word in ("clinic", "smith", "dark", str(tmp_path)))
@@ -58,12 +60,12 @@ def test_nothing_of_the_site_is_in_what_the_server_is_told(
 
 def test_a_node_with_its_own_data_needs_no_number_and_others_do() -> None:
     node = {"data-path": "/data"}
-    assert own_id(OWN, node, -1, REAL) == -1
-    assert own_id(OWN, node, 3, REAL) == 3
-    assert own_id(OWN, {**node, "partition-id": 1}, 3, REAL) == 1
+    assert client_number(OWN, node, -1, REAL) == -1
+    assert client_number(OWN, node, 3, REAL) == 3
+    assert client_number(OWN, {**node, "partition-id": 1}, 3, REAL) == 1
     for settings, given, asked in ((DIGITS, node, -1), (OWN, node, 4), (OWN, {**node, "partition-id": -1}, 0)):
         with pytest.raises(ValueError, match="partition-id=K"):
-            own_id(settings, given, asked, REAL)
+            client_number(settings, given, asked, REAL)
 
 
 def test_the_account_names_everything_that_is_sent() -> None:

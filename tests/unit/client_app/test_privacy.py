@@ -5,8 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from client_app.app import app
-from client_app.mods import named_arrays
-from client_app.mods import private as train_privately
+from client_app.mods import named_arrays, with_privacy
 from client_app.node import with_mode
 from client_app.session import Session
 from tasks import protocol
@@ -35,7 +34,7 @@ def message(config: dict[str, float] | None = None, **changes: object) -> Messag
 
 def private(message: Message, context: Context, train: Callable[[Session], Message]) -> Message:
     """Train with the configured privacy."""
-    return train_privately(Session.open(message, context), train)
+    return with_privacy(Session.open(message, context), train)
 
 
 def adds(step: float) -> Callable[[Session], Message]:
@@ -84,7 +83,7 @@ def test_privacy_noise_of_a_real_client_cannot_be_predicted_and_that_of_a_simula
         return update(with_mode(message(), context(mode="local"), lambda *asked: private(*asked, adds(10.0))))
 
     assert np.any(noise() != noise())
-    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+    monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
     np.testing.assert_array_equal(noise(), noise())
 
 
@@ -142,7 +141,7 @@ def test_messages_without_a_model_pass_as_they_are():
 def test_the_settings_are_parsed_once_a_message(monkeypatch: pytest.MonkeyPatch):
     parsed: list[dict[str, object]] = []
     monkeypatch.setattr("client_app.session.parse", lambda flat: parsed.append(flat) or parse(flat))
-    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+    monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
     quick = {"model.name": "mlp", "train.epochs": 1, "federation.num-clients": 4, "privacy.mode": "local"}
     model = load_task(parse({}).task).build_model("mlp", "")
     flat, layout = protocol.pack({name: tensor.numpy() for name, tensor in model.state_dict().items()})

@@ -8,7 +8,7 @@ import pytest
 HANGING = """
 import sys, time
 from flwr.app import Context, Message, RecordDict
-from client_app.mods import bounded
+from client_app.mods import watchdog
 import tests.messages
 
 def hang_here(message, context):
@@ -17,7 +17,7 @@ def hang_here(message, context):
 
 sys.argv[0] = {program!r}
 message = Message(RecordDict(), 1, "train", ttl={ttl})
-bounded(message, Context(1, 1, {{}}, RecordDict(), {{}}), hang_here)
+watchdog(message, Context(1, 1, {{}}, RecordDict(), {{}}), hang_here)
 time.sleep({afterwards})
 print("done", flush=True)
 """

@@ -81,7 +81,7 @@ MESSAGES = [
     ),
     ("my_methods:NUMBER", "", "expected a class or a function, got 3"),
     ("pathlib:Path", "", "expected a subclass of client_app.methods.base.ClientMethod, got the class Path"),
-    ("my_methods:Unfinished", "", "the class Unfinished lacks fit(model, kit, plan, state)"),
+    ("my_methods:Unfinished", "", "the class Unfinished lacks fit(model, context, round_config, state)"),
     ("my_methods:nothing", "", "expected a ClientMethod, got a NoneType"),
     # the arguments
     ("my_methods:Paced", "", f"missing argument pace {HERE}"),

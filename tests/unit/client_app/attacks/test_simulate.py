@@ -155,7 +155,7 @@ def test_colluders_send_the_formula_of_their_honest_updates_and_train_each_only_
         return train_locally(model, data, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(simulate, "train_locally", counted)
-    monkeypatch.setattr(simulate, "POOL", simulate.Pool())
+    monkeypatch.setattr(simulate, "HONEST_UPDATES", simulate.HonestUpdates())
     sent = [weights(played(chosen, client)[0]) for client in sorted(attackers(chosen))]
     assert trained == sorted(attackers(chosen))
     for one in sent:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from client_app.methods.fedcorr import LARGEST, local_dimensions
+from client_app.methods.fedcorr import LARGEST_DIMENSION, local_dimensions
 
 
 def by_loops(points: Tensor, neighbours: int) -> list[float]:
@@ -47,7 +47,7 @@ def test_points_on_each_other_have_dimension_zero():
 
 
 def test_neighbours_that_are_equally_far_give_the_largest_estimate():
-    assert local_dimensions(torch.eye(6)).tolist() == pytest.approx([LARGEST] * 6)
+    assert local_dimensions(torch.eye(6)).tolist() == pytest.approx([LARGEST_DIMENSION] * 6)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -10,7 +10,7 @@ from client_app.trainer import Batch, GivenLabels
 
 INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 BATCH = Batch(torch.arange(8), INPUTS, torch.arange(8) % 3)
-ANCHOR = {"weight": torch.zeros(3, 5), "bias": torch.zeros(3)}
+GLOBAL = {"weight": torch.zeros(3, 5), "bias": torch.zeros(3)}
 
 
 def linear() -> nn.Linear:
@@ -20,9 +20,9 @@ def linear() -> nn.Linear:
 
 def mixed(alpha: float, seed: int = 0, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
     """What the model is shown, and the loss of what it answers."""
-    goal = Mixup(objective or build("ce", 3), ANCHOR, alpha, np.random.default_rng(seed))
-    model, shown = linear(), goal.shown(BATCH, INPUTS)
-    return shown, goal.loss(model, BATCH, shown, model(shown))
+    batch_loss = Mixup(objective or build("ce", 3), GLOBAL, alpha, np.random.default_rng(seed))
+    model, shown = linear(), batch_loss.shown(BATCH, INPUTS)
+    return shown, batch_loss.loss(model, BATCH, shown, model(shown))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-9])
@@ -30,7 +30,7 @@ def test_no_mixup_is_the_limit_of_small_alpha(alpha: float):
     model = linear()
     shown, loss = mixed(alpha)
     assert torch.equal(shown, INPUTS)
-    assert torch.equal(loss, GivenLabels(build("ce", 3), ANCHOR).loss(model, BATCH, INPUTS, model(INPUTS)))
+    assert torch.equal(loss, GivenLabels(build("ce", 3), GLOBAL).loss(model, BATCH, INPUTS, model(INPUTS)))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -53,6 +53,6 @@ def test_a_penalty_counts_once():
 
 
 def test_batches_differ_and_a_seed_repeats():
-    goal = Mixup(build("ce", 3), ANCHOR, 1.0, np.random.default_rng(0))
-    assert not torch.equal(goal.shown(BATCH, INPUTS), goal.shown(BATCH, INPUTS))
+    batch_loss = Mixup(build("ce", 3), GLOBAL, 1.0, np.random.default_rng(0))
+    assert not torch.equal(batch_loss.shown(BATCH, INPUTS), batch_loss.shown(BATCH, INPUTS))
     assert torch.equal(mixed(1.0, 3)[0], mixed(1.0, 3)[0])

@@ -12,7 +12,7 @@ from tasks.base import DataError
 from tasks.client_data import load_task
 from tasks.config import ConfigError
 from tasks.own_data import BadDataError
-from tasks.own_data.base import SiteTask
+from tasks.own_data.base import OwnDataTask
 from tasks.own_data.files import IMAGE_ENDINGS
 from tasks.own_data.texts import hashed
 from tasks.plugins import PluginError
@@ -34,9 +34,9 @@ from tests.site_data import (
 ONE = shades(1, 0)[0][1]
 
 
-def task_of(kind: str, root: Path, more: str = "", bad_data: str = "refuse") -> SiteTask:
+def task_of(kind: str, root: Path, more: str = "", bad_data: str = "refuse") -> OwnDataTask:
     task = load_task(TaskSettings(kind, ARGS[kind] + more, str(root), bad_data))
-    assert isinstance(task, SiteTask)
+    assert isinstance(task, OwnDataTask)
     return task
 
 
