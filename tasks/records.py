@@ -1,4 +1,4 @@
-"""Flower's array records over NumPy arrays that are in memory already.
+"""Records of Flower over NumPy arrays that are in memory already.
 
 Flower keeps every array as a file in NumPy's format: putting one in and taking it out copies it three times. Here a
 record holds views, and makes such a file only if somebody asks for its bytes.

@@ -19,7 +19,7 @@ from tasks.noise.class_conditional import (
     Symmetric,
     SymmetricAll,
 )
-from tasks.noise.clients import FederatedNoise, GivenData, law_issues, uses_rates
+from tasks.noise.clients import FederatedNoise, GivenData, rate_issues, uses_rates
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.masks import MaskNoise
@@ -51,9 +51,9 @@ __all__ = [
     "SymmetricAll",
     "dominant",
     "human_labels",
-    "law_issues",
     "mixed",
     "part_dependent_labels",
+    "rate_issues",
     "realised_rate",
     "replace_examples",
     "uses_rates",

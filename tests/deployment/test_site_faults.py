@@ -112,7 +112,7 @@ def test_sites_with_the_same_data_are_named_in_log_record_and_report(ended: Ende
 
 
 def test_of_two_nodes_with_one_state_directory_the_second_is_refused(ended: Ended) -> None:
-    refusal = r"OwnerError: nodes (\d+) and (\d+) have the same state directory; give each a state-dir"
+    refusal = r"StateDirError: nodes (\d+) and (\d+) have the same state directory; give each a state-dir"
     told = re.search(rf"WARNING: Left out: node (\d+): {refusal}", ended.run.output)
     assert told
     ids = {name: re.search(r"SuperNode ID: (\d+)", ended.logs[name])[1] for name in ("site-1", "site-2")}  # type: ignore[index]

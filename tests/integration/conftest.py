@@ -72,7 +72,7 @@ def player(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(folder), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+        monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:
             grid.tamper = tamper
