@@ -1,4 +1,4 @@
-"""Configuration of a run as users write it (flat keys, plain values) to `Settings` and back, with all errors at once."""
+"""Configuration of a run as users write it (flat keys, plain values) to `Settings` and back; all errors at once."""
 
 import hashlib
 import json

@@ -45,12 +45,12 @@ def test_the_loss_is_the_published_one(classes: int):
     logits = torch.randn(20, 10, generator=torch.Generator().manual_seed(0))
     found = batch_loss_of(model, own, 0.3).loss(model, batch, inputs, logits)
 
-    prior = np.bincount(own.labels, minlength=10) / 20
+    shares = np.bincount(own.labels, minlength=10) / 20
     with torch.no_grad():
         teacher = softmax(model.eval()(inputs).double().numpy() / 0.8)
-    student = prior * np.exp(logits.double().numpy())
+    student = shares * np.exp(logits.double().numpy())
     student /= student.sum(1, keepdims=True)
-    present = prior > 0
+    present = shares > 0
     assert present.sum() == classes
     distance = (teacher * (np.log(teacher) - np.log(np.where(present, student, 1))))[:, present].sum(1)
     own_loss = -np.log(student[np.arange(20), own.labels])

@@ -109,9 +109,9 @@ def test_other_declarations_are_other_examples(tmp_path: Path) -> None:
 def test_what_was_left_out_is_said_again(tmp_path: Path) -> None:
     root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
     (root / "dark" / "broken.png").write_bytes(b"no image")
-    told = [task("image-folder", root, folder, bad_data="skip").data_issues() for _ in range(2)]
-    assert told[0] == told[1]
-    assert "dark/broken.png: cannot be read as an image" in told[1][0].line
+    issues = [task("image-folder", root, folder, bad_data="skip").data_issues() for _ in range(2)]
+    assert issues[0] == issues[1]
+    assert "dark/broken.png: cannot be read as an image" in issues[1][0].line
 
 
 def test_a_damaged_file_of_examples_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

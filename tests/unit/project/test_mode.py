@@ -90,10 +90,10 @@ def context() -> Context:
 
 def test_a_node_does_not_believe_the_server_that_it_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     claims = {"mode": "simulation", "simulation": True, "simulated": True}
-    told = client_app(message(**claims), context()).content.metric_records["metrics"]
-    assert not {"noise-rate", "class-counts"} & told.keys()
+    metrics = client_app(message(**claims), context()).content.metric_records["metrics"]
+    assert not {"noise-rate", "class-counts"} & metrics.keys()
     refused = client_app(message(overrides=json.dumps({"mode": "simulation"})), context())
     assert "unknown key 'mode'" in refused.error.reason
     monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
-    told = client_app(message(), context()).content.metric_records["metrics"]
-    assert {"noise-rate", "class-counts"} <= told.keys()
+    metrics = client_app(message(), context()).content.metric_records["metrics"]
+    assert {"noise-rate", "class-counts"} <= metrics.keys()
