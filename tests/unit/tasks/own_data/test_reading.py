@@ -161,8 +161,8 @@ class Mine(ImageFolder):
         found = super().read(root)
         return replace(found, examples=replace(found.examples, features=found.examples.features // FACTOR))
 
-def made(data_path, bad_data, reading):
-    return ImageFolder(classes={classes}, size=8, data_path=data_path, bad_data=bad_data, cache=reading)
+def made(data_path, bad_data, cache):
+    return ImageFolder(classes={classes}, size=8, data_path=data_path, bad_data=bad_data, cache=cache)
 """
 
 
