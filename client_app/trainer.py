@@ -46,7 +46,7 @@ class BatchLoss(ABC):
     needs_inputs: bool = False
     """Whether ``inputs`` must require a gradient during the forward pass."""
 
-    def shown(self, batch: Batch, inputs: Tensor) -> Tensor:
+    def transform_inputs(self, batch: Batch, inputs: Tensor) -> Tensor:
         """Return what the model is given in place of ``inputs`` (B, ...), float32; the default changes nothing."""
         return inputs
 
@@ -207,7 +207,7 @@ class Trainer:
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch_loss: BatchLoss, batch: Batch) -> Tensor:
         """Take one optimizer step and return the loss before it."""
         optimizer.zero_grad(set_to_none=True)
-        inputs = batch_loss.shown(batch, self.task.prepare(batch.features))
+        inputs = batch_loss.transform_inputs(batch, self.task.prepare(batch.features))
         if batch_loss.needs_inputs:
             inputs.requires_grad_()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):

@@ -183,7 +183,7 @@ class Mixup(GivenLabels):
         self._share = 1.0
         self._partners = torch.zeros(0, dtype=torch.int64)
 
-    def shown(self, batch: Batch, inputs: Tensor) -> Tensor:
+    def transform_inputs(self, batch: Batch, inputs: Tensor) -> Tensor:
         """Return the mixed inputs; see :class:`BatchLoss`."""
         if not self._alpha:
             return inputs

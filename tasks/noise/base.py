@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.base import Labels
 from tasks.plugins import Registry
 
-Labels = npt.NDArray[np.int64]
 Features = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.base import Labels
 from tasks.issues import WARNING, Issue
-from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, NoiseWarning
+from tasks.noise.base import NOISES, Features, LabelNoise, NoiseError, NoiseWarning
 from tasks.noise.rates import RATE_DISTRIBUTIONS, Rates
 from tasks.seeds import rng
 from tasks.settings import NoiseSettings

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, check_labels
+from tasks.base import Labels
+from tasks.noise.base import NOISES, Features, LabelNoise, NoiseError, check_labels
 from tasks.own_data.files import UnusableError, inside
 from tasks.plugins import did_you_mean
 

@@ -245,7 +245,7 @@ def linear() -> nn.Linear:
 def mixed(alpha: float, seed: int = 0, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
     """What the model is shown, and the loss of what it answers."""
     batch_loss = Mixup(objective or build("ce", 3), GLOBAL, alpha, np.random.default_rng(seed))
-    model, shown = linear(), batch_loss.shown(BATCH, INPUTS)
+    model, shown = linear(), batch_loss.transform_inputs(BATCH, INPUTS)
     return shown, batch_loss.loss(model, BATCH, shown, model(shown))
 
 
@@ -278,7 +278,7 @@ def test_a_regularizer_counts_once():
 
 def test_batches_differ_and_a_seed_repeats():
     batch_loss = Mixup(build("ce", 3), GLOBAL, 1.0, np.random.default_rng(0))
-    assert not torch.equal(batch_loss.shown(BATCH, INPUTS), batch_loss.shown(BATCH, INPUTS))
+    assert not torch.equal(batch_loss.transform_inputs(BATCH, INPUTS), batch_loss.transform_inputs(BATCH, INPUTS))
     assert torch.equal(mixed(1.0, 3)[0], mixed(1.0, 3)[0])
 
 
