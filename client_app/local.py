@@ -1,4 +1,4 @@
-"""Local training of one client for a round, honest as configured: its method and loss on its examples."""
+"""Local training of an honest client for a round: the configured method and loss on its examples."""
 
 import torch
 from torch import nn
