@@ -32,7 +32,7 @@ class ArrayView(Array):
     """
 
     def __init__(self, array: npt.NDArray[np.generic]) -> None:  # the fields are set here: Flower would copy
-        self.view = array.view()
+        self.view = np.asarray(array).view()
         self.view.flags.writeable = False
         self.dtype, self.shape, self.stype = str(array.dtype), tuple(array.shape), STYPE
 

@@ -66,7 +66,7 @@ def player(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
     The report's charts are laid out and not drawn, which takes half of a short run: unit tests draw them.
     """
-    monkeypatch.setattr(Figure, "savefig", lambda _, target, **__: target.write("<svg></svg>"))
+    monkeypatch.setattr(Figure, "savefig", lambda _, target, **__: target.write(b"<svg></svg>"))
 
     def go(tamper: Tamper | None = None, **changes: Any) -> Played:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
