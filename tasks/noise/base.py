@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.base import Labels as Labels
+from tasks.base import Labels
 from tasks.plugins import Registry
 
 Features = npt.NDArray[Any]
