@@ -1,9 +1,9 @@
 """Label noise: what makes labels wrong (``NOISES``), and which client gets how much (``RATE_DISTRIBUTIONS``)."""
 
+from tasks.base import Labels
 from tasks.noise.base import (
     NOISES,
     LabelNoise,
-    Labels,
     Matrix,
     NoiseError,
     NoiseWarning,
