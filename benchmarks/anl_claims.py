@@ -158,13 +158,13 @@ def train(model: nn.Module, case: Case, task: Cifar10, data: LocalData, device: 
     options = case.options()
     trainer = Trainer(task, options, device)
     optimizer = make_optimizer(model, options, case.learning_rate)
-    goal = GivenLabels(build(case.loss, task.num_classes, preset="cifar-10"), {})
+    batch_loss = GivenLabels(build(case.loss, task.num_classes, preset="cifar-10"), {})
     for epoch in range(1, case.epochs + 1):
         model.train()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(options, epoch, case.epochs)
         for batch in trainer.batches(model, data, torch_seed(case.seed, "train", 0, epoch)):
-            trainer.step(model, optimizer, goal, batch)
+            trainer.step(model, optimizer, batch_loss, batch)
         yield epoch
 
 

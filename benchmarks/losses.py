@@ -89,8 +89,8 @@ def step_ways(task: Task, model: nn.Module, batch_size: int, device: torch.devic
     optimizer = make_optimizer(model, options, options.learning_rate)
 
     def step(objective: Objective) -> Call:
-        goal = GivenLabels(objective, global_parameters)
-        return lambda: trainer.step(model, optimizer, goal, batch)
+        batch_loss = GivenLabels(objective, global_parameters)
+        return lambda: trainer.step(model, optimizer, batch_loss, batch)
 
     return {loss: step(build(loss, task.num_classes)) for loss in LOSSES}
 

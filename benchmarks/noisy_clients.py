@@ -30,7 +30,7 @@ from server_app.validation.config import check
 from tasks.client_data import client_dataset
 from tasks.config import Flat, flatten
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "server_app/recipes"
 LAST = 0.1
 """Share of the rounds, the last ones, over which accuracy is averaged."""
 NOISY = 0.4

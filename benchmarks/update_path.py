@@ -37,7 +37,7 @@ def seconds(make: Make, came: Array, layout: str, model: protocol.Arrays) -> flo
     strategy, grid = RobustStrategy(GeometricMedian()), OneClient()
     messages = [*strategy.configure_train(1, view_record(model), ConfigRecord(), grid)]  # type: ignore[arg-type]
     started = time.perf_counter()
-    named = make(protocol.views(view_of(came), layout))
+    named = make(protocol.named_views(view_of(came), layout))
     content = RecordDict({"arrays": named, "metrics": MetricRecord({"num-examples": 10})})
     updates, _ = ReplyValidator(model, messages).screen([Message(content, reply_to=messages[0])], strategy.keep)
     assert len(updates) == 1, "the reply was set aside"

@@ -1,4 +1,4 @@
-"""The ClientApp: one message in, one reply out."""
+"""ClientApp: one message in, one reply out."""
 
 from logging import INFO, WARNING
 from typing import Any
@@ -11,14 +11,14 @@ from client_app.attacks import run_client
 from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally
-from client_app.mods import account, bounded, named_arrays, private
+from client_app.mods import egress_log, named_arrays, watchdog, with_privacy
 from client_app.node import brings_data, fingerprint, warn_of_left_out, with_mode
 from client_app.session import Session
 from tasks.base import Examples, evaluate
 from tasks.client_data import load_task
 from tasks.protocol import Mode
 
-app = ClientApp(mods=[with_mode, bounded, account, named_arrays])
+app = ClientApp(mods=[with_mode, watchdog, egress_log, named_arrays])
 
 
 @app.query("identity")
@@ -26,28 +26,28 @@ def identity(message: Message, context: Context) -> Message:
     """Say how many examples this client has; in a simulation also how many of its labels are wrong."""
     session = Session.open(message, context)
     warn_of_left_out(session.settings, session.mode)
-    session.claim_folder()
+    session.lock_folder()
     facts: dict[str, Any] = {"client": session.header.client}
     if brings_data(session.settings, session.mode):
-        facts["data-fingerprint"] = fingerprint(session.share.data, session.header.run_name)
+        facts["data-fingerprint"] = fingerprint(session.dataset.data, session.header.run_name)
     if session.mode is Mode.SIMULATION:  # what a real site knows about its labels stays there
-        facts["noise-rate"] = session.share.noise_rate
-        if session.share.data.labels.ndim == 1:
-            facts["class-counts"] = session.share.data.class_counts().tolist()
+        facts["noise-rate"] = session.dataset.noise_rate
+        if session.dataset.data.labels.ndim == 1:
+            facts["class-counts"] = session.dataset.data.class_counts().tolist()
     return session.reply(facts)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received model for one round, with the configured privacy."""
-    return private(Session.open(message, context), train_locally)
+    return with_privacy(Session.open(message, context), train_locally)
 
 
 def train_locally(session: Session) -> Message:
     """Train the received model and keep the client's state."""
     round_config, model, store = session.round_config(), session.model(), session.store()
     state = store.load(round_config.server_round)
-    result = run_client(model, session.share.data, session.settings, round_config, state, session.device)
+    result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
     store.save(round_config.server_round, result.state)
     return session.reply(result.metrics, model)
 
@@ -57,7 +57,7 @@ def profile(message: Message, context: Context) -> Message:
     """Say how large the received model's mean loss is on each class of this client's examples."""
     session = Session.open(message, context)
     task, batch_size = load_task(session.settings.task), session.settings.evaluate.batch_size
-    losses, counts = class_losses(session.model(), task, session.share.data, batch_size, session.device)
+    losses, counts = class_losses(session.model(), task, session.dataset.data, batch_size, session.device)
     return session.reply({"class-losses": losses.tolist(), "class-counts": counts.tolist()})
 
 
@@ -67,7 +67,9 @@ def ask_method(message: Message, context: Context) -> Message:
     session = Session.open(message, context)
     round_config, store = session.round_config(), session.store()
     state = store.load(round_config.server_round)
-    result = answer_locally(session.model(), session.share.data, session.settings, round_config, state, session.device)
+    result = answer_locally(
+        session.model(), session.dataset.data, session.settings, round_config, state, session.device
+    )
     store.save(round_config.server_round - 1, result.state)
     return session.reply(result.metrics)
 
@@ -76,7 +78,7 @@ def ask_method(message: Message, context: Context) -> Message:
 def audit(message: Message, context: Context) -> Message:
     """Write this client's label audit into its own folder; the answer says nothing about its labels."""
     session = Session.open(message, context)
-    settings, played, folder = session.settings, session.header.server_round, session.folder()
+    settings, server_round, folder = session.settings, session.header.server_round, session.folder()
     if folder is None:
         log(
             WARNING,
@@ -84,12 +86,12 @@ def audit(message: Message, context: Context) -> Message:
             "get one after the next run.",
         )
         return session.reply({})
-    state = session.store().load(played + 1)
-    found = audit_client(session.model(), session.share.data, settings, state, session.device)
+    state = session.store().load(server_round + 1)
+    found = audit_client(session.model(), session.dataset.data, settings, state, session.device)
     facts = {
         "run": session.header.run_name,
         "client": session.header.client,
-        "round": played,
+        "round": server_round,
         "method": settings.method.name,
     }
     path = write_audit(folder, found, load_task(settings.task).class_names, settings.audit.format, facts)
@@ -102,7 +104,7 @@ def audit(message: Message, context: Context) -> Message:
 def evaluate_locally(message: Message, context: Context) -> Message:
     """Measure the received model on this client's own examples, with the labels it was given."""
     session = Session.open(message, context)
-    data = session.share.data
+    data = session.dataset.data
     batch_size = session.settings.evaluate.batch_size
     task = load_task(session.settings.task)
     measures = evaluate(session.model(), task, Examples(data.features, data.labels), batch_size, session.device)

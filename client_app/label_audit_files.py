@@ -1,4 +1,4 @@
-"""The files of a label audit: the list of labels, and its summary, in the client's own folder.
+"""Label audit files: the list of labels, and its summary, in the client's own folder.
 
 A spreadsheet takes a text that begins with =, +, - or @ for a formula, and file names may come from anybody. In CSV an
 apostrophe is put before such a text, and before one that begins with an apostrophe, so that reading gives names back.

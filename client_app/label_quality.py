@@ -1,4 +1,19 @@
-"""Label quality of one client: confident learning, loss profile, and the label audit."""
+"""Label quality of one client: confident learning, the loss profile, and the label audit.
+
+Confident learning says which labels a model has reason to doubt (Northcutt, Jiang, Chuang, JAIR 2021). ``beliefs``
+(n, K) are the probabilities that a model gives to the K classes of n examples, each row summing to one; ``labels`` (n,)
+are the given labels, 0 to K-1.
+
+The loss profile is all that a client says about its labels: the mean loss of each class under the global model, from
+FedNoRo (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023). Where many labels are wrong, a model trained by all clients disagrees
+with them.
+
+The label audit is for the client's own eyes. After the last round each client lists its examples with the label that
+was given and the label that seems right, the most suspicious first. The global model decides which, also where the
+client method corrects labels: what many clients have learned judges better than what one has learned about its own
+labels. On digits with up to 80 % wrong labels the model was right about 96 % of the labels of noisy clients,
+masked-optim about 84 %, the mean of both about 92 %. What the method changed is listed beside it.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +32,10 @@ from tasks.settings import Settings
 
 Beliefs = npt.NDArray[np.float64]
 ROUNDING = 1e-6  # equal probabilities that differ in their last bits count as equal
+CAUTION = (
+    "The model has learned from these labels, so it agrees with some wrong ones, and what is rare but right can look "
+    "wrong to it: look at an example before you change its label."
+)
 
 
 def class_thresholds(beliefs: Beliefs, labels: Labels) -> Beliefs:
@@ -86,12 +105,6 @@ def class_losses(
     each = F.cross_entropy(logits.double(), labels, reduction="none").numpy()
     counts = data.class_counts()
     return np.bincount(data.labels, each, data.num_classes) / np.maximum(counts, 1), counts
-
-
-CAUTION = (
-    "The model has learned from these labels, so it agrees with some wrong ones, and what is rare but right can look "
-    "wrong to it: look at an example before you change its label."
-)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One client's honest round: the configured method and loss on its examples."""
+"""Local training of an honest client for a round: the configured method and loss on its examples."""
 
 import torch
 from torch import nn

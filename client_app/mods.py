@@ -1,4 +1,17 @@
-"""Mods of the ClientApp, from the outside in: watchdog, egress log, serialization, privacy."""
+"""Mods of the ClientApp, from the outside in: watchdog, egress log, serialization, privacy.
+
+The watchdog: a real node works on one message at a time, each in a process of its own, and Flower ends none that still
+lives. So a process that hangs ends itself, long after anybody waits for its answer; the node goes on with the next
+message a minute later.
+
+The egress log names everything in each reply of a real node. An exception's text may hold a path, a file name or a
+value of the data, and Flower would send it to the server: it stays in the log of the node, and the server gets the type
+and a reference by which the site's operator finds the rest.
+
+Serialization: inside of it messages carry named arrays, outside one flat array (see ``tasks/protocol.py``).
+
+Privacy is Flower's own mods for clipping and noise; the run configuration says which one.
+"""
 
 import faulthandler
 import secrets
@@ -13,7 +26,7 @@ from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_m
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.logger import log
 
-from client_app.node import present_mode
+from client_app.node import current_mode
 from client_app.session import Session
 from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, Mode, PublicError
@@ -23,44 +36,42 @@ from tasks.settings import PrivacySettings
 
 PROGRAM = "flwr-clientapp"
 STDERR = 2  # the descriptor: Flower may have put another object in the place of sys.stderr
-TIMES = 2
-"""How many times longer than the server waits: work that is only late still reaches the site's own folder."""
+WATCHDOG_FACTOR = 2
+"""How many times longer than the server the watchdog waits: work that is only late still reaches the site's folder."""
+RAISED = 2  # Flower's code for a ClientApp that has raised an exception
 
 
-def bounded(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+def watchdog(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """End the process, with the place where it hangs in the log, when the work takes far too long.
 
     Only a process that Flower has started for this one message: any other is not ours to end.
     """
     if Path(sys.argv[0]).name != PROGRAM:
         return call_next(message, context)
-    faulthandler.dump_traceback_later(TIMES * message.metadata.ttl, exit=True, file=STDERR)
+    faulthandler.dump_traceback_later(WATCHDOG_FACTOR * message.metadata.ttl, exit=True, file=STDERR)
     try:
         return call_next(message, context)
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-RAISED = 2  # Flower's code for a ClientApp that has raised an exception
-
-
-def account(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+def egress_log(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Log on a real node what each reply holds; a mod, and those around it add nothing to them."""
-    if present_mode() is Mode.SIMULATION:
+    if current_mode() is Mode.SIMULATION:
         return call_next(message, context)
     asked = message.metadata.message_type
     header = message.content.config_records.get(RECORD, ConfigRecord())
     try:
         reply = call_next(message, context)
     except Exception as error:  # whatever it is, its text must not travel unseen
-        reply = Message(Error(RAISED, told(error)), reply_to=message)
-    said = contents(reply.content) if reply.has_content() else f"the error {reply.error.reason!r}"
-    log(INFO, "To the server, round %s, %s: %s", header.get("server_round"), asked, said)
+        reply = Message(Error(RAISED, public_text(error)), reply_to=message)
+    sent = contents(reply.content) if reply.has_content() else f"the error {reply.error.reason!r}"
+    log(INFO, "To the server, round %s, %s: %s", header.get("server_round"), asked, sent)
     return reply
 
 
-def told(error: Exception) -> str:
-    """Return what the server is told of an error, and log all of it."""
+def public_text(error: Exception) -> str:
+    """Return what of an error may go to the server, and log all of it."""
     name = type(error).__name__
     if isinstance(error, PublicError):
         log(ERROR, "%s: %s", name, error)
@@ -109,7 +120,7 @@ def _unpacked(content: RecordDict) -> RecordDict:
     named = RecordDict(dict(content))
     for name, record in content.array_records.items():
         layout = str(content.config_records[RECORD]["layout"])
-        named[name] = view_record(protocol.views(view_of(record[ARRAYS]), layout))
+        named[name] = view_record(protocol.named_views(view_of(record[ARRAYS]), layout))
     return named
 
 
@@ -122,7 +133,7 @@ def _packed(content: RecordDict) -> RecordDict:
     return flat
 
 
-def private(session: Session, train: Callable[[Session], Message]) -> Message:
+def with_privacy(session: Session, train: Callable[[Session], Message]) -> Message:
     """Train, and let Flower's mod of the configured mode clip the reply, and with local privacy add noise to it.
 
     Raises
@@ -131,7 +142,7 @@ def private(session: Session, train: Callable[[Session], Message]) -> Message:
         If training left the model exactly as it came: Flower divides by the norm of the update.
     """
     message, settings, header = session.message, session.settings, session.header
-    mod = mod_of(settings.privacy)
+    mod = privacy_mod(settings.privacy)
     if mod is None:
         return train(session)
     record = message.content[RECORD]
@@ -149,7 +160,7 @@ def private(session: Session, train: Callable[[Session], Message]) -> Message:
     return mod(message, session.context, call_next)
 
 
-def mod_of(settings: PrivacySettings) -> Mod | None:
+def privacy_mod(settings: PrivacySettings) -> Mod | None:
     """Return Flower's mod for a mode; None where the client has nothing to do.
 
     Local privacy: any two updates of norm at most C are at most 2 C apart, so the noise is made for that distance.

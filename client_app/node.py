@@ -1,4 +1,7 @@
-"""Node of a real site: its own data, which only its owner can name, and its state directory."""
+"""Node that a ClientApp runs on: its mode, its own data, its number and its state directory.
+
+A real node's operator alone says where it reads and writes; nothing that the server sends does.
+"""
 
 import hashlib
 import json
@@ -25,107 +28,55 @@ from tasks.own_data import BadDataError
 from tasks.protocol import Mode, PublicError
 from tasks.settings import Settings
 
-_PRESENT: ContextVar[Mode] = ContextVar("mode", default=Mode.DEPLOYMENT)  # the stricter one where nobody has asked
-
-
-def own_mode() -> Mode:
-    """Find out whether this process is a Ray worker, so that it shares the server's file system.
-
-    Only :func:`with_mode` asks; all others are told.
-    """
-    ray = sys.modules.get("ray")
-    return Mode.SIMULATION if ray is not None and bool(ray.is_initialized()) else Mode.DEPLOYMENT
-
-
-def with_mode(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Find out the mode for the mods and the session inside; a mod, and nothing in the message decides it."""
-    before = _PRESENT.set(own_mode())
-    try:
-        return call_next(message, context)
-    finally:
-        _PRESENT.reset(before)
-
-
-def present_mode() -> Mode:
-    """Return the mode in which the present message is answered."""
-    return _PRESENT.get()
-
-
-MARK = "owner"
-
-
-class OwnerError(PublicError):
-    """The folder is another node's; the message goes to the server and names no path of this machine."""
-
-
-def claim(folder: Path, node: int) -> None:
-    """Mark a folder as this node's, by a file that holds the node's id; the folder is made if it is not there.
-
-    The id follows from the node's key. With another key a node is another one to this, until somebody who knows better
-    removes the old mark. Of nodes that claim a folder at the same time, exactly one gets it.
-
-    Raises
-    ------
-    OwnerError
-        If it is another node's.
-    """
-    private_folder(folder)
-    mark = folder / MARK
-    if not mark.exists():
-        _make(mark, node)
-    owner = mark.read_text()
-    if owner != str(node):
-        raise OwnerError(
-            f"nodes {node} and {owner} have the same state directory; give each a state-dir or a partition-id of its "
-            f"own. If they are one node with a new key, remove {folder.parent.name}/{folder.name}/{MARK} there"
-        )
-
-
-def _make(mark: Path, node: int) -> None:
-    """Make the mark with its content in one step, unless somebody else was faster; a crash leaves none or all of it."""
-    with NamedTemporaryFile("w", dir=mark.parent, prefix=f".{MARK}-") as file:
-        file.write(str(node))
-        file.flush()
-        os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(file.name, mark)
-
-
-BITS = 48
-"""A thousand different sites have a thousand different numbers but for a chance of one in 500 million."""
-
-
-def fingerprint(data: ClientData, run_name: str) -> int:
-    """Return a number of ``BITS`` bits that follows from all examples and labels, in their order, and from the run.
-
-    What it reveals: whether two clients of one run have exactly the same examples and labels, and to whom knows a
-    whole data set, whether it is this client's. Nothing can be computed back from it, one changed pixel changes all of
-    it, and numbers of different runs cannot be compared. The server chooses the run's name, though: whether a
-    client's data is the same as in an earlier run of that name can be seen.
-    """
-    digest = hashlib.sha256(json.dumps([run_name, data.num_classes]).encode())
-    for array in (data.features.cpu().numpy(), data.labels):
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return int.from_bytes(digest.digest()[: BITS // 8], "big")
-
-
 DATA_PATH = "data-path"
 STATE_DIR = "state-dir"
-NUMBER = "partition-id"
+PARTITION_ID = "partition-id"
 UNNUMBERED = -1
-Node = Mapping[str, object]
+LOCK_FILE = "owner"
+"""File in a state directory that holds the id of the node that it belongs to."""
+FINGERPRINT_BITS = 48
+"""A thousand nodes with different data have a thousand different numbers but for a chance of one in 500 million."""
 
-
-class SiteDataError(PublicError):
-    """The node's own data cannot be used; the message goes to the server and names nothing of the site's."""
+NodeConfig = Mapping[str, object]
+_MODE: ContextVar[Mode] = ContextVar("mode", default=Mode.DEPLOYMENT)  # the stricter one where nobody has asked
 
 
 class NodeError(PublicError):
     """The node does not do what it is asked, or lacks a number; the message goes to the server."""
 
 
-def at_site(settings: Settings, node: Node, mode: Mode) -> Settings:
+class OwnDataError(PublicError):
+    """The node's own data cannot be used; the message goes to the server and names nothing of the site's."""
+
+
+class StateDirError(PublicError):
+    """The folder is another node's; the message goes to the server and names no path of this machine."""
+
+
+def detect_mode() -> Mode:
+    """Find out whether this process is a Ray worker, so that it shares the server's file system.
+
+    Only :func:`with_mode` asks; all others call :func:`current_mode`.
+    """
+    ray = sys.modules.get("ray")
+    return Mode.SIMULATION if ray is not None and bool(ray.is_initialized()) else Mode.DEPLOYMENT
+
+
+def with_mode(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Set the mode for the mods and the session inside; a mod, and nothing in the message decides it."""
+    before = _MODE.set(detect_mode())
+    try:
+        return call_next(message, context)
+    finally:
+        _MODE.reset(before)
+
+
+def current_mode() -> Mode:
+    """Return the mode in which the present message is answered."""
+    return _MODE.get()
+
+
+def node_settings(settings: Settings, node: NodeConfig, mode: Mode) -> Settings:
     """Return the settings with the node's own folders in place of the run configuration's.
 
     A real node reads and writes only where its operator says. Without a data folder of its own it may read what lies
@@ -133,22 +84,22 @@ def at_site(settings: Settings, node: Node, mode: Mode) -> Settings:
 
     Raises
     ------
-    SiteDataError
+    OwnDataError
         If the server names a folder elsewhere.
     """
     own, task = node.get(DATA_PATH), settings.task
     if own:
         task = replace(task, data_path=str(own), cache_path=str(node.get(STATE_DIR, "")))
     elif mode is Mode.DEPLOYMENT:
-        task = replace(task, data_path=_shared(task.data_path), cache_path="")
+        task = replace(task, data_path=_allowed_path(task.data_path), cache_path="")
     return replace(settings, task=task)
 
 
-def _shared(path: str) -> str:
+def _allowed_path(path: str) -> str:
     """Return a path that the server names, if it lies in this node's data folder, links followed."""
     if not path or ("\0" not in path and Path(path).resolve().is_relative_to(data_root("").resolve())):
         return path
-    raise SiteDataError(
+    raise OwnDataError(
         f"task.data-path = {path!r}: a node reads only where its operator says; start the node with "
         "'data-path=/its/folder', or with $WINNOW_DATA naming a folder around this one"
     )
@@ -165,30 +116,53 @@ def brings_data(settings: Settings, mode: Mode) -> bool:
     return mode is Mode.DEPLOYMENT and load_task(settings.task).brings_own_data
 
 
-def node_dataset(settings: Settings, node: Node, client: int, mode: Mode) -> ClientDataset:
-    """Return the data of client number ``client``; ``settings`` are those :func:`at_site`.
+def node_dataset(settings: Settings, node: NodeConfig, client: int, mode: Mode) -> ClientDataset:
+    """Return the data of client number ``client``; ``settings`` are those :func:`node_settings`.
 
     Raises
     ------
-    SiteDataError
+    OwnDataError
         If the node's own data cannot be used, or the node does not say where it is. What and where is logged here.
     """
     if not brings_data(settings, mode):
         return client_dataset(settings, client)
     if not node.get(DATA_PATH):  # what the server names as data-path is a folder of its own machine
-        raise SiteDataError("this task learns from each site's own data: start the node with 'data-path=/its/folder'")
+        raise OwnDataError("this task learns from each site's own data: start the node with 'data-path=/its/folder'")
     try:
         return whole_dataset(settings.task, client)
     except DataError as error:
         log(ERROR, "This node's data cannot be used: %s", error)
-        told = error.summary if isinstance(error, BadDataError) else "the data of this node cannot be used"
+        public = error.summary if isinstance(error, BadDataError) else "the data of this node cannot be used"
     except OSError as error:
         log(ERROR, "This node's data cannot be read: %s", error)
-        told = "the data of this node cannot be read"
-    raise SiteDataError(f"{told}; what and where is in the log of this node")
+        public = "the data of this node cannot be read"
+    raise OwnDataError(f"{public}; what and where is in the log of this node")
 
 
-def own_id(settings: Settings, node: Node, asked: int, mode: Mode) -> int:
+def warn_of_left_out(settings: Settings, mode: Mode) -> None:
+    """Log on the node what of its own data is left out, with names and reasons."""
+    for issue in load_task(settings.task).data_issues() if brings_data(settings, mode) else []:
+        log(WARNING, "%s", issue.line)
+
+
+def fingerprint(data: ClientData, run_name: str) -> int:
+    """Return a number that follows from all examples and labels, in their order, and from the run's name.
+
+    By it the server sees that two nodes of a run have the same data; it has ``FINGERPRINT_BITS`` bits.
+
+    What it reveals: whether two clients of one run have exactly the same examples and labels, and to whom knows a
+    whole data set, whether it is this client's. Nothing can be computed back from it, one changed pixel changes all of
+    it, and numbers of different runs cannot be compared. The server chooses the run's name, though: whether a
+    client's data is the same as in an earlier run of that name can be seen.
+    """
+    digest = hashlib.sha256(json.dumps([run_name, data.num_classes]).encode())
+    for array in (data.features.cpu().numpy(), data.labels):
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return int.from_bytes(digest.digest()[: FINGERPRINT_BITS // 8], "big")
+
+
+def client_number(settings: Settings, node: NodeConfig, asked: int, mode: Mode) -> int:
     """Return this client's number: its node's partition-id, which the operator or the simulation set, or as ``asked``.
 
     A node with data of its own needs no partition-id: it is ``UNNUMBERED`` until the server has counted the nodes.
@@ -199,8 +173,8 @@ def own_id(settings: Settings, node: Node, asked: int, mode: Mode) -> int:
         If neither the node nor the message says which client this is, or there is no such client.
     """
     clients = settings.federation.num_clients
-    own = node.get(NUMBER, asked)
-    if own == UNNUMBERED and NUMBER not in node and brings_data(settings, mode):
+    own = node.get(PARTITION_ID, asked)
+    if own == UNNUMBERED and PARTITION_ID not in node and brings_data(settings, mode):
         return UNNUMBERED
     client = int(str(own)) if re.fullmatch(r"\d{1,9}", str(own), re.ASCII) else UNNUMBERED
     if not 0 <= client < clients:
@@ -208,7 +182,35 @@ def own_id(settings: Settings, node: Node, asked: int, mode: Mode) -> int:
     return client
 
 
-def warn_of_left_out(settings: Settings, mode: Mode) -> None:
-    """Log on the node what of its own data is left out, with names and reasons."""
-    for issue in load_task(settings.task).data_issues() if brings_data(settings, mode) else []:
-        log(WARNING, "%s", issue.line)
+def lock_state_dir(folder: Path, node: int) -> None:
+    """Lock a folder for this node, by a file that holds the node's id; the folder is made if it is not there.
+
+    Two nodes in one state directory would write over each other's files. The id follows from the node's key. With
+    another key a node is another one to this, until somebody who knows better removes the old lock. Of nodes that lock
+    a folder at the same time, exactly one gets it.
+
+    Raises
+    ------
+    StateDirError
+        If it is another node's.
+    """
+    private_folder(folder)
+    lock = folder / LOCK_FILE
+    if not lock.exists():
+        _write_lock(lock, node)
+    owner = lock.read_text()
+    if owner != str(node):
+        raise StateDirError(
+            f"nodes {node} and {owner} have the same state directory; give each a state-dir or a partition-id of its "
+            f"own. If they are one node with a new key, remove {folder.parent.name}/{folder.name}/{LOCK_FILE} there"
+        )
+
+
+def _write_lock(lock: Path, node: int) -> None:
+    """Make the lock with its content in one step, unless somebody else was faster; a crash leaves none or all of it."""
+    with NamedTemporaryFile("w", dir=lock.parent, prefix=f".{LOCK_FILE}-") as file:
+        file.write(str(node))
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(file.name, lock)

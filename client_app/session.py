@@ -1,4 +1,4 @@
-"""What one message is about, and the way to its reply. Flower's types end here."""
+"""Session of one message: what it is about, and the way to its reply. Flower's types end here."""
 
 import os
 import re
@@ -13,7 +13,15 @@ from torch import nn
 
 from client_app.attacks import NO_ATTACK
 from client_app.methods import RoundConfig
-from client_app.node import NUMBER, NodeError, at_site, claim, node_dataset, own_id, present_mode
+from client_app.node import (
+    PARTITION_ID,
+    NodeError,
+    client_number,
+    current_mode,
+    lock_state_dir,
+    node_dataset,
+    node_settings,
+)
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
 from tasks.client_data import ClientDataset, load_task
@@ -33,7 +41,7 @@ class Session:
     context: Context
     header: MessageHeader
     settings: Settings
-    share: ClientDataset
+    dataset: ClientDataset
     device: torch.device
     mode: Mode
 
@@ -41,10 +49,10 @@ class Session:
     def open(cls, message: Message, context: Context) -> "Session":
         """Read a message."""
         header = MessageHeader.of(message.content.config_records.get(RECORD, {}))
-        node, mode = context.node_config, present_mode()
-        settings = at_site(parse({**context.run_config, **header.changes()}), node, mode)
+        node, mode = context.node_config, current_mode()
+        settings = node_settings(parse({**context.run_config, **header.changes()}), node, mode)
         refuse_attack(settings, mode)
-        header = replace(header, client=own_id(settings, node, header.client, mode))
+        header = replace(header, client=client_number(settings, node, header.client, mode))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(
             message,
@@ -79,7 +87,7 @@ class Session:
 
         The weights are views of the model: they are packed before it trains again, or must be copied.
         """
-        content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.share.data), **metrics})})
+        content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.dataset.data), **metrics})})
         if model is not None:
             content["arrays"] = view_record({name: t.cpu().numpy() for name, t in model.state_dict().items()})
         return Message(content, reply_to=self.message)
@@ -88,23 +96,23 @@ class Session:
         """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""
         own, client = self.context.node_config.get("state-dir"), str(self.header.client)
         if own:  # a number that the server gives may change when a run is resumed; what is kept here stays
-            name = client if NUMBER in self.context.node_config else "site"
+            name = client if PARTITION_ID in self.context.node_config else "site"
             return Path(str(own)) / run_key(self.header.run_name) / name
         if self.header.run_dir and self.mode is Mode.SIMULATION:
             return Path(self.header.run_dir) / "clients" / client
         return None
 
-    def claim_folder(self) -> None:
+    def lock_folder(self) -> None:
         """Make sure that no other node writes into this client's folder; one with a number has its own by that.
 
         Raises
         ------
-        OwnerError
+        StateDirError
             If another node does.
         """
         folder = self.folder()
-        if folder is not None and NUMBER not in self.context.node_config:
-            claim(folder, self.context.node_id)
+        if folder is not None and PARTITION_ID not in self.context.node_config:
+            lock_state_dir(folder, self.context.node_id)
 
     def store(self) -> StateStore:
         """Return where this client's state is kept: its own folder if it has one, else the context."""

@@ -1,4 +1,4 @@
-"""Where a client's method state is kept between rounds: Flower's context, or a folder that survives restarts.
+"""State of a client method between rounds: in Flower's context, or in a folder that survives restarts.
 
 The folder holds one file a round, so that a run resumed from an older checkpoint finds the state of that round.
 """

@@ -14,6 +14,19 @@ from tasks.base import ClientData, Task, predict
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
 
+PREDICTION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """A client's examples on its device: raw ``features`` (n, ...) and given ``labels`` (n,)."""
+
+    features: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -28,12 +41,12 @@ class Batch:
 
 
 class BatchLoss(ABC):
-    """What an epoch loop works towards; subclass it for a method whose loss depends on which example it sees."""
+    """What training minimises, batch by batch; subclass it for a method whose loss depends on which example it sees."""
 
     needs_inputs: bool = False
     """Whether ``inputs`` must require a gradient during the forward pass."""
 
-    def shown(self, batch: Batch, inputs: Tensor) -> Tensor:
+    def transform_inputs(self, batch: Batch, inputs: Tensor) -> Tensor:
         """Return what the model is given in place of ``inputs`` (B, ...), float32; the default changes nothing."""
         return inputs
 
@@ -66,26 +79,12 @@ class GivenLabels(BatchLoss):
 
     def __init__(self, objective: Objective, global_parameters: GlobalParameters) -> None:
         self._objective = objective
-        self._anchor = global_parameters
+        self._global_parameters = global_parameters
         self.needs_inputs = objective.needs_inputs
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return the objective; see :class:`BatchLoss`."""
-        return self._objective(logits, batch.labels, model, self._anchor, inputs=inputs)
-
-
-PREDICTION_BATCH = 512
-
-
-@dataclass(frozen=True)
-class LocalData:
-    """A client's examples on its device: raw ``features`` (n, ...) and given ``labels`` (n,)."""
-
-    features: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        return self._objective(logits, batch.labels, model, self._global_parameters, inputs=inputs)
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,10 @@ class Trainer:
         """
         return self.run(model, data, GivenLabels(objective, global_parameters), rate, stream)
 
-    def run(self, model: nn.Module, data: LocalData, goal: BatchLoss, rate: float, stream: tuple[int, ...]) -> Trained:
-        """Train ``model`` in place towards any goal; see :meth:`fit`."""
+    def run(
+        self, model: nn.Module, data: LocalData, batch_loss: BatchLoss, rate: float, stream: tuple[int, ...]
+    ) -> Trained:
+        """Train ``model`` in place on any batch loss; see :meth:`fit`."""
         model.to(self.device).train()
         seed, *names = stream
         optimizer = make_optimizer(model, self.options, rate)
@@ -172,10 +173,10 @@ class Trainer:
         seen = steps = 0
         for epoch in self.epochs(model, data, torch_seed(seed, "train", *names)):
             for batch in epoch:
-                loss = self.step(model, optimizer, goal, batch)
+                loss = self.step(model, optimizer, batch_loss, batch)
                 total += loss.detach() * len(batch)
                 seen, steps = seen + len(batch), steps + 1
-            goal.end_epoch()
+            batch_loss.end_epoch()
         return Trained(total.item() / max(seen, 1), steps)
 
     def batches(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[Batch]:
@@ -203,15 +204,15 @@ class Trainer:
             parts.pop()  # BatchNorm cannot normalise a single example
         return parts
 
-    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, goal: BatchLoss, batch: Batch) -> Tensor:
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch_loss: BatchLoss, batch: Batch) -> Tensor:
         """Take one optimizer step and return the loss before it."""
         optimizer.zero_grad(set_to_none=True)
-        inputs = goal.shown(batch, self.task.prepare(batch.features))
-        if goal.needs_inputs:
+        inputs = batch_loss.transform_inputs(batch, self.task.prepare(batch.features))
+        if batch_loss.needs_inputs:
             inputs.requires_grad_()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             logits = model(inputs)
-        value = goal.loss(model, batch, inputs, logits.float())
+        value = batch_loss.loss(model, batch, inputs, logits.float())
         value.backward()  # type: ignore[no-untyped-call]
         if self.options.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), self.options.clip_norm)

@@ -1,6 +1,6 @@
 """A server optimizer of your own: the global model never moves further than a typical client did.
 
-A server optimizer sees the combined update after the aggregation rule. Run from the repository root:
+A server optimizer gets what the aggregator made of the updates. Run from the repository root:
 
     winnow run strategy.server-optimizer=examples.capped_step:CappedStep strategy.server-optimizer-args='factor = 0.5'
 """
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.gram import Doubles, Vector
-from strategies.server_optimizers import ServerOptimizer
+from strategies import Doubles, ServerOptimizer, Vector
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""A step before the rule, of your own: the longest updates are left out.
+"""A pre-aggregator of your own: the longest updates are left out.
 
-Steps are listed in ``strategy.pre-aggregators``, each with its arguments; an import path is put in quotes.
+They are listed in ``strategy.pre-aggregators``, each with its arguments; an import path is put in quotes.
 
     winnow run strategy.pre-aggregators='"examples.drop_longest:DropLongest" = { share = 0.2 }' strategy.aggregator=mean
 """
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.aggregators.preaggregation import PreAggregator
-from strategies.gram import Doubles, squared_distances
+from strategies.aggregators import Doubles, PreAggregator, squared_distances
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class DropLongest(PreAggregator):
         return max(1, num_updates - round(self.share * num_updates))
 
     def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
-        """Return one row (N + 1,) with a single 1 for each update that stays, and their prior weights."""
+        """Return one row (N + 1,) with a single 1 for each update that stays, and their weights."""
         lengths = squared_distances(gram)[-1, :-1]
         kept = np.sort(np.argsort(lengths, kind="stable")[: self.remaining(len(client_weights))])
         return np.eye(len(client_weights) + 1)[kept], client_weights[kept] / client_weights[kept].sum()

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.noise.base import Matrix, NoiseError
-from tasks.noise.class_conditional import ClassConditional
+from tasks.noise import ClassConditional, Matrix, NoiseError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.partition import Partitioner, PartitionError
-from tasks.partition.base import Indices, deal
+from tasks.partition import Indices, Partitioner, PartitionError, deal
 
 
 @dataclass(frozen=True, kw_only=True)

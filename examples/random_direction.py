@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.attacks.base import Facts, UpdateAttack
+from client_app.attacks import FederationFacts, UpdateAttack
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RandomDirection(UpdateAttack):
 
     scale: float = 1.0
 
-    def forge(self, update: Tensor, facts: Facts, draws: np.random.Generator) -> Tensor:
+    def forge(self, update: Tensor, facts: FederationFacts, draws: np.random.Generator) -> Tensor:
         """Return what to send in place of the honest ``update``, (P,)."""
         direction = torch.from_numpy(draws.standard_normal(len(update))).to(update)
         length = self.scale * float(update.norm() / direction.norm())

@@ -1,6 +1,6 @@
-"""A callback: it acts around rounds, and may stop the run.
+"""A callback of your own: it ends the run as soon as the model is good enough.
 
-This one ends the run as soon as the model is good enough::
+A callback acts around rounds, and may stop the run. Run from the repository root:
 
     winnow run loss.name=ce \
         run.callbacks='"examples.target_accuracy:TargetAccuracy" = { target = 0.95, evaluations = 3 }'
@@ -8,8 +8,7 @@ This one ends the run as soon as the model is good enough::
 
 from typing import Any
 
-from server_app.callbacks import Callback
-from server_app.state import RunState
+from server_app import Callback, RunState
 
 
 class TargetAccuracy(Callback):

@@ -11,10 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from client_app.methods import ClientMethod, FitResult, RoundConfig, State, TrainContext
-from client_app.methods.sgd import train
-from client_app.trainer import LocalData
-from tasks.base import predict
+from client_app.methods import ClientMethod, FitResult, LocalData, RoundConfig, State, TrainContext, train
+from tasks import predict
 
 
 @dataclass(frozen=True)

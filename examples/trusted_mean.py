@@ -1,4 +1,4 @@
-"""An aggregation rule of your own in ten lines: a mean in which updates that point elsewhere count less.
+"""An aggregator of your own in ten lines: a mean in which updates that point elsewhere count less.
 
 A function ``(updates, client_weights, ...) -> update`` is an aggregator; further arguments come from
 ``strategy.aggregator-args``.

@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from tasks.base import Examples, Task
+from tasks import Examples, Task
 from tasks.models import MODELS
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from client_app.attacks import configured_attack, facts
+from client_app.attacks import configured_attack, federation_facts
 from client_app.trainer import pick_device
 from tasks.base import Examples, Task, evaluate, predict
 from tasks.client_data import load_task
@@ -23,7 +23,7 @@ class CentralEvaluation:
         self.model: nn.Module = self.task.build_model(settings.model.name, settings.model.args)
         self._has_test = self.task.has_test_examples()
         attack = configured_attack(settings.attack) if self._has_test else None
-        self._wanted = attack.probe(self.task.test_examples(), facts(settings)) if attack else None
+        self._wanted = attack.probe(self.task.test_examples(), federation_facts(settings)) if attack else None
 
     def initial_arrays(self) -> Arrays:
         """Return the weights and buffers before the first round; they follow from the seed alone."""

@@ -10,7 +10,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from client_app.node import BITS, UNNUMBERED
+from client_app.node import FINGERPRINT_BITS, UNNUMBERED
 from server_app.transport.client_grid import NodeGrid, poll_seconds
 from strategies.query import query
 from strategies.validation import MOST_EXAMPLES
@@ -146,8 +146,8 @@ def _read(node: int, metrics: MetricRecord, place: int, num_clients: int, mode: 
         raise ValueError(f"its example count must be a positive whole number, got {examples!r}")
     rate, counts = _truth(metrics, examples) if mode is Mode.SIMULATION else (None, None)
     mark = metrics.get("data-fingerprint")
-    if mark is not None and not (isinstance(mark, int) and 0 <= mark < 2**BITS):
-        raise ValueError(f"its data-fingerprint must be a whole number of {BITS} bits, got {mark!r}")
+    if mark is not None and not (isinstance(mark, int) and 0 <= mark < 2**FINGERPRINT_BITS):
+        raise ValueError(f"its data-fingerprint must be a whole number of {FINGERPRINT_BITS} bits, got {mark!r}")
     return Client(client, node, examples, rate, counts, mark)
 
 

@@ -66,5 +66,5 @@ def as_sent(arrays: Arrays, model: Arrays) -> Arrays:
     for name, sent in model.items():
         value = arrays[name]
         integer = sent.dtype.kind in "iub" and value.dtype.kind == "f"
-        restored[name] = (np.rint(value) if integer else value).astype(sent.dtype)
+        restored[name] = np.asarray(np.rint(value) if integer else value, sent.dtype)  # rint makes a scalar of ()
     return restored

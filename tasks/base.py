@@ -1,4 +1,4 @@
-"""What is learned from what: a task's data, the share of one client, and the measures of success."""
+"""Tasks, what they have in common: examples, the data of one client, the model, the measures, and evaluation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class ClientData:
-    """The share of one client: the labels it was given (possibly wrong) and each example's id in the whole set.
+    """Data of one client: the labels it was given (possibly wrong) and each example's id in the whole set.
 
     True labels are deliberately not here: what only measurement may see never reaches a method.
     """
@@ -175,17 +175,6 @@ class Task(Component, ABC):
         return classification_metrics(logits, labels)
 
 
-def _unevaluated(context: RunContext) -> Issue:
-    text = "there is no clean test data, so the server does not evaluate"
-    if context.settings.federation.fraction_evaluate > 0:
-        return Issue(WARNING, "task.data-path", f"{text}, only the clients do, on their own labels")
-    remedy = (
-        "name a task.data-path with test data, or let the clients measure on their own labels, "
-        "federation.fraction-evaluate = 1.0"
-    )
-    return Issue(WARNING, "task.data-path", text, remedy)
-
-
 TASKS = Registry("task", Task)
 
 
@@ -205,3 +194,14 @@ def evaluate(
     logits = predict(model, task, examples.features, batch_size, device)
     labels = torch.from_numpy(examples.labels)
     return {"loss": F.cross_entropy(logits, labels).item(), **task.metrics(logits, labels)}
+
+
+def _unevaluated(context: RunContext) -> Issue:
+    text = "there is no clean test data, so the server does not evaluate"
+    if context.settings.federation.fraction_evaluate > 0:
+        return Issue(WARNING, "task.data-path", f"{text}, only the clients do, on their own labels")
+    remedy = (
+        "name a task.data-path with test data, or let the clients measure on their own labels, "
+        "federation.fraction-evaluate = 1.0"
+    )
+    return Issue(WARNING, "task.data-path", text, remedy)

@@ -1,6 +1,6 @@
-"""The data of one client: its part of the training examples with the labels it was given, or its own folder.
+"""Client data: its part of the training examples with the labels that it is given, or its own folder.
 
-Everything here is a function of the settings alone, so any process can compute any client's share.
+Everything here is a function of the settings alone, so any process can compute any client's data.
 """
 
 import os
@@ -72,9 +72,9 @@ def divide(
         If the examples cannot be divided like this, or a partition of the user's own loses or repeats examples.
     """
     loaded = load_task(task)
-    rule = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
+    partitioner = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
     labels = loaded.train_examples().labels
-    parts = tuple(rule(labels, num_clients, rng(seed, "partition")))
+    parts = tuple(partitioner(labels, num_clients, rng(seed, "partition")))
     if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels))):
         raise PartitionError(
             f"partition {partition.name!r} must return {num_clients} disjoint lists "
@@ -99,6 +99,21 @@ def federated_noise(settings: Settings) -> FederatedNoise:
     )
 
 
+def client_dataset(settings: Settings, client: int) -> ClientDataset:
+    """Return the data of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
+    return _dataset(data_settings(settings), client)
+
+
+@lru_cache(maxsize=1024)
+def _dataset(data: Settings, client: int) -> ClientDataset:
+    task = load_task(data.task)
+    indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
+    examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
+    given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
+    shown = ClientData(client, torch.from_numpy(given.features), given.labels, ids, task.num_classes)
+    return ClientDataset(shown, examples.labels, given.replaced)
+
+
 @lru_cache(maxsize=1)
 def whole_dataset(settings: TaskSettings, client: int) -> ClientDataset:
     """Return everything in a site's own data folder, with the labels as they are.
@@ -112,21 +127,6 @@ def whole_dataset(settings: TaskSettings, client: int) -> ClientDataset:
     examples = task.train_examples()
     data = ClientData(client, examples.features, examples.labels, task.train_ids(), task.num_classes)
     return ClientDataset(data, examples.labels, np.empty(0, dtype=np.int64))
-
-
-@lru_cache(maxsize=1024)
-def _dataset(data: Settings, client: int) -> ClientDataset:
-    task = load_task(data.task)
-    indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
-    examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
-    given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
-    shown = ClientData(client, torch.from_numpy(given.features), given.labels, ids, task.num_classes)
-    return ClientDataset(shown, examples.labels, given.replaced)
-
-
-def client_dataset(settings: Settings, client: int) -> ClientDataset:
-    """Return the share of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
-    return _dataset(data_settings(settings), client)
 
 
 def data_settings(settings: Settings) -> Settings:

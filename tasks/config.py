@@ -1,4 +1,4 @@
-"""Run configuration as users write it (flat keys, plain values) to :class:`Settings`, and back; all errors at once."""
+"""Configuration of a run as users write it (flat keys, plain values) to `Settings` and back; all errors at once."""
 
 import hashlib
 import json
@@ -160,7 +160,7 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
     Raises
     ------
     ConfigError
-        If ``variants`` is not a list of TOML tables, or an variant overrides what must be the same for all variants.
+        If ``variants`` is not a list of TOML tables, or a variant overrides what must be the same for all variants.
     """
     text = str(flat.get("variants", ""))
     try:

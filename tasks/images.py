@@ -1,4 +1,8 @@
-"""Image classification tasks: what they share, handwritten digits, CIFAR-10 and CIFAR-100."""
+"""Image classification tasks: what they have in common, handwritten digits, CIFAR-10 and CIFAR-100.
+
+Images stay uint8 (N, C, H, W) until a batch is prepared on its device. CIFAR is read from the published Python files
+(Krizhevsky, University of Toronto, 2009).
+"""
 
 import os
 from functools import cache, cached_property
@@ -13,6 +17,16 @@ from torch import Tensor, nn
 from tasks.base import TASKS, DataError, Examples, Task
 from tasks.models import MODELS
 from tasks.seeds import rng
+
+CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
 
 
 class ImageTask(Task):
@@ -117,19 +131,8 @@ class Digits(ImageTask):
         return everything.take(np.sort(train)), everything.take(np.sort(test))
 
 
-FINE_CLASSES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
-poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
-squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-wardrobe whale willow_tree wolf woman worm
-"""
-
-
 class Cifar(ImageTask):
-    """Common part of both: 50,000 training and 10,000 test photographs, 3x32x32.
+    """Common part of CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test photographs, 3x32x32.
 
     Augmentation is a random crop after padding by 4 pixels, and a mirror image half of the time.
 
@@ -264,7 +267,7 @@ class Cifar100(Cifar):
 
     title, reader, folder = "CIFAR-100", "CIFAR100", "cifar-100-python"
     files = ("train", "test", "meta")
-    class_names = tuple(FINE_CLASSES.split())
+    class_names = tuple(CIFAR100_CLASSES.split())
     default_model = "resnet34"
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)

@@ -118,7 +118,7 @@ class RunContext:
 
     @property
     def judges_roles(self) -> bool:
-        """Whether it can be told who gives and who reads roles: parts of the user's own need not declare it."""
+        """Whether it is known who gives and who reads roles: parts of the user's own need not declare it."""
         chosen = self.settings
         return not any(map(is_own, (chosen.method.name, chosen.strategy.name, chosen.strategy.aggregator)))
 

@@ -1,4 +1,4 @@
-"""Measures of a classifier, all of them computed from its confusion matrix."""
+"""Metrics of a classifier, all of them computed from its confusion matrix."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,9 @@
-"""Protocol between server and clients: mode, message keys, message header, and serialization of the model."""
+"""Protocol between server and clients: mode, public errors, message keys, message header, and the model as it travels.
+
+Serialization: the model is one flat byte array and a header that says what lies where. Flower moves every array as an
+object of its own, so three hundred arrays of 10 MB cost eight times one array. Bytes keep every dtype exact: integer
+buffers such as BatchNorm's counter stay integers.
+"""
 
 import json
 import math
@@ -12,24 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-
-class Mode(Enum):
-    """Where the clients of a run are."""
-
-    SIMULATION = "simulation"
-    """All on the server's machine, processes of Ray that share its files; the true labels are known."""
-
-    DEPLOYMENT = "deployment"
-    """Real nodes, each with an operator of its own, who alone says what is read, written and told."""
-
-
-class PublicError(ValueError):
-    """An error about what the server sent, or about the node's part in the run, that the coordinator can correct.
-
-    Its text is made for the coordinator and names nothing that is the site's own: no path, file, label or value of its
-    data. Of any other error a real node tells the type only.
-    """
-
+RECORD = "winnow"
+"""Name of the record that holds the message header, or the layout of a reply."""
+ARRAYS = "flat"
+"""Name of the one array of a model as it travels."""
+LARGEST_NUMBER = 2**31 - 1
 
 SINCE_DETECTION = "rounds-since-detection"
 """Rounds since the server told clean from noisy clients apart; 0 up to the first round after the warm-up."""
@@ -44,9 +36,7 @@ NOISE_LEVEL = "noise-level"
 WANT_SCORE, SCORE = "want-lid", "lid"
 """Whether the client shall report its mean local intrinsic dimensionality, and that number."""
 
-
 NPY = b"\x93NUMPY\x01\x00"
-Arrays = dict[str, npt.NDArray[np.generic]]
 DTYPES = (
     "float16",
     "float32",
@@ -61,6 +51,94 @@ DTYPES = (
     "uint64",
     "bool",
 )
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+class Mode(Enum):
+    """Where the clients of a run are."""
+
+    SIMULATION = "simulation"
+    """All on the server's machine, processes of Ray that share its files; the true labels are known."""
+
+    DEPLOYMENT = "deployment"
+    """Real nodes, each with an operator of its own, who alone says what is read, written and sent."""
+
+
+class PublicError(ValueError):
+    """An error about what the server sent, or about the node's part in the run, that the coordinator can correct.
+
+    Its text is made for the coordinator and names nothing that is the site's own: no path, file, label or value of its
+    data. Of any other error a real node tells the type only.
+    """
+
+
+class HeaderError(PublicError):
+    """What accompanies a message is no message header; server and node may run different versions of the app."""
+
+
+@dataclass(frozen=True)
+class MessageHeader:
+    """Addressee, round and settings of one message.
+
+    ``client`` is -1 where the server does not know the client's number. ``overrides`` are the settings in which this
+    variant of the run differs from the run configuration (JSON); ``layout`` says what lies where in the flat model
+    (empty when none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in simulations
+    only; ``checkpoint_round`` is the oldest round to which the run may still go back.
+    """
+
+    client: int
+    server_round: int = 0
+    num_rounds: int = 0
+    role: str = "unknown"
+    overrides: str = "{}"
+    layout: str = ""
+    run_name: str = ""
+    run_dir: str = ""
+    checkpoint_round: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> "MessageHeader":
+        """Return the header behind :meth:`record`'s values.
+
+        Raises
+        ------
+        HeaderError
+            If a field is missing, of another type, or a number out of range.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            value = record.get(item.name)
+            if type(value) is not item.type:
+                raise HeaderError(f"the message has no {item.name} that is {_in_words(item.type)}, got {value!r:.100}")
+            low = -1 if item.name == "client" else 0
+            if isinstance(value, int) and not low <= value <= LARGEST_NUMBER:
+                raise HeaderError(f"{item.name} of the message must lie in {low}..{LARGEST_NUMBER}, got {value}")
+            values[item.name] = value
+        return cls(**values)
+
+    def changes(self) -> dict[str, bool | int | float | str]:
+        """Return the overridden settings.
+
+        Raises
+        ------
+        HeaderError
+            If they are not one JSON object.
+        """
+        try:
+            found = json.loads(self.overrides)
+        except (ValueError, RecursionError) as error:
+            raise HeaderError(f"the overridden settings of the message are not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise HeaderError("the overridden settings of the message are not a JSON object")
+        return found
+
+
+def _in_words(kind: object) -> str:
+    return "a whole number" if kind is int else "a text"
 
 
 class SerializationError(PublicError):
@@ -113,12 +191,14 @@ def unpack(flat: npt.NDArray[np.uint8], header: str) -> Arrays:
     Raises
     ------
     SerializationError
-        As :func:`views` does.
+        As :func:`named_views` does.
     """
-    return {name: view.copy() for name, view in views(flat, header).items()}  # a copy is aligned, a view need not be
+    return {
+        name: view.copy() for name, view in named_views(flat, header).items()
+    }  # a copy is aligned, a view need not be
 
 
-def views(flat: npt.NDArray[np.generic], header: str) -> Arrays:
+def named_views(flat: npt.NDArray[np.generic], header: str) -> Arrays:
     """Return the named arrays behind ``flat`` (B,) without copying them.
 
     Raises
@@ -183,77 +263,3 @@ def _read_header(header: str) -> tuple[Slot, ...]:
         if slot.dtype not in DTYPES or any(n < 0 for n in slot.shape):
             raise SerializationError(f"array {slot.name!r} has dtype {slot.dtype} and shape {slot.shape}")
     return slots
-
-
-RECORD = "winnow"
-ARRAYS = "flat"
-LARGEST = 2**31 - 1
-
-
-class HeaderError(PublicError):
-    """What accompanies a message is not an envelope; server and node may run different versions of the app."""
-
-
-@dataclass(frozen=True)
-class MessageHeader:
-    """Addressee, round and settings of one message.
-
-    ``client`` is -1 where the server does not know the client's number. ``overrides`` are the settings in which this
-    variant of the run differs from the run configuration (JSON); ``layout`` is the header of the flat model (empty when
-    none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in a simulation only;
-    ``checkpoint_round`` is the oldest round to which the run may still go back.
-    """
-
-    client: int
-    server_round: int = 0
-    num_rounds: int = 0
-    role: str = "unknown"
-    overrides: str = "{}"
-    layout: str = ""
-    run_name: str = ""
-    run_dir: str = ""
-    checkpoint_round: int = 0
-
-    def record(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, record: Mapping[str, object]) -> "MessageHeader":
-        """Return the envelope behind :meth:`record`'s values.
-
-        Raises
-        ------
-        HeaderError
-            If a field is missing, of another type, or a number out of range.
-        """
-        values: dict[str, Any] = {}
-        for item in fields(cls):
-            value = record.get(item.name)
-            if type(value) is not item.type:
-                raise HeaderError(f"the message has no {item.name} that is {_article(item.type)}, got {value!r:.100}")
-            low = -1 if item.name == "client" else 0
-            if isinstance(value, int) and not low <= value <= LARGEST:
-                raise HeaderError(f"{item.name} of the message must lie in {low}..{LARGEST}, got {value}")
-            values[item.name] = value
-        return cls(**values)
-
-    def changes(self) -> dict[str, bool | int | float | str]:
-        """Return the overridden settings.
-
-        Raises
-        ------
-        HeaderError
-            If they are not one JSON object.
-        """
-        try:
-            found = json.loads(self.overrides)
-        except (ValueError, RecursionError) as error:
-            raise HeaderError(f"the overridden settings of the message are not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise HeaderError("the overridden settings of the message are not a JSON object")
-        return found
-
-
-def _article(kind: object) -> str:
-    return "a whole number" if kind is int else "a text"

@@ -1,4 +1,4 @@
-"""Flower's array records over NumPy arrays that are in memory already.
+"""Records of Flower over NumPy arrays that are in memory already.
 
 Flower keeps every array as a file in NumPy's format: putting one in and taking it out copies it three times. Here a
 record holds views, and makes such a file only if somebody asks for its bytes.
@@ -32,7 +32,7 @@ class ArrayView(Array):
     """
 
     def __init__(self, array: npt.NDArray[np.generic]) -> None:  # the fields are set here: Flower would copy
-        self.view = array.view()
+        self.view = np.asarray(array).view()
         self.view.flags.writeable = False
         self.dtype, self.shape, self.stype = str(array.dtype), tuple(array.shape), STYPE
 

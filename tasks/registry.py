@@ -1,4 +1,4 @@
-"""The built-in tasks by name; a task of your own is named by its import path instead."""
+"""Registry of the built-in tasks: importing it fills ``TASKS``; a task of your own is named by its import path."""
 
 from tasks.base import TASKS
 from tasks.images import Cifar10, Cifar100, Digits

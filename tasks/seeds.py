@@ -1,4 +1,4 @@
-"""Named random streams: every random draw of a run comes from ``(seed, names)`` and from nothing else.
+"""Seeds of named random streams: every random draw of a run comes from ``(seed, names)`` and from nothing else.
 
 A stream depends only on its name, never on what was drawn before, so clients may run in any order
 and a resumed run draws what the uninterrupted run would have drawn.

@@ -1,4 +1,4 @@
-"""Every setting of a run: its default, its allowed values and one line about it.
+"""Settings of a run, every one with its default, its allowed values and one line about it.
 
 ``pyproject.toml`` repeats these keys and defaults, because Flower reads them there; a test keeps both equal.
 The attribute ``learning_rate`` of section ``train`` is the key ``train.learning-rate``.
@@ -132,16 +132,14 @@ class StrategySettings:
 
     name: str = key("robust", "strategy, or package.module:Name of any Flower strategy")
     args: str = key("", "its arguments as inline TOML")
-    aggregator: str = key("geometric-median", "aggregation rule of the robust strategy, or package.module:Name")
-    aggregator_args: str = key("", "the rule's arguments as inline TOML")
-    pre_aggregators: str = key(
-        "", "steps before the rule, in order, as inline TOML, e.g. nnm = { f = 4 }, bucketing = {}"
-    )
+    aggregator: str = key("geometric-median", "aggregator of the robust strategy, or package.module:Name")
+    aggregator_args: str = key("", "its arguments as inline TOML")
+    pre_aggregators: str = key("", "pre-aggregators, in order, as inline TOML, e.g. nnm = { f = 4 }, bucketing = {}")
     server_optimizer: str = key(
-        "none", "server optimizer after the rule, or package.module:Name; none = take the result"
+        "none", "server optimizer after the aggregator, or package.module:Name; none = take the result"
     )
     server_optimizer_args: str = key("", "its arguments as inline TOML")
-    weighting: str = key("examples", "prior weight of an update", choices=("examples", "uniform"))
+    weighting: str = key("examples", "weight of a client before aggregation", choices=("examples", "uniform"))
 
 
 @dataclass(frozen=True)

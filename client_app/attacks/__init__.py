@@ -1,4 +1,4 @@
-"""Hostile clients for robustness experiments, in a simulation only: which clients, and what they do."""
+"""Attacks for robustness experiments in a simulation: what hostile clients do (``ATTACKS``), and which they are."""
 
 from client_app.attacks.attacks import (
     Alie,
@@ -15,37 +15,44 @@ from client_app.attacks.attacks import (
 from client_app.attacks.base import (
     ATTACKS,
     Attack,
+    AttackContext,
     CollusionAttack,
     DataAttack,
-    Facts,
-    Outcome,
-    Scene,
+    FederationFacts,
+    LocalUpdate,
     UpdateAttack,
 )
-from client_app.attacks.simulate import NO_ATTACK, attack_issues, attackers, configured_attack, facts, run_client
+from client_app.attacks.simulate import (
+    NO_ATTACK,
+    attack_issues,
+    attackers,
+    configured_attack,
+    federation_facts,
+    run_client,
+)
 
 __all__ = [
     "ATTACKS",
     "NO_ATTACK",
     "Alie",
     "Attack",
+    "AttackContext",
     "Backdoor",
     "CollusionAttack",
     "DataAttack",
-    "Facts",
+    "FederationFacts",
     "Gaussian",
     "InnerProduct",
     "LabelFlip",
-    "Outcome",
+    "LocalUpdate",
     "Scaling",
-    "Scene",
     "SignFlip",
     "SmallLoss",
     "UpdateAttack",
     "attack_issues",
     "attackers",
     "configured_attack",
-    "facts",
+    "federation_facts",
     "flipped",
     "largest_hidden_shift",
     "run_client",

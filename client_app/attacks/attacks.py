@@ -1,4 +1,7 @@
-"""Attacks: wrong labels, a backdoor, changed updates, collusion."""
+"""Attacks that are built in: wrong labels, a backdoor, a small loss, changed updates, collusion.
+
+What the kinds have in common, and what an update is, stands in ``client_app/attacks/base.py``.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,11 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.attacks.base import ATTACKS, Attack, CollusionAttack, DataAttack, Facts, Outcome, Scene, UpdateAttack
+from client_app.attacks.base import (
+    ATTACKS,
+    Attack,
+    AttackContext,
+    CollusionAttack,
+    DataAttack,
+    FederationFacts,
+    LocalUpdate,
+    UpdateAttack,
+)
 from client_app.losses.base import expect
 from tasks.base import ClientData, Examples, Labels
 
 FLIPS = ("reverse", "random", "pair")
+CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
+NOISE_MODES = ("replace", "add")
 
 
 @ATTACKS.register("label-flip", "Biggio, Nelson, Laskov, ICML 2012; Tolpeygin et al., ESORICS 2020")
@@ -33,7 +47,7 @@ class LabelFlip(DataAttack):
         expect(self.mode in FLIPS, f"mode = {self.mode!r}: must be one of {', '.join(FLIPS)}")
         expect(0 < self.scale < np.inf, f"scale = {self.scale}: must be above 0")
 
-    def poison(self, data: ClientData, facts: Facts, draws: np.random.Generator) -> ClientData:
+    def poison(self, data: ClientData, facts: FederationFacts, draws: np.random.Generator) -> ClientData:
         """Return the same examples with wrong labels."""
         return replace(data, labels=flipped(data.labels, data.num_classes, self.mode, draws))
 
@@ -47,9 +61,6 @@ def flipped(labels: Labels, num_classes: int, mode: str, draws: np.random.Genera
     else:
         wrong = (labels + draws.integers(1, num_classes, labels.shape)) % num_classes
     return np.where(labels < 0, labels, wrong)
-
-
-CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 
 
 @ATTACKS.register("backdoor", "Gu et al., 2017; Bagdasaryan et al., AISTATS 2020")
@@ -79,7 +90,7 @@ class Backdoor(DataAttack):
         expect(0 < self.share <= 1, f"share = {self.share}: must be above 0 and at most 1")
         expect(0 < self.scale < np.inf, f"scale = {self.scale}: must be above 0")
 
-    def problem(self, facts: Facts) -> str:
+    def problem(self, facts: FederationFacts) -> str:
         """Return what is wrong with the target class or the features, if anything."""
         if facts.brightest is None:
             return "a patch of pixels needs a task with images"
@@ -87,7 +98,7 @@ class Backdoor(DataAttack):
             return f"target = {self.target}: the task has the classes 0 to {facts.num_classes - 1}"
         return ""
 
-    def poison(self, data: ClientData, facts: Facts, draws: np.random.Generator) -> ClientData:
+    def poison(self, data: ClientData, facts: FederationFacts, draws: np.random.Generator) -> ClientData:
         """Return the examples, a share of them with patch and target label."""
         chosen = draws.permutation(len(data))[: max(1, round(self.share * len(data)))]
         features, labels = data.features.clone(), data.labels.copy()
@@ -95,12 +106,12 @@ class Backdoor(DataAttack):
         labels[chosen] = self.target
         return replace(data, features=features, labels=labels)
 
-    def probe(self, test: Examples, facts: Facts) -> Examples | None:
+    def probe(self, test: Examples, facts: FederationFacts) -> Examples | None:
         """Return the test images of all other classes, with the patch and the target as their label."""
         others = test.take(np.flatnonzero(test.labels != self.target))
         return Examples(self.stamp(others.features, facts), np.full_like(others.labels, self.target))
 
-    def stamp(self, images: Tensor, facts: Facts) -> Tensor:
+    def stamp(self, images: Tensor, facts: FederationFacts) -> Tensor:
         """Return a copy of stored images (N, C, H, W) with the patch."""
         vertical, horizontal = self.corner.split("-")
         rows = slice(None, self.size) if vertical == "top" else slice(-self.size, None)
@@ -133,17 +144,14 @@ class SmallLoss(Attack):
     def __post_init__(self) -> None:
         expect(self.effort >= 1, f"effort = {self.effort}: must be at least 1")
 
-    def act(self, scene: Scene) -> Outcome:
+    def act(self, context: AttackContext) -> LocalUpdate:
         """Return the update towards wrong labels, dressed as an honest one."""
-        honest = scene.train(scene.data, 1)
-        wrong = flipped(scene.data.labels, scene.data.num_classes, "pair", scene.draws)
-        taught = scene.train(replace(scene.data, labels=wrong), self.effort)
+        honest = context.train(context.data, 1)
+        wrong = flipped(context.data.labels, context.data.num_classes, "pair", context.draws)
+        taught = context.train(replace(context.data, labels=wrong), self.effort)
         length = torch.linalg.vector_norm(taught.update)
         factor = torch.linalg.vector_norm(honest.update) / length if length > 0 else 1.0
         return replace(taught, update=factor * taught.update, metrics=honest.metrics, state=honest.state)
-
-
-NOISE_MODES = ("replace", "add")
 
 
 @ATTACKS.register("sign-flip", "Li et al., AAAI 2019")
@@ -159,7 +167,7 @@ class SignFlip(UpdateAttack):
     def __post_init__(self) -> None:
         expect(0 < self.scale < np.inf, f"scale = {self.scale}: must be above 0")
 
-    def forge(self, update: Tensor, facts: Facts, draws: np.random.Generator) -> Tensor:
+    def forge(self, update: Tensor, facts: FederationFacts, draws: np.random.Generator) -> Tensor:
         """Return the reversed update."""
         return -self.scale * update
 
@@ -180,7 +188,7 @@ class Gaussian(UpdateAttack):
         expect(0 < self.std < np.inf, f"std = {self.std}: must be above 0")
         expect(self.mode in NOISE_MODES, f"mode = {self.mode!r}: must be one of {', '.join(NOISE_MODES)}")
 
-    def forge(self, update: Tensor, facts: Facts, draws: np.random.Generator) -> Tensor:
+    def forge(self, update: Tensor, facts: FederationFacts, draws: np.random.Generator) -> Tensor:
         """Return noise, or the update plus noise."""
         drawn = torch.from_numpy(draws.standard_normal(len(update), np.float32)).to(update)
         return self.std * drawn if self.mode == "replace" else update + self.std * drawn
@@ -203,7 +211,7 @@ class Scaling(UpdateAttack):
             0 <= self.factor < np.inf, f"factor = {self.factor}: must be above 0, or 0 for clients / hostile clients"
         )
 
-    def forge(self, update: Tensor, facts: Facts, draws: np.random.Generator) -> Tensor:
+    def forge(self, update: Tensor, facts: FederationFacts, draws: np.random.Generator) -> Tensor:
         """Return the larger update."""
         return (self.factor or facts.num_clients / facts.num_hostile) * update
 
@@ -223,7 +231,7 @@ class Alie(CollusionAttack):
     def __post_init__(self) -> None:
         expect(0 <= self.z < math.inf, f"z = {self.z}: must be above 0, or 0 for the paper's value")
 
-    def problem(self, facts: Facts) -> str:
+    def problem(self, facts: FederationFacts) -> str:
         """Return why there is no shift, if so."""
         clients, hostile = facts.num_clients, facts.num_hostile
         if hostile < 2:
@@ -236,7 +244,7 @@ class Alie(CollusionAttack):
             )
         return ""
 
-    def agree(self, updates: Tensor, facts: Facts) -> Tensor:
+    def agree(self, updates: Tensor, facts: FederationFacts) -> Tensor:
         """Return the shifted mean."""
         shift = self.z or largest_hidden_shift(facts.num_clients, facts.num_hostile)
         return updates.mean(0) - shift * updates.std(0, correction=0)
@@ -269,6 +277,6 @@ class InnerProduct(CollusionAttack):
     def __post_init__(self) -> None:
         expect(0 < self.epsilon < math.inf, f"epsilon = {self.epsilon}: must be above 0")
 
-    def agree(self, updates: Tensor, facts: Facts) -> Tensor:
+    def agree(self, updates: Tensor, facts: FederationFacts) -> Tensor:
         """Return the reversed mean."""
         return -self.epsilon * updates.mean(0)

@@ -1,4 +1,4 @@
-"""What an attack is: what a hostile client does in a round in place of honest training.
+"""Attacks: what a hostile client does in a round in place of honest training.
 
 An attack is of one of three kinds, by what the hostile client needs to know:
 
@@ -26,7 +26,7 @@ from tasks.plugins import Registry
 
 
 @dataclass(frozen=True)
-class Facts:
+class FederationFacts:
     """What the attackers know about the federation: how many they are, and what is learned.
 
     ``brightest`` is the stored value of a white pixel, None where features are no images.
@@ -39,7 +39,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LocalUpdate:
     """What training gave: the update (P,), the buffers by name, the metrics to report and the method's state."""
 
     update: Tensor
@@ -49,7 +49,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Scene:
+class AttackContext:
     """What a hostile client sees and can do in one round.
 
     Attributes
@@ -59,18 +59,18 @@ class Scene:
     draws
         The attack's own random stream; it differs between clients and rounds.
     train
-        ``(data, effort) -> Outcome``: honest training from the received weights on any examples, for ``effort`` times
-        the configured epochs.
-    pool
-        ``() -> outcomes``: the honest outcome of each of the m hostile clients by its id, in the order of the ids. What
-        the state of another client's method may be is unknown, so others train as in their first round.
+        ``(data, effort) -> LocalUpdate``: honest training from the received weights on any examples, for ``effort``
+        times the configured epochs.
+    honest_updates
+        ``() -> updates``: what honest training gives each of the m hostile clients, by its id and in the order of the
+        ids. What the state of another client's method may be is unknown, so others train as in their first round.
     """
 
     data: ClientData
-    facts: Facts
+    facts: FederationFacts
     draws: np.random.Generator
-    train: Callable[[ClientData, int], Outcome]
-    pool: Callable[[], Mapping[int, Outcome]]
+    train: Callable[[ClientData, int], LocalUpdate]
+    honest_updates: Callable[[], Mapping[int, LocalUpdate]]
 
 
 class Attack(Component, ABC):
@@ -82,7 +82,7 @@ class Attack(Component, ABC):
     changes_labels: ClassVar[bool] = False
 
     @abstractmethod
-    def act(self, scene: Scene) -> Outcome:
+    def act(self, context: AttackContext) -> LocalUpdate:
         """Return what the hostile client sends."""
 
     def issues(self, context: RunContext) -> list[Issue]:
@@ -92,11 +92,11 @@ class Attack(Component, ABC):
         text = f"attack {context.settings.attack.name} changes one label per example, and {context.pixels}"
         return [Issue(ERROR, "attack", text, "choose one that changes updates")]
 
-    def problem(self, facts: Facts) -> str:
+    def problem(self, facts: FederationFacts) -> str:
         """Return why the attack cannot be made in such a federation; empty if it can."""
         return ""
 
-    def probe(self, test: Examples, facts: Facts) -> Examples | None:
+    def probe(self, test: Examples, facts: FederationFacts) -> Examples | None:
         """Return test examples with the labels that the attackers want for them, or None if they want no such thing.
 
         The share of them that the global model predicts as wanted is measured as ``backdoor_success``.
@@ -114,37 +114,37 @@ class DataAttack(Attack):
     scale: float
 
     @abstractmethod
-    def poison(self, data: ClientData, facts: Facts, draws: np.random.Generator) -> ClientData:
+    def poison(self, data: ClientData, facts: FederationFacts, draws: np.random.Generator) -> ClientData:
         """Return the examples to train on; ``data`` itself must not change."""
 
-    def act(self, scene: Scene) -> Outcome:
+    def act(self, context: AttackContext) -> LocalUpdate:
         """Return the update that the changed examples lead to."""
-        outcome = scene.train(self.poison(scene.data, scene.facts, scene.draws), 1)
-        return outcome if self.scale == 1 else replace(outcome, update=self.scale * outcome.update)
+        poisoned = context.train(self.poison(context.data, context.facts, context.draws), 1)
+        return poisoned if self.scale == 1 else replace(poisoned, update=self.scale * poisoned.update)
 
 
 class UpdateAttack(Attack):
     """Train honestly and change the update."""
 
     @abstractmethod
-    def forge(self, update: Tensor, facts: Facts, draws: np.random.Generator) -> Tensor:
+    def forge(self, update: Tensor, facts: FederationFacts, draws: np.random.Generator) -> Tensor:
         """Return what to send in place of the honest ``update``, both (P,)."""
 
-    def act(self, scene: Scene) -> Outcome:
-        """Return the honest outcome with another update."""
-        outcome = scene.train(scene.data, 1)
-        return replace(outcome, update=self.forge(outcome.update, scene.facts, scene.draws))
+    def act(self, context: AttackContext) -> LocalUpdate:
+        """Return what honest training gives, with another update."""
+        honest = context.train(context.data, 1)
+        return replace(honest, update=self.forge(honest.update, context.facts, context.draws))
 
 
 class CollusionAttack(Attack):
     """Send what all hostile clients agreed on, made from their honest updates."""
 
     @abstractmethod
-    def agree(self, updates: Tensor, facts: Facts) -> Tensor:
+    def agree(self, updates: Tensor, facts: FederationFacts) -> Tensor:
         """Return the common update (P,) from the m honest ones (m, P)."""
 
-    def act(self, scene: Scene) -> Outcome:
-        """Return the honest outcome with the common update."""
-        pool = scene.pool()
-        common = self.agree(torch.stack([outcome.update for outcome in pool.values()]), scene.facts)
-        return replace(pool[scene.data.client], update=common)
+    def act(self, context: AttackContext) -> LocalUpdate:
+        """Return what honest training gives, with the common update."""
+        honest = context.honest_updates()
+        common = self.agree(torch.stack([one.update for one in honest.values()]), context.facts)
+        return replace(honest[context.data.client], update=common)

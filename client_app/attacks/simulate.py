@@ -1,4 +1,7 @@
-"""Simulation of hostile clients: which they are, and one client's round among them."""
+"""Simulation of hostile clients: which they are, and one client's round among them.
+
+Who is hostile is a function of the settings alone, the same at the server and at every client.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from client_app.attacks.base import ATTACKS, Attack, Facts, Outcome, Scene
+from client_app.attacks.base import ATTACKS, Attack, AttackContext, FederationFacts, LocalUpdate
 from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig, State
 from tasks.base import ClientData
@@ -40,17 +43,17 @@ def configured_attack(attack: AttackSettings) -> Attack | None:
     return None if attack.name == NO_ATTACK else ATTACKS.build(attack.name, attack.args)
 
 
-def facts(settings: Settings) -> Facts:
+def federation_facts(settings: Settings) -> FederationFacts:
     """Return what the attackers know about the federation."""
     task = load_task(settings.task)
     brightest = task.brightest if isinstance(task, ImageTask) else None
-    return Facts(settings.federation.num_clients, len(attackers(settings)), task.num_classes, brightest)
+    return FederationFacts(settings.federation.num_clients, len(attackers(settings)), task.num_classes, brightest)
 
 
 def attack_issues(attack: Attack, context: RunContext) -> list[Issue]:
     """Return why an attack cannot be made in this federation, and what is odd about it."""
     settings, choice = context.settings, context.settings.attack
-    known = facts(settings)
+    known = federation_facts(settings)
     if not known.num_hostile:
         text = (
             f"attack: attack.share = {choice.share}: none of {known.num_clients} clients would be hostile; "
@@ -82,60 +85,77 @@ def run_client(
     seed, client, server_round = round_config.stream
     if attack is None or client not in hostile or server_round < settings.attack.start_round:
         return train_locally(model, data, settings, round_config, state, device)
-    stage = Stage(model, settings, round_config, device)
-    scene = Scene(
+    trainer = AttackTrainer(model, settings, round_config, device)
+    context = AttackContext(
         data,
-        facts(settings),
+        federation_facts(settings),
         rng(seed, "attack", client, server_round),
-        train=lambda examples, effort: stage.train(examples, effort, state),
-        pool=lambda: {one: stage.honest(one, state if one == client else None) for one in sorted(hostile)},
+        train=lambda examples, effort: trainer.train(examples, effort, state),
+        honest_updates=lambda: {one: trainer.honest(one, state if one == client else None) for one in sorted(hostile)},
     )
-    outcome = attack.act(scene)
-    stage.install(outcome)
-    return FitResult(outcome.metrics, outcome.state)
+    sent = attack.act(context)
+    trainer.install(sent)
+    return FitResult(sent.metrics, sent.state)
 
 
-class Stage:
-    """Trains from the received weights as often as an attack asks, and puts its outcome into the model."""
+class HonestUpdates:
+    """The honest updates of the round that this process last worked on, so that they are trained once."""
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._entries: dict[int, LocalUpdate] = {}
+
+    def entries(self, key: bytes) -> dict[int, LocalUpdate]:
+        """Return what is known under ``key``; everything else is forgotten."""
+        if key != self._key:
+            self._key, self._entries = key, {}
+        return self._entries
+
+
+HONEST_UPDATES = HonestUpdates()
+
+
+class AttackTrainer:
+    """Trains from the received weights as often as an attack asks, and puts what it sends into the model."""
 
     def __init__(self, model: nn.Module, settings: Settings, round_config: RoundConfig, device: torch.device) -> None:
         self._model = model.to(device)
-        self._settings, self._plan, self._device = settings, round_config, device
+        self._settings, self._round_config, self._device = settings, round_config, device
         self._received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         self._start = self._parameters()
 
-    def train(self, data: ClientData, effort: int, state: State | None) -> Outcome:
+    def train(self, data: ClientData, effort: int, state: State | None) -> LocalUpdate:
         """Train on ``data`` for ``effort`` times the configured epochs, with the draws of the client that owns it."""
         self._model.load_state_dict(self._received)
         options = replace(self._settings.train, epochs=effort * self._settings.train.epochs)
-        seed, _, server_round = self._plan.stream
-        round_config = replace(self._plan, stream=(seed, data.client, server_round))
+        seed, _, server_round = self._round_config.stream
+        round_config = replace(self._round_config, stream=(seed, data.client, server_round))
         result = train_locally(
             self._model, data, replace(self._settings, train=options), round_config, state, self._device
         )
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        return Outcome(self._parameters() - self._start, buffers, result.metrics, result.state)
+        return LocalUpdate(self._parameters() - self._start, buffers, result.metrics, result.state)
 
-    def honest(self, client: int, state: State | None) -> Outcome:
+    def honest(self, client: int, state: State | None) -> LocalUpdate:
         """Return what a client would send if it were honest; without a state it is kept until the next round."""
         data = client_dataset(self._settings, client).data
         if state:
             return self.train(data, 1, state)
-        known = POOL.entries(self._key())
+        known = HONEST_UPDATES.entries(self._key())
         if client not in known:
             known[client] = self.train(data, 1, None)
         return known[client]
 
-    def install(self, outcome: Outcome) -> None:
-        """Load the received parameters plus the outcome's update, and its buffers."""
+    def install(self, sent: LocalUpdate) -> None:
+        """Load the received parameters plus the update that is sent, and its buffers."""
         self._model.load_state_dict(self._received)
         with torch.no_grad():
             sizes = [parameter.numel() for parameter in self._floating()]
-            moved = torch.split(self._start + outcome.update.to(self._start), sizes)
+            moved = torch.split(self._start + sent.update.to(self._start), sizes)
             for parameter, values in zip(self._floating(), moved, strict=True):
                 parameter.copy_(values.view_as(parameter))
             for name, buffer in self._model.named_buffers():
-                buffer.copy_(outcome.buffers[name])
+                buffer.copy_(sent.buffers[name])
 
     def _floating(self) -> Iterator[nn.Parameter]:
         return (parameter for parameter in self._model.parameters() if parameter.is_floating_point())
@@ -145,25 +165,8 @@ class Stage:
 
     def _key(self) -> bytes:
         """Return a digest of all that decides the honest updates of a round."""
-        round_config = replace(self._plan, stream=())
+        round_config = replace(self._round_config, stream=())
         digest = hashlib.blake2b(repr((self._settings, round_config)).encode())
         for tensor in self._received.values():
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.digest()
-
-
-class Pool:
-    """The honest updates of the round that this process last worked on, so that they are trained once."""
-
-    def __init__(self) -> None:
-        self._key = b""
-        self._entries: dict[int, Outcome] = {}
-
-    def entries(self, key: bytes) -> dict[int, Outcome]:
-        """Return what is known under ``key``; everything else is forgotten."""
-        if key != self._key:
-            self._key, self._entries = key, {}
-        return self._entries
-
-
-POOL = Pool()

@@ -1,4 +1,4 @@
-"""Losses for noisy labels, what all have in common: a value for every labelled element of a batch, never reduced.
+"""Losses for noisy labels, what they have in common: a value for every labelled element of a batch, never reduced.
 
 Shapes: N examples, K classes (always dimension 1), *D any further dimensions (none for images and texts, height and
 width for segmentation). Reduction, masks and weights belong to the ``Objective`` and to the trainer.

@@ -82,10 +82,10 @@ class NormalizedNegative(ElementwiseLoss):
 
 @dataclass(frozen=True, eq=False)
 class LogitAdjustedCrossEntropy(ElementwiseLoss):
-    """Cross-entropy of logits + tau log prior, against class imbalance at a client; tau = 0 is cross-entropy.
+    """Cross-entropy of logits + tau log class share, against class imbalance at a client; tau = 0 is cross-entropy.
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
-    ``margin`` (K,) is tau log prior: -inf for a class without examples, which then has probability 0 and no
+    ``margin`` (K,) is tau log class share: -inf for a class without examples, which then has probability 0 and no
     gradient; as a target it has an infinite loss. Keep ``margin`` on the logits' device, or every call copies it.
     """
 
@@ -93,7 +93,7 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
 
     @classmethod
     def from_counts(cls, class_counts: npt.ArrayLike | Tensor, tau: float = 1.0) -> "LogitAdjustedCrossEntropy":
-        """Take the prior from the number of examples per class, (K,), which may be 0 for some.
+        """Take the class shares from the number of examples per class, (K,), which may be 0 for some.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Published parameters of each loss on each data set: ``PRESETS[dataset][loss]``.
+"""Presets, the published parameters of each loss on each data set: ``PRESETS[dataset][loss]``.
 
 Sources: the ANL paper and its configurations (Ye et al., NeurIPS 2023 and 2024 extension) for everything unless
 noted. Values that only weight decay, learning rate or epochs depend on are not here: they belong to the trainer.

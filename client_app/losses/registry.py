@@ -1,4 +1,4 @@
-"""Losses by name: where they are registered, and how to build one from its name and arguments."""
+"""Registry of losses: where they are registered, and how to build one from its name and arguments."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,11 @@
-"""Client methods by name."""
+"""Client methods: what a client does in a round, by name (``METHODS``), and what a method of your own works with."""
 
 from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.fednoro import FedNoRo
 from client_app.methods.masked_optim import FedELC, MaskedOptim
-from client_app.methods.sgd import FedProx, LocalSGD
+from client_app.methods.sgd import FedProx, LocalSGD, train
+from client_app.trainer import LocalData, Trainer
 
 __all__ = [
     "METHODS",
@@ -14,9 +15,12 @@ __all__ = [
     "FedNoRo",
     "FedProx",
     "FitResult",
+    "LocalData",
     "LocalSGD",
     "MaskedOptim",
     "RoundConfig",
     "State",
     "TrainContext",
+    "Trainer",
+    "train",
 ]

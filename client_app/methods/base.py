@@ -1,4 +1,4 @@
-"""What a client does in a round: the interface of all client methods.
+"""Client methods, what they have in common: what a client does in a round.
 
 A method is init and fit with explicit state: ``init_state`` once, then ``fit`` takes the state and returns the
 next one. The state is a dictionary of arrays, so that it can be kept between rounds and across restarts.

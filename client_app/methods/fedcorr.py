@@ -1,4 +1,11 @@
-"""FedCorr (Xu, Chen, Quek, Chong, CVPR 2022), the client's part: train by mixup, score, relabel when asked."""
+"""FedCorr (Xu, Chen, Quek, Chong, CVPR 2022), the client's part: train by mixup, score, relabel when asked.
+
+Mixup trains between two examples instead of on each (Zhang, Cisse, Dauphin, Lopez-Paz, ICLR 2018).
+
+The score is the local intrinsic dimensionality of the outputs: in how many directions the points around a point are
+spread, by the maximum-likelihood estimate of Amsaleg, Chelly, Furon, Girard, Houle, Kawarabayashi and Nett (KDD 2015).
+Ma et al. (ICML 2018) found that the outputs of a network that memorises wrong labels spread in more directions.
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -19,74 +26,10 @@ from tasks.plugins import is_own
 from tasks.protocol import NOISE_LEVEL, QUESTION, RELABEL, RELABEL_CONFIDENT, SCORE, WANT_SCORE
 from tasks.seeds import rng
 
-
-class Mixup(GivenLabels):
-    """Show share x one example + (1 - share) x another of the batch; the loss is mixed likewise.
-
-    A batch has one share, max(s, 1 - s) with s from Beta(alpha, alpha), and partners by a random permutation;
-    alpha = 0 leaves every example as it is, which is also the limit of small alpha.
-    """
-
-    def __init__(
-        self, objective: Objective, global_parameters: GlobalParameters, alpha: float, draws: np.random.Generator
-    ) -> None:
-        super().__init__(objective, global_parameters)
-        self._alpha = alpha
-        self._draws = draws
-        self._dataset = 1.0
-        self._partners = torch.zeros(0, dtype=torch.int64)
-
-    def shown(self, batch: Batch, inputs: Tensor) -> Tensor:
-        """Return the mixed inputs; see :class:`BatchLoss`."""
-        if not self._alpha:
-            return inputs
-        drawn = self._draws.beta(self._alpha, self._alpha)
-        self._dataset = max(drawn, 1 - drawn)
-        self._partners = torch.from_numpy(self._draws.permutation(len(batch))).to(inputs.device)
-        return self._dataset * inputs + (1 - self._dataset) * inputs[self._partners]
-
-    def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return share x the objective on the own labels + (1 - share) x that on the partners'."""
-        own = super().loss(model, batch, inputs, logits)
-        if self._dataset == 1:
-            return own
-        theirs = Batch(batch.indices, batch.features, batch.labels[self._partners])
-        return self._dataset * own + (1 - self._dataset) * super().loss(model, theirs, inputs, logits)
-
-
-LARGEST = 1000.0
+LARGEST_DIMENSION = 1000.0
 """Largest estimate: it is infinite where all neighbours are equally far."""
-ROWS = 512
-
-
-def local_dimensions(points: Tensor, neighbours: int = 20) -> Tensor:
-    """Return the estimate -k / sum_{j=1..k} log(r_j / r_k) at each of ``points`` (n, d), float64 on the CPU, (n,).
-
-    r_1 to r_k are the Euclidean distances to the k nearest other points; k is ``neighbours``, but at most n - 1.
-    Points that lie on each other have dimension 0: the estimate goes to 0 with the distance of a neighbour. With fewer
-    than three points there is nothing to compare, and the estimate is 0 too.
-    """
-    everywhere = points.detach().cpu().double()
-    k = min(neighbours, len(points) - 1)
-    if k < 2:
-        return torch.zeros(len(points), dtype=torch.float64)
-    rows = torch.split(torch.arange(len(points)), ROWS)
-    return torch.cat([_dimensions(_nearest(everywhere, part, k)) for part in rows])
-
-
-def _nearest(points: Tensor, rows: Tensor, k: int) -> Tensor:
-    """Return the distances of some points to their k nearest other points in ascending order, (b, k)."""
-    distances = torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
-    distances[torch.arange(len(rows)), rows] = torch.inf
-    return distances.topk(k, largest=False).values
-
-
-def _dimensions(distances: Tensor) -> Tensor:
-    k = distances.shape[1]
-    farthest = distances[:, -1:]
-    logarithms = (distances / farthest.clamp_min(torch.finfo(torch.float64).tiny)).log().sum(1)
-    return (k / -logarithms.clamp_max(-k / LARGEST)).masked_fill(farthest[:, 0] == 0, 0.0)
-
+DISTANCE_ROWS = 512
+"""Points whose distances to all others are in memory at a time."""
 
 logger = logging.getLogger(__name__)
 
@@ -147,13 +90,12 @@ class FedCorr(ClientMethod):
         """Train in place; see :class:`ClientMethod`."""
         global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         level = float(str(round_config.config.get(NOISE_LEVEL, 0.0)))
-        objective = context.objective.with_regularizer(
-            2 * self.beta * level, L2ToGlobal()
-        )  # that term is half the square
+        coefficient = 2 * self.beta * level  # L2ToGlobal is half the square
+        objective = context.objective.with_regularizer(coefficient, L2ToGlobal())
         seed, *names = round_config.stream
-        goal = Mixup(objective, global_parameters, self.mixup_alpha, rng(seed, "mixup", *names))
+        batch_loss = Mixup(objective, global_parameters, self.mixup_alpha, rng(seed, "mixup", *names))
         local = replace(context.local, labels=present_labels(context, round_config, state))
-        trained = context.trainer.run(model, local, goal, round_config.learning_rate, round_config.stream)
+        trained = context.trainer.run(model, local, batch_loss, round_config.learning_rate, round_config.stream)
         metrics = {"train-loss": trained.loss}
         if round_config.config.get(WANT_SCORE):
             outputs = context.trainer.probabilities(model, context.local)
@@ -223,3 +165,66 @@ def present_labels(context: TrainContext, round_config: RoundConfig, state: Stat
         where = round_config.stream[1], round_config.server_round
         logger.warning("Client %d starts from its given labels in round %d: its corrected labels %s", *where, problem)
     return given
+
+
+class Mixup(GivenLabels):
+    """Show share x one example + (1 - share) x another of the batch; the loss is mixed likewise.
+
+    A batch has one share, max(s, 1 - s) with s from Beta(alpha, alpha), and partners by a random permutation;
+    alpha = 0 leaves every example as it is, which is also the limit of small alpha.
+    """
+
+    def __init__(
+        self, objective: Objective, global_parameters: GlobalParameters, alpha: float, draws: np.random.Generator
+    ) -> None:
+        super().__init__(objective, global_parameters)
+        self._alpha = alpha
+        self._draws = draws
+        self._share = 1.0
+        self._partners = torch.zeros(0, dtype=torch.int64)
+
+    def transform_inputs(self, batch: Batch, inputs: Tensor) -> Tensor:
+        """Return the mixed inputs; see :class:`BatchLoss`."""
+        if not self._alpha:
+            return inputs
+        drawn = self._draws.beta(self._alpha, self._alpha)
+        self._share = max(drawn, 1 - drawn)
+        self._partners = torch.from_numpy(self._draws.permutation(len(batch))).to(inputs.device)
+        return self._share * inputs + (1 - self._share) * inputs[self._partners]
+
+    def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return share x the objective on the own labels + (1 - share) x that on the partners'."""
+        own = super().loss(model, batch, inputs, logits)
+        if self._share == 1:
+            return own
+        theirs = Batch(batch.indices, batch.features, batch.labels[self._partners])
+        return self._share * own + (1 - self._share) * super().loss(model, theirs, inputs, logits)
+
+
+def local_dimensions(points: Tensor, neighbours: int = 20) -> Tensor:
+    """Return the estimate -k / sum_{j=1..k} log(r_j / r_k) at each of ``points`` (n, d), float64 on the CPU, (n,).
+
+    r_1 to r_k are the Euclidean distances to the k nearest other points; k is ``neighbours``, but at most n - 1.
+    Points that lie on each other have dimension 0: the estimate goes to 0 with the distance of a neighbour. With fewer
+    than three points there is nothing to compare, and the estimate is 0 too.
+    """
+    everywhere = points.detach().cpu().double()
+    k = min(neighbours, len(points) - 1)
+    if k < 2:
+        return torch.zeros(len(points), dtype=torch.float64)
+    rows = torch.split(torch.arange(len(points)), DISTANCE_ROWS)
+    return torch.cat([_dimensions(_nearest(everywhere, part, k)) for part in rows])
+
+
+def _nearest(points: Tensor, rows: Tensor, k: int) -> Tensor:
+    """Return the distances of some points to their k nearest other points in ascending order, (b, k)."""
+    distances = torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
+    distances[torch.arange(len(rows)), rows] = torch.inf
+    return distances.topk(k, largest=False).values
+
+
+def _dimensions(distances: Tensor) -> Tensor:
+    k = distances.shape[1]
+    farthest = distances[:, -1:]
+    logarithms = (distances / farthest.clamp_min(torch.finfo(torch.float64).tiny)).log().sum(1)
+    return (k / -logarithms.clamp_max(-k / LARGEST_DIMENSION)).masked_fill(farthest[:, 0] == 0, 0.0)

@@ -66,8 +66,8 @@ class FedNoRo(ClientMethod):
                 f"fednoro needs {SINCE_DETECTION!r} from the strategy; choose strategy.name = noise-partition"
             )
         since = int(str(round_config.config[SINCE_DETECTION]))
-        goal = Distillation(model, context, self.temperature, ramp(self.weight, since, self.ramp_rounds))
-        trained = context.trainer.run(model, context.local, goal, round_config.learning_rate, round_config.stream)
+        batch_loss = Distillation(model, context, self.temperature, ramp(self.weight, since, self.ramp_rounds))
+        trained = context.trainer.run(model, context.local, batch_loss, round_config.learning_rate, round_config.stream)
         return FitResult({"train-loss": trained.loss})
 
 
@@ -84,7 +84,7 @@ class Distillation(BatchLoss):
         counts = torch.bincount(context.local.labels, minlength=context.num_classes)
         self._margin = LogitAdjustedCrossEntropy.from_counts(counts).margin.float()
         self._teacher = copy.deepcopy(received).to(context.trainer.device).eval()
-        self._anchor = {name: parameter.detach() for name, parameter in self._teacher.named_parameters()}
+        self._global_parameters = {name: parameter.detach() for name, parameter in self._teacher.named_parameters()}
         self._objective: Objective = context.objective
         self._temperature, self._weight = temperature, weight
         self.needs_inputs = context.objective.needs_inputs
@@ -93,7 +93,7 @@ class Distillation(BatchLoss):
         """Return both parts, weighted; see :class:`BatchLoss`."""
         with torch.no_grad():
             log_teacher = torch.log_softmax(self._teacher(inputs).float() / self._temperature, 1)
-        own = self._objective(logits, batch.labels, model, self._anchor, inputs=inputs)
+        own = self._objective(logits, batch.labels, model, self._global_parameters, inputs=inputs)
         return (1 - self._weight) * own + self._weight * self._distance(log_teacher, logits).mean()
 
     def _distance(self, log_teacher: Tensor, logits: Tensor) -> Tensor:

@@ -1,4 +1,12 @@
-"""Masked optimization: MaskedOptim (arXiv 2506.02079, 2025) and FedELC (Jiang et al., CIKM 2024)."""
+"""Masked optimization: labels are corrected while training, by MaskedOptim and FedELC.
+
+Clients that the server takes for noisy learn a distribution over the classes for each of their examples, beside the
+network, and keep it from round to round; all others train on their given labels. After PENCIL (Yi and Wu, CVPR 2019),
+as FedELC (Jiang et al., CIKM 2024) and MaskedOptim (arXiv 2506.02079, 2025) use it.
+
+Notation: p = softmax(logits) is what the model says, d = softmax(label logits) is the learned label, y the given one,
+K the number of classes.
+"""
 
 import logging
 import math
@@ -17,8 +25,127 @@ from client_app.methods.sgd import train
 from client_app.trainer import Batch, BatchLoss
 from tasks.protocol import LEARNED
 
+logger = logging.getLogger(__name__)
+
 Form = Literal["code", "paper"]
 MaskRule = Literal["small-loss", "agreement"]
+LABEL_LOGITS = "label_logits"
+
+
+@METHODS.register("masked-optim", "arXiv 2506.02079, 2025")
+@dataclass(frozen=True)
+class MaskedOptim(ClientMethod):
+    """Learn the labels of a noisy client beside the network (masked optimization).
+
+    In a round a client of role noisy (1) trains network and label logits on :class:`ThreeTerms`, the labels once an
+    epoch; (2) predicts its examples with the trained network, in evaluation mode and without augmentation, and sets the
+    label logits to ``label_scale`` times the mean of prediction and learned label; (3) sends
+    ``zeta`` x its own weights + (1 - zeta) x the received ones. BatchNorm statistics are merged like weights, counters
+    are not. A client of any other role trains on the configured loss and given labels; its learned labels, if
+    it has some because it was noisy before, stay as they are.
+
+    Labels are (n, K) float32 under the name ``label_logits`` in the client's state. They start at ``label_scale`` for
+    the given label and 0 for all others.
+
+    Parameters
+    ----------
+    objective
+        ``code``: the loss of the authors' program; ``paper``: the loss as printed. See :class:`ThreeTerms`.
+    alpha, beta
+        Weights of the compatibility with the given label and of the entropy; with objective = code and beta = 1
+        the two entropies cancel.
+    mask, keep
+        Which examples the mask keeps. ``small-loss``, as published: the ``keep`` share of each batch with the smallest
+        cross-entropy; 1 is no mask. ``agreement``, as in an early version of the authors' program: those whose given
+        label the model finds most likely, whatever ``keep`` is. A fixed share of 0.8 pins wrong labels where more than
+        a fifth are wrong.
+    label_rate
+        Step size of the labels per example, whatever the batch size: the published 1000 at batch size 64 is 1000 / 64.
+        With objective = code the pull towards the prediction is divided by K: FedELC takes five times the rate for 100
+        classes. 0 leaves the labels to the fusion.
+    label_scale
+        How sure a label is at the start, and after fusion; K in the papers.
+    fusion
+        Weight of the prediction when it is merged with the learned label; 0 keeps the learned label.
+    zeta
+        Weight of the client's own weights in what it sends; 1 sends them as they are.
+    """
+
+    one_label_each: ClassVar[bool] = True
+    corrects_labels: ClassVar[bool] = True
+    reads_role: ClassVar[bool] = True
+    objective: Form = "code"
+    alpha: float = 0.5
+    beta: float = 0.1
+    mask: MaskRule = "small-loss"
+    keep: float = 0.8
+    label_rate: float = 15.625
+    label_scale: float = 10.0
+    fusion: float = 0.5
+    zeta: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(Form):
+            raise ValueError(f"objective = {self.objective!r}: must be 'code' or 'paper'")
+        if self.mask not in get_args(MaskRule):
+            raise ValueError(f"mask = {self.mask!r}: must be 'small-loss' or 'agreement'")
+        for name in ("alpha", "beta", "label_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        for name in ("keep", "fusion", "zeta"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        if self.label_scale <= 0:
+            raise ValueError(f"label_scale = {self.label_scale}: must be above 0")
+
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
+        """Train in place; see :class:`ClientMethod`."""
+        if round_config.role != "noisy":
+            return replace(train(model, context, round_config, context.objective), state=state)
+        received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        terms = ThreeTerms(self.objective, self.alpha, self.beta, self.keep, self.mask)
+        batch_loss = LabelLearning(self._label_logits(context, round_config, state), terms, self.label_rate)
+        trained = context.trainer.run(model, context.local, batch_loss, round_config.learning_rate, round_config.stream)
+        predicted = context.trainer.probabilities(model, context.local)
+        merged = torch.lerp(torch.softmax(batch_loss.label_logits, 1), predicted, self.fusion)
+        merge_weights(model, received, self.zeta)
+        return FitResult({"train-loss": trained.loss}, {LABEL_LOGITS: (self.label_scale * merged).cpu().numpy()})
+
+    def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
+        """Return the learned label distributions (n, K); None before the client first trained as noisy."""
+        if LABEL_LOGITS not in state:
+            return None
+        return torch.softmax(torch.from_numpy(np.array(state[LABEL_LOGITS], np.float32)), 1).numpy()
+
+    def _label_logits(self, context: TrainContext, round_config: RoundConfig, state: State) -> Tensor:
+        """Return the label logits (n, K) that this round starts from, on the data's device."""
+        given = context.local.labels
+        shape = (len(given), context.num_classes)
+        if LABEL_LOGITS in state and state[LABEL_LOGITS].shape == shape:
+            return torch.tensor(state[LABEL_LOGITS], dtype=torch.float32, device=given.device)
+        problem = ""
+        if LABEL_LOGITS in state:
+            problem = f"the learned labels are {state[LABEL_LOGITS].shape} and do not fit the data, {shape}"
+        elif round_config.config.get(LEARNED, False):
+            problem = "it has corrected labels before, but its state is lost"
+        if problem:
+            where = round_config.stream[1], round_config.server_round
+            logger.warning("Client %d starts from its given labels in round %d: %s", *where, problem)
+        return self.label_scale * F.one_hot(given, context.num_classes).float()
+
+
+@METHODS.register("fedelc", "Jiang et al., CIKM 2024")
+@dataclass(frozen=True)
+class FedELC(MaskedOptim):
+    """Correct labels without mask and without merging with the received weights.
+
+    MaskedOptim with other defaults; meant for the aggregator distance-aware. For 100 classes the paper takes
+    five times the label rate.
+    """
+
+    beta: float = 0.2
+    keep: float = 1.0
+    zeta: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,127 +221,6 @@ class LabelLearning(BatchLoss):
         """Move all labels seen in this epoch."""
         self.label_logits -= self._rate * self._slopes
         self._slopes.zero_()
-
-
-LABEL_LOGITS = "label_logits"
-
-logger = logging.getLogger(__name__)
-
-
-@METHODS.register("masked-optim", "arXiv 2506.02079, 2025")
-@dataclass(frozen=True)
-class MaskedOptim(ClientMethod):
-    """Learn the labels of a noisy client beside the network (masked optimization).
-
-    In a round a client of role noisy (1) trains network and label logits on :class:`ThreeTerms`, the labels once an
-    epoch; (2) predicts its examples with the trained network, in evaluation mode and without augmentation, and sets the
-    label logits to ``label_scale`` times the mean of prediction and learned label; (3) sends
-    ``zeta`` x its own weights + (1 - zeta) x the received ones. BatchNorm statistics are merged like weights, counters
-    are not. A client of any other role trains on the configured loss and given labels; its learned labels, if
-    it has some because it was noisy before, stay as they are.
-
-    Labels are (n, K) float32 under the name ``label_logits`` in the client's state. They start at ``label_scale`` for
-    the given label and 0 for all others.
-
-    Parameters
-    ----------
-    objective
-        ``code``: the loss of the authors' program; ``paper``: the loss as printed. See :class:`ThreeTerms`.
-    alpha, beta
-        Weights of the compatibility with the given label and of the entropy; with objective = code and beta = 1
-        the two entropies cancel.
-    mask, keep
-        Which examples the mask keeps. ``small-loss``, as published: the ``keep`` share of each batch with the smallest
-        cross-entropy; 1 is no mask. ``agreement``, as in an early version of the authors' program: those whose given
-        label the model finds most likely, whatever ``keep`` is. A fixed share of 0.8 pins wrong labels where more than
-        a fifth are wrong.
-    label_rate
-        Step size of the labels per example, whatever the batch size: the published 1000 at batch size 64 is 1000 / 64.
-        With objective = code the pull towards the prediction is divided by K: FedELC takes five times the rate for 100
-        classes. 0 leaves the labels to the fusion.
-    label_scale
-        How sure a label is at the start, and after fusion; K in the papers.
-    fusion
-        Weight of the prediction when it is merged with the learned label; 0 keeps the learned label.
-    zeta
-        Weight of the client's own weights in what it sends; 1 sends them as they are.
-    """
-
-    one_label_each: ClassVar[bool] = True
-    corrects_labels: ClassVar[bool] = True
-    reads_role: ClassVar[bool] = True
-    objective: Form = "code"
-    alpha: float = 0.5
-    beta: float = 0.1
-    mask: MaskRule = "small-loss"
-    keep: float = 0.8
-    label_rate: float = 15.625
-    label_scale: float = 10.0
-    fusion: float = 0.5
-    zeta: float = 0.8
-
-    def __post_init__(self) -> None:
-        if self.objective not in get_args(Form):
-            raise ValueError(f"objective = {self.objective!r}: must be 'code' or 'paper'")
-        if self.mask not in get_args(MaskRule):
-            raise ValueError(f"mask = {self.mask!r}: must be 'small-loss' or 'agreement'")
-        for name in ("alpha", "beta", "label_rate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        for name in ("keep", "fusion", "zeta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
-        if self.label_scale <= 0:
-            raise ValueError(f"label_scale = {self.label_scale}: must be above 0")
-
-    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train in place; see :class:`ClientMethod`."""
-        if round_config.role != "noisy":
-            return replace(train(model, context, round_config, context.objective), state=state)
-        received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        terms = ThreeTerms(self.objective, self.alpha, self.beta, self.keep, self.mask)
-        goal = LabelLearning(self._label_logits(context, round_config, state), terms, self.label_rate)
-        trained = context.trainer.run(model, context.local, goal, round_config.learning_rate, round_config.stream)
-        predicted = context.trainer.probabilities(model, context.local)
-        merged = torch.lerp(torch.softmax(goal.label_logits, 1), predicted, self.fusion)
-        merge_weights(model, received, self.zeta)
-        return FitResult({"train-loss": trained.loss}, {LABEL_LOGITS: (self.label_scale * merged).cpu().numpy()})
-
-    def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
-        """Return the learned label distributions (n, K); None before the client first trained as noisy."""
-        if LABEL_LOGITS not in state:
-            return None
-        return torch.softmax(torch.from_numpy(np.array(state[LABEL_LOGITS], np.float32)), 1).numpy()
-
-    def _label_logits(self, context: TrainContext, round_config: RoundConfig, state: State) -> Tensor:
-        """Return the label logits (n, K) that this round starts from, on the data's device."""
-        given = context.local.labels
-        shape = (len(given), context.num_classes)
-        if LABEL_LOGITS in state and state[LABEL_LOGITS].shape == shape:
-            return torch.tensor(state[LABEL_LOGITS], dtype=torch.float32, device=given.device)
-        problem = ""
-        if LABEL_LOGITS in state:
-            problem = f"the learned labels are {state[LABEL_LOGITS].shape} and do not fit the data, {shape}"
-        elif round_config.config.get(LEARNED, False):
-            problem = "it has corrected labels before, but its state is lost"
-        if problem:
-            where = round_config.stream[1], round_config.server_round
-            logger.warning("Client %d starts from its given labels in round %d: %s", *where, problem)
-        return self.label_scale * F.one_hot(given, context.num_classes).float()
-
-
-@METHODS.register("fedelc", "Jiang et al., CIKM 2024")
-@dataclass(frozen=True)
-class FedELC(MaskedOptim):
-    """Correct labels without mask and without merging with the received weights.
-
-    MaskedOptim with other defaults; meant for the aggregator distance-aware. For 100 classes the paper takes
-    five times the label rate.
-    """
-
-    beta: float = 0.2
-    keep: float = 1.0
-    zeta: float = 1.0
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
-"""Local SGD, the client side of FedAvg, and FedProx."""
+"""Local SGD, the client side of FedAvg (McMahan, Moore, Ramage, Hampson, Agueera y Arcas, AISTATS 2017), and FedProx
+(Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, MLSys 2020).
+"""
 
 from dataclasses import dataclass
 
@@ -15,15 +17,6 @@ class LocalSGD(ClientMethod):
     def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place; see :class:`ClientMethod`."""
         return train(model, context, round_config, context.objective)
-
-
-def train(model: nn.Module, context: TrainContext, round_config: RoundConfig, objective: Objective) -> FitResult:
-    """Train on ``objective`` with the received weights as the anchor of its regularizers."""
-    global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    trained = context.trainer.fit(
-        model, context.local, objective, global_parameters, round_config.learning_rate, round_config.stream
-    )
-    return FitResult({"train-loss": trained.loss})
 
 
 @METHODS.register("fedprox", "Li et al., MLSys 2020")
@@ -44,3 +37,12 @@ class FedProx(ClientMethod):
         """Train in place; see :class:`ClientMethod`."""
         mu = float(str(round_config.config.get("proximal-mu", self.mu)))
         return train(model, context, round_config, context.objective.with_regularizer(mu, L2ToGlobal()))
+
+
+def train(model: nn.Module, context: TrainContext, round_config: RoundConfig, objective: Objective) -> FitResult:
+    """Train on ``objective``; the received weights are the global parameters of its regularizers."""
+    global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trained = context.trainer.fit(
+        model, context.local, objective, global_parameters, round_config.learning_rate, round_config.stream
+    )
+    return FitResult({"train-loss": trained.loss})

@@ -1,4 +1,4 @@
-"""Callbacks: the fixed ones of every run, and those that ``run.callbacks`` chooses (``CALLBACKS``)."""
+"""Callbacks: what happens around rounds, fixed ones and those that ``run.callbacks`` chooses (``CALLBACKS``)."""
 
 from server_app.callbacks.base import CALLBACKS, Callback, CallbackError, chosen_callbacks
 from server_app.callbacks.records import TensorBoard

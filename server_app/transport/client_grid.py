@@ -245,7 +245,7 @@ def _unpacked(content: RecordDict) -> RecordDict:
         raise protocol.SerializationError(f"expected one set of arrays, got {len(sets)}")
     for name, record in sets.items():
         flat, layout = view_of(record[ARRAYS]), str(records_of(content, ConfigRecord)[RECORD]["layout"])
-        named[name] = view_record(protocol.views(flat, layout))
+        named[name] = view_record(protocol.named_views(flat, layout))
     return named
 
 

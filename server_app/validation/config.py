@@ -23,7 +23,7 @@ from tasks.base import Task
 from tasks.client_data import client_dataset, divide, federated_noise
 from tasks.config import ConfigError, Flat, Value, read, variants, without_effect
 from tasks.issues import ERROR, WARNING, Issue, RunContext
-from tasks.noise import NoiseWarning, law_issues
+from tasks.noise import NoiseWarning, rate_issues
 from tasks.partition import PARTITIONS
 from tasks.plugins import explain
 from tasks.protocol import Mode
@@ -178,7 +178,7 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     parts.strategy = attempts.build("strategy", lambda: build_strategy(settings))
     if parts.strategy is not None:
         attempts.take("strategy", lambda: unsaved_issues(settings.strategy.name, build_strategy(settings)))
-    attempts.take("noise", lambda: law_issues(settings.noise))
+    attempts.take("noise", lambda: rate_issues(settings.noise))
     task, model = parts.task, settings.model
     if task is not None:
         attempts.take("model", lambda: model_issues(settings, task.build_model(model.name, model.args)))

@@ -16,6 +16,7 @@ from strategies.aggregators.preaggregation import (
 )
 from strategies.aggregators.registry import AGGREGATORS, Plain
 from strategies.aggregators.weighted import CenteredClipping, DistanceAware, Krum, Mean, MultiKrum
+from strategies.gram import Doubles, Vector, squared_distances
 
 __all__ = [
     "AGGREGATORS",
@@ -28,6 +29,7 @@ __all__ = [
     "Chain",
     "CoordinateWise",
     "DistanceAware",
+    "Doubles",
     "GeometricMedian",
     "Krum",
     "MeaMed",
@@ -42,7 +44,9 @@ __all__ = [
     "Reweighting",
     "Tolerant",
     "TrimmedMean",
+    "Vector",
     "aggregate",
     "build_aggregator",
     "build_pre_aggregators",
+    "squared_distances",
 ]

@@ -1,4 +1,4 @@
-"""Networks, each a plain ``nn.Module`` built from ``num_classes`` and ``input_shape`` (without the batch)."""
+"""Models by name (``MODELS``): ``nn.Module`` made of ``num_classes`` and ``input_shape``, without the batch."""
 
 from tasks.models.resnet import resnet18, resnet34
 from tasks.models.small import MODELS, TextBag, cnn8, digits_cnn, mlp

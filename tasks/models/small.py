@@ -1,4 +1,8 @@
-"""Small networks: a perceptron, plain convolutional networks, a bag of words; and how they are initialised."""
+"""Small networks: a perceptron, plain convolutional networks, a bag of words; and how they are initialised.
+
+Starting weights are drawn from torch's global generator: seed it first, see ``tasks/seeds.py``. The shape of a model's
+inputs is known before any data is read, so that a model that cannot take them is refused then.
+"""
 
 from math import prod
 
@@ -7,38 +11,6 @@ from torch import Tensor, nn
 from tasks.plugins import Registry
 
 MODELS = Registry("model", nn.Module)
-
-
-def init_published(model: nn.Module) -> None:
-    """Draw the weights as the codes of the active-passive and active negative losses do.
-
-    Convolutions: uniform, scaled by fan-in for ReLU (He et al., ICCV 2015); linear layers: uniform, scaled by both
-    fans (Glorot and Bengio, AISTATS 2010). Biases and normalisation layers keep torch's default.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-
-
-def image_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
-    """Return ``input_shape`` as (channels, height, width).
-
-    Raises
-    ------
-    ValueError
-        If it is not the shape of an image, or a side is shorter than ``smallest`` pixels.
-    """
-    if len(input_shape) != 3:
-        raise ValueError(f"images of shape (channels, height, width) expected, the task's inputs are {input_shape}")
-    channels, height, width = input_shape
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"images of at least {smallest} x {smallest} pixels expected, the task's are {height} x {width}: "
-            "choose a model with less pooling, or larger images"
-        )
-    return channels, height, width
 
 
 @MODELS.register("mlp")
@@ -119,14 +91,6 @@ def cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     return model
 
 
-def _conv_pair(in_channels: int, channels: int) -> list[nn.Module]:
-    """Two normalised 3x3 convolutions at full size, then half the height and width."""
-    layers: list[nn.Module] = []
-    for inputs in (in_channels, channels):
-        layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-    return [*layers, nn.MaxPool2d(2)]
-
-
 @MODELS.register("text-bag", "Joulin et al. (fastText), EACL 2017")
 class TextBag(nn.Module):
     """Mean of the embeddings of a text's words and a linear layer, for hashed words (N, L); 0 is no word.
@@ -156,3 +120,43 @@ class TextBag(nn.Module):
         mean: Tensor = self.words(words)
         logits: Tensor = self.classifier(mean)
         return logits
+
+
+def init_published(model: nn.Module) -> None:
+    """Draw the weights as the codes of the active-passive and active negative losses do.
+
+    Convolutions: uniform, scaled by fan-in for ReLU (He et al., ICCV 2015); linear layers: uniform, scaled by both
+    fans (Glorot and Bengio, AISTATS 2010). Biases and normalisation layers keep torch's default.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+
+
+def image_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    """Return ``input_shape`` as (channels, height, width).
+
+    Raises
+    ------
+    ValueError
+        If it is not the shape of an image, or a side is shorter than ``smallest`` pixels.
+    """
+    if len(input_shape) != 3:
+        raise ValueError(f"images of shape (channels, height, width) expected, the task's inputs are {input_shape}")
+    channels, height, width = input_shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"images of at least {smallest} x {smallest} pixels expected, the task's are {height} x {width}: "
+            "choose a model with less pooling, or larger images"
+        )
+    return channels, height, width
+
+
+def _conv_pair(in_channels: int, channels: int) -> list[nn.Module]:
+    """Two normalised 3x3 convolutions at full size, then half the height and width."""
+    layers: list[nn.Module] = []
+    for inputs in (in_channels, channels):
+        layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    return [*layers, nn.MaxPool2d(2)]

@@ -1,4 +1,4 @@
-"""A small U-Net: the class of every pixel from what is near it and what is far."""
+"""U-Net, small: the class of every pixel from what is near it and what is far."""
 
 import torch
 from torch import Tensor, nn

@@ -1,8 +1,10 @@
 """Label noise: what makes labels wrong (``NOISES``), and which client gets how much (``RATE_DISTRIBUTIONS``)."""
 
+from tasks.base import Labels
 from tasks.noise.base import (
     NOISES,
     LabelNoise,
+    Matrix,
     NoiseError,
     NoiseWarning,
     dominant,
@@ -17,12 +19,12 @@ from tasks.noise.class_conditional import (
     Symmetric,
     SymmetricAll,
 )
-from tasks.noise.clients import FederatedNoise, GivenData, law_issues, uses_rates
+from tasks.noise.clients import FederatedNoise, GivenData, rate_issues, uses_rates
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.masks import MaskNoise
 from tasks.noise.open_set import OpenSetNoise, replace_examples
-from tasks.noise.rates import RATE_DISTRIBUTIONS, RateDistribution, mixed
+from tasks.noise.rates import RATE_DISTRIBUTIONS, RateDistribution, Rates, mixed
 
 __all__ = [
     "NOISES",
@@ -34,7 +36,9 @@ __all__ = [
     "HumanNoise",
     "InstanceNoise",
     "LabelNoise",
+    "Labels",
     "MaskNoise",
+    "Matrix",
     "MatrixNoise",
     "NoNoise",
     "NoiseError",
@@ -42,13 +46,14 @@ __all__ = [
     "OpenSetNoise",
     "PairFlip",
     "RateDistribution",
+    "Rates",
     "Symmetric",
     "SymmetricAll",
     "dominant",
     "human_labels",
-    "law_issues",
     "mixed",
     "part_dependent_labels",
+    "rate_issues",
     "realised_rate",
     "replace_examples",
     "uses_rates",

@@ -1,4 +1,4 @@
-"""What a label noise is: wrong labels drawn from a client's true ones, and how to judge a transition matrix."""
+"""Label noise, what all kinds have in common: wrong labels drawn from true ones, transition matrices, checks."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.base import Labels
 from tasks.plugins import Registry
 
-Labels = npt.NDArray[np.int64]
 Features = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
 

@@ -1,4 +1,7 @@
-"""Class-conditional label noise: a share of the labels is drawn anew from a row of a transition matrix."""
+"""Class-conditional label noise: it depends on the true class only, and redraws a share of the labels from matrix rows.
+
+Asymmetric noise is the kind where chosen classes are each mistaken for one similar class.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -7,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tasks.base import Labels
 from tasks.noise.base import (
     NOISES,
     Features,
     LabelNoise,
-    Labels,
     Matrix,
     NoiseError,
     check_classes,
@@ -23,6 +26,20 @@ from tasks.noise.base import (
     warn_unless_dominant,
 )
 from tasks.plugins import did_you_mean
+
+Pairs = Sequence[Sequence[int | str]]
+
+CIFAR10_PAIRS = ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3))
+"""truck > automobile, bird > airplane, deer > horse, cat <> dog."""
+
+CIFAR100_SUPERCLASSES = (
+    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
+    *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
+    *(5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17),
+    *(10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13),
+    *(16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
+)
+"""The superclass of each of CIFAR-100's 100 classes (Krizhevsky, 2009)."""
 
 
 @NOISES.register("none")
@@ -165,21 +182,6 @@ class MatrixNoise(ClassConditional):
             if not np.isclose(total, 1, atol=1e-6):
                 raise NoiseError(f"each row of matrix must add up to 1, but row {row} adds up to {total:g}")
         return matrix
-
-
-Pairs = Sequence[Sequence[int | str]]
-
-CIFAR10_PAIRS = ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3))
-"""truck > automobile, bird > airplane, deer > horse, cat <> dog."""
-
-CIFAR100_SUPERCLASSES = (
-    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
-    *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
-    *(5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17),
-    *(10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13),
-    *(16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
-)
-"""The superclass of each of CIFAR-100's 100 classes (Krizhevsky, 2009)."""
 
 
 @NOISES.register("asymmetric", "Patrini et al., CVPR 2017")

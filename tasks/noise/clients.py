@@ -1,4 +1,4 @@
-"""The noise of one client: its rate from the distribution, its labels from its own random stream."""
+"""Noise of one client: its rate from the noise-rate distribution, its labels from its own random stream."""
 
 import inspect
 import warnings
@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.base import Labels
 from tasks.issues import WARNING, Issue
-from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, NoiseWarning
+from tasks.noise.base import NOISES, Features, LabelNoise, NoiseError, NoiseWarning
 from tasks.noise.rates import RATE_DISTRIBUTIONS, Rates
 from tasks.seeds import rng
 from tasks.settings import NoiseSettings
@@ -68,7 +69,7 @@ class FederatedNoise:
         Raises
         ------
         PluginError
-            If noise or law is unknown, or refuses its arguments.
+            If noise or distribution is unknown, or refuses its arguments.
         """
         assert 0 <= client < self.num_clients, f"client {client} of {self.num_clients}"
         return NOISES.build(
@@ -126,7 +127,7 @@ class FederatedNoise:
             raise NoiseError(f"{label} labels in 0..{self.num_classes - 1}, got {given[outside][0]}")
 
 
-def law_issues(settings: NoiseSettings) -> list[Issue]:
+def rate_issues(settings: NoiseSettings) -> list[Issue]:
     """Return that the distribution has no effect, because the noise has rates of its own; none for no noise at all."""
     default = NoiseSettings()
     changed = (settings.rates, settings.rates_args) != (default.rates, default.rates_args)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tasks.base import Labels
 from tasks.noise.base import (
     NOISES,
     Features,
     LabelNoise,
-    Labels,
     NoiseError,
     check_labels,
     check_share,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.noise.base import NOISES, Features, LabelNoise, Labels, NoiseError, check_share, exact_count
+from tasks.base import Labels
+from tasks.noise.base import NOISES, Features, LabelNoise, NoiseError, check_share, exact_count
 from tasks.noise.human import below
 from tasks.plugins import did_you_mean
 

@@ -1,4 +1,7 @@
-"""Noise-rate distributions: which client gets which noise rate, and groups of clients that are treated alike."""
+"""Noise-rate distributions: which client gets which noise rate.
+
+Groups of clients that are treated alike have a distribution each (``groups``), or a noise each (``mixed``).
+"""
 
 import csv
 from abc import ABC, abstractmethod
@@ -14,84 +17,11 @@ from tasks.noise.base import NOISES, LabelNoise, NoiseError, check_flag, check_s
 from tasks.noise.human import below
 from tasks.plugins import Registry
 
-
-@dataclass(frozen=True)
-class Group:
-    """Consecutive clients ``first`` .. ``first + clients - 1`` and the choice made for them, with its arguments."""
-
-    first: int
-    clients: int
-    choice: str
-    args: Mapping[str, Any]
-
-
-def read_groups(groups: Sequence[Mapping[str, Any]], kind: str, default: str = "") -> list[Group]:
-    """Read tables such as ``{clients = 5, distribution = "uniform", max = 0.4}``, ``kind`` is the key of the choice.
-
-    Raises
-    ------
-    NoiseError
-        If there is no group, or one lacks its number of clients or its choice.
-    """
-    example = f'groups = [{{clients = 5, {kind} = "..."}}, ...]'
-    if isinstance(groups, str | Mapping) or not groups or not all(isinstance(table, Mapping) for table in groups):
-        raise NoiseError(f"expected a list of tables, {example}, not {groups!r}")
-    read: list[Group] = []
-    first = 0
-    for table in groups:
-        clients, choice = table.get("clients"), table.get(kind, default)
-        if type(clients) is not int or clients < 1:
-            raise NoiseError(f"each group needs its number of clients, {example}, but one is {dict(table)!r}")
-        if not choice:
-            raise NoiseError(f"each group needs its {kind}, {example}, but one is {dict(table)!r}")
-        args = {key: value for key, value in table.items() if key not in ("clients", kind)}
-        read.append(Group(first, clients, choice, args))
-        first += clients
-    return read
-
-
-@NOISES.register("mixed", "Jiang et al. (FNBench), 2025")
-def mixed(
-    groups: Sequence[Mapping[str, Any]],
-    num_classes: int,
-    rate: float,
-    client: int,
-    class_names: Sequence[str] = (),
-    data_root: Path = Path(),
-) -> LabelNoise:
-    """Give each group of clients a noise of its own.
-
-    ``groups = [{clients = 50, noise = "symmetric"}, {clients = 50, noise = "pair-flip", step = -1}]``: the first
-    50 clients and the next 50. ``client`` is the number of the client that asks.
-
-    Raises
-    ------
-    NoiseError
-        If the groups do not reach ``client``, or cannot be read.
-    PluginError
-        If a group's noise is unknown or refuses its arguments.
-    """
-    read = read_groups(groups, "noise")
-    for group in read:
-        if group.first <= client < group.first + group.clients:
-            return NOISES.build(
-                group.choice,
-                group.args,
-                num_classes=num_classes,
-                rate=rate,
-                client=client,
-                class_names=class_names,
-                data_root=data_root,
-            )
-    total = sum(group.clients for group in read)
-    raise NoiseError(f"the groups hold {total} clients, but there is a client {client}; name a group for it")
-
-
 Rates = npt.NDArray[np.float64]
 
 
 class RateDistribution(ABC):
-    """A rule that gives each client its noise rate."""
+    """Gives each client its noise rate. Subclass it to bring your own."""
 
     @abstractmethod
     def __call__(self, num_clients: int, rng: np.random.Generator) -> Rates:
@@ -181,7 +111,7 @@ class Bernoulli(RateDistribution):
 @RATE_DISTRIBUTIONS.register("groups")
 @dataclass(frozen=True)
 class Groups(RateDistribution):
-    """Give each group of consecutive clients a law of its own.
+    """Give each group of consecutive clients a distribution of its own.
 
     ``groups = [{clients = 15, rate = 0.0}, {clients = 5, distribution = "linear", min = 0.4, max = 0.8}]``; without a
     ``distribution`` the group's ``rate`` is constant.
@@ -191,9 +121,9 @@ class Groups(RateDistribution):
     data_root: Path = Path()
 
     def __post_init__(self) -> None:
-        self._laws()
+        self._distributions()
 
-    def _laws(self) -> list[tuple[int, RateDistribution]]:
+    def _distributions(self) -> list[tuple[int, RateDistribution]]:
         read = read_groups(self.groups, "distribution", default="constant")
         return [
             (group.clients, RATE_DISTRIBUTIONS.build(group.choice, group.args, data_root=self.data_root))
@@ -208,13 +138,13 @@ class Groups(RateDistribution):
         NoiseError
             If the groups do not add up to ``num_clients``.
         """
-        laws = self._laws()
-        total = sum(clients for clients, _ in laws)
+        distributions = self._distributions()
+        total = sum(clients for clients, _ in distributions)
         if total != num_clients:
             raise NoiseError(
                 f"the groups of the noise-rate distribution hold {total} clients, but there are {num_clients}"
             )
-        return np.concatenate([distribution(clients, rng) for clients, distribution in laws])
+        return np.concatenate([distribution(clients, rng) for clients, distribution in distributions])
 
 
 @RATE_DISTRIBUTIONS.register("table")
@@ -264,3 +194,75 @@ class Table(RateDistribution):
         if any(row.get("client") is None or row.get("rate") is None for row in rows):
             raise NoiseError(f"{file} must have the columns client,rate")
         return [(row["client"], row["rate"]) for row in rows]
+
+
+@NOISES.register("mixed", "Jiang et al. (FNBench), 2025")
+def mixed(
+    groups: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    rate: float,
+    client: int,
+    class_names: Sequence[str] = (),
+    data_root: Path = Path(),
+) -> LabelNoise:
+    """Give each group of clients a noise of its own.
+
+    ``groups = [{clients = 50, noise = "symmetric"}, {clients = 50, noise = "pair-flip", step = -1}]``: the first
+    50 clients and the next 50. ``client`` is the number of the client that asks.
+
+    Raises
+    ------
+    NoiseError
+        If the groups do not reach ``client``, or cannot be read.
+    PluginError
+        If a group's noise is unknown or refuses its arguments.
+    """
+    read = read_groups(groups, "noise")
+    for group in read:
+        if group.first <= client < group.first + group.clients:
+            return NOISES.build(
+                group.choice,
+                group.args,
+                num_classes=num_classes,
+                rate=rate,
+                client=client,
+                class_names=class_names,
+                data_root=data_root,
+            )
+    total = sum(group.clients for group in read)
+    raise NoiseError(f"the groups hold {total} clients, but there is a client {client}; name a group for it")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Consecutive clients ``first`` .. ``first + clients - 1`` and the choice made for them, with its arguments."""
+
+    first: int
+    clients: int
+    choice: str
+    args: Mapping[str, Any]
+
+
+def read_groups(groups: Sequence[Mapping[str, Any]], kind: str, default: str = "") -> list[Group]:
+    """Read tables such as ``{clients = 5, distribution = "uniform", max = 0.4}``, ``kind`` is the key of the choice.
+
+    Raises
+    ------
+    NoiseError
+        If there is no group, or one lacks its number of clients or its choice.
+    """
+    example = f'groups = [{{clients = 5, {kind} = "..."}}, ...]'
+    if isinstance(groups, str | Mapping) or not groups or not all(isinstance(table, Mapping) for table in groups):
+        raise NoiseError(f"expected a list of tables, {example}, not {groups!r}")
+    read: list[Group] = []
+    first = 0
+    for table in groups:
+        clients, choice = table.get("clients"), table.get(kind, default)
+        if type(clients) is not int or clients < 1:
+            raise NoiseError(f"each group needs its number of clients, {example}, but one is {dict(table)!r}")
+        if not choice:
+            raise NoiseError(f"each group needs its {kind}, {example}, but one is {dict(table)!r}")
+        args = {key: value for key, value in table.items() if key not in ("clients", kind)}
+        read.append(Group(first, clients, choice, args))
+        first += clients
+    return read

@@ -1,4 +1,4 @@
-"""A site's own files as a task: images by folder, images by table, texts by table, images with masks."""
+"""Own data: a site's files as a task, images by folder or by table, texts by table, images with masks."""
 
 from tasks.own_data.files import BadDataError
 from tasks.own_data.images import ImageFolder, ImageTable

@@ -1,4 +1,4 @@
-"""What all tasks on a site's own files share: declared classes, one folder, examples read once, a list of problems."""
+"""Tasks on own data, what they have in common: declared classes, one folder, examples read once, a list of problems."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ T = TypeVar("T")
 TEST_FOLDER = "test"
 
 
-class SiteTask(Task):
+class OwnDataTask(Task):
     """Examples in files that each site brings along; what they must look like is declared once for all sites.
 
     Parameters

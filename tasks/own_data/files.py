@@ -1,4 +1,7 @@
-"""Files of a site: paths below its data folder and nothing beyond it, and what is wrong with them."""
+"""Files below a data folder, and nothing beyond it; and what is wrong with them.
+
+Names come from tables, and settings from the server. What, where and why is for the eyes of the data's owner.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,7 +10,9 @@ from pathlib import Path
 
 from tasks.base import DataError
 
-LISTED = 10
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+MOST_LISTED = 10
 
 
 class UnusableError(Exception):
@@ -22,8 +27,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        told = f"{self.where}: {self.reason}"  # names are anybody's: they must not forge lines of a log
-        return "".join(sign if sign.isprintable() else "?" for sign in told)
+        text = f"{self.where}: {self.reason}"  # names are anybody's: they must not forge lines of a log
+        return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 class BadDataError(DataError):
@@ -48,13 +53,9 @@ def summary(problems: Sequence[Problem], total: int) -> str:
 
 def listing(problems: Sequence[Problem]) -> list[str]:
     """Return one line for each of the first problems, and one that counts the others."""
-    lines = [f"    {problem}" for problem in problems[:LISTED]]
-    more = len(problems) - LISTED
+    lines = [f"    {problem}" for problem in problems[:MOST_LISTED]]
+    more = len(problems) - MOST_LISTED
     return [*lines, f"    and {more} more"] if more > 0 else lines
-
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
 def inside(root: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Images of a site: one folder per class, or a table that lists them with their labels."""
+"""Images of a node's own: one folder per class, or a table that lists them with their labels."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tasks.base import TASKS, DataError
 from tasks.images import ImageTask, crop_and_flip
-from tasks.own_data.base import TEST_FOLDER, SiteTask, attempt, distinct
+from tasks.own_data.base import TEST_FOLDER, OwnDataTask, attempt, distinct
 from tasks.own_data.files import Problem, UnusableError, entries, files_below, inside, readable_image
 from tasks.own_data.pixels import read_image
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
 from tasks.own_data.tables import Row, TableFormat, read_rows
 
 
-class SiteImages(SiteTask, ImageTask):
+class OwnImages(OwnDataTask, ImageTask):
     """Images of any size and format, held as uint8 (n, channels, size, size): n x channels x size^2 bytes.
 
     Parameters
@@ -32,7 +32,7 @@ class SiteImages(SiteTask, ImageTask):
     crop_padding
         Training images are padded by so many pixels, cropped and mirrored at random; 0 leaves them as they are.
     **declared
-        See :class:`SiteTask`.
+        See :class:`OwnDataTask`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _per_channel(name: str, given: Sequence[float], default: float, channels: in
 
 
 @TASKS.register("image-folder")
-class ImageFolder(SiteImages):
+class ImageFolder(OwnImages):
     """A folder of images for each class, named as the class.
 
     A folder that belongs to no class is a problem, and so is an empty one: a class that a site does not have has no
@@ -101,7 +101,7 @@ class ImageFolder(SiteImages):
             raise DataError(f"the folder {TEST_FOLDER!r} is for test data: name the folders of the classes in values")
 
     def read(self, root: Path) -> Reading:
-        """Read all images; see :class:`SiteTask`."""
+        """Read all images; see :class:`OwnDataTask`."""
         problems: list[Problem] = []
         items = [
             item
@@ -133,7 +133,7 @@ class ImageFolder(SiteImages):
 
 
 @TASKS.register("image-csv")
-class ImageTable(SiteImages):
+class ImageTable(OwnImages):
     """A CSV file with a row for each image: its path inside the data folder, and its label.
 
     Parameters
@@ -147,7 +147,7 @@ class ImageTable(SiteImages):
     delimiter, header
         How the table is written; see :class:`TableFormat`.
     **declared
-        See :class:`SiteImages`.
+        See :class:`OwnImages`.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class ImageTable(SiteImages):
         self._image, self._label, self._group = image, label, group
 
     def read(self, root: Path) -> Reading:
-        """Read all images of the table; see :class:`SiteTask`."""
+        """Read all images of the table; see :class:`OwnDataTask`."""
         columns = filter(None, (self._image, self._label, self._group))
         rows = read_rows(root, self._table, tuple(columns))
         first: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Images with a mask each: the class of every pixel."""
+"""Masks of a node's own images: the class of every pixel."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,13 +12,13 @@ from tasks.base import TASKS, DataError
 from tasks.metrics import IGNORED, segmentation_metrics
 from tasks.own_data.base import distinct
 from tasks.own_data.files import Problem, UnusableError, existing_folder, files_below, readable_image
-from tasks.own_data.images import SiteImages
+from tasks.own_data.images import OwnImages
 from tasks.own_data.pixels import as_pixels, mask_image, mask_labels, open_image
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
 
 
 @TASKS.register("image-masks")
-class ImageMasks(SiteImages):
+class ImageMasks(OwnImages):
     """A folder of images and a folder of masks with the same names, whatever their endings.
 
     ``values`` are the pixel values of the classes, 0, 1, ... if left out. Masks are scaled without mixing values and
@@ -34,7 +34,7 @@ class ImageMasks(SiteImages):
     ignored
         Pixel values that belong to no class: neither loss nor measures count them.
     **declared
-        See :class:`SiteImages`.
+        See :class:`OwnImages`.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class ImageMasks(SiteImages):
         self._images, self._masks, self._suffix = images, masks, mask_suffix
 
     def read(self, root: Path) -> Reading:
-        """Read all images that have a mask; see :class:`SiteTask`."""
+        """Read all images that have a mask; see :class:`OwnDataTask`."""
         folders = existing_folder(root, self._images), existing_folder(root, self._masks)
         paths, masks = (by_stem(folder) for folder in folders)
         problems = [

@@ -1,4 +1,9 @@
-"""Reading of a site's files to examples in memory, and a cache of decoded examples on disk."""
+"""Reading of files to examples in memory, where what cannot be used is noted and left out; and a cache of them on disk.
+
+A real node starts a process for each message, and each would decode every file again. One file holds what was read
+last. It counts as long as the declarations, the code that reads and, of every file in the data folder, path, size and
+times of change are the same, and its content matches its digest; otherwise everything is read anew.
+"""
 
 import fcntl
 import hashlib
@@ -25,6 +30,9 @@ from tasks.files import content_digest, private_folder
 from tasks.own_data.files import Problem, UnusableError
 from tasks.plugins import explain
 
+CACHE_FILE = "examples.safetensors"
+PARTIAL_FILE = f".{CACHE_FILE}.partial"
+
 Pair = tuple[npt.NDArray[Any], npt.NDArray[np.int64] | int]
 
 
@@ -32,8 +40,8 @@ Pair = tuple[npt.NDArray[Any], npt.NDArray[np.int64] | int]
 class Item:
     """One example before it is read.
 
-    ``name`` is unique among the examples of a site; ``read`` returns features and label, or raises ``UnusableError``;
-    ``group`` says where it comes from, if that is known; ``place`` is what a problem is told of, if not the name.
+    ``name`` is unique among the examples of a node; ``read`` returns features and label, or raises ``UnusableError``;
+    ``group`` says where it comes from, if that is known; ``place`` is what a problem is noted for, if not the name.
     """
 
     name: str
@@ -82,10 +90,6 @@ def read_items(items: Sequence[Item], shape: Shape, known: Sequence[Problem] = (
     return Reading(examples, tuple(item.name for item in kept), tuple(item.group for item in kept), tuple(problems))
 
 
-FILE = "examples.safetensors"
-PARTIAL = f".{FILE}.partial"
-
-
 class Cache:
     """The examples of one data folder, as ``examples.safetensors`` in a folder that only this user may enter.
 
@@ -118,13 +122,13 @@ class Cache:
     def _key(self, root: Path, task: type[Task]) -> str:
         declared = [self._name, self._args, str(root), version("pillow")]
         digest = hashlib.sha256(json.dumps(declared).encode())
-        for line in chain(_code(task, self._name), _states(Path(os.path.realpath(root)), self._folder)):
+        for line in chain(_code_digests(task, self._name), _file_states(Path(os.path.realpath(root)), self._folder)):
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _load(self, key: str) -> Reading | None:
         try:
-            with safe_open(self._folder / FILE, framework="pt") as file:
+            with safe_open(self._folder / CACHE_FILE, framework="pt") as file:
                 facts = file.metadata() or {}
                 if facts["key"] != key:
                     return None
@@ -149,7 +153,7 @@ class Cache:
             os.close(lock)
 
     def _write(self, key: str, reading: Reading) -> None:
-        partial, examples = self._folder / PARTIAL, reading.examples
+        partial, examples = self._folder / PARTIAL_FILE, reading.examples
         facts = {
             "key": key,
             "names": json.dumps(reading.names),
@@ -161,7 +165,7 @@ class Cache:
             partial.unlink(missing_ok=True)  # one that a crash has left
             partial.touch(mode=0o600, exist_ok=False)
             save_file(arrays, partial, {**facts, "sha256": _digest(facts, arrays)})
-            os.replace(partial, self._folder / FILE)
+            os.replace(partial, self._folder / CACHE_FILE)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -170,7 +174,7 @@ def _digest(facts: dict[str, str], arrays: dict[str, torch.Tensor]) -> str:
     return content_digest(json.dumps(facts, sort_keys=True), {name: tensor.numpy() for name, tensor in arrays.items()})
 
 
-def _code(task: type[Task], name: str) -> Iterator[str]:
+def _code_digests(task: type[Task], name: str) -> Iterator[str]:
     """Yield name and content of the Python files beside that of the task's class, of its bases and of the plug-in.
 
     What a plug-in imports from other folders does not count.
@@ -182,16 +186,16 @@ def _code(task: type[Task], name: str) -> Iterator[str]:
             yield f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
-def _states(root: Path, own: Path) -> Iterator[str]:
+def _file_states(root: Path, own: Path) -> Iterator[str]:
     """Yield path and state of all below ``root``, in a fixed order; what this module writes to ``own`` is left out."""
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if Path(folder, name) != own)
         for path in (Path(folder, name) for name in sorted([*names, *files])):
-            if path not in (own / FILE, own / PARTIAL):
-                yield f"{path.relative_to(root)}\0{_state(path)}\n"
+            if path not in (own / CACHE_FILE, own / PARTIAL_FILE):
+                yield f"{path.relative_to(root)}\0{_file_state(path)}\n"
 
 
-def _state(path: Path) -> str:
+def _file_state(path: Path) -> str:
     """Return mode, size and times of change; a link counts with what it points to, if that can be reached."""
     try:
         found = path.lstat()

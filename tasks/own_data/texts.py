@@ -1,5 +1,6 @@
-"""Texts that a table lists with their labels, as hashed words: the vocabulary is the same everywhere and nothing of
-anybody's texts is shared.
+"""Texts that a table lists with their labels, as hashed words.
+
+The vocabulary is the same everywhere, and nothing of anybody's texts leaves its node.
 """
 
 import re
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from tasks.base import TASKS, DataError
 from tasks.models import MODELS
-from tasks.own_data.base import SiteTask, distinct
+from tasks.own_data.base import OwnDataTask, distinct
 from tasks.own_data.files import UnusableError
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
 from tasks.own_data.tables import Row, TableFormat, read_rows
@@ -26,7 +27,7 @@ NO_TOKEN = 0
 
 
 @TASKS.register("text-csv")
-class TextTable(SiteTask):
+class TextTable(OwnDataTask):
     """A CSV file with a row for each text.
 
     A text becomes the hashes of its first ``words`` words, in lower case, and of each pair of neighbours: two words in
@@ -49,7 +50,7 @@ class TextTable(SiteTask):
     vocabulary
         Number of hash values.
     **declared
-        See :class:`SiteTask`.
+        See :class:`OwnDataTask`.
 
     Raises
     ------
@@ -81,7 +82,7 @@ class TextTable(SiteTask):
         self.words, self.vocabulary, self.input_shape = words, vocabulary, (2 * words - 1,)
 
     def read(self, root: Path) -> Reading:
-        """Read all rows; see :class:`SiteTask`."""
+        """Read all rows; see :class:`OwnDataTask`."""
         columns = filter(None, (*self._texts, self._label, self._group))
         items = [self._item(row) for row in read_rows(root, self._table, tuple(columns))]
         return read_items(items, Shape(self.input_shape, np.int32))

@@ -1,6 +1,6 @@
 """Partitions: how a simulation divides the training examples among its clients (``PARTITIONS``)."""
 
-from tasks.partition.base import PARTITIONS, Partitioner, PartitionError
+from tasks.partition.base import PARTITIONS, Indices, Partitioner, PartitionError, by_class, deal
 from tasks.partition.flower_datasets import FlowerDatasets
 from tasks.partition.partitioners import BernoulliDirichlet, Dirichlet, Iid, Natural, Pathological, QuantitySkew, Shards
 
@@ -10,10 +10,13 @@ __all__ = [
     "Dirichlet",
     "FlowerDatasets",
     "Iid",
+    "Indices",
     "Natural",
     "PartitionError",
     "Partitioner",
     "Pathological",
     "QuantitySkew",
     "Shards",
+    "by_class",
+    "deal",
 ]

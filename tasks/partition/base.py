@@ -1,4 +1,4 @@
-"""What a partition is: every training example belongs to exactly one client of the simulation."""
+"""Partitions, what all kinds have in common: every training example belongs to exactly one client of the simulation."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Any partitioner of the package flwr-datasets, which is not installed with Winnow."""
+"""Partitioners of the package flwr-datasets, any of them; it is not installed with Winnow."""
 
 import importlib
 import inspect

@@ -1,4 +1,7 @@
-"""Partitions: by chance, by size, as the data came, and with label skew."""
+"""Partitioners that are built in: by chance, by size, as the data came, and with label skew.
+
+With label skew clients differ in how often they have each class; the others do not look at classes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,8 +168,8 @@ class BernoulliDirichlet(Partitioner):
         The first class that a client has is drawn from its geometric distribution cut at K; later ones are free.
         """
         columns = np.arange(num_classes)
-        first_law = self.p * (1 - self.p) ** columns
-        first = rng.choice(columns, size=(num_clients, 1), p=first_law / first_law.sum())
+        first_probabilities = self.p * (1 - self.p) ** columns
+        first = rng.choice(columns, size=(num_clients, 1), p=first_probabilities / first_probabilities.sum())
         free = rng.random((num_clients, num_classes)) < self.p
         return np.asarray((columns == first) | ((columns > first) & free))
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,9 +99,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def compose(image: str, shared: SharedScene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+def compose(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """A copy of the checkout in which nothing has been built or made yet; at the end its containers are gone."""
-    shared.close()  # two federations side by side would wait for each other
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
     folder.chmod(0o755)  # the containers' user reads the app there
@@ -113,14 +113,32 @@ def compose(image: str, shared: SharedScene, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def federation(compose: Compose, image: str) -> Compose:
-    """What the documented commands bring about: keys, image, and services that run."""
+def build(compose: Compose) -> Iterator["subprocess.Popen[str]"]:
+    """The documented commands that make keys and begin to build the image; it writes into build.log."""
     keys, env = compose.folder / "deploy/keys", compose.folder / ".env"
     assert main(["keys", "--folder", str(keys), "create", "--env", str(env)]) == 0
-    built = compose.run("build", check=False, timeout=900)
-    if built.returncode and not reaches_packages(image):
+    command, where = ["docker", "compose", "build"], compose.folder
+    with (where / "build.log").open("w") as log:
+        program = subprocess.Popen(command, cwd=where, env=compose.environment, stdout=log, stderr=log, text=True)
+    yield program
+    program.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def build_meanwhile(request: pytest.FixtureRequest) -> None:
+    """Begin to build the image before the first test here, if one with containers will be run: others mostly wait."""
+    if any("federation" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        with suppress(pytest.skip.Exception):  # where there is no engine, the tests that need one say so
+            request.getfixturevalue("build")
+
+
+@pytest.fixture(scope="session")
+def federation(compose: Compose, build: "subprocess.Popen[str]", image: str, shared: SharedScene) -> Compose:
+    """What the documented commands bring about: keys, image, and services that run."""
+    shared.close()  # two federations side by side would wait for each other
+    if build.wait(timeout=900) and not reaches_packages(image):
         pytest.skip(f"no containers: their image cannot be built, since in a container `{PACKAGE_PROBE}` fails")
-    assert built.returncode == 0, built.stdout
+    assert build.returncode == 0, (compose.folder / "build.log").read_text()
     compose.run("up", "--detach")
     return compose
 

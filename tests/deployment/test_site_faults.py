@@ -76,7 +76,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory, app: Path, shared: SharedSce
 
 
 def play(found: Scene, app: Path, root: Path, common: Path) -> Ended:
-    """Play two rounds; in the second one the clock of node 0 jumps, and is set right again."""
+    """Play two rounds; in the second one the clock of node 0 jumps, and after the run it is set right again."""
     for client in range(3):
         found.hold(client, 2)
     settings = {"num-server-rounds": 2, "federation.num-clients": 3, "federation.min-replies": 1}
@@ -85,11 +85,11 @@ def play(found: Scene, app: Path, root: Path, common: Path) -> Ended:
     wait_for(lambda: len(list(found.gate.glob("client-*-round-2"))) == 2, "both clients train in round 2")
     (root / "slow" / "ahead").write_text(str(JUMP))
     wait_for(lambda: found.programs["site-0"].poll() is not None, "the node whose clock has jumped ends")
-    (root / "slow" / "ahead").write_text("0")
-    found.bring_back("site-0")
     for client in range(3):
         found.release(client, 2)
     ending = run.end()
+    (root / "slow" / "ahead").write_text("0")
+    found.bring_back("site-0")  # after the run: a node that is back would only be waited for until the round's timeout
     assert found.link.authority is not None
     assert [finding.level for finding in doctor.superlink(found.link.address, found.link.authority)] == [INFO, INFO]
     return Ended(run, ending, {name: found.log(name) for name in found.programs}, common)
@@ -112,7 +112,7 @@ def test_sites_with_the_same_data_are_named_in_log_record_and_report(ended: Ende
 
 
 def test_of_two_nodes_with_one_state_directory_the_second_is_refused(ended: Ended) -> None:
-    refusal = r"OwnerError: nodes (\d+) and (\d+) have the same state directory; give each a state-dir"
+    refusal = r"StateDirError: nodes (\d+) and (\d+) have the same state directory; give each a state-dir"
     told = re.search(rf"WARNING: Left out: node (\d+): {refusal}", ended.run.output)
     assert told
     ids = {name: re.search(r"SuperNode ID: (\d+)", ended.logs[name])[1] for name in ("site-1", "site-2")}  # type: ignore[index]

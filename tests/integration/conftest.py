@@ -66,13 +66,13 @@ def player(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
     The report's charts are laid out and not drawn, which takes half of a short run: unit tests draw them.
     """
-    monkeypatch.setattr(Figure, "savefig", lambda _, target, **__: target.write("<svg></svg>"))
+    monkeypatch.setattr(Figure, "savefig", lambda _, target, **__: target.write(b"<svg></svg>"))
 
     def go(tamper: Tamper | None = None, **changes: Any) -> Played:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(folder), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+        monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         if tamper:
             grid.tamper = tamper

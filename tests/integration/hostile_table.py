@@ -103,7 +103,7 @@ class Clients:
         layout = MessageHeader.of(message.content.config_records[RECORD]).layout
         flat = protocol.read_npy(message.content.array_records["arrays"][ARRAYS].data)
         generator = rng(1, "client", client, self._server_round)
-        arrays = {name: _trained(array, generator) for name, array in protocol.views(flat, layout).items()}
+        arrays = {name: _trained(array, generator) for name, array in protocol.named_views(flat, layout).items()}
         earlier = self._last.get(message.metadata.dst_node_id, message)
         metrics = {"num-examples": 10 + client, "train-loss": 1 / (1 + client), "norm_bit": client % 2}
         return Letter(message, earlier, arrays, metrics)

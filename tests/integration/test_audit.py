@@ -153,7 +153,7 @@ def real_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         given = {key.replace("__", ".").replace("_", "-"): value for key, value in {**NOISY, **changes}.items()}
         flat = {**DEFAULTS, **QUICK, "run.output-dir": str(tmp_path / "server"), **given}
         settings = check(flat)
-        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
+        monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.DEPLOYMENT)
         monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
         grid = LocalGrid(client_app, flat, settings.federation.num_clients)
         for context in grid._contexts.values():

@@ -105,7 +105,7 @@ def test_a_real_disk_without_room(play: Play, tmp_path: Path, share: float):
 def test_without_any_checkpoint_the_advice_is_to_start_again(play: Play, monkeypatch: pytest.MonkeyPatch):
     def refuse(path: Path, content: bytes, keep: Path | None = None) -> None:
         with room_for(0):
-            files.replace_file(path, content, keep)
+            tasks.files.replace_file(path, content, keep)
 
     monkeypatch.setattr("server_app.storage.checkpoints.replace_file", refuse)
     with pytest.raises(WriteError, match="free space, then start again: there is no checkpoint yet"):
@@ -118,8 +118,8 @@ def test_a_client_without_room_for_its_state_costs_its_reply_and_keeps_its_old_s
     def refuse(path: Path, content: bytes, *, private: bool) -> None:
         if "clients/1/" in str(path) and path.name == "state-2.safetensors":
             with room_for(10):
-                return files.replace_file(path, content, private=private)
-        return files.replace_file(path, content, private=private)
+                return tasks.files.replace_file(path, content, private=private)
+        return tasks.files.replace_file(path, content, private=private)
 
     monkeypatch.setattr("client_app.state.replace_file", refuse)
     run = play(method__name="tests.integration.counting:Counting", federation__min_replies=2)

@@ -121,5 +121,5 @@ def test_a_run_with_a_new_kind_in_every_round_is_the_run_without_the_replies(
 def letter(message: Message, earlier: Message, reply: Message) -> Letter:
     """Return a real client's reply in the form that the kinds change."""
     flat = protocol.read_npy(reply.content.array_records["arrays"][ARRAYS].data)
-    arrays = protocol.views(flat, str(reply.content.config_records[RECORD]["layout"]))
+    arrays = protocol.named_views(flat, str(reply.content.config_records[RECORD]["layout"]))
     return Letter(message, earlier, arrays, dict(reply.content.metric_records["metrics"]))

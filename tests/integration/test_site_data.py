@@ -75,7 +75,7 @@ class Federation:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = tmp_path
         self.sent: list[Message] = []
-        monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.DEPLOYMENT)
+        monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.DEPLOYMENT)
         monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
     def play(self, kind: str, **changes: Any) -> Played:

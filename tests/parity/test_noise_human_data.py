@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.base import Labels
 from tasks.noise import NOISES, NoiseError, human_labels, realised_rate
-from tasks.noise.base import Labels
 from tasks.noise.human import read_column
 from tasks.seeds import rng
 

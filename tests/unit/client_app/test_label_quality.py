@@ -1,3 +1,5 @@
+"""Label quality of one client: confident learning, the loss profile, the label audit."""
+
 import csv
 import json
 import os
@@ -7,20 +9,131 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
+from torch import nn
 
 from client_app.label_audit_files import COLUMNS, SUMMARY, format_problem, list_path, read_columns, write_audit
-from client_app.label_quality import Audit, audit_client, make_audit, trained_labels
+from client_app.label_quality import (
+    Audit,
+    audit_client,
+    class_losses,
+    class_thresholds,
+    confident_joint,
+    estimated_joint,
+    make_audit,
+    suspicion,
+    trained_labels,
+)
 from client_app.methods import METHODS
 from server_app.validation.config import check
-from tasks.base import ClientData, DataError
+from tasks.base import ClientData, DataError, predict
 from tasks.client_data import client_dataset, load_task
-from tasks.config import DEFAULTS, ConfigError, without_effect
+from tasks.config import DEFAULTS, ConfigError, parse, without_effect
 from tasks.settings import AuditSettings, Settings
 
 CLASSES = ("cat", "dog", "=cow")
 BELIEFS = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5], [0.05, 0.9, 0.05]])
 GIVEN = np.array([0, 0, 1, 1])
 HOSTILE = ["=1+1|cmd", "+x.png", "-x.png", "@x", "'quoted", "\tx", 'a,"b"\nc', "ü.png", "bad\udcff.png"]
+CPU = torch.device("cpu")
+SURE = np.array([[0.9, 0.1, 0.0], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.75, 0.15, 0.1], [0.1, 0.2, 0.7]])
+SURE_LABELS = np.array([0, 0, 1, 1, 2])
+
+
+def by_loops(beliefs, labels):
+    """The counts and the calibrated joint as the paper writes them: equations 1 and 3."""
+    classes = range(beliefs.shape[1])
+    threshold = {
+        k: np.mean([p[k] for p, y in zip(beliefs, labels, strict=True) if y == k])
+        for k in classes
+        if k in labels.tolist()
+    }
+    counts = np.zeros((len(classes),) * 2)
+    for p, given in zip(beliefs, labels, strict=True):
+        sure = [k for k in threshold if p[k] >= threshold[k]]
+        if sure:
+            counts[given, max(sure, key=lambda k: p[k])] += 1
+    joint = np.zeros_like(counts)
+    for k in threshold:
+        row = counts[k] if counts[k].any() else np.eye(len(classes))[k]
+        joint[k] = row / row.sum() * np.mean(labels == k)
+    return counts, joint
+
+
+def test_thresholds_are_the_mean_confidence_in_the_given_class():
+    assert class_thresholds(SURE, SURE_LABELS) == pytest.approx([0.8, 0.475, 0.7])
+
+
+def test_a_class_that_is_never_given_is_never_sure():
+    beliefs = np.array([[0.1, 0.9], [0.6, 0.4]])
+    assert class_thresholds(beliefs, np.array([0, 0])).tolist() == [0.35, np.inf]
+    assert confident_joint(beliefs, np.array([0, 0])).tolist() == [[1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_joint_is_that_of_plain_loops(seed: int):
+    draw = np.random.default_rng(seed)
+    size, classes = int(draw.integers(1, 60)), int(draw.integers(2, 8))
+    beliefs = draw.dirichlet(np.full(classes, 0.5), size)
+    labels = draw.integers(0, classes, size)
+    counts, joint = by_loops(beliefs, labels)
+    assert confident_joint(beliefs, labels).tolist() == counts.tolist()
+    assert estimated_joint(beliefs, labels) == pytest.approx(joint)
+    assert estimated_joint(beliefs, labels).sum() == pytest.approx(1.0)
+
+
+def test_a_perfect_model_finds_the_exact_joint():
+    truth = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    given = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    expected = np.array([[3, 0, 0], [1, 2, 0], [0, 1, 1]]) / 8
+    assert estimated_joint(np.eye(3)[truth], given) == pytest.approx(expected)
+
+
+def test_suspicion_runs_from_certainly_right_to_certainly_wrong_and_crosses_a_half_where_the_model_is_undecided():
+    beliefs = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [0.4, 0.35, 0.25], [0.4, 0.45, 0.15]])
+    assert suspicion(beliefs, np.zeros(5, int)) == pytest.approx([0.0, 1.0, 0.5, 0.475, 0.525])
+
+
+@pytest.mark.parametrize("labels", [[0], [1]], ids=["right", "wrong"])
+def test_one_example_is_enough(labels: list[int]):
+    beliefs, given = np.array([[0.9, 0.1]]), np.array(labels)
+    assert estimated_joint(beliefs, given).trace() == pytest.approx(1.0)  # it is its class's own threshold
+    assert suspicion(beliefs, given) == pytest.approx([0.1 if labels == [0] else 0.9])
+
+
+def test_the_profile_is_the_mean_cross_entropy_of_each_given_label():
+    settings = parse(DEFAULTS)
+    task, data = load_task(settings.task), client_dataset(settings, 3).data
+    torch.manual_seed(0)
+    model = task.build_model("mlp", "")
+    losses, counts = class_losses(model, task, data, 7, CPU)
+    probabilities = torch.softmax(predict(model, task, data.features, 512, CPU).double(), 1).numpy()
+    assert counts.sum() == len(data)
+    for label in range(10):
+        here = data.labels == label
+        assert counts[label] == here.sum()
+        expected = log_loss(data.labels[here], probabilities[here], labels=range(10)) if here.any() else 0.0
+        np.testing.assert_allclose(losses[label], expected, rtol=1e-6)
+
+
+def test_the_model_is_neither_trained_nor_in_training_mode():
+    settings = parse(DEFAULTS)
+    task, whole = load_task(settings.task), client_dataset(settings, 0).data
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.9), nn.Linear(64, 10)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first, _ = class_losses(model, task, whole, 512, CPU)
+    second, _ = class_losses(model.train(), task, whole, 16, CPU)
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_client_with_one_class_has_one_loss():
+    task = load_task(parse(DEFAULTS).task)
+    features = task.train_examples().features[:5]
+    data = ClientData(0, features, np.full(5, 4, np.int64), np.arange(5), 10)
+    losses, counts = class_losses(task.build_model("mlp", ""), task, data, 2, CPU)
+    assert np.flatnonzero(losses).tolist() == np.flatnonzero(counts).tolist() == [4]
+    assert counts[4] == 5
 
 
 def client(labels: np.ndarray, num_classes: int = 3) -> ClientData:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from client_app.app import app as client_app
 from client_app.label_audit_files import read_columns, write_audit
-from client_app.node import NodeError, SiteDataError, at_site, claim, own_id
+from client_app.node import NodeError, OwnDataError, client_number, lock_state_dir, node_settings
 from client_app.session import Session, run_key
 from client_app.state import FolderStore
 from tasks.config import DEFAULTS, ConfigError, variants
@@ -78,7 +78,7 @@ def test_a_client_writes_nothing_for_such_a_run(name: str, tmp_path: Path) -> No
 def test_a_node_whose_number_is_none_takes_no_part(number: Any) -> None:
     settings = Settings(federation=FederationSettings(num_clients=4))
     with pytest.raises(NodeError, match="partition-id=K"):
-        own_id(settings, {"partition-id": number}, 1, Mode.DEPLOYMENT)
+        client_number(settings, {"partition-id": number}, 1, Mode.DEPLOYMENT)
 
 
 def test_where_a_client_keeps_its_files_follows_from_checked_names_only(tmp_path: Path) -> None:
@@ -137,22 +137,22 @@ def test_a_server_cannot_name_a_folder_of_a_node(path: str, tmp_path: Path, monk
     (tmp_path / "shared/link").symlink_to("/etc")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WINNOW_DATA", "shared")
-    with pytest.raises(SiteDataError, match="a node reads only where its operator says"):
-        at_site(Settings(task=at(path)), {"partition-id": 0}, Mode.DEPLOYMENT)
+    with pytest.raises(OwnDataError, match="a node reads only where its operator says"):
+        node_settings(Settings(task=at(path)), {"partition-id": 0}, Mode.DEPLOYMENT)
 
 
 def test_below_the_data_folder_of_its_environment_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINNOW_DATA", str(tmp_path))
     for path in ("", str(tmp_path), str(tmp_path / "cifar")):
-        assert at_site(Settings(task=at(path)), {}, Mode.DEPLOYMENT).task.data_path == path
+        assert node_settings(Settings(task=at(path)), {}, Mode.DEPLOYMENT).task.data_path == path
 
 
 def test_a_node_reads_and_keeps_in_its_own_folders_whatever_the_server_names() -> None:
     node = {"data-path": "/own/data", "state-dir": "/own/state"}
     named = Settings(task=at("/etc", cache_path="/home"))
-    assert at_site(named, node, Mode.DEPLOYMENT).task == at("/own/data", cache_path="/own/state")
+    assert node_settings(named, node, Mode.DEPLOYMENT).task == at("/own/data", cache_path="/own/state")
     bare = replace(named, task=replace(named.task, data_path=""))
-    assert at_site(bare, {}, Mode.DEPLOYMENT).task == at("", cache_path="")
+    assert node_settings(bare, {}, Mode.DEPLOYMENT).task == at("", cache_path="")
 
 
 def test_states_audits_and_marks_are_for_this_user_alone(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_states_audits_and_marks_are_for_this_user_alone(tmp_path: Path) -> None
         folder = tmp_path / "state" / "run" / "0"
         FolderStore(folder, 0).save(1, {"belief": np.ones(3)})
         list_file = write_audit(folder, example_audit(), CLASSES, "csv", {"run": "r"})
-        claim(tmp_path / "state" / "run" / "site", 7)
+        lock_state_dir(tmp_path / "state" / "run" / "site", 7)
     finally:
         os.umask(before)
     assert load_file(folder / "state-1.safetensors")["belief"].sum() == 3

@@ -45,3 +45,4 @@ def test_arrays_come_back_in_the_order_and_dtypes_of_the_model_with_integers_rou
     assert list(restored) == list(MODEL)
     assert [array.dtype for array in restored.values()] == [array.dtype for array in MODEL.values()]
     assert restored["count"] == 11
+    assert all(isinstance(array, np.ndarray) for array in restored.values())

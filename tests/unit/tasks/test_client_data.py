@@ -1,4 +1,4 @@
-"""The share of a client in a simulation: what decides it, and that every built-in choice really yields one."""
+"""Client data in a simulation: what decides it, and that every built-in choice really yields some."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
@@ -38,14 +38,14 @@ class Hospitals(Digits):
         return np.array(["north", "east", "south"])[np.arange(len(self.train_examples())) % 3]
 
 
-def shares(changes: Flat) -> list[ClientDataset]:
+def datasets(changes: Flat) -> list[ClientDataset]:
     settings = check(BASE | changes)
     return [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
 
 
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
-    """The files that some noises and laws read, made for the digits task."""
+    """The files that some noises and noise-rate distributions read, made for the digits task."""
     task = Digits()
     true, images = task.train_examples().labels, task.test_examples().features.numpy()
     np.savez(tmp_path / "human.npz", clean_label=true, worse_label=(true + (np.arange(len(true)) % 2)) % 10)
@@ -81,16 +81,16 @@ def test_every_noise_runs_on_the_digits_or_is_refused_with_a_reason(name: str, d
     }
     if reason := NOISE_REFUSED.get(name):
         with pytest.raises(ConfigError, match=f"1 error in the configuration:\n  - noise: .*{reason}"):
-            shares(changes)
+            datasets(changes)
         return
-    built = shares(changes)
-    overall = np.average([share.noise_rate for share in built], weights=[len(share.data) for share in built])
+    built = datasets(changes)
+    overall = np.average([dataset.noise_rate for dataset in built], weights=[len(dataset.data) for dataset in built])
     assert overall == pytest.approx(REALISED.get(name, 0.4), abs=0.04)
-    assert sorted(np.concatenate([share.data.ids for share in built])) == list(range(1437))
+    assert sorted(np.concatenate([dataset.data.ids for dataset in built])) == list(range(1437))
 
 
 Rates = list[float]
-LAW_ARGS: dict[str, tuple[str, Rates | Callable[[Rates], bool]]] = {
+RATES_ARGS: dict[str, tuple[str, Rates | Callable[[Rates], bool]]] = {
     "bernoulli": ("rho = 1.0, tau = 0.6", lambda rates: len(set(rates)) == 4 and min(rates) > 0.59),
     "constant": ("rate = 0.4", [0.4, 0.4, 0.4, 0.4]),
     "groups": ("groups = [{clients = 3, rate = 0.0}, {clients = 1, rate = 0.8}]", [0, 0, 0, 0.8]),
@@ -101,12 +101,14 @@ LAW_ARGS: dict[str, tuple[str, Rates | Callable[[Rates], bool]]] = {
 
 
 @pytest.mark.filterwarnings("ignore::tasks.noise.NoiseWarning")
-@pytest.mark.parametrize("law", [entry.name for entry in RATE_DISTRIBUTIONS.entries()])
-def test_every_law_sets_the_rates_of_the_digits(law: str, data_folder: Path) -> None:
-    args, expected = LAW_ARGS[law]
+@pytest.mark.parametrize("distribution", [entry.name for entry in RATE_DISTRIBUTIONS.entries()])
+def test_every_distribution_sets_the_rates_of_the_digits(distribution: str, data_folder: Path) -> None:
+    args, expected = RATES_ARGS[distribution]
     rates = [
-        share.noise_rate
-        for share in shares({"task.data-path": str(data_folder), "noise.rates": law, "noise.rates-args": args})
+        dataset.noise_rate
+        for dataset in datasets(
+            {"task.data-path": str(data_folder), "noise.rates": distribution, "noise.rates-args": args}
+        )
     ]
     if callable(expected):
         assert expected(rates)
@@ -132,11 +134,11 @@ def test_every_partition_divides_the_digits_or_is_refused_with_a_reason(name: st
         refused["flwr-datasets"] = "pip install flwr-datasets"
     if name in refused:
         with pytest.raises(ConfigError, match=f"1 error in the configuration:\n  - partition: .*{refused[name]}"):
-            shares(changes)
+            datasets(changes)
         return
-    built = shares(changes)
+    built = datasets(changes)
     assert len(built) == CLIENTS
-    assert sorted(np.concatenate([share.data.ids for share in built])) == list(range(1437))
+    assert sorted(np.concatenate([dataset.data.ids for dataset in built])) == list(range(1437))
 
 
 def test_natural_makes_each_group_of_a_task_a_client() -> None:
@@ -146,7 +148,7 @@ def test_natural_makes_each_group_of_a_task_a_client() -> None:
         "federation.num-clients": 3,
     }
     for client, first in enumerate((1, 0, 2)):  # east, north, south
-        np.testing.assert_array_equal(shares(changes)[client].data.ids, np.arange(first, 1437, 3))
+        np.testing.assert_array_equal(datasets(changes)[client].data.ids, np.arange(first, 1437, 3))
     with pytest.raises(ConfigError, match="in 3 groups, but there are 4 clients; set the number of clients to 3"):
         check(BASE | changes | {"federation.num-clients": 4})
     with pytest.raises(ConfigError, match="groups is set by the run itself"):
@@ -159,14 +161,14 @@ def test_examples_from_outside_count_as_wrong(data_folder: Path) -> None:
         "noise.name": "open-set",
         "noise.args": NOISE_ARGS["open-set"],
     }
-    share = shares(open_set)[0]
+    dataset = datasets(open_set)[0]
     task = Digits()
-    original = task.train_examples().take(share.data.ids).features
-    np.testing.assert_array_equal(share.true_labels, share.data.labels)
-    changed = np.flatnonzero((share.data.features != original).flatten(1).any(1).numpy())
-    np.testing.assert_array_equal(changed, share.replaced)
-    np.testing.assert_array_equal(np.flatnonzero(share.wrong()), share.replaced)
-    assert share.noise_rate == round(0.4 * len(share.data)) / len(share.data)
+    original = task.train_examples().take(dataset.data.ids).features
+    np.testing.assert_array_equal(dataset.true_labels, dataset.data.labels)
+    changed = np.flatnonzero((dataset.data.features != original).flatten(1).any(1).numpy())
+    np.testing.assert_array_equal(changed, dataset.replaced)
+    np.testing.assert_array_equal(np.flatnonzero(dataset.wrong()), dataset.replaced)
+    assert dataset.noise_rate == round(0.4 * len(dataset.data)) / len(dataset.data)
 
 
 def test_settings_that_leave_the_data_alone_share_it() -> None:

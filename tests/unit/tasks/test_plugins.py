@@ -1,11 +1,113 @@
+"""Plug-ins: built-ins and import paths, arguments, and the message of every mistake, word by word."""
+
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client_app.losses import LOSSES
+from client_app.methods import METHODS
+from strategies.aggregators import AGGREGATORS
+from tasks.models import MODELS
+from tasks.noise import NOISES, RATE_DISTRIBUTIONS
+from tasks.partition import PARTITIONS
 from tasks.plugins import PluginError, Registry, parse_args
+from tasks.registry import TASKS
 
 NUMBER = 3
+MINE = '''
+from typing import Any, Literal
+
+from client_app.methods import ClientMethod
+from client_app.methods.sgd import LocalSGD
+
+NUMBER = 3
+
+
+class Unfinished(ClientMethod):
+    """Lacks fit."""
+
+
+class Paced(LocalSGD):
+    """Takes arguments of every simple type."""
+
+    def __init__(
+        self, pace: float, count: int = 1, name: str | None = None, flag: bool = True, mode: Literal["a", "b"] = "a"
+    ) -> None:
+        self.half = count // int(pace)
+
+
+def nothing() -> Any:
+    """Forgets to return what it builds."""
+
+
+def crooked() -> Any:
+    return {}["key"]
+'''
+HERE = "(its arguments: pace, count, name, flag, mode)"
+OUTSIDE = "a module of your own must lie beside the app's pyproject.toml, or be installed on every node"
+MESSAGES = [
+    # the path
+    ("my_methods.Paced", "", "an import path is written package.module:Name; did you mean 'my_methods:Paced'?"),
+    ("./my_methods.py:Paced", "", "an import path is written package.module:Name; did you mean 'my_methods:Paced'?"),
+    ("sub/methods.py:Paced", "", "an import path is written package.module:Name; did you mean 'sub.methods:Paced'?"),
+    ("/home/me/methods.py:Paced", "", "an import path is written package.module:Name"),
+    ("..methods:Paced", "", "an import path is written package.module:Name; did you mean 'methods:Paced'?"),
+    ("my_methods:", "", "an import path is written package.module:Name"),
+    ("my_methods:Paced:x", "", "an import path is written package.module:Name"),
+    # the module
+    ("my_method:Paced", "", "there is no module 'my_method'; did you mean 'my_methods'?"),
+    ("elsewhere_9:Paced", "", f"there is no module 'elsewhere_9'; {OUTSIDE}"),
+    (
+        "client_app.methods.sdg:LocalSGD",
+        "",
+        "there is no module 'client_app.methods.sdg'; did you mean 'client_app.methods.sgd'?",
+    ),
+    (
+        "needs_more:X",
+        "",
+        "cannot import needs_more, because it imports another module: "
+        "No module named 'not_here' (needs_more.py, line 2)",
+    ),
+    ("raises:X", "", "cannot import raises: ZeroDivisionError: division by zero (raises.py, line 1)"),
+    ("refuses:X", "", "cannot import refuses: ValueError: no"),
+    ("misspelt:X", "", "cannot import misspelt: SyntaxError: expected ':' (misspelt.py, line 1)"),
+    ("stops:X", "", "cannot import stops: SystemExit: 3 (stops.py, line 2)"),
+    # the name in it
+    (
+        "my_methods:Pace",
+        "",
+        "my_methods has no 'Pace'; did you mean 'Paced'? choices: Paced, Unfinished, crooked, nothing",
+    ),
+    ("my_methods:NUMBER", "", "expected a class or a function, got 3"),
+    ("pathlib:Path", "", "expected a subclass of client_app.methods.base.ClientMethod, got the class Path"),
+    ("my_methods:Unfinished", "", "the class Unfinished lacks fit(model, context, round_config, state)"),
+    ("my_methods:nothing", "", "expected a ClientMethod, got a NoneType"),
+    # the arguments
+    ("my_methods:Paced", "", f"missing argument pace {HERE}"),
+    ("my_methods:Paced", "pase = 1.0", f"unknown argument 'pase'; did you mean 'pace'? {HERE}"),
+    ("my_methods:Paced", "zzz = 1.0", f"unknown argument 'zzz' {HERE}"),
+    ("my_methods:Paced", "pace = 'fast'", f"argument pace must be a number, not 'fast' {HERE}"),
+    ("my_methods:Paced", "pace = true", f"argument pace must be a number, not True {HERE}"),
+    ("my_methods:Paced", "pace = 1, count = 1.5", f"argument count must be a whole number, not 1.5 {HERE}"),
+    ("my_methods:Paced", "pace = 1, name = 2", f"argument name must be a text in quotes, not 2 {HERE}"),
+    (
+        "my_methods:Paced",
+        "pace = 1, flag = 'no'",
+        f"argument flag must be true or false (without quotes), not 'no' {HERE}",
+    ),
+    ("my_methods:Paced", "pace = 1, mode = 'c'", f"argument mode must be 'a' or 'b', not 'c' {HERE}"),
+    # what the constructor raises
+    (
+        "my_methods:Paced",
+        "pace = 0.5",
+        "ZeroDivisionError: integer division or modulo by zero (my_methods.py, line 20)",
+    ),
+    ("my_methods:crooked", "", "KeyError: 'key' (my_methods.py, line 28)"),
+]
 
 
 @dataclass
@@ -77,3 +179,68 @@ def test_inline_toml():
         "sizes": [1, 2],
     }
     assert parse_args("") == {}
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with modules of the user's own, which can be imported."""
+    sources = {
+        "my_methods": MINE,
+        "needs_more": "\nimport not_here",
+        "raises": "1 / 0",
+        "refuses": "raise ValueError('no')",
+        "misspelt": "class X\n",
+        "stops": "import sys\nsys.exit(3)",
+        "talks": "print('hello')\nfrom client_app.methods.sgd import LocalSGD",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in sources:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("own_modules")
+@pytest.mark.parametrize(("name", "args", "message"), MESSAGES)
+def test_a_mistake_has_its_message(name: str, args: str, message: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        METHODS.build(name, args)
+    assert str(caught.value) == f"client method {name!r}: {message}"
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_arguments_that_fit_are_accepted() -> None:
+    METHODS.build("my_methods:Paced", "pace = 2, count = 4, name = 'x', flag = false, mode = 'b'")
+    METHODS.build("my_methods:Paced", {"pace": 1.5, "name": None})
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_a_module_that_prints_at_import_does_no_harm(capsys: pytest.CaptureFixture[str]) -> None:
+    METHODS.build("talks:LocalSGD")
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_a_module_in_the_working_directory_only_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "left_behind.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    with pytest.raises(PluginError) as caught:
+        METHODS.build("left_behind:X")
+    assert str(caught.value) == (
+        f"client method 'left_behind:X': the module 'left_behind' is in the working directory {tmp_path}, "
+        f"but not in the app; {OUTSIDE}"
+    )
+
+
+@pytest.mark.parametrize(
+    "registry", [RATE_DISTRIBUTIONS, LOSSES, METHODS, MODELS, NOISES, PARTITIONS, TASKS], ids=lambda r: r.kind
+)
+def test_every_kind_refuses_a_class_of_another_kind(registry: Registry[object]) -> None:
+    with pytest.raises(PluginError, match=r"expected a subclass of .*, got the class Path"):
+        registry.build("pathlib:Path")
+
+
+def test_an_aggregator_is_a_class_or_a_function() -> None:
+    with pytest.raises(PluginError, match=r"expected a subclass of Reweighting or CoordinateWise, or a function"):
+        AGGREGATORS.build("pathlib:Path")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tasks.protocol import DTYPES, SerializationError, pack, read_npy, unpack, views
+from tasks.protocol import DTYPES, SerializationError, named_views, pack, read_npy, unpack
 
 
 @settings(max_examples=40, deadline=None)
@@ -67,7 +67,7 @@ def test_header_is_short():
 
 def test_views_share_the_bytes_and_equal_the_copies():
     flat, header = pack({"a": np.arange(3, dtype=np.int8), "b": np.arange(4, dtype=np.float64)})
-    for name, view in views(flat, header).items():
+    for name, view in named_views(flat, header).items():
         assert np.shares_memory(view, flat)
         assert np.array_equal(view, unpack(flat, header)[name])
 

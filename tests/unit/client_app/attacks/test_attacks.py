@@ -11,14 +11,14 @@ from scipy.stats import norm
 from client_app.attacks import (
     ATTACKS,
     Alie,
+    AttackContext,
     Backdoor,
-    Facts,
+    FederationFacts,
     Gaussian,
     InnerProduct,
     LabelFlip,
-    Outcome,
+    LocalUpdate,
     Scaling,
-    Scene,
     SignFlip,
     SmallLoss,
     flipped,
@@ -27,7 +27,7 @@ from client_app.attacks import (
 from tasks.base import ClientData, Examples
 from tasks.plugins import PluginError
 
-FACTS = Facts(num_clients=20, num_hostile=4, num_classes=10, brightest=16)
+FACTS = FederationFacts(num_clients=20, num_hostile=4, num_classes=10, brightest=16)
 UPDATES = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 30)))
 
 
@@ -41,16 +41,18 @@ def client_data(examples: int = 50) -> ClientData:
     return ClientData(2, images, source.integers(0, 10, examples), np.arange(examples), 10)
 
 
-def scene(data: ClientData, trained: list[tuple[ClientData, int]]) -> Scene:
-    """A scene in which honest training gives rows of ``UPDATES``, one after the other, and is written down."""
+def attack_context(data: ClientData, trained: list[tuple[ClientData, int]]) -> AttackContext:
+    """A context in which honest training gives rows of ``UPDATES``, one after the other, and is written down."""
 
-    def train(examples: ClientData, effort: int) -> Outcome:
+    def train(examples: ClientData, effort: int) -> LocalUpdate:
         trained.append((examples, effort))
         number = len(trained) - 1
-        return Outcome((1 + number) * UPDATES[number], {"mean": torch.full((2,), number)}, {"train-loss": 0.5 + number})
+        return LocalUpdate(
+            (1 + number) * UPDATES[number], {"mean": torch.full((2,), number)}, {"train-loss": 0.5 + number}
+        )
 
-    pool = {client: Outcome(update, {}, {"train-loss": float(client)}) for client, update in enumerate(UPDATES)}
-    return Scene(data, FACTS, draws(), train, lambda: pool)
+    pool = {client: LocalUpdate(update, {}, {"train-loss": float(client)}) for client, update in enumerate(UPDATES)}
+    return AttackContext(data, FACTS, draws(), train, lambda: pool)
 
 
 def test_flipped_labels_are_all_wrong_in_the_way_that_is_asked_for():
@@ -74,7 +76,7 @@ def test_elements_without_a_label_stay_without_one(mode: str):
 
 def test_a_label_flip_trains_once_on_the_same_examples_with_wrong_labels():
     data, trained = client_data(), []
-    outcome = LabelFlip(scale=2.5).act(scene(data, trained))
+    outcome = LabelFlip(scale=2.5).act(attack_context(data, trained))
     ((seen, effort),) = trained
     assert effort == 1
     assert torch.equal(seen.features, data.features)
@@ -154,7 +156,7 @@ def test_alie_is_the_mean_less_z_standard_deviations_and_all_send_the_same():
     expected = values.mean(0) - z * np.sqrt(((values - values.mean(0)) ** 2).mean(0))
     assert np.allclose(Alie().agree(UPDATES, FACTS), expected)
     assert np.allclose(Alie(z=1.5).agree(UPDATES, FACTS), values.mean(0) - 1.5 * values.std(0))
-    outcome = Alie().act(scene(client_data(), []))
+    outcome = Alie().act(attack_context(client_data(), []))
     assert np.allclose(outcome.update, expected)
     assert outcome.metrics == {"train-loss": 2.0}  # its own honest metrics
 
@@ -178,7 +180,7 @@ def test_the_inner_product_with_the_mean_is_negative():
 
 def test_small_loss_sends_a_longer_lesson_in_wrong_labels_with_the_honest_length_and_loss():
     data, trained = client_data(), []
-    outcome = SmallLoss(effort=4).act(scene(data, trained))
+    outcome = SmallLoss(effort=4).act(attack_context(data, trained))
     assert [effort for _, effort in trained] == [1, 4]
     assert np.array_equal(trained[0][0].labels, data.labels)
     assert np.array_equal(trained[1][0].labels, (data.labels + 1) % 10)

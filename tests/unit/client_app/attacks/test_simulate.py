@@ -56,7 +56,7 @@ def received(chosen: Settings) -> nn.Module:
     return load_task(chosen.task).build_model(chosen.model.name, "")
 
 
-def played(chosen: Settings, client: int, server_round: int = 1) -> tuple[nn.Module, FitResult]:
+def run_round(chosen: Settings, client: int, server_round: int = 1) -> tuple[nn.Module, FitResult]:
     model = received(chosen)
     round_config = RoundConfig(server_round, 0.1, (chosen.seed, client, server_round))
     return model, run_client(model, client_dataset(chosen, client).data, chosen, round_config, None, CPU)
@@ -104,24 +104,24 @@ def test_who_is_hostile_follows_from_seed_and_share_alone():
 def test_an_honest_client_is_unchanged_bit_for_bit_by_an_attack(name: str):
     chosen = settings(name, "z = 1.0" if name == "alie" else "")
     hostile, client = a_hostile_and_an_honest_client(chosen)
-    model, result = played(chosen, client)
+    model, result = run_round(chosen, client)
     expected, expected_result = honest(settings(), client)
     assert same(model, expected)
     assert result == expected_result
-    assert not same(played(chosen, hostile)[0], honest(settings(), hostile)[0])
+    assert not same(run_round(chosen, hostile)[0], honest(settings(), hostile)[0])
 
 
 def test_before_the_first_round_of_the_attack_hostile_clients_are_honest():
     chosen = settings("sign-flip", start_round=3)
     hostile, _ = a_hostile_and_an_honest_client(chosen)
-    assert same(played(chosen, hostile, 2)[0], honest(chosen, hostile, 2)[0])
-    assert not same(played(chosen, hostile, 3)[0], honest(chosen, hostile, 3)[0])
+    assert same(run_round(chosen, hostile, 2)[0], honest(chosen, hostile, 2)[0])
+    assert not same(run_round(chosen, hostile, 3)[0], honest(chosen, hostile, 3)[0])
 
 
 def test_an_update_attack_changes_parameters_and_leaves_buffers_and_metrics_as_trained():
     chosen = settings("sign-flip", "scale = 2.0")
     hostile, _ = a_hostile_and_an_honest_client(chosen)
-    (model, result), (trained, expected) = played(chosen, hostile), honest(chosen, hostile)
+    (model, result), (trained, expected) = run_round(chosen, hostile), honest(chosen, hostile)
     start = weights(received(chosen))
     assert np.allclose(weights(model), start - 2.0 * (weights(trained) - start), atol=1e-6)
     assert result.metrics == expected.metrics
@@ -135,7 +135,7 @@ def test_an_update_attack_changes_parameters_and_leaves_buffers_and_metrics_as_t
 def test_a_data_attack_is_honest_training_on_other_labels():
     chosen = settings("label-flip")
     hostile, _ = a_hostile_and_an_honest_client(chosen)
-    model, result = played(chosen, hostile)
+    model, result = run_round(chosen, hostile)
     data = client_dataset(chosen, hostile).data
     expected = received(chosen)
     round_config = RoundConfig(1, 0.1, (1, hostile, 1))
@@ -155,12 +155,12 @@ def test_colluders_send_the_formula_of_their_honest_updates_and_train_each_only_
         return train_locally(model, data, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(simulate, "train_locally", counted)
-    monkeypatch.setattr(simulate, "POOL", simulate.Pool())
-    sent = [weights(played(chosen, client)[0]) for client in sorted(attackers(chosen))]
+    monkeypatch.setattr(simulate, "HONEST_UPDATES", simulate.HonestUpdates())
+    sent = [weights(run_round(chosen, client)[0]) for client in sorted(attackers(chosen))]
     assert trained == sorted(attackers(chosen))
     for one in sent:
         assert np.allclose(one - start, updates.mean(0) - updates.std(0), atol=1e-6)
-    played(chosen, min(attackers(chosen)), 2)
+    run_round(chosen, min(attackers(chosen)), 2)
     assert trained == 2 * sorted(attackers(chosen))
 
 
@@ -168,7 +168,7 @@ def test_small_loss_sends_an_update_of_the_honest_length_that_believes_in_wrong_
     chosen = settings("small-loss", "effort = 8")
     chosen = replace(chosen, train=replace(chosen.train, epochs=4, augment=False))
     hostile, _ = a_hostile_and_an_honest_client(chosen)
-    (model, result), (trained, expected) = played(chosen, hostile), honest(chosen, hostile)
+    (model, result), (trained, expected) = run_round(chosen, hostile), honest(chosen, hostile)
     start = weights(received(chosen))
     lengths = [np.linalg.norm(weights(sent) - start) for sent in (model, trained)]
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-5)
@@ -187,7 +187,7 @@ def test_small_loss_sends_an_update_of_the_honest_length_that_believes_in_wrong_
 def test_the_same_seed_gives_the_same_attack(name: str):
     chosen = settings(name, "mode = 'random'" if name == "label-flip" else "")
     hostile, _ = a_hostile_and_an_honest_client(chosen)
-    assert same(played(chosen, hostile)[0], played(chosen, hostile)[0])
+    assert same(run_round(chosen, hostile)[0], run_round(chosen, hostile)[0])
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,7 @@ def not_a_loss() -> int:
 
 
 def test_all_losses_are_listed_with_a_summary_and_their_paper() -> None:
-    entries = LOSSES.entries()
-    assert len(entries) == 31
-    for entry in entries:
+    for entry in LOSSES.entries():
         assert len(entry.summary) > 15
         assert entry.paper or entry.name == "ce"
 

@@ -1,23 +1,27 @@
-"""The client's part of FedCorr: training, score, relabelling, odd data."""
+"""FedCorr at the client: mixup, local intrinsic dimensionality, training, score, relabelling, odd data."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.losses import L2ToGlobal, build
+from client_app.losses import L2ToGlobal, Objective, build
 from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainContext
-from client_app.methods.fedcorr import FedCorr, local_dimensions
-from client_app.trainer import Trainer, to_device
+from client_app.methods.fedcorr import LARGEST_DIMENSION, FedCorr, Mixup, local_dimensions
+from client_app.trainer import Batch, GivenLabels, Trainer, to_device
 from tasks.base import ClientData
 from tasks.gaussian_mixture import upper_group
 from tasks.images import Digits
 from tasks.plugins import PluginError
 from tasks.settings import TrainSettings
 
+INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+BATCH = Batch(torch.arange(8), INPUTS, torch.arange(8) % 3)
+GLOBAL = {"weight": torch.zeros(3, 5), "bias": torch.zeros(3)}
 CPU = torch.device("cpu")
 TASK = Digits()
 
@@ -45,8 +49,8 @@ def context(own: ClientData, **options: object) -> TrainContext:
 
 
 def round_config(server_round: int = 1, role: str = "unknown", **config: object) -> RoundConfig:
-    told = {name.replace("_", "-"): value for name, value in config.items()}
-    return RoundConfig(server_round, 0.1, (1, 0, server_round), role, told)
+    sent = {name.replace("_", "-"): value for name, value in config.items()}
+    return RoundConfig(server_round, 0.1, (1, 0, server_round), role, sent)
 
 
 def taught() -> nn.Module:
@@ -231,3 +235,93 @@ def test_other_questions_and_other_tasks_are_refused():
 def test_impossible_constants_are_refused(args: str, reason: str):
     with pytest.raises(PluginError, match=reason):
         METHODS.build("fedcorr", args)
+
+
+def linear() -> nn.Linear:
+    torch.manual_seed(1)
+    return nn.Linear(5, 3)
+
+
+def mixed(alpha: float, seed: int = 0, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
+    """What the model is shown, and the loss of what it answers."""
+    batch_loss = Mixup(objective or build("ce", 3), GLOBAL, alpha, np.random.default_rng(seed))
+    model, shown = linear(), batch_loss.transform_inputs(BATCH, INPUTS)
+    return shown, batch_loss.loss(model, BATCH, shown, model(shown))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-9])
+def test_no_mixup_is_the_limit_of_small_alpha(alpha: float):
+    model = linear()
+    shown, loss = mixed(alpha)
+    assert torch.equal(shown, INPUTS)
+    assert torch.equal(loss, GivenLabels(build("ce", 3), GLOBAL).loss(model, BATCH, INPUTS, model(INPUTS)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_inputs_and_labels_are_mixed_in_the_same_way(seed: int):
+    draws = np.random.default_rng(seed)
+    drawn = draws.beta(1.0, 1.0)
+    share, partners = max(drawn, 1 - drawn), draws.permutation(8)
+    shown, loss = mixed(1.0, seed)
+    torch.testing.assert_close(shown, share * INPUTS + (1 - share) * INPUTS[partners])
+    own, theirs = (F.one_hot(BATCH.labels[order], 3).float() for order in (np.arange(8), partners))
+    torch.testing.assert_close(loss, F.cross_entropy(linear()(shown), share * own + (1 - share) * theirs))
+
+
+def test_a_regularizer_counts_once():
+    objective = build("ce", 3)
+    model = linear()
+    distance = sum(float((p.detach() ** 2).sum()) for p in model.parameters()) / 2
+    added = mixed(1.0, objective=objective.with_regularizer(4.0, L2ToGlobal()))[1] - mixed(1.0)[1]
+    assert added.item() == pytest.approx(4.0 * distance, rel=1e-5)
+
+
+def test_batches_differ_and_a_seed_repeats():
+    batch_loss = Mixup(build("ce", 3), GLOBAL, 1.0, np.random.default_rng(0))
+    assert not torch.equal(batch_loss.transform_inputs(BATCH, INPUTS), batch_loss.transform_inputs(BATCH, INPUTS))
+    assert torch.equal(mixed(1.0, 3)[0], mixed(1.0, 3)[0])
+
+
+def by_loops(points: Tensor, neighbours: int) -> list[float]:
+    """The estimate as the formula says it, one point at a time, in Python's own floats."""
+    found = []
+    rows = points.tolist()
+    for i, own in enumerate(rows):
+        others = sorted(math.dist(own, other) for j, other in enumerate(rows) if j != i)
+        nearest = others[: min(neighbours, len(others))]
+        found.append(-len(nearest) / sum(math.log(r / nearest[-1]) for r in nearest))
+    return found
+
+
+@pytest.mark.parametrize(("count", "neighbours"), [(60, 20), (60, 2), (10, 20), (3, 20), (600, 5)])
+def test_the_estimate_is_the_formula(count: int, neighbours: int):
+    points = torch.softmax(torch.randn(count, 4, generator=torch.Generator().manual_seed(count)), 1)
+    np.testing.assert_allclose(local_dimensions(points, neighbours), by_loops(points.double(), neighbours), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 4])
+def test_points_spread_evenly_in_d_directions_have_dimension_d(dimension: int):
+    angles = 2 * math.pi * torch.rand(5000, dimension, generator=torch.Generator().manual_seed(dimension))
+    found = local_dimensions(torch.cat([angles.cos(), angles.sin()], 1), 20)  # a torus has no border
+    # -sum log(r_j / r_k) is a sum of k - 1 exponentials of rate d, so the mean is d k / (k - 2)
+    assert found.mean().item() * 18 / 20 == pytest.approx(dimension, rel=0.04)
+
+
+def test_scale_and_place_do_not_matter():
+    points = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).double()
+    torch.testing.assert_close(local_dimensions(7 * points + 3), local_dimensions(points), rtol=1e-9, atol=0.0)
+
+
+def test_points_on_each_other_have_dimension_zero():
+    assert local_dimensions(torch.ones(30, 10)).tolist() == [0.0] * 30
+    twins = torch.randn(30, 4, generator=torch.Generator().manual_seed(2)).repeat(2, 1)
+    assert local_dimensions(twins).tolist() == [0.0] * 60
+
+
+def test_neighbours_that_are_equally_far_give_the_largest_estimate():
+    assert local_dimensions(torch.eye(6)).tolist() == pytest.approx([LARGEST_DIMENSION] * 6)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_points_have_no_dimension(count: int):
+    assert local_dimensions(torch.eye(3)[:count]).tolist() == [0.0] * count

@@ -33,7 +33,7 @@ def plain(model: nn.Module, own: ClientData) -> torch.Tensor:
     return vector(model)
 
 
-def goal_of(received: nn.Module, own: ClientData, weight: float, temperature: float = 0.8) -> Distillation:
+def batch_loss_of(received: nn.Module, own: ClientData, weight: float, temperature: float = 0.8) -> Distillation:
     return Distillation(received, kit_of(own, TrainSettings()), temperature, weight)
 
 
@@ -43,14 +43,14 @@ def test_the_loss_is_the_published_one(classes: int):
     batch = Batch(torch.arange(20), own.features, torch.from_numpy(own.labels))
     inputs, model = TASK.prepare(own.features), normed()
     logits = torch.randn(20, 10, generator=torch.Generator().manual_seed(0))
-    found = goal_of(model, own, 0.3).loss(model, batch, inputs, logits)
+    found = batch_loss_of(model, own, 0.3).loss(model, batch, inputs, logits)
 
-    prior = np.bincount(own.labels, minlength=10) / 20
+    shares = np.bincount(own.labels, minlength=10) / 20
     with torch.no_grad():
         teacher = softmax(model.eval()(inputs).double().numpy() / 0.8)
-    student = prior * np.exp(logits.double().numpy())
+    student = shares * np.exp(logits.double().numpy())
     student /= student.sum(1, keepdims=True)
-    present = prior > 0
+    present = shares > 0
     assert present.sum() == classes
     distance = (teacher * (np.log(teacher) - np.log(np.where(present, student, 1))))[:, present].sum(1)
     own_loss = -np.log(student[np.arange(20), own.labels])
@@ -76,13 +76,13 @@ def test_clean_clients_and_weight_zero_train_plainly():
 def test_the_teacher_is_the_received_model_throughout_and_only_looks():
     own, model = data(), normed()
     received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    goal = goal_of(model, own, 1.0)
+    batch_loss = batch_loss_of(model, own, 1.0)
     with torch.no_grad():
         expected = model.eval()(TASK.prepare(own.features))
         for parameter in model.parameters():
             parameter.add_(1.0)
-        assert torch.equal(goal._teacher(TASK.prepare(own.features)), expected)
-    for name, tensor in goal._teacher.state_dict().items():
+        assert torch.equal(batch_loss._teacher(TASK.prepare(own.features)), expected)
+    for name, tensor in batch_loss._teacher.state_dict().items():
         assert torch.equal(tensor, received[name])
 
 

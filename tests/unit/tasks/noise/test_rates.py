@@ -1,4 +1,4 @@
-"""Noise laws: which client gets which rate."""
+"""Noise-rate distributions: which client gets which rate."""
 
 from pathlib import Path
 from typing import Any

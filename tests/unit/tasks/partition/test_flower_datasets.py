@@ -16,8 +16,8 @@ INSTALLED = importlib.util.find_spec("flwr_datasets") is not None
 
 
 def divide(partitioner: str, num_clients: int = 3, **options: Any) -> Any:
-    rule = PARTITIONS.build("flwr-datasets", {"partitioner": partitioner, "options": options})
-    return rule(LABELS, num_clients, rng(1, "partition"))
+    chosen = PARTITIONS.build("flwr-datasets", {"partitioner": partitioner, "options": options})
+    return chosen(LABELS, num_clients, rng(1, "partition"))
 
 
 class Table(dict[str, list[int]]):

@@ -2,19 +2,18 @@
 
 Named by its import path, as every plug-in. Run from the repository root:
 
-    winnow run noise.rates=examples.beta_law:BetaLaw noise.rates-args='mean = 0.2, spread = 0.5'
+    winnow run noise.rates=examples.beta_rates:BetaRates noise.rates-args='mean = 0.2, spread = 0.5'
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.noise.base import NoiseError
-from tasks.noise.rates import RateDistribution, Rates
+from tasks.noise import NoiseError, RateDistribution, Rates
 
 
 @dataclass(frozen=True)
-class BetaLaw(RateDistribution):
+class BetaRates(RateDistribution):
     """Draw each client's rate from the beta distribution with this mean; ``spread`` near 1 makes rates 0 or 1."""
 
     mean: float = 0.2

@@ -16,7 +16,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from client_app.app import app as client_app
-from client_app.node import own_mode, present_mode, with_mode
+from client_app.node import current_mode, detect_mode, with_mode
 from server_app.app import mode_of
 from tasks.config import DEFAULTS
 from tasks.protocol import RECORD, MessageHeader, Mode
@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 FILES = [
     path for package in ("tasks", "strategies", "client_app", "server_app") for path in (ROOT / package).rglob("*.py")
 ]
-DECISIONS = {"mode_of": "server_app/app.py", "own_mode": "client_app/node.py"}
+DECISIONS = {"mode_of": "server_app/app.py", "detect_mode": "client_app/node.py"}
 SIGNS = {"InMemoryGrid": "server_app/app.py", "is_initialized": "client_app/node.py"}
 
 
@@ -62,7 +62,7 @@ def test_the_server_knows_it_by_flowers_grid(kind: type[Grid], mode: Mode) -> No
 def test_a_client_knows_it_by_its_process(ray: bool | None, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     module = None if ray is None else SimpleNamespace(is_initialized=lambda: ray)
     monkeypatch.setitem(sys.modules, "ray", module)  # type: ignore[arg-type]
-    assert own_mode() is mode
+    assert detect_mode() is mode
 
 
 def message(**changes: Any) -> Message:
@@ -74,13 +74,13 @@ def test_the_mode_holds_for_one_message_and_ends_with_it(monkeypatch: pytest.Mon
     seen: list[Mode] = []
 
     def look(message: Message, context: Context) -> Message:
-        seen.append(present_mode())
+        seen.append(current_mode())
         raise ValueError("broken")
 
-    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
+    monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
     with pytest.raises(ValueError, match="broken"):
         with_mode(message(), context(), look)
-    assert [*seen, present_mode()] == [Mode.SIMULATION, Mode.DEPLOYMENT]
+    assert [*seen, current_mode()] == [Mode.SIMULATION, Mode.DEPLOYMENT]
 
 
 def context() -> Context:
@@ -90,10 +90,10 @@ def context() -> Context:
 
 def test_a_node_does_not_believe_the_server_that_it_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     claims = {"mode": "simulation", "simulation": True, "simulated": True}
-    told = client_app(message(**claims), context()).content.metric_records["metrics"]
-    assert not {"noise-rate", "class-counts"} & told.keys()
+    metrics = client_app(message(**claims), context()).content.metric_records["metrics"]
+    assert not {"noise-rate", "class-counts"} & metrics.keys()
     refused = client_app(message(overrides=json.dumps({"mode": "simulation"})), context())
     assert "unknown key 'mode'" in refused.error.reason
-    monkeypatch.setattr("client_app.node.own_mode", lambda: Mode.SIMULATION)
-    told = client_app(message(), context()).content.metric_records["metrics"]
-    assert {"noise-rate", "class-counts"} <= told.keys()
+    monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
+    metrics = client_app(message(), context()).content.metric_records["metrics"]
+    assert {"noise-rate", "class-counts"} <= metrics.keys()

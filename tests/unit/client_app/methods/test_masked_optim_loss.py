@@ -116,11 +116,11 @@ def participations(true_probability: float, keep: float, rounds: int) -> list[tu
     label_logits = 10 * nn.functional.one_hot(batch.labels, 10).float()
     found = []
     for _ in range(rounds):
-        goal = LabelLearning(label_logits, ThreeTerms("code", ALPHA, BETA, keep), 15.625)
+        batch_loss = LabelLearning(label_logits, ThreeTerms("code", ALPHA, BETA, keep), 15.625)
         for _ in range(5):
-            goal.loss(MODEL, batch, batch.features, prediction.log()).backward()  # type: ignore[no-untyped-call]
-            goal.end_epoch()
-        learned = torch.softmax(goal.label_logits, 1)
+            batch_loss.loss(MODEL, batch, batch.features, prediction.log()).backward()  # type: ignore[no-untyped-call]
+            batch_loss.end_epoch()
+        learned = torch.softmax(batch_loss.label_logits, 1)
         label_logits = 10 * (learned + prediction) / 2
         found.append((learned[0, 3].item(), learned[0, 7].item()))
     return found
@@ -136,24 +136,24 @@ def test_a_masked_label_moves_to_the_prediction_and_a_kept_one_stays():
 @given(st.integers(1, 12), st.integers(2, 6), st.integers(0, 99))
 def test_the_label_step_does_not_depend_on_the_batch_size(batch_size: int, classes: int, seed: int):
     logits, label_logits, labels = example(12, classes, seed)
-    goal = LabelLearning(label_logits.clone(), ThreeTerms("code", ALPHA, BETA, 1.0), 2.0)
+    batch_loss = LabelLearning(label_logits.clone(), ThreeTerms("code", ALPHA, BETA, 1.0), 2.0)
     for indices in torch.split(torch.arange(12), batch_size):
         batch = Batch(indices, indices, labels[indices])
-        goal.loss(MODEL, batch, indices, logits[indices]).backward()  # type: ignore[no-untyped-call]
-    goal.end_epoch()
+        batch_loss.loss(MODEL, batch, indices, logits[indices]).backward()  # type: ignore[no-untyped-call]
+    batch_loss.end_epoch()
     p, d, y = torch.softmax(logits, 1), torch.softmax(label_logits, 1), torch.eye(classes, dtype=torch.float64)[labels]
-    torch.testing.assert_close(goal.label_logits, label_logits - 2.0 * ((d - p) / classes + ALPHA * (d - y)))
+    torch.testing.assert_close(batch_loss.label_logits, label_logits - 2.0 * ((d - p) / classes + ALPHA * (d - y)))
 
 
 def test_labels_move_at_the_end_of_an_epoch_and_those_not_seen_stay():
     logits, label_logits, labels = example(6, 4)
-    goal = LabelLearning(label_logits.clone(), ThreeTerms("code", ALPHA, BETA, 0.8), 2.0)
+    batch_loss = LabelLearning(label_logits.clone(), ThreeTerms("code", ALPHA, BETA, 0.8), 2.0)
     seen = torch.tensor([0, 2])
-    goal.loss(MODEL, Batch(seen, seen, labels[seen]), seen, logits[seen]).backward()  # type: ignore[no-untyped-call]
-    assert torch.equal(goal.label_logits, label_logits)
-    goal.end_epoch()
-    moved = (goal.label_logits != label_logits).any(1)
+    batch_loss.loss(MODEL, Batch(seen, seen, labels[seen]), seen, logits[seen]).backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(batch_loss.label_logits, label_logits)
+    batch_loss.end_epoch()
+    moved = (batch_loss.label_logits != label_logits).any(1)
     assert moved.tolist() == [True, False, True, False, False, False]
-    after = goal.label_logits.clone()
-    goal.end_epoch()
-    assert torch.equal(goal.label_logits, after)
+    after = batch_loss.label_logits.clone()
+    batch_loss.end_epoch()
+    assert torch.equal(batch_loss.label_logits, after)

@@ -14,17 +14,17 @@ from safetensors.torch import save_file
 from tasks.base import Examples
 from tasks.client_data import load_task
 from tasks.own_data import ImageFolder, reading
-from tasks.own_data.base import SiteTask
+from tasks.own_data.base import OwnDataTask
 from tasks.settings import TaskSettings
 from tests.site_data import ARGS, KINDS, image_folder, text_table
 
 NAMES = sorted(KINDS)
 
 
-def task(kind: str, root: Path, folder: Path, more: str = "", bad_data: str = "refuse") -> SiteTask:
+def task(kind: str, root: Path, folder: Path, more: str = "", bad_data: str = "refuse") -> OwnDataTask:
     load_task.cache_clear()
     found = load_task(TaskSettings(kind, ARGS[kind] + more, str(root), bad_data, str(folder)))
-    assert isinstance(found, SiteTask)
+    assert isinstance(found, OwnDataTask)
     return found
 
 
@@ -59,8 +59,8 @@ def test_the_second_process_decodes_nothing_and_sees_the_same(
     np.testing.assert_array_equal(got.labels, expected.labels)
     assert second.example_names(second.train_ids()) == plain.example_names(plain.train_ids())
     np.testing.assert_array_equal(second.groups(), plain.groups())
-    assert (folder.stat().st_mode & 0o777, (folder / reading.FILE).stat().st_mode & 0o777) == (0o700, 0o600)
-    assert [path.name for path in folder.iterdir()] == [reading.FILE]
+    assert (folder.stat().st_mode & 0o777, (folder / reading.CACHE_FILE).stat().st_mode & 0o777) == (0o700, 0o600)
+    assert [path.name for path in folder.iterdir()] == [reading.CACHE_FILE]
 
 
 def changed(root: Path) -> None:
@@ -109,18 +109,18 @@ def test_other_declarations_are_other_examples(tmp_path: Path) -> None:
 def test_what_was_left_out_is_said_again(tmp_path: Path) -> None:
     root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
     (root / "dark" / "broken.png").write_bytes(b"no image")
-    told = [task("image-folder", root, folder, bad_data="skip").data_issues() for _ in range(2)]
-    assert told[0] == told[1]
-    assert "dark/broken.png: cannot be read as an image" in told[1][0].line
+    issues = [task("image-folder", root, folder, bad_data="skip").data_issues() for _ in range(2)]
+    assert issues[0] == issues[1]
+    assert "dark/broken.png: cannot be read as an image" in issues[1][0].line
 
 
 def test_a_damaged_file_of_examples_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
     task("image-folder", root, folder).train_examples()
-    whole = (folder / reading.FILE).read_bytes()
-    (folder / reading.FILE).write_bytes(whole[: len(whole) // 2])
+    whole = (folder / reading.CACHE_FILE).read_bytes()
+    (folder / reading.CACHE_FILE).write_bytes(whole[: len(whole) // 2])
     assert len(task("image-folder", root, folder).train_examples()) == 40
-    assert len((folder / reading.FILE).read_bytes()) == len(whole)
+    assert len((folder / reading.CACHE_FILE).read_bytes()) == len(whole)
     seen = reads(monkeypatch)
     task("image-folder", root, folder).train_examples()
     assert seen == []
@@ -129,11 +129,11 @@ def test_a_damaged_file_of_examples_is_written_anew(tmp_path: Path, monkeypatch:
 def test_a_damaged_byte_is_seen_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, folder = image_folder(tmp_path / "data", count=4), tmp_path / "state"
     expected = task("image-folder", root, folder).train_examples()
-    whole = (folder / reading.FILE).read_bytes()
+    whole = (folder / reading.CACHE_FILE).read_bytes()
     for place in [*range(0, len(whole), 61), len(whole) - 1]:
         damaged = bytearray(whole)
         damaged[place] ^= 0x80
-        (folder / reading.FILE).write_bytes(damaged)
+        (folder / reading.CACHE_FILE).write_bytes(damaged)
         seen = reads(monkeypatch)
         got = task("image-folder", root, folder).train_examples()
         assert len(seen) == 4, place
@@ -147,7 +147,7 @@ def test_a_file_with_a_digest_but_without_names_is_written_anew(tmp_path: Path) 
     own = reading.Cache(folder, "image-folder", ARGS["image-folder"])
     facts, arrays = {"key": own._key(root, ImageFolder)}, {"features": torch.zeros(1), "labels": torch.zeros(1)}
     folder.mkdir()
-    save_file(arrays, folder / reading.FILE, {**facts, "sha256": reading._digest(facts, arrays)})
+    save_file(arrays, folder / reading.CACHE_FILE, {**facts, "sha256": reading._digest(facts, arrays)})
     assert len(task("image-folder", root, folder).train_examples()) == 40
 
 
@@ -161,8 +161,8 @@ class Mine(ImageFolder):
         found = super().read(root)
         return replace(found, examples=replace(found.examples, features=found.examples.features // FACTOR))
 
-def made(data_path, bad_data, reading):
-    return ImageFolder(classes={classes}, size=8, data_path=data_path, bad_data=bad_data, cache=reading)
+def made(data_path, bad_data, cache):
+    return ImageFolder(classes={classes}, size=8, data_path=data_path, bad_data=bad_data, cache=cache)
 """
 
 
@@ -224,25 +224,25 @@ def test_a_cache_in_the_data_folder_is_no_change_of_the_data(
 def test_what_a_crash_has_left_is_removed_and_passes_on_no_mode(tmp_path: Path) -> None:
     root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
     folder.mkdir()
-    (folder / reading.PARTIAL).write_bytes(b"half")
-    (folder / reading.PARTIAL).chmod(0o644)
+    (folder / reading.PARTIAL_FILE).write_bytes(b"half")
+    (folder / reading.PARTIAL_FILE).chmod(0o644)
     task("image-folder", root, folder).train_examples()
-    assert [path.name for path in folder.iterdir()] == [reading.FILE]
-    assert (folder / reading.FILE).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in folder.iterdir()] == [reading.CACHE_FILE]
+    assert (folder / reading.CACHE_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_while_another_process_writes_nothing_is_written(tmp_path: Path) -> None:
     root, folder = image_folder(tmp_path / "data"), tmp_path / "state"
     folder.mkdir()
-    (folder / reading.PARTIAL).write_bytes(b"half")
+    (folder / reading.PARTIAL_FILE).write_bytes(b"half")
     other = os.open(folder, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
     found = task("image-folder", root, folder)
     assert (len(found.train_examples()), found.data_issues()) == (40, [])
-    assert [path.name for path in folder.iterdir()] == [reading.PARTIAL]
+    assert [path.name for path in folder.iterdir()] == [reading.PARTIAL_FILE]
     os.close(other)
     task("image-folder", root, folder).train_examples()
-    assert [path.name for path in folder.iterdir()] == [reading.FILE]
+    assert [path.name for path in folder.iterdir()] == [reading.CACHE_FILE]
 
 
 def test_a_link_that_may_not_be_followed_and_a_file_that_vanishes_stop_nothing(

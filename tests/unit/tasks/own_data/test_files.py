@@ -1,4 +1,4 @@
-"""A site's own folders and tables: what is read, what is refused, and that a problem says where and why."""
+"""Files of a node's own: what is read, what is refused, and that a problem says where and why."""
 
 import os
 from pathlib import Path
@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from server_app.validation.config import check
 from tasks.base import DataError
 from tasks.client_data import load_task
-from tasks.config import ConfigError
 from tasks.own_data import BadDataError
-from tasks.own_data.base import SiteTask
+from tasks.own_data.base import OwnDataTask
 from tasks.own_data.files import IMAGE_ENDINGS
 from tasks.own_data.texts import hashed
 from tasks.plugins import PluginError
-from tasks.protocol import Mode
 from tasks.settings import TaskSettings
-from tests.issues import warning_lines
 from tests.site_data import (
     ARGS,
     CLASSES,
@@ -35,14 +31,14 @@ from tests.site_data import (
 ONE = shades(1, 0)[0][1]
 
 
-def task_of(kind: str, root: Path, more: str = "", bad_data: str = "refuse") -> SiteTask:
+def task_of(kind: str, root: Path, more: str = "", bad_data: str = "refuse") -> OwnDataTask:
     task = load_task(TaskSettings(kind, ARGS[kind] + more, str(root), bad_data))
-    assert isinstance(task, SiteTask)
+    assert isinstance(task, OwnDataTask)
     return task
 
 
 def problems(kind: str, root: Path, more: str = "") -> list[str]:
-    """The lines that a site is told about its data."""
+    """The lines about its data that a node's log shows."""
     with pytest.raises(BadDataError) as caught:
         task_of(kind, root, more).train_examples()
     assert str(root) not in caught.value.summary
@@ -103,10 +99,10 @@ def test_each_thing_that_does_not_fit_in_a_folder_is_named(tmp_path: Path) -> No
     (root / "dark" / "folder.png").symlink_to(tmp_path, target_is_directory=True)
     (root / "stray.png").write_bytes((root / "bright" / "001.png").read_bytes())
     (root / "dark" / ".DS_Store").write_text("hidden files do not count")
-    told = problems("image-folder", root)
-    assert told[0] == "brigth: unknown class 'brigth'; did you mean 'bright'? choices: bright, dark"
-    assert told[1] == "stray.png: is not in the folder of a class: dark, bright"
-    assert sorted(line.split(":")[0] for line in told[2:]) == [
+    lines = problems("image-folder", root)
+    assert lines[0] == "brigth: unknown class 'brigth'; did you mean 'bright'? choices: bright, dark"
+    assert lines[1] == "stray.png: is not in the folder of a class: dark, bright"
+    assert sorted(line.split(":")[0] for line in lines[2:]) == [
         f"dark/{name}" for name in ("broken.jpg", "folder.png", "gone.png", "link.png", "notes.txt")
     ]
     for name, why in {
@@ -116,7 +112,7 @@ def test_each_thing_that_does_not_fit_in_a_folder_is_named(tmp_path: Path) -> No
         "broken.jpg": "cannot be read as an image",
         "notes.txt": "is not an image; known endings",
     }.items():
-        assert any(line.startswith(f"dark/{name}: {why}") for line in told)
+        assert any(line.startswith(f"dark/{name}: {why}") for line in lines)
 
 
 def test_an_empty_folder_is_a_problem_and_a_missing_class_is_none(tmp_path: Path) -> None:
@@ -135,8 +131,8 @@ def test_only_the_first_problems_are_listed(tmp_path: Path) -> None:
     root = image_folder(tmp_path)
     for number in range(25):
         (root / "dark" / f"x{number}.png").write_bytes(b"")
-    told = problems("image-folder", root)
-    assert (len(told), told[-1]) == (11, "and 15 more")
+    lines = problems("image-folder", root)
+    assert (len(lines), lines[-1]) == (11, "and 15 more")
 
 
 def test_a_name_cannot_forge_a_line_of_the_log(tmp_path: Path) -> None:
@@ -315,114 +311,3 @@ def test_training_images_are_cropped_and_mirrored_if_declared(tmp_path: Path) ->
     changed = moved.augment(features, torch.Generator().manual_seed(0))
     assert changed.shape == features.shape
     assert not torch.equal(changed, features)
-
-
-def configuration(kind: str, root: Path, **changes: object) -> dict[str, object]:
-    flat = {
-        "task.name": kind,
-        "task.args": ARGS[kind],
-        "task.data-path": str(root),
-        "partition.name": "iid",
-        "partition.args": "",
-        "noise.name": "none",
-        "federation.num-clients": 2,
-        "train.device": "cpu",
-        "model.name": "auto",
-        "model.args": {"image-masks": "width = 8, depth = 1", "text-csv": "width = 4"}.get(kind, ""),
-    }
-    return flat | {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "message"),
-    [
-        (
-            "image-masks",
-            {"method__name": "masked-optim"},
-            "masked-optim needs one label per example.*image-masks has one",
-        ),
-        ("image-masks", {"method__name": "fedelc"}, "method fedelc needs one label"),
-        ("image-masks", {"method__name": "fednoro"}, "method fednoro needs one label"),
-        ("image-masks", {"method__name": "fedcorr"}, "method fedcorr needs one label"),
-        ("image-masks", {"strategy__name": "noise-partition"}, "strategy noise-partition needs one label"),
-        ("image-masks", {"attack__name": "label-flip", "attack__share": 0.5}, "attack label-flip changes one label"),
-        ("image-masks", {"model__name": "mlp", "model__args": ""}, "the model must answer for each pixel"),
-        ("image-masks", {"noise__name": "symmetric"}, "noise: .*for masks choose the noise 'masks'"),
-        (
-            "image-masks",
-            {"partition__name": "dirichlet", "partition__args": "alpha = 1.0"},
-            "a partition by class needs one class number per example",
-        ),
-        ("text-csv", {"method__name": "fedcorr"}, "method fedcorr mixes inputs"),
-        (
-            "text-csv",
-            {"loss__name": "anl-ce", "loss__args": 'regularizer = "jacobian"'},
-            "loss anl-ce differentiates by inputs",
-        ),
-        ("text-csv", {"model__name": "mlp", "model__args": ""}, "cannot take texts as hashed words"),
-        ("image-folder", {"run__early_stopping": 3}, "there is no clean test data to stop by"),
-    ],
-)
-def test_parts_that_cannot_work_with_the_data_are_refused_before_the_start(
-    tmp_path: Path, kind: str, changes: dict[str, object], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check(configuration(kind, KINDS[kind](tmp_path), **changes))  # type: ignore[arg-type]
-
-
-def test_a_server_of_real_nodes_needs_no_data(tmp_path: Path) -> None:
-    flat = configuration("image-folder", tmp_path / "nowhere", noise__name="symmetric", noise__rates_args="max = 0.1")
-    with pytest.raises(ConfigError, match="there is no folder"):
-        check(flat)  # type: ignore[arg-type]
-    lines = warning_lines(flat, Mode.DEPLOYMENT)
-    assert any("the server does not evaluate: name a task.data-path with test data" in line for line in lines)
-    measured = warning_lines(flat | {"federation.fraction-evaluate": 0.5}, Mode.DEPLOYMENT)
-    assert any("only the clients do, on their own labels" in line for line in measured)
-    assert "noise.rates-args has no effect: real nodes use their own data as it is" in lines
-
-
-def test_damaged_test_data_of_a_server_is_an_error(tmp_path: Path) -> None:
-    image_folder(tmp_path / "test")
-    (tmp_path / "test" / "dark" / "000.png").write_bytes(b"")
-    flat = configuration("image-folder", tmp_path)
-    with pytest.raises(ConfigError, match="1 of 40 examples"):
-        check(flat, Mode.DEPLOYMENT)  # type: ignore[arg-type]
-
-
-def test_test_data_must_fit_whatever_is_skipped_elsewhere(tmp_path: Path) -> None:
-    image_folder(tmp_path)
-    image_folder(tmp_path / "test")
-    (tmp_path / "test" / "dark" / "000.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 of 40 examples cannot be used in .*/test; correct them:"):
-        task_of("image-folder", tmp_path, bad_data="skip").test_examples()
-
-
-def test_test_data_inside_of_the_data_folder_is_not_trained_on(tmp_path: Path) -> None:
-    for folder, count in ((".", 40), ("clean", 4), ("test", 2)):
-        image_folder(tmp_path / folder, count)
-    task = task_of("image-folder", tmp_path, ', test_path = "clean"')
-    assert (len(task.train_examples()), len(task.test_examples())) == (40, 4)
-    with pytest.raises(PluginError, match="the folder 'test' is for test data"):
-        load_task(TaskSettings("image-folder", 'classes = ["train", "test"]'))
-
-
-def test_test_data_may_lie_elsewhere_on_the_server(tmp_path: Path) -> None:
-    image_folder(tmp_path / "clean", count=6)
-    task = task_of("image-folder", image_folder(tmp_path / "data"), f', test_path = "{tmp_path}/clean"')
-    assert (len(task.train_examples()), len(task.test_examples())) == (40, 6)
-    missing = task_of("image-folder", tmp_path / "data", ', test_path = "no"')
-    assert missing.has_test_examples()
-    with pytest.raises(DataError, match=r"there is no folder .*no"):
-        missing.check()
-
-
-def test_what_was_left_out_is_said_before_a_simulation(tmp_path: Path) -> None:
-    root = image_folder(tmp_path)
-    (root / "dark" / "000.png").write_bytes(b"")
-    lines = warning_lines(configuration("image-folder", root, task__bad_data="skip"))
-    assert any("1 of 40 examples cannot be used" in line for line in lines)
-
-
-def test_the_audit_of_masks_is_said_to_have_no_effect(tmp_path: Path) -> None:
-    lines = warning_lines(configuration("image-masks", image_masks(tmp_path)))
-    assert any(line.startswith("audit.enabled has no effect") for line in lines)

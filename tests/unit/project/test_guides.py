@@ -1,0 +1,80 @@
+"""The guides name settings, recipes, kinds and files that exist."""
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from server_app.cli.config import RECIPES, split_words
+from server_app.cli.show import kinds, registries
+from tasks.config import FIELDS
+from tests.conftest import ROOT
+
+PAGES = {
+    page.relative_to(ROOT).as_posix(): page.read_text()
+    for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "benchmarks/README.md")
+    if page.name != "CHANGELOG.md"
+}
+SECTIONS = "|".join(sorted({name.partition(".")[0] for name in FIELDS if "." in name}))
+RUNS = re.compile(r"winnow (?:run|preview|federation run|submit)((?: .*\\\n)* ?.*)$", re.MULTILINE)
+MADE = ("deploy/keys", "client_app/losses/brier.py")  # by a command, and by the reader
+WITH_VALUE = ("--nodes", "--data", "--app", "--output")
+PACKAGES = "server_app|client_app|strategies|tasks|tests|benchmarks|examples|docs|deploy"
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """What follows the command in each line of a code block that starts a run: a recipe and settings."""
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for rest in RUNS.findall(block):
+            words = shlex.split(re.sub(r"\\\n|\s#.*|…", "", rest))
+            values = {place + 1 for place, word in enumerate(words) if word in WITH_VALUE}
+            yield [word for place, word in enumerate(words) if word[0] != "-" and place not in values]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_name_declared_settings_and_recipes_that_there_are(page: str) -> None:
+    recipes = {"", *(path.stem for path in RECIPES.glob("*.toml"))}
+    for words in command_lines(PAGES[page]):
+        if "..." in words or "[recipe]" in words:
+            continue
+        recipe, changes = split_words(words)
+        assert recipe in recipes, words
+        assert set(changes) <= set(FIELDS), words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_that_a_page_names_is_declared(page: str) -> None:
+    named = re.findall(rf"(?<![\w./-])((?:{SECTIONS})\.[a-z][a-z-]*[a-z])(?![\w(])", PAGES[page])
+    assert [name for name in named if name not in FIELDS and not name.endswith(".md")] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_of_ours_that_a_page_names_is_there(page: str) -> None:
+    named = re.findall(rf"(?<![\w./-])((?:{PACKAGES})/[\w./-]*\w)", PAGES[page])
+    assert {name for name in named if not (ROOT / name).exists() and not name.startswith(MADE)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_kind_that_a_page_lists_is_one(page: str) -> None:
+    assert set(re.findall(r"winnow list ([a-z-]+)", PAGES[page])) <= set(kinds())
+
+
+def rows() -> list[list[str]]:
+    """The table of kinds in CONTRIBUTING.md, without its head."""
+    lines = [line.strip("|").split("|") for line in PAGES["CONTRIBUTING.md"].splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in cells] for cells in lines if len(cells) == 5]
+
+
+def test_every_kind_has_a_row_for_those_who_add_a_built_in() -> None:
+    assert {row[0].strip("`") for row in rows()} == {registry.listed for registry in registries()}
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_a_row_says_where_the_registry_is_and_what_is_to_be_extended(row: list[str]) -> None:
+    kind, place, _, line, tests = row
+    module, name = re.fullmatch(r"`([\w.]+)` `(\w+)`", place).groups()  # type: ignore[union-attr]
+    [registry] = [found for found in registries() if found.listed == kind.strip("`")]
+    assert getattr(importlib.import_module(module), name) is registry
+    assert [file for file in re.findall(r"`([\w/.]+)`", line + tests) if not (ROOT / file).exists()] == []
