@@ -152,7 +152,7 @@ def test_a_setting_that_breaks_the_guarantee_is_refused(changes: dict[str, Numbe
 
 
 def test_local_privacy_goes_with_any_aggregator_and_groups_replace_running_statistics():
-    assert check({"privacy.mode": "local"}).strategy.averaging == "geometric-median"
+    assert check({"privacy.mode": "local"}).strategy.aggregator == "geometric-median"
     check({**PRIVATE, "model.name": "resnet18", "model.args": 'norm = "group"'})
 
 
