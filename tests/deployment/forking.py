@@ -4,8 +4,12 @@ Flower's executor starts an interpreter for every message, which imports torch f
 environment has :func:`fast_executors` imports it once, when it starts, and its children begin where the imports end:
 they have the arguments, environment, streams and session of the process that Flower would have started, and can be
 killed as that. It works where it is copied to, as ``sitecustomize.py``; other programs are Flower's own.
+
+An executor has one thread when it forks: what another one holds at that moment, its child would wait for without end.
+Every program writes to its log where each of its threads is, when it gets ``SHOW_STACKS``.
 """
 
+import faulthandler
 import importlib
 import os
 import shutil
@@ -17,6 +21,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 EXECUTOR = "flower-superexec"
+SHOW_STACKS = signal.SIGUSR1
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of BLAS, and of pyarrow
 PARTS = {
     "flwr-clientapp": "flwr.supernode.cli:flwr_clientapp",
     "flwr-serverapp": "flwr.superlink.cli:flwr_serverapp",
@@ -35,11 +41,13 @@ def fast_executors(folder: Path) -> dict[str, str]:
     """Return the variables of programs whose executors fork; ``folder`` is made for that."""
     folder.mkdir(parents=True)
     shutil.copy(__file__, folder / "sitecustomize.py")
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": str(folder), **ONE_THREAD}
 
 
 def started_by_fork(command: Sequence[str], **_: object) -> None:
     """Do what ``subprocess.Popen`` would, without a new interpreter; nobody asks for what it returns."""
+    threads = os.listdir("/proc/self/task")
+    assert len(threads) == 1, f"an executor with {len(threads)} threads must not fork"
     if os.fork():
         return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -58,6 +66,9 @@ def started_by_fork(command: Sequence[str], **_: object) -> None:
 
 
 mains: dict[str, Callable[[], int | None]] = {}
+
+if __name__ == "sitecustomize":
+    faulthandler.register(SHOW_STACKS, all_threads=True)
 
 if __name__ == "sitecustomize" and Path([*sys.orig_argv, ""][1]).name == EXECUTOR:
     from flwr.supercore.superexec.executor import subprocess_executor

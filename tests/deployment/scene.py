@@ -26,7 +26,7 @@ from server_app.cli.run import submit
 from server_app.cli.superlink import CONNECTION, RemoteConnection, free_port
 from tests.conftest import ROOT
 from tests.deployment.followed import PATIENCE, FollowedRun, wait_for
-from tests.deployment.forking import fast_executors
+from tests.deployment.forking import SHOW_STACKS, fast_executors
 
 SUPERLINK, SERVER_EXECUTOR = "flower-superlink", "flower-superexec"
 CONNECTED = "SuperNode ID:"
@@ -185,7 +185,10 @@ class Scene:
         return run
 
     def show(self) -> None:
-        """Print what the operator and the processes have said last, for a test that has failed."""
+        """Print what the operator and the processes have said last and where they are, for a test that has failed."""
+        for pid in processes_in({program.pid for program in self.programs.values()}):
+            os.kill(pid, SHOW_STACKS)
+        time.sleep(1)
         for run in self.runs:
             print(f"--- run {run.run_id}\n{run.output}")
         for name in self.programs:
@@ -197,7 +200,7 @@ def scene(folder: Path) -> Iterator[Scene]:
     """Run a federation without nodes while the block runs; its logs and the nodes' state are in ``folder``."""
     gate = folder / "gate"
     gate.mkdir(parents=True)
-    extra = {"WINNOW_TEST_GATE": str(gate), "OMP_NUM_THREADS": "1", POLL: "0.5", **fast_executors(folder / "fast")}
+    extra = {"WINNOW_TEST_GATE": str(gate), POLL: "0.5", **fast_executors(folder / "fast")}
     with local_federation(folder, [LocalNode(0)], extra) as local:
         link = RemoteConnection(**vars(local))
         found = Scene(link, gate)

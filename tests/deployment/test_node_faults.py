@@ -34,7 +34,7 @@ def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app:
     with shared.with_nodes(3) as found:
         for client in range(3):
             found.hold(client, 2)
-        settings = {**THREE, **method, "strategy__aggregator": "mean", "federation__round_timeout": 600}
+        settings = {**THREE, **method, "strategy__aggregator": "mean", "federation__round_timeout": 120}
         run = found.submit(tmp_path, app, *words(**settings))
         client_apps = [found.wait_until_training(client, 2) for client in range(3)]
         found.kill_machine("node-1")
