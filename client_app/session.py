@@ -88,10 +88,7 @@ class Session:
         return next(iter(self.message.content.array_records.values()))
 
     def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
-        """Return the reply: metrics with the example count, and the model's weights where they were trained.
-
-        The weights are views of the model: they are packed before it trains again, or must be copied.
-        """
+        """Return the reply: metrics with the example count, and views of the model's weights where it was trained."""
         content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.dataset.data), **metrics})})
         if model is not None:
             content["arrays"] = view_record(model_arrays(model, self._received()))

@@ -15,7 +15,7 @@ from flwr.serverapp import (
 )
 from torch import nn
 
-from tasks.issues import ERROR, WARNING, Issue
+from tasks.issues import ERROR, WARNING, Issue, listed
 from tasks.settings import PrivacySettings, Settings
 from tasks.weights import buffer_names, weights
 
@@ -71,10 +71,9 @@ def model_issues(settings: Settings, model: nn.Module) -> list[Issue]:
     ]
     if settings.privacy.mode == "none" or not missed:
         return []
-    shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
     text = (
         f"model: privacy.mode = {settings.privacy.mode!r}: clipping and noise cover parameters only, and would miss "
-        f"{shown}"
+        f"{listed(missed)}"
     )
     remedy = "use a model without running statistics (a ResNet: model.args = 'norm = \"group\"')"
     return [Issue(ERROR, "model", text, remedy)]
