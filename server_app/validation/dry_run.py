@@ -74,8 +74,11 @@ def try_model(task: Task, settings: Settings) -> None:
     data = _first(task)
     model = task.build_model(settings.model.name, settings.model.args).eval()
     for count in dict.fromkeys((len(data), 1)):
-        with torch.no_grad():
-            logits = model(task.prepare(data.features[:count]))
+        try:
+            with torch.no_grad():
+                logits = model(task.prepare(data.features[:count]))
+        except ValueError as error:  # what normalisation layers raise
+            raise ValueError(f"the model must answer for a batch of {count} in evaluation mode: {error}") from error
         expect(isinstance(logits, Tensor), f"the model must return a tensor, got {type(logits).__name__}")
         expected, got = (count, task.num_classes, *data.labels.shape[1:]), tuple(logits.shape)
         expect(got == expected, f"the model must return one score per class, {expected}, got {got}")
