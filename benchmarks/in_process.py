@@ -7,7 +7,6 @@ app does.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
@@ -23,9 +22,11 @@ from server_app.strategy import build_strategy
 from strategies.validation import to_numpy, to_record
 from tasks.base import ClientData
 from tasks.client_data import client_dataset
+from tasks.fresh_model import fresh_model
 from tasks.protocol import Mode
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
+from tasks.weights import load_arrays, model_arrays
 
 
 class LocalClients(Grid):
@@ -36,7 +37,6 @@ class LocalClients(Grid):
             setattr(TaskIdentity, name, 1)  # what Flower sets before it calls an app; messages carry it
         self._settings = settings
         self._evaluation = evaluation
-        self._model = evaluation.task.build_model(settings.model.name, settings.model.args)
         self.states: dict[int, State] = {}
         self.server_round = 0
 
@@ -71,7 +71,8 @@ class LocalClients(Grid):
     def _answer(self, message: Message) -> Message:
         client = message.metadata.dst_node_id
         (record,) = message.content.array_records.values()
-        self._model.load_state_dict({name: torch.from_numpy(array) for name, array in to_numpy(record).items()})
+        self._model = fresh_model(self._settings)
+        load_arrays(self._model, to_numpy(record))
         data = client_dataset(self._settings, client).data
         answer = {"train": self._train, "query.profile": self._profile, "query.method": self._ask}
         content = answer[message.metadata.message_type](data, self._plan(message))
@@ -92,7 +93,7 @@ class LocalClients(Grid):
         state, device = self.states.get(data.client), self._evaluation.device
         result = run_client(self._model, data, self._settings, round_config, state, device)
         self.states[data.client] = result.state
-        arrays = {name: tensor.cpu().numpy() for name, tensor in self._model.state_dict().items()}
+        arrays = model_arrays(self._model)
         return RecordDict({"arrays": to_record(arrays), "metrics": MetricRecord(dict(result.metrics))})
 
     def _ask(self, data: ClientData, round_config: RoundConfig) -> RecordDict:

@@ -3,12 +3,11 @@
 import os
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
 from client_app.attacks import NO_ATTACK
@@ -24,11 +23,14 @@ from client_app.node import (
 )
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
-from tasks.client_data import ClientDataset, load_task
+from tasks.client_data import ClientDataset
 from tasks.config import parse
+from tasks.fresh_model import fresh_model
 from tasks.protocol import RECORD, MessageHeader, Mode
 from tasks.records import view_record
-from tasks.settings import ModelSettings, Settings, TaskSettings
+from tasks.seeds import seed_everything
+from tasks.settings import Settings
+from tasks.weights import load_arrays, model_arrays
 
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
@@ -76,20 +78,20 @@ class Session:
         )
 
     def model(self) -> nn.Module:
-        """Return this process's model with the received weights loaded."""
-        model = cached_model(self.settings.task, self.settings.model).to(self.device)
-        received = next(iter(self.message.content.array_records.values()))
-        model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in received.items()})
-        return model
+        """Return a fresh model with the received weights; what it draws when it is asked follows from the message."""
+        model = fresh_model(self.settings)
+        load_arrays(model, {name: array.numpy() for name, array in self._received().items()})
+        seed_everything(self.settings.seed, "client", self.header.client, self.header.server_round)
+        return model.to(self.device)
+
+    def _received(self) -> ArrayRecord:
+        return next(iter(self.message.content.array_records.values()))
 
     def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
-        """Return the reply: metrics with the example count, and the model's weights where they were trained.
-
-        The weights are views of the model: they are packed before it trains again, or must be copied.
-        """
+        """Return the reply: metrics with the example count, and views of the model's weights where it was trained."""
         content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.dataset.data), **metrics})})
         if model is not None:
-            content["arrays"] = view_record({name: t.cpu().numpy() for name, t in model.state_dict().items()})
+            content["arrays"] = view_record(model_arrays(model, self._received()))
         return Message(content, reply_to=self.message)
 
     def folder(self) -> Path | None:
@@ -118,12 +120,6 @@ class Session:
         """Return where this client's state is kept: its own folder if it has one, else the context."""
         folder = self.folder()
         return FolderStore(folder, self.header.checkpoint_round) if folder else ContextStore(self.context)
-
-
-@lru_cache(maxsize=2)
-def cached_model(task: TaskSettings, model: ModelSettings) -> nn.Module:
-    """Build the model once per process; every message brings its weights."""
-    return load_task(task).build_model(model.name, model.args)
 
 
 def run_key(name: str) -> str:

@@ -1,10 +1,14 @@
 """Trainer: local training in plain PyTorch, the reference path on any device, and the batch losses it minimises."""
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +17,8 @@ from client_app.losses import GlobalParameters, Objective
 from tasks.base import ClientData, Task, predict
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
 
 PREDICTION_BATCH = 512
 
@@ -189,20 +195,13 @@ class Trainer:
         changes = torch.Generator(self.device).manual_seed(seed ^ 1)  # another stream than the order's
         for _ in range(self.options.epochs):
             shuffled = torch.randperm(len(data), generator=order).to(self.device)
-            yield (self._batch(data, part, changes) for part in self._split(shuffled, has_batch_norm(model)))
+            parts = split_batches(shuffled, self.options, has_batch_norm(model))
+            yield (self._batch(data, part, changes) for part in parts)
 
     def _batch(self, data: LocalData, indices: Tensor, changes: torch.Generator) -> Batch:
         features = data.features[indices]
         shown = self.task.augment(features, changes) if self.options.augment else features
         return Batch(indices, shown, data.labels[indices])
-
-    def _split(self, shuffled: Tensor, batch_norm: bool) -> list[Tensor]:
-        size = self.options.batch_size
-        parts = list(torch.split(shuffled, size))
-        short = len(parts) > 1 and len(parts[-1]) < size
-        if short and (self.options.drop_last or (batch_norm and len(parts[-1]) == 1)):
-            parts.pop()  # BatchNorm cannot normalise a single example
-        return parts
 
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch_loss: BatchLoss, batch: Batch) -> Tensor:
         """Take one optimizer step and return the loss before it."""
@@ -210,9 +209,10 @@ class Trainer:
         inputs = batch_loss.transform_inputs(batch, self.task.prepare(batch.features))
         if batch_loss.needs_inputs:
             inputs.requires_grad_()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            logits = model(inputs)
-        value = batch_loss.loss(model, batch, inputs, logits.float())
+        with single_example(model) if len(batch) == 1 else nullcontext():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+                logits = model(inputs)
+            value = batch_loss.loss(model, batch, inputs, logits.float())
         value.backward()  # type: ignore[no-untyped-call]
         if self.options.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), self.options.clip_norm)
@@ -228,3 +228,57 @@ class Trainer:
 def has_batch_norm(model: nn.Module) -> bool:
     """Tell whether the model normalises over the batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def split_batches(shuffled: Tensor, options: TrainSettings, batch_norm: bool) -> list[Tensor]:
+    """Split indices (n,) into batches; ``batch_norm`` tells whether a last one of a single example is left out."""
+    parts = list(torch.split(shuffled, options.batch_size))
+    short = len(parts) > 1 and len(parts[-1]) < options.batch_size
+    if short and (options.drop_last or (batch_norm and len(parts[-1]) == 1)):
+        parts.pop()  # BatchNorm learns nothing from a single example
+    return parts
+
+
+def smallest_batch(examples: int, options: TrainSettings, batch_norm: bool) -> int:
+    """Return how many examples the smallest batch of a client with so many examples has."""
+    return min(len(part) for part in split_batches(torch.arange(examples), options, batch_norm))
+
+
+@contextmanager
+def single_example(model: nn.Module) -> Iterator[list[nn.Module]]:
+    """Let BatchNorm layers that see one value per channel use their running statistics, as in evaluation mode.
+
+    Such a value is its own mean, and torch refuses to normalise by it. Yields the layers to which this happened. One
+    example with several values per channel, such as an image, is normalised as ever.
+
+    Raises
+    ------
+    ValueError
+        If such a layer keeps no running statistics.
+    """
+    switched: list[nn.Module] = []
+
+    def before(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        values = args[0] if args else named["input"]
+        if not layer.training or values.numel() != values.shape[1]:
+            return
+        if layer.running_mean is None:
+            raise ValueError(f"{layer} keeps no running statistics, and cannot normalise one value per channel")
+        _say_that_statistics_are_used()
+        switched.append(layer.eval())
+
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
+    try:
+        yield switched
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer in switched:
+            layer.train()
+
+
+@cache
+def _say_that_statistics_are_used() -> None:
+    """Log it, once in a process."""
+    logger.warning("A batch of one example: BatchNorm layers with one value per channel use their running statistics")

@@ -7,9 +7,10 @@ from client_app.attacks import configured_attack, federation_facts
 from client_app.trainer import pick_device
 from tasks.base import Examples, Task, evaluate, predict
 from tasks.client_data import load_task
+from tasks.fresh_model import fresh_model
 from tasks.protocol import Arrays
-from tasks.seeds import seed_everything
 from tasks.settings import Settings
+from tasks.weights import buffer_names, load_arrays, model_arrays
 
 
 class CentralEvaluation:
@@ -19,30 +20,31 @@ class CentralEvaluation:
         self._settings = settings
         self.task: Task = load_task(settings.task)
         self.device = pick_device(settings.train.device)
-        seed_everything(settings.seed, "init")
-        self.model: nn.Module = self.task.build_model(settings.model.name, settings.model.args)
+        self.model: nn.Module = fresh_model(settings)
         self._has_test = self.task.has_test_examples()
         attack = configured_attack(settings.attack) if self._has_test else None
         self._wanted = attack.probe(self.task.test_examples(), federation_facts(settings)) if attack else None
 
     def initial_arrays(self) -> Arrays:
         """Return the weights and buffers before the first round; they follow from the seed alone."""
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.model.state_dict().items()}
+        return {name: array.copy() for name, array in model_arrays(self.model).items()}
 
     def buffers(self) -> tuple[str, ...]:
         """Return the names of the arrays that are not parameters."""
-        return tuple(self.model.state_dict().keys() - dict(self.model.named_parameters()).keys())
+        return buffer_names(self.model)
 
     def measure(self, arrays: Arrays) -> dict[str, float]:
         """Return loss and task measures of a model on the clean test data, and what a backdoor achieves."""
-        self.model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        model = fresh_model(self._settings)
+        load_arrays(model, arrays)
         batch_size = self._settings.evaluate.batch_size
-        measures = evaluate(self.model, self.task, self.task.test_examples(), batch_size, self.device)
-        return measures if self._wanted is None else {**measures, "backdoor_success": self._success(self._wanted)}
+        measures = evaluate(model, self.task, self.task.test_examples(), batch_size, self.device)
+        backdoor = {} if self._wanted is None else {"backdoor_success": self._success(model, self._wanted)}
+        return {**measures, **backdoor}
 
-    def _success(self, wanted: Examples) -> float:
+    def _success(self, model: nn.Module, wanted: Examples) -> float:
         """Return the share of the attackers' test examples that the model takes for what they want."""
-        logits = predict(self.model, self.task, wanted.features, self._settings.evaluate.batch_size, self.device)
+        logits = predict(model, self.task, wanted.features, self._settings.evaluate.batch_size, self.device)
         return (logits.argmax(1) == torch.from_numpy(wanted.labels)).double().mean().item()
 
     def due(self, server_round: int) -> bool:

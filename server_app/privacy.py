@@ -15,8 +15,9 @@ from flwr.serverapp import (
 )
 from torch import nn
 
-from tasks.issues import ERROR, WARNING, Issue
+from tasks.issues import ERROR, WARNING, Issue, listed
 from tasks.settings import PrivacySettings, Settings
+from tasks.weights import buffer_names, weights
 
 INSTALL = "pip install 'flwr[dp]'"
 
@@ -62,18 +63,17 @@ def _central_issues(settings: Settings) -> list[Issue]:
 
 def model_issues(settings: Settings, model: nn.Module) -> list[Issue]:
     """Return what of a model Flower's clipping and noise would miss: all but floating-point parameters with an axis."""
-    parameters = dict(model.named_parameters())
+    buffers = buffer_names(model)
     missed = [
         name
-        for name, tensor in model.state_dict().items()
-        if name not in parameters or not tensor.is_floating_point() or not tensor.ndim
+        for name, tensor in weights(model).items()
+        if name in buffers or not tensor.is_floating_point() or not tensor.ndim
     ]
     if settings.privacy.mode == "none" or not missed:
         return []
-    shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
     text = (
         f"model: privacy.mode = {settings.privacy.mode!r}: clipping and noise cover parameters only, and would miss "
-        f"{shown}"
+        f"{listed(missed)}"
     )
     remedy = "use a model without running statistics (a ResNet: model.args = 'norm = \"group\"')"
     return [Issue(ERROR, "model", text, remedy)]

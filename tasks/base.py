@@ -178,7 +178,7 @@ class Task(Component, ABC):
 TASKS = Registry("task", Task)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what a model makes and keeps in its first forward pass must be fit for training
 def predict(model: nn.Module, task: Task, features: Tensor, batch_size: int, device: torch.device) -> Tensor:
     """Return the logits (N, K) of raw ``features`` (N, ...) on the CPU; evaluation mode, no augmentation."""
     model.to(device).eval()

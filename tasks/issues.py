@@ -1,5 +1,6 @@
 """Issues: what is wrong or odd about a run before it starts, and what its parts declare so that this can be judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -45,6 +46,15 @@ class Issue:
         joint = "; " if ": " in self.text else ": "
         line = self.text + (joint + self.remedy if self.remedy else "")
         return f"variant {self.variants}: {line}" if self.variants else line
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 class Component:

@@ -15,6 +15,7 @@ from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig, State
 from tasks.base import ClientData
 from tasks.client_data import client_dataset, load_task
+from tasks.fresh_model import fresh_model
 from tasks.images import ImageTask
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.seeds import rng
@@ -122,19 +123,18 @@ class AttackTrainer:
         self._model = model.to(device)
         self._settings, self._round_config, self._device = settings, round_config, device
         self._received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        self._start = self._parameters()
+        self._start = _vector(model)
 
     def train(self, data: ClientData, effort: int, state: State | None) -> LocalUpdate:
         """Train on ``data`` for ``effort`` times the configured epochs, with the draws of the client that owns it."""
-        self._model.load_state_dict(self._received)
+        model = fresh_model(self._settings).to(self._device)
+        model.load_state_dict(self._received)
         options = replace(self._settings.train, epochs=effort * self._settings.train.epochs)
         seed, _, server_round = self._round_config.stream
         round_config = replace(self._round_config, stream=(seed, data.client, server_round))
-        result = train_locally(
-            self._model, data, replace(self._settings, train=options), round_config, state, self._device
-        )
-        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        return LocalUpdate(self._parameters() - self._start, buffers, result.metrics, result.state)
+        result = train_locally(model, data, replace(self._settings, train=options), round_config, state, self._device)
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        return LocalUpdate(_vector(model) - self._start, buffers, result.metrics, result.state)
 
     def honest(self, client: int, state: State | None) -> LocalUpdate:
         """Return what a client would send if it were honest; without a state it is kept until the next round."""
@@ -150,18 +150,13 @@ class AttackTrainer:
         """Load the received parameters plus the update that is sent, and its buffers."""
         self._model.load_state_dict(self._received)
         with torch.no_grad():
-            sizes = [parameter.numel() for parameter in self._floating()]
+            sizes = [parameter.numel() for parameter in _floating(self._model)]
             moved = torch.split(self._start + sent.update.to(self._start), sizes)
-            for parameter, values in zip(self._floating(), moved, strict=True):
+            for parameter, values in zip(_floating(self._model), moved, strict=True):
                 parameter.copy_(values.view_as(parameter))
             for name, buffer in self._model.named_buffers():
-                buffer.copy_(sent.buffers[name])
-
-    def _floating(self) -> Iterator[nn.Parameter]:
-        return (parameter for parameter in self._model.parameters() if parameter.is_floating_point())
-
-    def _parameters(self) -> Tensor:
-        return torch.cat([parameter.detach().flatten() for parameter in self._floating()])
+                if name in self._received:  # no other is sent
+                    buffer.copy_(sent.buffers[name])
 
     def _key(self) -> bytes:
         """Return a digest of all that decides the honest updates of a round."""
@@ -170,3 +165,12 @@ class AttackTrainer:
         for tensor in self._received.values():
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.digest()
+
+
+def _floating(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (parameter for parameter in model.parameters() if parameter.is_floating_point())
+
+
+def _vector(model: nn.Module) -> Tensor:
+    """Return the floating-point parameters of a model as one vector (P,)."""
+    return torch.cat([parameter.detach().flatten() for parameter in _floating(model)])

@@ -24,6 +24,7 @@ from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfi
 from client_app.methods.sgd import train
 from client_app.trainer import Batch, BatchLoss
 from tasks.protocol import LEARNED
+from tasks.weights import weights
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,10 @@ class LabelLearning(BatchLoss):
 
 @torch.no_grad()
 def merge_weights(model: nn.Module, received: dict[str, Tensor], share: float) -> None:
-    """Set every floating tensor of ``model`` to ``share`` x itself + (1 - share) x the received one, in place."""
-    for name, tensor in model.state_dict().items():
+    """Set every floating tensor of ``model`` to ``share`` x itself + (1 - share) x the received one, in place.
+
+    A tensor with several names is merged once.
+    """
+    for name, tensor in weights(model).items():
         if tensor.is_floating_point():
             tensor.copy_(torch.lerp(received[name], tensor, share))

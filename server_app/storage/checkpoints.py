@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file holds the model, the strategy's own state and where the run stood.
 
-The model's arrays carry their own names, so the file loads as an ordinary state dict; the strategy's arrays are
-prefixed, and the rest is JSON in the file's metadata. No pickle. Written to a partial file, then renamed. A digest
-of all content shows damage that leaves a file readable.
+The model's arrays carry their own names, so the file loads as an ordinary state dict (``safetensors.torch.load_model``
+if weights are tied: they are kept once); the strategy's arrays are prefixed, and the rest is JSON in the file's
+metadata. No pickle. Written to a partial file, then renamed. A digest of all content shows damage that leaves a file
+readable.
 
 A run keeps the last checkpoint, the one before it, which is used when the last is damaged, and the best model.
 """

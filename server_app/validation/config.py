@@ -17,6 +17,7 @@ from server_app.storage.resume import resume_issues
 from server_app.strategy import build_strategy, sampled
 from server_app.validation.compatibility import Parts, compatibility_issues, in_context, unused_on_nodes
 from server_app.validation.dry_run import check_data, check_test_data, declared_task, dry_run_issues
+from server_app.validation.model import one_example_issues, weights_issues
 from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
 from tasks.base import Task
@@ -179,9 +180,9 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     if parts.strategy is not None:
         attempts.take("strategy", lambda: unsaved_issues(settings.strategy.name, build_strategy(settings)))
     attempts.take("noise", lambda: rate_issues(settings.noise))
-    task, model = parts.task, settings.model
+    task = parts.task
     if task is not None:
-        attempts.take("model", lambda: model_issues(settings, task.build_model(model.name, model.args)))
+        attempts.take("model", lambda: _model_issues(task, settings))
         counts = [1] * task.num_classes
         build = lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
         parts.loss = attempts.build("loss", build)
@@ -210,8 +211,21 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
             attempts.build("noise", lambda: client_dataset(settings, 0))
         if not attempts.failed():
             attempts.issues += dry_run_issues(settings)
+        if not attempts.failed():
+            attempts.take("model", lambda: _one_example_issues(task, settings))
     if not attempts.failed():
         attempts.take("task", task.data_issues)
+
+
+def _model_issues(task: Task, settings: Settings) -> list[Issue]:
+    model = task.build_model(settings.model.name, settings.model.args)
+    return weights_issues(model) or model_issues(settings, model)
+
+
+def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:
+    parts = divide(settings.task, settings.partition, settings.federation.num_clients, settings.seed)
+    model = task.build_model(settings.model.name, settings.model.args)
+    return one_example_issues(task, model, settings.train, [len(part) for part in parts])
 
 
 def _stale_args(settings: Settings) -> str:

@@ -22,9 +22,11 @@ from strategies.aggregators import aggregate, build_aggregator
 from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import load_task
+from tasks.fresh_model import ModelSource
 from tasks.issues import ERROR, Issue
 from tasks.plugins import explain, is_own
 from tasks.settings import Settings, TaskSettings
+from tasks.weights import load_arrays, model_arrays
 
 EXAMPLES = 8
 
@@ -68,14 +70,18 @@ def _first(task: Task) -> ClientData:
 
 
 def try_model(task: Task, settings: Settings) -> None:
-    """Raise ``ValueError`` unless the model returns one score per class."""
+    """Raise ``ValueError`` unless the model returns one score per class, for one example as for more."""
     data = _first(task)
     model = task.build_model(settings.model.name, settings.model.args).eval()
-    with torch.no_grad():
-        logits = model(task.prepare(data.features))
-    expect(isinstance(logits, Tensor), f"the model must return a tensor, got {type(logits).__name__}")
-    expected, got = (len(data), task.num_classes, *data.labels.shape[1:]), tuple(logits.shape)
-    expect(got == expected, f"the model must return one score per class, {expected}, got {got}")
+    for count in dict.fromkeys((len(data), 1)):
+        try:
+            with torch.no_grad():
+                logits = model(task.prepare(data.features[:count]))
+        except ValueError as error:  # what normalisation layers raise
+            raise ValueError(f"the model must answer for a batch of {count} in evaluation mode: {error}") from error
+        expect(isinstance(logits, Tensor), f"the model must return a tensor, got {type(logits).__name__}")
+        expected, got = (count, task.num_classes, *data.labels.shape[1:]), tuple(logits.shape)
+        expect(got == expected, f"the model must return one score per class, {expected}, got {got}")
 
 
 def try_loss(task: Task, settings: Settings) -> None:
@@ -98,14 +104,17 @@ def try_loss(task: Task, settings: Settings) -> None:
 def try_training(task: Task, settings: Settings) -> None:
     """Raise ``ValueError`` unless two rounds of one client return results that can be sent and kept."""
     quick = replace(settings, train=replace(settings.train, epochs=1, batch_size=EXAMPLES // 2, precision="float32"))
-    model = task.build_model(settings.model.name, settings.model.args)
-    before, state = _layout(model), None
+    source = ModelSource(lambda: task.build_model(settings.model.name, settings.model.args))
+    arrays, state = model_arrays(source.fresh()), None
     for server_round in (1, 2):
+        model = source.fresh()
+        before = _layout(model)
+        load_arrays(model, arrays)
         round_config = RoundConfig(server_round, settings.train.learning_rate, (settings.seed, 0, server_round))
         result = train_locally(model, _first(task), quick, round_config, state, torch.device("cpu"))
         _check_result(result)
-        state = result.state
-    expect(_layout(model) == before, "the method must train the model in place: its weights now have other shapes")
+        expect(_layout(model) == before, "the method must train the model in place: its weights now have other shapes")
+        arrays, state = model_arrays(model, arrays), result.state
 
 
 def _layout(model: nn.Module) -> dict[str, torch.Size]:

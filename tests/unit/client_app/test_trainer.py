@@ -8,10 +8,19 @@ from torch.nn import functional as F
 
 from client_app.losses import L2ToGlobal, RegularizerInput, build
 from client_app.methods import METHODS, RoundConfig, TrainContext
-from client_app.trainer import Trainer, learning_rate, pick_device, to_device
+from client_app.trainer import (
+    Trainer,
+    _say_that_statistics_are_used,
+    learning_rate,
+    pick_device,
+    single_example,
+    smallest_batch,
+    to_device,
+)
 from tasks.base import ClientData
 from tasks.images import Digits
 from tasks.settings import TrainSettings
+from tests.odd_models import LazyCache, Normed
 
 CPU = torch.device("cpu")
 TASK = Digits()
@@ -90,6 +99,58 @@ def test_last_batches(count: int, drop: bool, norm: bool, sizes: list[int]):
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64)) if norm else network()
     trainer = Trainer(TASK, TrainSettings(epochs=1, batch_size=10, drop_last=drop), CPU)
     assert [len(batch) for batch in trainer.batches(model, to_device(data(count), CPU), 1)] == sizes
+
+
+def one_at_a_time(model: nn.Module, count: int = 3) -> torch.Tensor:
+    """Train on single examples, and return by how much the first parameter moved."""
+    before = next(model.parameters()).detach().clone()
+    trainer = Trainer(TASK, TrainSettings(epochs=1, batch_size=1), CPU)
+    trainer.fit(model, to_device(data(count), CPU), build("ce", 10), {}, 0.1, (1, 0, 1))
+    return (next(model.parameters()).detach() - before).norm()
+
+
+def test_batch_norm_uses_its_running_statistics_where_a_batch_is_one_value(caplog: pytest.LogCaptureFixture):
+    _say_that_statistics_are_used.cache_clear()
+    model = Normed().train()
+    expected = copy.deepcopy(model)
+    expected.norm.eval().requires_grad_(False)
+    own = data(3)
+    with single_example(model) as switched, torch.no_grad():
+        got = model(TASK.prepare(own.features[:1]))
+    assert torch.equal(got, expected(TASK.prepare(own.features[:1])))
+    assert switched == [model.norm]
+    assert model.norm.training
+    assert one_at_a_time(model) > 0
+    assert not model.norm.running_mean.any()
+    assert [record.message for record in caplog.records].count(caplog.records[0].message) == 1
+    with pytest.raises(ValueError, match=r"BatchNorm1d.* keeps no running statistics"):
+        one_at_a_time(Normed(running=False))
+
+
+def test_one_image_has_batch_statistics_of_its_own():
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
+    expected = copy.deepcopy(model).train()
+    inputs = TASK.prepare(data(1).features)
+    with single_example(model.train()) as switched:
+        assert torch.equal(model(inputs), expected(inputs))
+    assert not switched
+    assert torch.equal(model[0].running_mean, expected[0].running_mean)
+    assert not model[0]._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "drop", "norm", "smallest"),
+    [(31, 10, False, False, 1), (31, 10, True, False, 10), (31, 10, False, True, 10), (1, 10, True, True, 1)],
+)
+def test_the_smallest_batch_of_a_client(count: int, size: int, drop: bool, norm: bool, smallest: int):
+    assert smallest_batch(count, TrainSettings(batch_size=size, drop_last=drop), norm) == smallest
+
+
+def test_a_model_that_was_asked_first_can_be_trained():
+    model, trainer = LazyCache(), Trainer(TASK, TrainSettings(epochs=1, batch_size=8), CPU)
+    trainer.probabilities(model, to_device(data(), CPU))
+    assert model.cache is not None
+    assert one_at_a_time(model) > 0
 
 
 def test_clipping_limits_the_step():

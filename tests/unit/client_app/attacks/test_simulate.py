@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from client_app.attacks import attackers, run_client, simulate
-from client_app.attacks.simulate import attack_issues, configured_attack
+from client_app.attacks.simulate import AttackTrainer, attack_issues, configured_attack
 from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig
 from tasks.client_data import client_dataset, load_task
@@ -203,3 +203,12 @@ def test_an_attack_that_cannot_be_made_says_why(chosen: Settings, message: str):
     assert attack is not None
     (issue,) = attack_issues(attack, RunContext(chosen, sampled=6))
     assert (issue.level, message in issue.line) == ("error", True)
+
+
+def test_what_an_attacker_trains_first_leaves_nothing_in_the_model_for_what_it_trains_next():
+    chosen = replace(settings("alie", "z = 1.0"), model=ModelSettings("tests.odd_models:Running"))
+    trainer = AttackTrainer(received(chosen), chosen, RoundConfig(1, 0.1, (chosen.seed, 0, 1)), CPU)
+    own, other = (client_dataset(chosen, client).data for client in (0, 1))
+    alone = trainer.train(own, 1, None).update
+    trainer.train(other, 1, None)
+    assert torch.equal(trainer.train(own, 1, None).update, alone)

@@ -16,6 +16,7 @@ from tasks.images import Digits
 from tasks.plugins import PluginError
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
+from tests.odd_models import Tied
 
 CPU = torch.device("cpu")
 TASK = Digits()
@@ -140,6 +141,15 @@ def test_batch_statistics_are_merged_and_counters_are_not():
         torch.testing.assert_close(model.state_dict()[name], 0.2 * received[name] + 0.8 * trained[name])
         assert not torch.equal(trained[name], received[name])
     assert model.state_dict()["2.num_batches_tracked"] == trained["2.num_batches_tracked"] == 6
+
+
+def test_a_tied_weight_is_merged_once():
+    model = Tied()
+    received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.embed.weight += 1
+    merge_weights(model, received, 0.8)
+    torch.testing.assert_close(model.embed.weight.detach(), received["embed.weight"] + 0.8)
 
 
 def test_labels_are_fused_with_what_the_trained_network_says_when_it_only_looks():

@@ -1,0 +1,89 @@
+"""Fresh models: the model of a run as it was built, for each message and each evaluation anew.
+
+A model may keep more than its state dict holds: buffers that are not saved, counters, caches, tensors made in the first
+forward pass. Trained or asked again, it would carry that from one client to the next.
+"""
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from types import FunctionType, ModuleType
+
+from torch import nn
+
+from tasks.client_data import load_task
+from tasks.seeds import seed_everything
+from tasks.settings import ModelSettings, Settings, TaskSettings
+
+
+def fresh_model(settings: Settings) -> nn.Module:
+    """Return the model of a run as it was built, on the CPU and shared with nobody.
+
+    It follows from the seed alone, what its state dict does not hold too; server and clients have the same one.
+
+    Raises
+    ------
+    PluginError
+        If the model is unknown, or its arguments do not fit.
+    """
+    return _source(settings.task, settings.model, settings.seed).fresh().cpu()
+
+
+@lru_cache(maxsize=2)
+def _source(task: TaskSettings, model: ModelSettings, seed: int) -> "ModelSource":
+    def build() -> nn.Module:
+        seed_everything(seed, "init")
+        return load_task(task).build_model(model.name, model.args)
+
+    return ModelSource(build)
+
+
+class ModelSource:
+    """Hands out models that nobody has used yet: copies of a first one, which takes a fraction of the time to build it.
+
+    A model that has no complete copy is built anew each time; see :func:`has_complete_copies`.
+
+    Parameters
+    ----------
+    build
+        Builds the model, the same at each call.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module]) -> None:
+        self._build = build
+        first = build()
+        self._first = first if has_complete_copies(first) else None
+
+    def fresh(self) -> nn.Module:
+        """Return a model as it was built."""
+        return self._build() if self._first is None else copy.deepcopy(self._first)
+
+
+def has_complete_copies(model: nn.Module) -> bool:
+    """Tell whether ``copy.deepcopy`` gives a model that shares nothing with this one.
+
+    Python copies no closure, so a hook or an activation that is a function inside of a function, or a lambda that says
+    ``self``, would still act on the model that was copied; the same holds for a weak reference to a module. And some
+    objects cannot be copied at all: locks, files, weights of the older ``torch.nn.utils.weight_norm``.
+    """
+    seen: set[int] = set()
+    waiting: list[object] = [model]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, type | ModuleType):
+            continue
+        seen.add(id(item))
+        if isinstance(item, FunctionType):
+            if item.__closure__:
+                return False
+        elif isinstance(item, weakref.ref) and isinstance(item(), nn.Module):
+            return False
+        else:
+            waiting.extend(gc.get_referents(item))
+    try:
+        copy.deepcopy(model)
+    except (TypeError, RuntimeError):  # Python's and torch's way to say that an object has no copy
+        return False
+    return True
