@@ -1,8 +1,10 @@
 """Label noise: what makes labels wrong (``NOISES``), and which client gets how much (``RATE_DISTRIBUTIONS``)."""
 
 from tasks.base import Labels
+from tasks.noise.asymmetric import Asymmetric
 from tasks.noise.base import (
     NOISES,
+    Confusions,
     LabelNoise,
     Matrix,
     NoiseError,
@@ -11,11 +13,11 @@ from tasks.noise.base import (
     realised_rate,
 )
 from tasks.noise.class_conditional import (
-    Asymmetric,
     ClassConditional,
     MatrixNoise,
     NoNoise,
     PairFlip,
+    Replacement,
     Symmetric,
     SymmetricAll,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "RATE_DISTRIBUTIONS",
     "Asymmetric",
     "ClassConditional",
+    "Confusions",
     "FederatedNoise",
     "GivenData",
     "HumanNoise",
@@ -47,6 +50,7 @@ __all__ = [
     "PairFlip",
     "RateDistribution",
     "Rates",
+    "Replacement",
     "Symmetric",
     "SymmetricAll",
     "dominant",
