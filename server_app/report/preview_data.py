@@ -82,7 +82,8 @@ def take_survey(settings: Settings) -> Survey:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # the checks of the configuration say it once
         datasets = [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
-        wanted = federated_noise(settings).rates() if uses_rates(settings.noise.name) else None
+        noise = federated_noise(settings)
+        wanted = noise.rates() if uses_rates(noise.noise) else None
     return Survey(
         settings=settings,
         class_names=tuple(names),
@@ -117,7 +118,7 @@ def title(survey: Survey) -> str:
     """
     settings = survey.settings
     clients = counted(settings.federation.num_clients, "client")
-    return f"{settings.task.name}, {clients}, partition {settings.partition.name}, noise {settings.noise.name}"
+    return f"{settings.task.name}, {clients}, partition {settings.partition.name}, noise {_noise(settings)}"
 
 
 def choices(survey: Survey) -> dict[str, str]:
@@ -129,9 +130,13 @@ def choices(survey: Survey) -> dict[str, str]:
     return {
         "task": _choice(settings.task.name, settings.task.args),
         "partition": _choice(settings.partition.name, settings.partition.args),
-        "noise": _choice(settings.noise.name, settings.noise.args) + distribution,
+        "noise": _choice(_noise(settings), settings.noise.args) + distribution,
         "seed": str(settings.seed),
     }
+
+
+def _noise(settings: Settings) -> str:
+    return federated_noise(settings).noise  # what auto means
 
 
 def _choice(name: str, args: str) -> str:

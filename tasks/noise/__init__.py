@@ -21,7 +21,7 @@ from tasks.noise.class_conditional import (
     Symmetric,
     SymmetricAll,
 )
-from tasks.noise.clients import FederatedNoise, GivenData, rate_issues, uses_rates
+from tasks.noise.clients import FederatedNoise, GivenData, chosen_noise, rate_issues, unasked_issues, uses_rates
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.masks import MaskNoise
@@ -53,6 +53,7 @@ __all__ = [
     "Replacement",
     "Symmetric",
     "SymmetricAll",
+    "chosen_noise",
     "dominant",
     "human_labels",
     "mixed",
@@ -60,5 +61,6 @@ __all__ = [
     "rate_issues",
     "realised_rate",
     "replace_examples",
+    "unasked_issues",
     "uses_rates",
 ]
