@@ -32,6 +32,7 @@ from tasks.settings import Settings
 
 Beliefs = npt.NDArray[np.float64]
 ROUNDING = 1e-6  # equal probabilities that differ in their last bits count as equal
+NO_BELIEF = 1e-6  # a probability below this is no confidence, whatever the threshold of its class
 CAUTION = (
     "The model has learned from these labels, so it agrees with some wrong ones, and what is rare but right can look "
     "wrong to it: look at an example before you change its label."
@@ -49,16 +50,23 @@ def class_thresholds(beliefs: Beliefs, labels: Labels) -> Beliefs:
     return thresholds
 
 
-def confident_joint(beliefs: Beliefs, labels: Labels) -> Labels:
-    """Count the examples by given label (row) and by the label of which the model is confident (column), (K, K).
+def confident_pairs(beliefs: Beliefs, labels: Labels) -> tuple[Labels, Labels]:
+    """Return given label and confident label of the examples that the confident joint counts, (m,) each.
 
     The model is confident of a class where it reaches the class's threshold, and of the likeliest such class if there
-    are several. Examples without one are not counted.
+    are several; examples without one are left out. Where the threshold of a class is next to nothing, everybody would
+    reach it: a probability below ``NO_BELIEF`` counts for no class (cleanlab bounds its thresholds likewise).
     """
-    reached = np.where(beliefs >= class_thresholds(beliefs, labels) - ROUNDING, beliefs, -1.0)
+    needed = np.maximum(class_thresholds(beliefs, labels) * (1 - ROUNDING), NO_BELIEF)
+    reached = np.where(beliefs >= needed, beliefs, -1.0)
     sure = reached.max(1) >= 0
+    return labels[sure], reached.argmax(1)[sure]
+
+
+def confident_joint(beliefs: Beliefs, labels: Labels) -> Labels:
+    """Count the examples by given label (row) and by the label of which the model is confident (column), (K, K)."""
     joint: Labels = np.zeros((beliefs.shape[1],) * 2, np.int64)
-    np.add.at(joint, (labels[sure], reached.argmax(1)[sure]), 1)
+    np.add.at(joint, confident_pairs(beliefs, labels), 1)
     return joint
 
 
@@ -74,6 +82,20 @@ def estimated_joint(beliefs: Beliefs, labels: Labels) -> Beliefs:
     shares = np.bincount(labels, minlength=len(joint)) / len(labels)
     scaled: Beliefs = joint / joint.sum(1, keepdims=True) * shares[:, None]
     return scaled
+
+
+def joint_noise_rate(beliefs: Beliefs, labels: Labels) -> float:
+    """Return the share of wrong labels by the confident joint: one minus the trace of :func:`estimated_joint`.
+
+    Only the diagonal is computed, so that thousands of classes need no K x K table.
+    """
+    given, confident = confident_pairs(beliefs, labels)
+    classes = beliefs.shape[1]
+    counts = np.bincount(given, minlength=classes)
+    agreed = np.bincount(given[given == confident], minlength=classes)
+    right = np.where(counts, agreed / np.maximum(counts, 1), 1.0)
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    return max(0.0, float(1 - (right * shares).sum()))
 
 
 def suspicion(beliefs: Beliefs, labels: Labels) -> Beliefs:
@@ -218,6 +240,6 @@ def make_audit(beliefs: Beliefs, trained: Labels, data: ClientData, names: Seque
         confidence=beliefs.max(1)[order],
         suspicion=doubts[order],
         trained=trained[order],
-        joint_noise_rate=float(1 - np.trace(estimated_joint(beliefs, data.labels))),
+        joint_noise_rate=joint_noise_rate(beliefs, data.labels),
         thresholds=class_thresholds(beliefs, data.labels),
     )

@@ -22,6 +22,7 @@ from server_app.storage.resume import how_to_go_on
 from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
+from server_app.wrong_labels import wrong_labels_line
 from tasks.config import DEFAULTS, to_flat
 from tasks.files import WriteError
 from tasks.protocol import MessageHeader, Mode
@@ -90,6 +91,7 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
         run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
     )
     registration = register_clients(grid, settings.federation, header, mode)
+    print(wrong_labels_line(settings, mode, registration), flush=True)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
     state = RunState(settings, directory, registration, strategy, evaluation.initial_arrays(), mode)
     if settings.run.resume:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tasks.base import ClientData, Labels, Task
-from tasks.noise import FederatedNoise
+from tasks.noise import FederatedNoise, chosen_noise
 from tasks.own_data.reading import Cache
 from tasks.partition import PARTITIONS, PartitionError
 from tasks.registry import TASKS
@@ -90,7 +90,7 @@ def federated_noise(settings: Settings) -> FederatedNoise:
         seed=settings.seed,
         num_clients=settings.federation.num_clients,
         num_classes=task.num_classes,
-        noise=noise.name,
+        noise=chosen_noise(noise.name, task.brings_own_data),
         noise_args=noise.args,
         distribution=noise.rates,
         rates_args=noise.rates_args,

@@ -1,4 +1,4 @@
-"""Metrics of a classifier, all of them computed from its confusion matrix."""
+"""Metrics of a classifier, all of them computed from how often each class was found, occurred and was predicted."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,20 @@ class MacroScores(NamedTuple):
     f1: float
 
 
-def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count how often each class was taken for each class.
+class ClassCounts(NamedTuple):
+    """What the measures need of a confusion matrix (K, K), row = true class, column = predicted class: int64 (K,) each.
+
+    ``hits`` is its diagonal, ``actual`` its row sums, ``predicted`` its column sums. With thousands of classes the
+    matrix itself would take gigabytes.
+    """
+
+    hits: Tensor
+    actual: Tensor
+    predicted: Tensor
+
+
+def class_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> ClassCounts:
+    """Count how often each class was found, occurred, and was predicted.
 
     Parameters
     ----------
@@ -27,16 +39,16 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
 
     Returns
     -------
-    Tensor
-        int64 (num_classes, num_classes) on the CPU: row = true class, column = predicted class.
+    ClassCounts
+        On the CPU.
 
     Raises
     ------
     ValueError
         If the shapes differ, there is nothing to count, or a class is out of range.
 
-    >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2).tolist()
-    [[1, 1], [0, 1]]
+    >>> [counts.tolist() for counts in class_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)]
+    [[1, 1], [2, 1], [1, 2]]
     """
     if predictions.shape != labels.shape:
         raise ValueError(
@@ -44,9 +56,10 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
         )
     if labels.numel() == 0:
         raise ValueError("no examples to measure: at least one is needed")
-    rows = _checked("labels", labels, num_classes)
-    columns = _checked("predictions", predictions, num_classes)
-    return torch.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+    actual = _checked("labels", labels, num_classes)
+    predicted = _checked("predictions", predictions, num_classes)
+    counted = (actual[actual == predicted], actual, predicted)
+    return ClassCounts(*(torch.bincount(classes, minlength=num_classes) for classes in counted))
 
 
 def _checked(name: str, classes: Tensor, num_classes: int) -> Tensor:
@@ -60,19 +73,18 @@ def _checked(name: str, classes: Tensor, num_classes: int) -> Tensor:
     return flat
 
 
-def accuracy(confusion: Tensor) -> float:
-    """Return the share of correct predictions in a confusion matrix (K, K), in [0, 1]."""
-    return (confusion.trace().double() / confusion.sum()).item()
+def accuracy(counts: ClassCounts) -> float:
+    """Return the share of correct predictions, in [0, 1]."""
+    return (counts.hits.sum().double() / counts.actual.sum()).item()
 
 
-def macro_scores(confusion: Tensor) -> MacroScores:
-    """Return macro precision, recall and F1 of a confusion matrix (K, K), rows = true classes.
+def macro_scores(counts: ClassCounts) -> MacroScores:
+    """Return macro precision, recall and F1.
 
     A class that neither occurs nor is predicted does not count. One that only occurs, or is only predicted,
     counts with 0. This is scikit-learn's ``average="macro", zero_division=0``.
     """
-    hits = confusion.diagonal().double()
-    actual, predicted = confusion.sum(1), confusion.sum(0)
+    hits, actual, predicted = counts.hits.double(), counts.actual, counts.predicted
     seen = actual + predicted > 0
     precision = hits / predicted.clamp(min=1)
     recall = hits / actual.clamp(min=1)
@@ -88,18 +100,18 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     ValueError
         If the shapes do not fit, there are no examples, or a label is not one of the K classes.
     """
-    confusion = confusion_matrix(logits.argmax(1), labels, logits.shape[1])
-    return {"accuracy": accuracy(confusion), "macro-f1": macro_scores(confusion).f1}
+    counts = class_counts(logits.argmax(1), labels, logits.shape[1])
+    return {"accuracy": accuracy(counts), "macro-f1": macro_scores(counts).f1}
 
 
-def mean_iou(confusion: Tensor) -> float:
-    """Return the mean intersection over union of the classes of a confusion matrix (K, K), in [0, 1].
+def mean_iou(counts: ClassCounts) -> float:
+    """Return the mean intersection over union of the classes, in [0, 1].
 
     A class that neither occurs nor is predicted does not count; scikit-learn's ``jaccard_score`` with
     ``average="macro"`` over the classes that occur or are predicted.
     """
-    hits = confusion.diagonal().double()
-    union = confusion.sum(0) + confusion.sum(1) - hits
+    hits = counts.hits.double()
+    union = counts.predicted + counts.actual - hits
     return (hits / union)[union > 0].mean().item()
 
 
@@ -117,9 +129,9 @@ def segmentation_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     if predictions.shape == labels.shape:
         known = labels != IGNORED
         predictions, labels = predictions[known], labels[known]
-    confusion = confusion_matrix(predictions, labels, logits.shape[1])
+    counts = class_counts(predictions, labels, logits.shape[1])
     return {
-        "accuracy": accuracy(confusion),
-        "macro-f1": macro_scores(confusion).f1,
-        "mean-iou": mean_iou(confusion),
+        "accuracy": accuracy(counts),
+        "macro-f1": macro_scores(counts).f1,
+        "mean-iou": mean_iou(counts),
     }

@@ -125,6 +125,7 @@ class Registry(Generic[T]):
         factory = self.find(name)
         try:
             given = parse_args(args) if isinstance(args, str) else args
+            factory = self.adapt(factory, given)
             built = self.convert(factory(**bind(factory, given, context)), name)
         except Exception as error:  # the factory may be the user's: whatever it raises belongs in the message
             raise PluginError(f"{self.kind} {name!r}: {explain(error)}") from error
@@ -149,6 +150,10 @@ class Registry(Generic[T]):
                 key = name if BARE_KEY.fullmatch(name) else f'"{name}"'
                 raise PluginError(f"{self.kind} {name!r}: write its arguments as {key} = {{ ... }}, got {arguments!r}")
         return {name: self.build(name, arguments) for name, arguments in given.items()}
+
+    def adapt(self, factory: Callable[..., T], given: Mapping[str, Any]) -> Callable[..., T]:
+        """Return what builds the choice from its arguments; a subclass may wrap what was found."""
+        return factory
 
     def convert(self, built: Any, name: str) -> Any:
         """Return what a factory built as what the registry promises; a subclass may wrap it, the default does not.

@@ -81,7 +81,10 @@ class PartitionSettings:
 class NoiseSettings:
     """Which labels a simulation makes wrong, and how many at which client."""
 
-    name: str = key("symmetric", "label noise, or package.module:Name; none = keep the labels")
+    name: str = key(
+        AUTO,
+        "label noise, or package.module:Name; none = keep the labels; auto = symmetric, but none for your own data",
+    )
     args: str = key("", "its arguments as inline TOML")
     rates: str = key("linear", "which client gets which noise rate")
     rates_args: str = key("max = 0.85", "the distribution's arguments as inline TOML")

@@ -141,9 +141,12 @@ def beyond_machine(federation: FederationSettings) -> list[Issue]:
 
 def describe(plan: RunPlan, checked: "Validated") -> str:
     """Return what would run, as text."""
+    from server_app.wrong_labels import wrong_labels_line
+
     settings = checked.settings
     lines = [f"app: {plan.app}", f"federation: {federation_config(next(iter(settings.values())))}"]
     lines += [f"variants: {', '.join(settings)}"] if len(settings) > 1 else []
+    lines += dict.fromkeys(wrong_labels_line(each, Mode.SIMULATION) for each in settings.values())
     lines += [f"warning: {issue.line}" for issue in checked.warnings]
     changes = [
         tomli_w.dumps({key: value}).strip().replace(f'"{key}"', key, 1) for key, value in plan.overrides().items()

@@ -189,15 +189,17 @@ def show(settings: Settings, folder: Path, name: str) -> None:
     from server_app.report.preview_data import summary, take_survey
     from server_app.report.preview_page import write_preview
     from tasks.base import DataError
-    from tasks.client_data import federated_noise
-    from tasks.noise import NoiseError
+    from tasks.client_data import federated_noise, load_task
+    from tasks.noise import NoiseError, unasked_issues
     from tasks.partition import PartitionError
 
     try:
         survey = take_survey(settings)
     except (DataError, NoiseError, PartitionError) as error:
         raise CommandError(str(error)) from error
-    notes = [issue.line for issue in without_effect(settings) + federated_noise(settings).issues()]
+    issues = without_effect(settings) + federated_noise(settings).issues()
+    issues += unasked_issues(settings.noise) if load_task(settings.task).brings_own_data else []
+    notes = [issue.line for issue in issues]
     try:
         paths = write_preview(survey, folder, name, notes)
     except OSError as error:

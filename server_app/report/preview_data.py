@@ -7,12 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from server_app.report.text import counted, number, percent
+from tasks.base import DataError
 from tasks.client_data import ClientDataset, client_dataset, federated_noise, load_task
 from tasks.noise import NoiseWarning, uses_rates
 from tasks.settings import Settings
 
 Counts = npt.NDArray[np.int64]
 Rates = npt.NDArray[np.float64]
+MAX_CLASSES = 500
+"""The page has a cell for each pair of classes: with so many it takes some 20 MB."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,19 @@ def take_survey(settings: Settings) -> Survey:
     Raises
     ------
     DataError, NoiseError, PartitionError
-        If the data cannot be read, or does not fit the partition or the noise.
+        If the data cannot be read, has more than ``MAX_CLASSES`` classes, or does not fit the partition or the noise.
     """
+    names = load_task(settings.task).class_names
+    if len(names) > MAX_CLASSES:
+        raise DataError(
+            f"the preview shows every pair of classes, for up to {MAX_CLASSES} of them, and the task has {len(names)}; "
+            "winnow run --dry-run checks the same data without a picture"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoiseWarning)  # the checks of the configuration say it once
         datasets = [client_dataset(settings, client) for client in range(settings.federation.num_clients)]
-        wanted = federated_noise(settings).rates() if uses_rates(settings.noise.name) else None
-    names = load_task(settings.task).class_names
+        noise = federated_noise(settings)
+        wanted = noise.rates() if uses_rates(noise.noise) else None
     return Survey(
         settings=settings,
         class_names=tuple(names),
@@ -109,7 +118,7 @@ def title(survey: Survey) -> str:
     """
     settings = survey.settings
     clients = counted(settings.federation.num_clients, "client")
-    return f"{settings.task.name}, {clients}, partition {settings.partition.name}, noise {settings.noise.name}"
+    return f"{settings.task.name}, {clients}, partition {settings.partition.name}, noise {_noise(settings)}"
 
 
 def choices(survey: Survey) -> dict[str, str]:
@@ -121,9 +130,13 @@ def choices(survey: Survey) -> dict[str, str]:
     return {
         "task": _choice(settings.task.name, settings.task.args),
         "partition": _choice(settings.partition.name, settings.partition.args),
-        "noise": _choice(settings.noise.name, settings.noise.args) + distribution,
+        "noise": _choice(_noise(settings), settings.noise.args) + distribution,
         "seed": str(settings.seed),
     }
+
+
+def _noise(settings: Settings) -> str:
+    return federated_noise(settings).noise  # what auto means
 
 
 def _choice(name: str, args: str) -> str:

@@ -184,18 +184,21 @@ def score_list(columns: Columns, dataset: ClientDataset, names: Sequence[str], c
     Raises
     ------
     ValueError
-        If the list does not name each of the client's examples once.
+        If the list does not name each of the client's examples once, or names a class that the task does not have.
     """
     if sorted(columns["id"]) != sorted(names) or len(set(names)) < len(names):
         raise ValueError("the list must name each of the client's examples once; is the run directory another run's?")
     place = {name: i for i, name in enumerate(names)}
     order = np.array([place[name] for name in columns["id"]])
-    suggested = np.array([class_names.index(name) for name in columns["suggested"]])
+    numbers = {name: number for number, name in reversed([*enumerate(class_names)])}
+    if unknown := sorted({*columns["suggested"], *filter(None, columns["changed_to"])} - numbers.keys()):
+        raise ValueError(f"the list names the class {unknown[0]!r}, which the task does not have")
+    suggested = np.array([numbers[name] for name in columns["suggested"]])
     given, wrong = dataset.data.labels[order], dataset.wrong()[order]
     # No label is right for an example that came from outside.
     truth = np.where(np.isin(order, dataset.replaced), -1, dataset.true_labels[order])
     changed = np.array(columns["changed"])
-    trained = np.array([class_names.index(name) if name else -1 for name in columns["changed_to"]])
+    trained = np.array([numbers[name] if name else -1 for name in columns["changed_to"]])
     return Score(
         client=dataset.data.client,
         examples=len(order),

@@ -24,7 +24,7 @@ from tasks.base import Task
 from tasks.client_data import client_dataset, divide, federated_noise
 from tasks.config import ConfigError, Flat, Value, read, variants, without_effect
 from tasks.issues import ERROR, WARNING, Issue, RunContext
-from tasks.noise import NoiseWarning, rate_issues
+from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
 from tasks.plugins import explain
 from tasks.protocol import Mode
@@ -203,6 +203,8 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
     rates_fit = attempts.succeeds("noise.rates", noise.rates)
     if rates_fit:
         attempts.take("noise", noise.issues)
+    if task.brings_own_data:
+        attempts.issues += unasked_issues(settings.noise)
     there = attempts.succeeds("task", task.check)
     if trials:
         ready = there and attempts.succeeds("task", lambda: check_data(settings.task)) and partition

@@ -1,8 +1,10 @@
 """Label noise: what makes labels wrong (``NOISES``), and which client gets how much (``RATE_DISTRIBUTIONS``)."""
 
 from tasks.base import Labels
+from tasks.noise.asymmetric import Asymmetric
 from tasks.noise.base import (
     NOISES,
+    Confusions,
     LabelNoise,
     Matrix,
     NoiseError,
@@ -11,15 +13,15 @@ from tasks.noise.base import (
     realised_rate,
 )
 from tasks.noise.class_conditional import (
-    Asymmetric,
     ClassConditional,
     MatrixNoise,
     NoNoise,
     PairFlip,
+    Replacement,
     Symmetric,
     SymmetricAll,
 )
-from tasks.noise.clients import FederatedNoise, GivenData, rate_issues, uses_rates
+from tasks.noise.clients import FederatedNoise, GivenData, chosen_noise, rate_issues, unasked_issues, uses_rates
 from tasks.noise.human import HumanNoise, human_labels
 from tasks.noise.instance import InstanceNoise, part_dependent_labels
 from tasks.noise.masks import MaskNoise
@@ -31,6 +33,7 @@ __all__ = [
     "RATE_DISTRIBUTIONS",
     "Asymmetric",
     "ClassConditional",
+    "Confusions",
     "FederatedNoise",
     "GivenData",
     "HumanNoise",
@@ -47,8 +50,10 @@ __all__ = [
     "PairFlip",
     "RateDistribution",
     "Rates",
+    "Replacement",
     "Symmetric",
     "SymmetricAll",
+    "chosen_noise",
     "dominant",
     "human_labels",
     "mixed",
@@ -56,5 +61,6 @@ __all__ = [
     "rate_issues",
     "realised_rate",
     "replace_examples",
+    "unasked_issues",
     "uses_rates",
 ]

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -155,16 +155,52 @@ def dominant(matrix: Matrix) -> bool:
     return bool((np.diag(matrix) > _off_diagonal(matrix).max(axis=1)).all())
 
 
-def warn_unless_dominant(matrix: Matrix, noise: str) -> None:
-    """Warn with :class:`NoiseWarning` if some true class is not the most likely given one."""
-    if dominant(matrix):
-        return
+class Confusions(NamedTuple):
+    """What the rows of a matrix M (K, K) say about their classes, (K,) each.
+
+    ``kept`` is M's diagonal, ``strongest`` the largest other entry of each row, ``rival`` the class that it belongs to.
+    """
+
+    kept: Matrix
+    strongest: Matrix
+    rival: Labels
+
+
+def confusions_of(matrix: Matrix) -> Confusions:
+    """Return the confusions of a matrix (K, K).
+
+    >>> confusions_of(np.array([[0.6, 0.4], [0.1, 0.9]])).strongest.tolist()
+    [0.4, 0.1]
+    """
     others = _off_diagonal(matrix)
-    true = int((np.diag(matrix) - others.max(axis=1)).argmin())
-    given = int(others[true].argmax())
+    return Confusions(np.diag(matrix), others.max(axis=1), others.argmax(axis=1))
+
+
+def first_other(num_classes: int) -> Labels:
+    """Return for each class the first one that is another, (K,): 1, 0, 0, ..."""
+    others: Labels = np.zeros(num_classes, dtype=np.int64)
+    others[0] = 1
+    return others
+
+
+def check_table_size(num_classes: int, limit: int, noise: str) -> None:
+    """Raise ``NoiseError`` if a noise that looks at every pair of classes is given more classes than ``limit``."""
+    if num_classes > limit:
+        raise NoiseError(
+            f"{noise} looks at every pair of classes, which is possible for up to {limit} classes, and the task has "
+            f"{num_classes}; choose symmetric, symmetric-all, pair-flip or asymmetric, which do not"
+        )
+
+
+def warn_unless_dominant(confusions: Confusions, rate: float, noise: str) -> None:
+    """Warn with :class:`NoiseWarning` if T = (1 - rate) I + rate M does not give some true class most often."""
+    right, wrong = (1 - rate) + rate * confusions.kept, rate * confusions.strongest
+    if (right > wrong).all():
+        return
+    true = int((right - wrong).argmin())
     warnings.warn(
-        f"{noise}: of the examples of class {true}, {matrix[true, given]:.0%} are labelled {given} and only "
-        f"{matrix[true, true]:.0%} correctly; this client's labels alone cannot tell the two apart",
+        f"{noise}: of the examples of class {true}, {wrong[true]:.0%} are labelled {confusions.rival[true]} and only "
+        f"{right[true]:.0%} correctly; this client's labels alone cannot tell the two apart",
         NoiseWarning,
         stacklevel=2,
     )

@@ -14,9 +14,11 @@ from tasks.issues import WARNING, Issue
 from tasks.noise.base import NOISES, Features, LabelNoise, NoiseError, NoiseWarning
 from tasks.noise.rates import RATE_DISTRIBUTIONS, Rates
 from tasks.seeds import rng
-from tasks.settings import NoiseSettings
+from tasks.settings import AUTO, NoiseSettings
 
 NO_NOISE = "none"
+SIMULATED_NOISE = "symmetric"
+"""What a data set with clean labels gets unless told otherwise: without wrong labels there is nothing to compare."""
 
 
 class GivenData(NamedTuple):
@@ -127,11 +129,30 @@ class FederatedNoise:
             raise NoiseError(f"{label} labels in 0..{self.num_classes - 1}, got {given[outside][0]}")
 
 
+def chosen_noise(name: str, brings_own_data: bool) -> str:
+    """Return the noise that ``noise.name`` means: ``auto`` leaves the labels of somebody's own data alone."""
+    if name != AUTO:
+        return name
+    return NO_NOISE if brings_own_data else SIMULATED_NOISE
+
+
+def unasked_issues(settings: NoiseSettings) -> list[Issue]:
+    """Return the settings of the noise that were changed although own data has none, as ``noise.name`` names none."""
+    if settings.name != AUTO:
+        return []
+    default = NoiseSettings()
+    changed = [name for name in ("args", "rates", "rates_args") if getattr(settings, name) != getattr(default, name)]
+    text = "has no effect: the labels of data of your own are kept unless noise.name says how to make them wrong"
+    remedy = f"set noise.name={SIMULATED_NOISE}, or leave it out"
+    keys = [f"noise.{name.replace('_', '-')}" for name in changed]
+    return [Issue(WARNING, key, f"{key} {text}", remedy) for key in keys]
+
+
 def rate_issues(settings: NoiseSettings) -> list[Issue]:
     """Return that the distribution has no effect, because the noise has rates of its own; none for no noise at all."""
     default = NoiseSettings()
     changed = (settings.rates, settings.rates_args) != (default.rates, default.rates_args)
-    if settings.name == NO_NOISE or uses_rates(settings.name) or not changed:
+    if settings.name in (NO_NOISE, AUTO) or uses_rates(settings.name) or not changed:
         return []
     text = f"noise.rates has no effect: {settings.name} noise has a rate of its own"
     return [Issue(WARNING, "noise.rates", text)]

@@ -19,11 +19,14 @@ from tasks.noise.base import (
     check_classes,
     check_labels,
     check_share,
+    check_table_size,
     draw_from_rows,
 )
 
 Stream = np.random.Generator | np.random.RandomState
 Floats = npt.NDArray[np.float64]
+MAX_CLASSES = 1_000
+"""With so many classes the maps of a CIFAR image are 3 billion random numbers, about half a minute for each client."""
 
 
 def flip_probabilities(size: int, rate: float, std: float, low: float, high: float, stream: Stream) -> Floats:
@@ -90,7 +93,8 @@ class InstanceNoise(LabelNoise):
 
     The probabilities q are normal (rate, std) truncated symmetrically around the rate, so that their mean is the
     rate (truncation to [0, 1] would mislabel 8 % at rate 0). Each client confuses classes in its own way unless
-    ``shared_seed`` gives all clients the same maps.
+    ``shared_seed`` gives all clients the same maps. A map holds a number for each feature and class, and each class has
+    one: time grows with K x K, and K is at most ``MAX_CLASSES``.
     """
 
     num_classes: int
@@ -100,6 +104,7 @@ class InstanceNoise(LabelNoise):
 
     def __post_init__(self) -> None:
         check_classes(self.num_classes)
+        check_table_size(self.num_classes, MAX_CLASSES, "instance noise")
         check_share("the noise rate", self.rate)
         if isinstance(self.std, bool) or not isinstance(self.std, int | float) or not 0 < self.std < float("inf"):
             raise NoiseError(f"std, the spread of the noise rates, must be a number above 0, not {self.std!r}")

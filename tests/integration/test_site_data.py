@@ -31,10 +31,13 @@ def settings_for(kind: str, root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_data_is_divided_and_learned_in_a_simulation(play: Play, tmp_path: Path, kind: str) -> None:
+def test_every_kind_of_data_is_divided_and_learned_in_a_simulation(
+    play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
     KINDS[kind](tmp_path / "data")
     KINDS[kind](tmp_path / "data" / "test", seed=1)
-    run = play(**settings_for(kind, tmp_path / "data"))
+    run = play(**{**settings_for(kind, tmp_path / "data"), "noise.name": "auto"})
+    assert "No labels are made wrong on purpose.\n" in capsys.readouterr().out
     assert run.metrics[-1]["accuracy"] > 0.9
     assert ("mean-iou" in run.metrics[-1]) == (kind == "image-masks")
     assert ("Mean IoU" in (run.path / "report.html").read_text()) == (kind == "image-masks")
@@ -61,10 +64,13 @@ def test_each_group_of_a_table_can_be_a_client(play: Play, tmp_path: Path) -> No
     assert [line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0] == [10, 10, 10, 10]
 
 
-def test_masks_can_be_made_wrong_in_a_simulation(play: Play, tmp_path: Path) -> None:
+def test_masks_can_be_made_wrong_in_a_simulation(
+    play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     KINDS["image-masks"](tmp_path / "data")
     changes = settings_for("image-masks", tmp_path / "data")
     run = play(**{**changes, "noise.name": "masks", "num-server-rounds": 1})
+    assert re.search(r"about [1-9]\d? % of the training labels, by the noise 'masks'", capsys.readouterr().out)
     rates = [line["noise_rate"] for line in run.lines("clients.jsonl") if line["round"] == 0]
     assert rates[0] == 0 < rates[-1]
 

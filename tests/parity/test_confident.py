@@ -30,6 +30,13 @@ def test_the_confident_joint_is_cleanlabs(seed: int, size: int, classes: int):
     assert estimated_joint(beliefs, given) == pytest.approx(estimate_joint(given, beliefs), abs=whole_examples)
 
 
+def test_a_class_in_which_the_model_does_not_believe_counts_as_in_cleanlab():
+    beliefs = np.array([[0.99, 0.01, 1e-9], [0.9, 0.1, 1e-9], [0.01, 0.99, 1e-9], [1, 1e-9, 1e-9]])
+    given = np.array([0, 0, 1, 2])
+    theirs = compute_confident_joint(given, beliefs, calibrate=False)
+    assert (confident_joint(beliefs, given) == theirs - np.diag([0, 0, 1])).all()  # it writes 1 for 0 on the diagonal
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_suspicion_is_one_minus_the_normalised_margin(seed: int):
     beliefs, given = noisy_model(seed, 300, 7)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.anl_claims import class_quota_labels
 from tasks.noise import NOISES, NoiseError, NoiseWarning, part_dependent_labels
-from tasks.noise.class_conditional import CIFAR100_SUPERCLASSES
+from tasks.noise.asymmetric import CIFAR100_SUPERCLASSES
 from tasks.noise.masks import displace, grow, shrink
 
 Array = npt.NDArray[Any]

@@ -1,4 +1,4 @@
-"""Confusion matrix and scores in cases small enough to work out by hand."""
+"""Counts of classes and scores in cases small enough to work out by hand."""
 
 from typing import ClassVar
 
@@ -8,57 +8,69 @@ from torch import Tensor, nn
 
 from tasks.base import Examples, Task
 from tasks.metrics import (
+    ClassCounts,
     MacroScores,
     accuracy,
+    class_counts,
     classification_metrics,
-    confusion_matrix,
     macro_scores,
     mean_iou,
     segmentation_metrics,
 )
 
 
-def test_rows_are_true_classes_and_columns_predictions() -> None:
-    confusion = confusion_matrix(torch.tensor([2, 2, 1, 0]), torch.tensor([0, 0, 1, 2]), 3)
-    assert confusion.tolist() == [[0, 0, 2], [0, 1, 0], [1, 0, 0]]
-    assert confusion.dtype == torch.int64
+def of_matrix(rows: list[list[int]]) -> ClassCounts:
+    """The counts in a confusion matrix, rows = true classes."""
+    confusion = torch.tensor(rows)
+    return ClassCounts(confusion.diagonal(), confusion.sum(1), confusion.sum(0))
+
+
+def test_each_class_is_counted_where_it_is_true_predicted_and_both() -> None:
+    counts = class_counts(torch.tensor([2, 2, 1, 0]), torch.tensor([0, 0, 1, 2]), 3)
+    assert [each.tolist() for each in counts] == [[0, 1, 0], [2, 1, 1], [1, 1, 2]]
+    assert {each.dtype for each in counts} == {torch.int64}
+
+
+def test_thousands_of_classes_need_no_table_of_classes_by_classes() -> None:
+    classes = torch.arange(200_000)  # the table would take 320 GB
+    assert accuracy(class_counts(classes, classes, len(classes))) == 1.0
 
 
 def test_scores_by_hand() -> None:
     # class 0: 3 of 4 found, 3 of 5 predictions right; class 1: 4 of 6 found, 4 of 5 right
-    confusion = torch.tensor([[3, 1], [2, 4]])
+    counts = of_matrix([[3, 1], [2, 4]])
     precision, recall = (3 / 5 + 4 / 5) / 2, (3 / 4 + 4 / 6) / 2
     f1 = (2 * 3 / (4 + 5) + 2 * 4 / (6 + 5)) / 2
-    assert macro_scores(confusion) == pytest.approx(MacroScores(precision, recall, f1), rel=1e-15)
-    assert accuracy(confusion) == 7 / 10
+    assert macro_scores(counts) == pytest.approx(MacroScores(precision, recall, f1), rel=1e-15)
+    assert accuracy(counts) == 7 / 10
 
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_limits(wrong: bool) -> None:
     labels = torch.arange(5)
-    confusion = confusion_matrix((labels + int(wrong)) % 5, labels, 5)
+    counts = class_counts((labels + int(wrong)) % 5, labels, 5)
     expected = 0.0 if wrong else 1.0
-    assert accuracy(confusion) == expected
-    assert macro_scores(confusion) == MacroScores(expected, expected, expected)
+    assert accuracy(counts) == expected
+    assert macro_scores(counts) == MacroScores(expected, expected, expected)
 
 
 def test_unseen_class_does_not_count_but_a_missed_or_invented_one_does() -> None:
-    only_first = confusion_matrix(torch.tensor([0, 0]), torch.tensor([0, 0]), 4)
+    only_first = class_counts(torch.tensor([0, 0]), torch.tensor([0, 0]), 4)
     assert macro_scores(only_first) == MacroScores(1.0, 1.0, 1.0)
-    invented = confusion_matrix(torch.tensor([0, 3]), torch.tensor([0, 0]), 4)
+    invented = class_counts(torch.tensor([0, 3]), torch.tensor([0, 0]), 4)
     assert macro_scores(invented) == pytest.approx(MacroScores(1 / 2, 1 / 4, 1 / 3))
 
 
 def test_one_frequent_class_does_not_hide_the_rare_one() -> None:
     labels = torch.tensor([0] * 99 + [1])
-    confusion = confusion_matrix(torch.zeros(100, dtype=torch.int64), labels, 2)
-    assert accuracy(confusion) == 0.99
-    assert macro_scores(confusion).recall == 0.5
+    counts = class_counts(torch.zeros(100, dtype=torch.int64), labels, 2)
+    assert accuracy(counts) == 0.99
+    assert macro_scores(counts).recall == 0.5
 
 
 def test_mean_iou_by_hand() -> None:
     # class 0: 3 pixels in common of 3 + 1 + 2; class 1: 4 of 4 + 1 + 2; class 2 neither occurs nor is predicted
-    assert mean_iou(torch.tensor([[3, 1, 0], [2, 4, 0], [0, 0, 0]])) == pytest.approx((3 / 6 + 4 / 7) / 2, rel=1e-15)
+    assert mean_iou(of_matrix([[3, 1, 0], [2, 4, 0], [0, 0, 0]])) == pytest.approx((3 / 6 + 4 / 7) / 2, rel=1e-15)
 
 
 def test_pixels_without_a_class_do_not_count() -> None:
@@ -76,9 +88,9 @@ def test_pixels_without_a_class_do_not_count() -> None:
 
 def test_small_integer_types_do_not_overflow() -> None:
     masks = torch.full((2, 30, 30), 20, dtype=torch.uint8)
-    confusion = confusion_matrix(masks, masks, 21)
-    assert confusion[20, 20].item() == 1800
-    assert confusion.sum().item() == 1800
+    counts = class_counts(masks, masks, 21)
+    assert [each[20].item() for each in counts] == [1800] * 3
+    assert [each.sum().item() for each in counts] == [1800] * 3
 
 
 def test_pixels_and_examples_are_counted_alike() -> None:
@@ -101,7 +113,7 @@ def test_pixels_and_examples_are_counted_alike() -> None:
 )
 def test_refuses_what_it_cannot_count(predictions: Tensor, labels: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        confusion_matrix(predictions, labels, 3)
+        class_counts(predictions, labels, 3)
 
 
 class TwoPoints(Task):

@@ -173,7 +173,11 @@ ERRORS: list[tuple[str, dict[str, Any], str]] = [
     ("t-loss", {}, "2 classes .* not 4"),
     ("gce", {"preset": "cifar10"}, "unknown loss preset 'cifar10'; did you mean 'cifar-10'"),
     ("t-loss", {"preset": "mnist"}, "preset 'mnist' has no values for loss 't-loss'"),
-    (f"{HERE}:not_a_loss", {}, "expected an Objective or a Loss, got an int"),
+    (
+        f"{HERE}:not_a_loss",
+        {},
+        r"expected a subclass of .*, a torch.nn.Module, or a function of \(logits, labels\), got an int",
+    ),
     (f"{HERE}:Sqared", {}, "has no 'Sqared'; did you mean 'Squared'"),
     ("no.such.module:Loss", {}, "there is no module 'no'"),
 ]

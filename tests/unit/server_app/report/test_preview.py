@@ -19,7 +19,7 @@ from server_app.report.preview_data import (
 )
 from server_app.report.preview_page import shades
 from server_app.validation.config import check
-from tasks.base import Examples
+from tasks.base import DataError, Examples
 from tasks.client_data import client_dataset
 from tasks.config import Flat, parse
 from tasks.images import Digits
@@ -126,3 +126,17 @@ def test_the_words_give_the_extremes() -> None:
 def test_shades_show_small_counts() -> None:
     np.testing.assert_allclose(shades(np.array([[0, 1], [25, 100]])), [[0, 0.1], [0.5, 1]])
     assert shades(np.zeros((2, 2), dtype=np.int64)).max() == 0
+
+
+class ManyOrgans(Organs):
+    """More classes than a page can show pair by pair; its examples are not read."""
+
+    class_names = tuple(f"organ {number}" for number in range(501))
+
+    def train_examples(self) -> Examples:
+        raise AssertionError("read although it cannot be shown")
+
+
+def test_too_many_classes_for_a_page_are_said_before_anything_is_read() -> None:
+    with pytest.raises(DataError, match="up to 500 of them, and the task has 501; winnow run --dry-run"):
+        take_survey(parse(DEMO | {"task.name": f"{__name__}:ManyOrgans"}))

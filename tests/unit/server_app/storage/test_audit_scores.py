@@ -108,6 +108,11 @@ def test_a_list_of_other_examples_is_not_scored(order: str):
         score_list(columns(order, "c" * len(order), "-" * len(order)), share(), NAMES, CLASSES)
 
 
+def test_a_list_with_a_class_of_another_task_is_not_scored():
+    with pytest.raises(ValueError, match="names the class 'dog', which the task does not have"):
+        score_list(columns("abcde", "ccccd", "-----"), share(), NAMES, ("cat", "cow"))
+
+
 def test_what_relabelling_counts_is_exhaustive():
     cases = np.array(list(product(range(3), repeat=3)))
     given, final, truth = cases.T

@@ -51,6 +51,15 @@ class Numeric(Loss):
         return 0.5
 
 
+def mean(logits, labels):
+    return F.cross_entropy(logits, labels)
+
+
+class MeanModule(nn.Module):
+    def forward(self, logits, labels):
+        return F.cross_entropy(logits, labels)
+
+
 class Silent(ClientMethod):
     def fit(self, model, kit, plan, state):
         kit.trainer.options
@@ -157,16 +166,22 @@ class Flat(Digits):
     def prepare(self, features):
         return super().prepare(features).flatten(1)
 """
+NO_MEAN = (
+    "must return one value per label, (8,), got (); leave out its mean or sum, or give it an argument reduction, which "
+    "is set to 'none'"
+)
 MESSAGES = [
     ("loss", "Reduced", "expected one value per label, (8,), got (): do not reduce it, the trainer takes the mean"),
     ("loss", "Unmasked", "an element with the label -100 (no label) must have the loss 0"),
     ("loss", "Detached", "the loss has no gradient: compute it from the logits, without detach() or numpy()"),
     ("loss", "Infinite", "the loss of ordinary logits is not finite"),
     ("loss", "Numeric", "the loss must return a tensor, got float"),
+    ("loss", "mean", f"mean {NO_MEAN}"),
+    ("loss", "MeanModule", f"MeanModule {NO_MEAN}"),
     ("method", "Silent", "fit must return a FitResult, got NoneType"),
     ("method", "Torchy", "the state 'seen' must be a NumPy array, got Tensor"),
     ("method", "Wordy", "the metric 'train-loss' must be a finite number, got 'low'"),
-    ("method", "Typo", "AttributeError: 'TrainContext' object has no attribute 'trianer' (broken_parts.py, line 59)"),
+    ("method", "Typo", "AttributeError: 'TrainContext' object has no attribute 'trianer' (broken_parts.py, line 68)"),
     ("model", "too_wide", "the model must return one score per class, (8, 10), got (8, 11)"),
     ("strategy.aggregator", "halved", "halved must return (7,) values, got (3,)"),
     ("strategy.aggregator", "undefined", "undefined returned values that are not finite"),

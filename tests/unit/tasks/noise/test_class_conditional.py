@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tasks.noise import NOISES, NoiseError, NoiseWarning, NoNoise, dominant, realised_rate
+from tasks.noise.asymmetric import CIFAR10_PAIRS, CIFAR100_SUPERCLASSES, cycle_within
 from tasks.noise.base import draw_from_rows
-from tasks.noise.class_conditional import CIFAR10_PAIRS, CIFAR100_SUPERCLASSES, cycle_within
 from tasks.plugins import PluginError
 from tasks.seeds import rng
 

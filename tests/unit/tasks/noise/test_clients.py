@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tasks.noise import FederatedNoise, PairFlip, Symmetric, uses_rates
+from tasks.noise import FederatedNoise, PairFlip, Symmetric, chosen_noise, rate_issues, unasked_issues, uses_rates
 from tasks.plugins import PluginError
+from tasks.settings import NoiseSettings
 
 LABELS = np.arange(200) % 4
 FEATURES = np.arange(400, dtype=np.float64).reshape(200, 2)
@@ -82,3 +83,26 @@ def test_only_noises_with_a_rate_obey_the_law() -> None:
     assert uses_rates("masks")
     assert not uses_rates("human")
     assert not uses_rates("none")
+
+
+@pytest.mark.parametrize(
+    ("name", "own_data", "expected"),
+    [
+        ("auto", False, "symmetric"),
+        ("auto", True, "none"),
+        ("symmetric", True, "symmetric"),
+        ("pair-flip", False, "pair-flip"),
+        ("none", False, "none"),
+    ],
+)
+def test_own_data_has_no_noise_that_nobody_asked_for(name: str, own_data: bool, expected: str) -> None:
+    assert chosen_noise(name, own_data) == expected
+
+
+def test_rates_of_noise_that_nobody_asked_for_are_said_to_have_no_effect() -> None:
+    issues = unasked_issues(NoiseSettings(rates="constant", rates_args="rate = 0.4"))
+    assert [issue.key for issue in issues] == ["noise.rates", "noise.rates-args"]
+    assert issues[1].line.endswith("set noise.name=symmetric, or leave it out")
+    assert unasked_issues(NoiseSettings()) == []
+    assert unasked_issues(NoiseSettings(name="symmetric", rates_args="max = 0.4")) == []
+    assert rate_issues(NoiseSettings(rates_args="max = 0.4")) == []

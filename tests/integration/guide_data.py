@@ -1,0 +1,60 @@
+"""What commands of the guides take for granted: a site's own files as the command declares them, a run to resume."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from tasks.config import DEFAULTS, nest
+from tasks.plugins import parse_args
+from tests.site_data import save, table
+
+EXAMPLES = 160  # enough for the partition that is the default
+
+
+def make_data(changes: dict[str, Any], folder: Path) -> None:
+    """Write the files of a site's own task into the folder that a command names."""
+    makers = {"image-folder": _image_folder, "image-csv": _image_table, "text-csv": _texts, "image-masks": _masks}
+    name, where = changes.get("task.name", ""), str(changes.get("task.data-path", ""))
+    if name in makers:
+        makers[name](folder / where, parse_args(str(changes["task.args"])))
+
+
+def make_run(path: Path) -> None:
+    """Write as much of a run with default settings as a check of its continuation reads."""
+    path.mkdir(parents=True)
+    (path / "config.toml").write_text(tomli_w.dumps(nest({**DEFAULTS, "run.output-dir": str(path.parent)})))
+
+
+def _labels(args: dict[str, Any]) -> list[str]:
+    cells = [str(cell) for cell in args.get("values", args["classes"])]
+    return [cells[number % len(cells)] for number in range(EXAMPLES)]
+
+
+def _image(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (8, 8, 3))
+
+
+def _image_folder(root: Path, args: dict[str, Any]) -> None:
+    for number, label in enumerate(_labels(args)):
+        save(root / label / f"{number}.png", _image(number))
+
+
+def _image_table(root: Path, args: dict[str, Any]) -> None:
+    rows = [(f"scans/{number}.png", label, f"group {number % 4}") for number, label in enumerate(_labels(args))]
+    for number, row in enumerate(rows):
+        save(root / row[0], _image(number))
+    table(root / "labels.csv", ("image", "label", args.get("group", "from")), rows)
+
+
+def _texts(root: Path, args: dict[str, Any]) -> None:
+    rows = [(f"text {number} of {label}", label) for number, label in enumerate(_labels(args))]
+    table(root / "texts.csv", ("text", "label"), rows)
+
+
+def _masks(root: Path, args: dict[str, Any]) -> None:
+    low, high = args["values"]
+    for number in range(40):
+        save(root / "images" / f"{number}.png", _image(number))
+        save(root / "masks" / f"{number}{args['mask_suffix']}.png", np.where(np.eye(8) > 0, high, low))
