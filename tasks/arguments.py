@@ -44,8 +44,10 @@ def parse_args(text: str) -> dict[str, Any]:
     """
     try:
         return cast(dict[str, Any], tomllib.loads(f"args = {{ {text} }}")["args"])
-    except tomllib.TOMLDecodeError as error:
-        raise PluginError(f"arguments {text!r} are not inline TOML like 'power = 2.0, clip = true': {error}") from error
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits, and of too deep brackets
+        raise PluginError(
+            f"arguments {text!r:.200} are not inline TOML like 'power = 2.0, clip = true': {error}"
+        ) from error
 
 
 def accepted_names(factory: Callable[..., Any]) -> list[str]:

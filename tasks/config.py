@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
@@ -16,6 +18,12 @@ from tasks.settings import PrivacySettings, Settings
 
 Value = bool | int | float | str
 Flat = dict[str, Value]
+
+INT64_MAX = 2**63 - 1
+"""The largest whole number of a setting: TOML, Flower's run configuration and NumPy hold 64 bits."""
+
+LONGEST_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
 CHECKED = "WINNOW_CHECKED"
 """Environment variable: the :func:`digest` of a configuration that is checked in full before it is submitted."""
@@ -88,13 +96,11 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
     values = dict(DEFAULTS)
     for name, item in FIELDS.items():
         given = flat.get(name, DEFAULTS[name])
-        if isinstance(given, int) and not isinstance(given, bool) and item.type is float:
-            given = float(given)
         problem = _problem(given, item)
         if problem:
-            errors.append(Issue(ERROR, name, f"{name} = {given!r}: {problem}"))
+            errors.append(Issue(ERROR, name, f"{name} = {_shown(given)}: {problem}"))
         else:
-            values[name] = given
+            values[name] = float(given) if item.type is float else given
     return _assemble(Settings, nest(values)), errors
 
 
@@ -110,7 +116,7 @@ def _known_keys(name: str) -> str:
 
 def _problem(value: Value, item: Field[Any]) -> str:
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
-    if type(value) is not item.type:
+    if not (type(value) is item.type or (item.type is float and type(value) is int)):
         return f"must be {kinds[item.type]}"  # type: ignore[index]
     limits = item.metadata
     if limits.get("choices") and value not in limits["choices"]:
@@ -118,7 +124,9 @@ def _problem(value: Value, item: Field[Any]) -> str:
     if isinstance(value, str):
         return ""
     low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
-    if not float("-inf") < value < float("inf"):
+    if item.type is int and high is None:
+        high = INT64_MAX
+    if item.type is float and not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be beyond any float
         return "must be finite"
     if (
         (low is not None and value < low)
@@ -132,6 +140,14 @@ def _problem(value: Value, item: Field[Any]) -> str:
         ]
         return f"must be {' and '.join(bounds)}"
     return ""
+
+
+def _shown(value: Value) -> str:
+    """Return a value for a message; a very long one shortened, or by its size where Python does not even print it."""
+    if isinstance(value, int) and abs(value) >= 10**100:
+        return f"a number of about {int(math.log10(2) * value.bit_length())} digits"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _assemble(section: Any, table: Mapping[str, Any]) -> Any:
@@ -165,7 +181,7 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
     text = str(flat.get("variants", ""))
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits, and of too deep brackets
         text = f'variants: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}'
         raise ConfigError([Issue(ERROR, "variants", text)]) from error
     if not all(isinstance(table, dict) for table in tables.values()):

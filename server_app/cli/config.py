@@ -91,7 +91,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits, and of too deep brackets
         raise CommandError(f"{path} is not TOML: {error}") from error
 
 
@@ -123,7 +123,7 @@ def parse_value(key: str, text: str) -> Value:
     """
     try:
         value = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # as in read_toml
         return text
     found = value["value"]
     is_plain = len(value) == 1 and isinstance(found, bool | int | float | str)

@@ -54,6 +54,11 @@ def make_app(tmp_path: Path) -> MakeApp:
         ("seed", "[1, 2]", "[1, 2]"),
         ("variants", "a = {}\nb = {}", "a = {}\nb = {}"),
         ("unknown.key", "7", 7),
+        ("seed", "1_000", 1000),
+        ("seed", "0x10", 16),
+        ("seed", "007", "007"),
+        ("seed", "9" * 5000, "9" * 5000),
+        ("seed", "[" * 4000, "[" * 4000),
     ],
 )
 def test_a_value_is_toml_or_else_the_text_itself(key: str, text: str, value: Any) -> None:
@@ -123,6 +128,9 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("seed = 1\nseed = 2\n")
     with pytest.raises(CommandError, match=r"broken\.toml is not TOML.*line 2"):
         read_toml(tmp_path / "broken.toml")
+    (tmp_path / "long.toml").write_text(f"seed = {'9' * 5000}")
+    with pytest.raises(CommandError, match=r"long\.toml is not TOML: .*limit"):
+        read_toml(tmp_path / "long.toml")
     with pytest.raises(CommandError, match=r"cannot read .*absent\.toml"):
         read_toml(tmp_path / "absent.toml")
 
