@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, cast
 
+from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
 from tasks.issues import ERROR, WARNING, Issue
-from tasks.plugins import did_you_mean
 from tasks.protocol import Mode, PublicError
 from tasks.settings import PrivacySettings, Settings
 
@@ -52,6 +52,15 @@ FIELDS: dict[str, Field[Any]] = dict(_declared(Settings))
 DEFAULTS: Flat = {name: cast(Value, item.default) for name, item in FIELDS.items()}
 
 
+def _owner(key: str) -> str:
+    section, _, last = key.rpartition(".")
+    return f"{section}.name" if last == "args" else key.removesuffix("-args")
+
+
+OWNERS: dict[str, str] = {key: _owner(key) for key in FIELDS if key.endswith("args")}
+"""By the key of arguments, the key that names the component they belong to: ``loss.args`` to ``loss.name``."""
+
+
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
     """Turn nested tables into flat dotted keys: ``{"train": {"epochs": 2}}`` to ``{"train.epochs": 2}``."""
     flat: Flat = {}
@@ -75,6 +84,50 @@ def nest(flat: Mapping[str, Value]) -> dict[str, Any]:
     return nested
 
 
+def overlay(*layers: Mapping[str, Value]) -> Flat:
+    """Return the settings of several layers, of which later ones win; arguments are merged name by name.
+
+    Arguments belong to the component that is named where they are written: those of another component than the last
+    one named are left out. Empty arguments clear what earlier layers said.
+
+    >>> overlay({"partition.args": "alpha = 0.5, min_size = 20"}, {"partition.args": "alpha = 0.1"})["partition.args"]
+    'alpha = 0.1, min_size = 20'
+    >>> overlay({"partition.args": "alpha = 0.5, min_size = 20"}, {"partition.name": "iid"})["partition.args"]
+    ''
+    """
+    flat: Flat = {key: value for layer in layers for key, value in layer.items()}
+    return flat | {key: _layered_args(key, layers) for key in OWNERS if key in flat}
+
+
+def defaults_of(flat: Mapping[str, Value]) -> Flat:
+    """Return the defaults, without the arguments of default components in whose place ``flat`` chooses others."""
+    chosen = {owner: flat[owner] for owner in OWNERS.values() if owner in flat}
+    return DEFAULTS | {key: value for key, value in overlay(DEFAULTS, chosen).items() if key in OWNERS}
+
+
+def _layered_args(key: str, layers: Sequence[Mapping[str, Value]]) -> Value:
+    owner, found = OWNERS[key], dict[str, Value]()  # by the name of the component
+    name = str(DEFAULTS[owner])
+    for layer in layers:
+        name = str(layer.get(owner, name))
+        if key in layer:
+            found[name] = _merged(found.get(name, ""), layer[key])
+    return found.get(name, "")
+
+
+def _merged(base: Value, changes: Value) -> Value:
+    """Merge two texts of arguments; what is none is returned as it is, for the check to say what is wrong with it."""
+    wrong = [text for text in (base, changes) if not _are_args(text)]
+    return wrong[0] if wrong else merge_args(str(base), str(changes))
+
+
+def _are_args(value: Value) -> bool:
+    try:
+        return isinstance(value, str) and isinstance(parse_args(value), dict)
+    except PluginError:
+        return False
+
+
 def parse(flat: Mapping[str, Value]) -> Settings:
     """Check keys, types and ranges, and fill in the defaults.
 
@@ -93,9 +146,9 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
     """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
     unknown = [name for name in flat if name not in FIELDS]
     errors = [Issue(ERROR, name, f"unknown key {name!r}{_known_keys(name)}") for name in unknown]
-    values = dict(DEFAULTS)
+    values = defaults_of(flat)
     for name, item in FIELDS.items():
-        given = flat.get(name, DEFAULTS[name])
+        given = flat.get(name, values[name])
         problem = _problem(given, item)
         if problem:
             errors.append(Issue(ERROR, name, f"{name} = {_shown(given)}: {problem}"))
@@ -236,7 +289,8 @@ def without_effect(settings: Settings) -> list[Issue]:
 def no_effect(settings: Settings, why: Mapping[str, Literal[False] | str]) -> list[Issue]:
     """Return a warning for each key that was changed and has no effect, from why it has none, or False."""
     flat = to_flat(settings)
-    changed = {key: reason for key, reason in why.items() if reason and flat[key] != DEFAULTS[key]}
+    defaults = defaults_of(flat)
+    changed = {key: reason for key, reason in why.items() if reason and flat[key] != defaults[key]}
     return [Issue(WARNING, key, f"{key} has no effect: {reason}") for key, reason in changed.items()]
 
 

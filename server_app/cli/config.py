@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, parse, variants
+from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, overlay, parse, variants
 from tasks.plugins import did_you_mean
 
 PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
@@ -35,6 +35,9 @@ class RunPlan:
 def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
     """Merge the app's defaults, the configuration of a run to resume, a recipe and ``key=value`` words, in this order.
 
+    What the run to resume has recorded replaces the defaults; recipe and words are laid over it, see
+    :func:`tasks.config.overlay`.
+
     Raises
     ------
     CommandError
@@ -43,10 +46,10 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
         With every key, type and range error of the result.
     """
     folder = app_folder(app, cwd)
-    recipe, changes = split_words(words)
+    recipe, layers = split_words(words)
     declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
-    chosen = (flatten(read_toml(find_recipe(recipe, cwd))) if recipe else {}) | changes
-    flat = absolute_paths({**declared, **_resumed(chosen, cwd), **chosen}, cwd)
+    layers = [flatten(read_toml(find_recipe(recipe, cwd))) if recipe else {}, *layers]
+    flat = absolute_paths(overlay({**declared, **_resumed(overlay(*layers), cwd)}, *layers), cwd)
     make_importable(folder)
     check_keys(flat)
     return RunPlan(folder, declared, flat)
@@ -95,24 +98,30 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise CommandError(f"{path} is not TOML: {error}") from error
 
 
-def split_words(words: Iterable[str]) -> tuple[str, Flat]:
+def split_words(words: Iterable[str]) -> tuple[str, list[Flat]]:
     """Split ``[recipe] [key=value ...]`` into the recipe ("" if none) and the changes.
+
+    The changes are one layer; a key that comes again begins another, so ``loss.args= loss.args='q = 0.5'`` sets the
+    arguments from nothing.
 
     Raises
     ------
     CommandError
         If there is more than one recipe.
     """
-    recipes, changes = [], {}
+    recipes, layers = [], list[Flat]([{}])
     for word in words:
         name, equals, text = word.partition("=")
+        key = name.strip()
         if equals:
-            changes[name.strip()] = parse_value(name.strip(), text.strip())
+            if key in layers[-1]:
+                layers.append({})
+            layers[-1][key] = parse_value(key, text.strip())
         else:
             recipes.append(word)
     if len(recipes) > 1:
         raise CommandError(f"expected one recipe and then key=value, got {' and '.join(recipes)}")
-    return "".join(recipes), changes
+    return "".join(recipes), layers
 
 
 def parse_value(key: str, text: str) -> Value:

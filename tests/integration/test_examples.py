@@ -40,7 +40,7 @@ def settings(file: Path) -> dict[str, Any]:
     [command] = re.findall(r"^ {4}(winnow run (?:.*\\\n)*.*)$", file.read_text().split('"""')[1], re.MULTILINE)
     program, action, *words = shlex.split(command.replace("\\\n", ""))
     assert (program, action) == ("winnow", "run")
-    recipe, changes = split_words(words)
+    recipe, [changes] = split_words(words)
     assert recipe == ""
     return dict(changes)
 
@@ -110,7 +110,7 @@ def test_the_commands_of_the_guide_pass_the_check(guide: str) -> None:
     commands = [shlex.split(line) for line in re.findall(r"^winnow run (.*=.*)$", guide, re.MULTILINE)]
     assert len(commands) == 3
     for words in commands:
-        check(split_words([word for word in words if word != "--dry-run"])[1])
+        check(*split_words([word for word in words if word != "--dry-run"])[1])
 
 
 @pytest.mark.usefixtures("guide")
