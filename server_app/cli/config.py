@@ -190,11 +190,11 @@ def make_importable(folder: Path) -> None:
 
 
 def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:
-    """Return the configuration of the run to resume, if one is."""
+    """Return the configuration of the run to resume, if one is; the check names settings that are none any more."""
     resume = chosen.get("run.resume")
     if not resume:
         return {}
     file = cwd / str(resume) / "config.toml"
     if not file.is_file():
         raise CommandError(f"run.resume = {str(resume)!r}: expected the directory of a run, but {file} does not exist")
-    return flatten(read_toml(file))
+    return {key: value for key, value in flatten(read_toml(file)).items() if key in DEFAULTS}

@@ -251,10 +251,11 @@ def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
 def ending(details: str) -> str:
     """Return Flower's details of how a run ended, in words that say what has happened.
 
-    >>> ending("No heartbeat received from the task")
-    'the ServerApp died: killed, or out of memory (No heartbeat received from the task)'
+    >>> ending("No heartbeat received from the task").partition(" (")[0]
+    'the ServerApp died or stood still: killed, out of memory, or the machine slept'
     """
-    return f"the ServerApp died: killed, or out of memory ({details})" if details == LOST else details
+    what = "the ServerApp died or stood still: killed, out of memory, or the machine slept"
+    return f"{what} ({details})" if details == LOST else details
 
 
 def follow(link: Connection, run_id: str, log: RunLog, skip: int) -> int:
