@@ -22,6 +22,9 @@ Flat = dict[str, Value]
 INT64_MAX = 2**63 - 1
 """The largest whole number of a setting: TOML, Flower's run configuration and NumPy hold 64 bits."""
 
+REPEAT = "WINNOW_REPEAT"
+"""Environment variable: the command that submits a configuration, without its settings; for the record of the run."""
+
 LONGEST_SHOWN = 200
 """Characters of a wrong value that a message shows."""
 

@@ -68,13 +68,18 @@ def app_folder(given: str | None, cwd: Path) -> Path:
     elif _is_app(cwd):
         return cwd
     else:
-        folder = Path(server_app.__path__[0]).resolve().parent
+        folder = installed_app()
     if not _is_app(folder):
         raise CommandError(
             f"{folder} has no pyproject.toml with [tool.flwr.app]: "
             "go to a checkout of Winnow, or name its folder with --app"
         )
     return folder
+
+
+def installed_app() -> Path:
+    """Return the folder of the app that is used where none is named: the checkout that is installed."""
+    return Path(server_app.__path__[0]).resolve().parent
 
 
 def _is_app(folder: Path) -> bool:
