@@ -10,8 +10,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from server_app.report import comparison_table
 from server_app.run import run_training
-from server_app.validation.config import validate
-from tasks.config import is_checked, variants
+from server_app.validation.config import validate, variant_config
+from tasks.config import Flat, is_checked, variants
 from tasks.protocol import Mode
 
 app = ServerApp()
@@ -24,6 +24,11 @@ def mode_of(grid: Grid) -> Mode:
     Only :func:`main` asks; all others get the answer. Any other grid is taken for one of real nodes.
     """
     return Mode.SIMULATION if type(grid).__name__ == SIMULATION_GRID else Mode.DEPLOYMENT
+
+
+def overrides(flat: Flat, changes: Flat) -> Flat:
+    """Return in what a variant differs from the configuration that the clients see."""
+    return {key: value for key, value in variant_config(flat, changes).items() if value != flat.get(key)}
 
 
 @app.main()
@@ -41,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
     runs = [
-        run_training(grid, settings, mode, name, json.dumps({"variants": "", **variants(flat)[name]}))
+        run_training(grid, settings, mode, name, json.dumps(overrides(flat, variants(flat)[name])))
         for name, settings in checked.settings.items()
     ]
     if len(runs) > 1:

@@ -1,5 +1,6 @@
 """Run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
 
+import os
 import shlex
 from logging import ERROR
 from pathlib import Path
@@ -23,7 +24,7 @@ from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
-from tasks.config import DEFAULTS, to_flat
+from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
@@ -45,7 +46,7 @@ def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", ov
             reason="",
             finished=None,
             label=label or "winnow",
-            command=command_line(settings),
+            command=command_line(settings, mode),
             simulation=mode is Mode.SIMULATION,
         )
         reason = _run(grid, settings, mode, directory, label, overrides)
@@ -145,12 +146,23 @@ def open_directory(settings: Settings, label: str) -> RunDirectory:
     return directory
 
 
-def command_line(settings: Settings) -> str:
-    """Return the command that repeats a run: every setting that differs from its default."""
-    changed = {
-        key: value for key, value in to_flat(settings).items() if value != DEFAULTS[key] and key not in NOT_REPEATED
-    }
-    return " ".join(["winnow run", *(_argument(key, value) for key, value in changed.items())])
+def command_line(settings: Settings, mode: Mode) -> str:
+    """Return the command that repeats a run: the one that made it, with every setting that differs from its default.
+
+    Of a run that was submitted from elsewhere, the ServerApp knows only whether the clients are simulated.
+    """
+    flat = {key: value for key, value in to_flat(settings).items() if key not in NOT_REPEATED}
+    defaults = defaults_of(flat)
+    changed = {key: value for key, value in flat.items() if value != defaults[key]}
+    repeated = overlay(DEFAULTS, changed)
+    words = []
+    for key, value in changed.items():
+        if repeated[key] != value:  # these arguments lack one that is there by default, so it is cleared first
+            words.append(_argument(key, ""))
+        words.append(_argument(key, value))
+    submit = f"{os.environ.get('WINNOW_COMMAND', 'winnow federation')} submit"
+    command = os.environ.get(REPEAT, "winnow run" if mode is Mode.SIMULATION else submit)
+    return " ".join([command, *words])
 
 
 def _argument(key: str, value: Any) -> str:

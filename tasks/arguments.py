@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
+import tomli_w
+
 SCALARS = {
     bool: "true or false (without quotes)",
     int: "a whole number",
@@ -44,8 +46,42 @@ def parse_args(text: str) -> dict[str, Any]:
     """
     try:
         return cast(dict[str, Any], tomllib.loads(f"args = {{ {text} }}")["args"])
-    except tomllib.TOMLDecodeError as error:
-        raise PluginError(f"arguments {text!r} are not inline TOML like 'power = 2.0, clip = true': {error}") from error
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits, and of too deep brackets
+        raise PluginError(
+            f"arguments {text!r:.200} are not inline TOML like 'power = 2.0, clip = true': {error}"
+        ) from error
+
+
+def merge_args(base: str, changes: str) -> str:
+    """Return the arguments of ``base`` with those of ``changes`` over them; empty ``changes`` clear all.
+
+    Raises
+    ------
+    PluginError
+        If one of the texts is not inline TOML.
+
+    >>> merge_args("alpha = 0.5, min_size = 20", "alpha = 0.1"), merge_args("alpha = 0.5", "")
+    ('alpha = 0.1, min_size = 20', '')
+    """
+    old, new = parse_args(base), parse_args(changes)
+    if not new or not old.keys() - new.keys():
+        return changes
+    return ", ".join(_assignment(name, value) for name, value in (old | new).items())
+
+
+def _assignment(name: str, value: Any) -> str:
+    """Return ``name = value`` as TOML on one line."""
+    key = tomli_w.dumps({name: 0}).removesuffix(" = 0\n")
+    return f"{key} = {_inline(value)}"
+
+
+def _inline(value: Any) -> str:
+    """Return a TOML value on one line, which tomli_w does for neither arrays nor tables."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(_assignment(*item) for item in value.items())} }}" if value else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").removesuffix("\n")
 
 
 def accepted_names(factory: Callable[..., Any]) -> list[str]:

@@ -2,20 +2,31 @@
 
 import hashlib
 import json
+import math
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, cast
 
+from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
 from tasks.issues import ERROR, WARNING, Issue
-from tasks.plugins import did_you_mean
 from tasks.protocol import Mode, PublicError
 from tasks.settings import PrivacySettings, Settings
 
 Value = bool | int | float | str
 Flat = dict[str, Value]
+
+INT64_MAX = 2**63 - 1
+"""The largest whole number of a setting: TOML, Flower's run configuration and NumPy hold 64 bits."""
+
+REPEAT = "WINNOW_REPEAT"
+"""Environment variable: the command that submits a configuration, without its settings; for the record of the run."""
+
+LONGEST_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
 CHECKED = "WINNOW_CHECKED"
 """Environment variable: the :func:`digest` of a configuration that is checked in full before it is submitted."""
@@ -44,6 +55,15 @@ FIELDS: dict[str, Field[Any]] = dict(_declared(Settings))
 DEFAULTS: Flat = {name: cast(Value, item.default) for name, item in FIELDS.items()}
 
 
+def _owner(key: str) -> str:
+    section, _, last = key.rpartition(".")
+    return f"{section}.name" if last == "args" else key.removesuffix("-args")
+
+
+OWNERS: dict[str, str] = {key: _owner(key) for key in FIELDS if key.endswith("args")}
+"""By the key of arguments, the key that names the component they belong to: ``loss.args`` to ``loss.name``."""
+
+
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Flat:
     """Turn nested tables into flat dotted keys: ``{"train": {"epochs": 2}}`` to ``{"train.epochs": 2}``."""
     flat: Flat = {}
@@ -67,6 +87,50 @@ def nest(flat: Mapping[str, Value]) -> dict[str, Any]:
     return nested
 
 
+def overlay(*layers: Mapping[str, Value]) -> Flat:
+    """Return the settings of several layers, of which later ones win; arguments are merged name by name.
+
+    Arguments belong to the component that is named where they are written: those of another component than the last
+    one named are left out. Empty arguments clear what earlier layers said.
+
+    >>> overlay({"partition.args": "alpha = 0.5, min_size = 20"}, {"partition.args": "alpha = 0.1"})["partition.args"]
+    'alpha = 0.1, min_size = 20'
+    >>> overlay({"partition.args": "alpha = 0.5, min_size = 20"}, {"partition.name": "iid"})["partition.args"]
+    ''
+    """
+    flat: Flat = {key: value for layer in layers for key, value in layer.items()}
+    return flat | {key: _layered_args(key, layers) for key in OWNERS if key in flat}
+
+
+def defaults_of(flat: Mapping[str, Value]) -> Flat:
+    """Return the defaults, without the arguments of default components in whose place ``flat`` chooses others."""
+    chosen = {owner: flat[owner] for owner in OWNERS.values() if owner in flat}
+    return DEFAULTS | {key: value for key, value in overlay(DEFAULTS, chosen).items() if key in OWNERS}
+
+
+def _layered_args(key: str, layers: Sequence[Mapping[str, Value]]) -> Value:
+    owner, found = OWNERS[key], dict[str, Value]()  # by the name of the component
+    name = str(DEFAULTS[owner])
+    for layer in layers:
+        name = str(layer.get(owner, name))
+        if key in layer:
+            found[name] = _merged(found.get(name, ""), layer[key])
+    return found.get(name, "")
+
+
+def _merged(base: Value, changes: Value) -> Value:
+    """Merge two texts of arguments; what is none is returned as it is, for the check to say what is wrong with it."""
+    wrong = [text for text in (base, changes) if not _are_args(text)]
+    return wrong[0] if wrong else merge_args(str(base), str(changes))
+
+
+def _are_args(value: Value) -> bool:
+    try:
+        return isinstance(value, str) and isinstance(parse_args(value), dict)
+    except PluginError:
+        return False
+
+
 def parse(flat: Mapping[str, Value]) -> Settings:
     """Check keys, types and ranges, and fill in the defaults.
 
@@ -85,16 +149,14 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
     """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
     unknown = [name for name in flat if name not in FIELDS]
     errors = [Issue(ERROR, name, f"unknown key {name!r}{_known_keys(name)}") for name in unknown]
-    values = dict(DEFAULTS)
+    values = defaults_of(flat)
     for name, item in FIELDS.items():
-        given = flat.get(name, DEFAULTS[name])
-        if isinstance(given, int) and not isinstance(given, bool) and item.type is float:
-            given = float(given)
+        given = flat.get(name, values[name])
         problem = _problem(given, item)
         if problem:
-            errors.append(Issue(ERROR, name, f"{name} = {given!r}: {problem}"))
+            errors.append(Issue(ERROR, name, f"{name} = {_shown(given)}: {problem}"))
         else:
-            values[name] = given
+            values[name] = float(given) if item.type is float else given
     return _assemble(Settings, nest(values)), errors
 
 
@@ -110,7 +172,7 @@ def _known_keys(name: str) -> str:
 
 def _problem(value: Value, item: Field[Any]) -> str:
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
-    if type(value) is not item.type:
+    if not (type(value) is item.type or (item.type is float and type(value) is int)):
         return f"must be {kinds[item.type]}"  # type: ignore[index]
     limits = item.metadata
     if limits.get("choices") and value not in limits["choices"]:
@@ -118,7 +180,9 @@ def _problem(value: Value, item: Field[Any]) -> str:
     if isinstance(value, str):
         return ""
     low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
-    if not float("-inf") < value < float("inf"):
+    if item.type is int and high is None:
+        high = INT64_MAX
+    if item.type is float and not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be beyond any float
         return "must be finite"
     if (
         (low is not None and value < low)
@@ -132,6 +196,14 @@ def _problem(value: Value, item: Field[Any]) -> str:
         ]
         return f"must be {' and '.join(bounds)}"
     return ""
+
+
+def _shown(value: Value) -> str:
+    """Return a value for a message; a very long one shortened, or by its size where Python does not even print it."""
+    if isinstance(value, int) and abs(value) >= 10**100:
+        return f"a number of about {int(math.log10(2) * value.bit_length())} digits"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _assemble(section: Any, table: Mapping[str, Any]) -> Any:
@@ -165,7 +237,7 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
     text = str(flat.get("variants", ""))
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits, and of too deep brackets
         text = f'variants: expected lines such as  fedavg = {{ loss.name = "ce" }}, but {error}'
         raise ConfigError([Issue(ERROR, "variants", text)]) from error
     if not all(isinstance(table, dict) for table in tables.values()):
@@ -220,7 +292,8 @@ def without_effect(settings: Settings) -> list[Issue]:
 def no_effect(settings: Settings, why: Mapping[str, Literal[False] | str]) -> list[Issue]:
     """Return a warning for each key that was changed and has no effect, from why it has none, or False."""
     flat = to_flat(settings)
-    changed = {key: reason for key, reason in why.items() if reason and flat[key] != DEFAULTS[key]}
+    defaults = defaults_of(flat)
+    changed = {key: reason for key, reason in why.items() if reason and flat[key] != defaults[key]}
     return [Issue(WARNING, key, f"{key} has no effect: {reason}") for key, reason in changed.items()]
 
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 AUTO = "auto"
+YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longer wait
 
 
 def key(default: Any, about: str, **limits: Any) -> Any:
-    """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers) or ``choices`` (strings)."""
+    """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers) or ``choices`` (strings).
+
+    A whole number without ``high`` is at most 2**63 - 1.
+    """
     return field(default=default, metadata={"about": about, **limits})
 
 
@@ -33,15 +37,17 @@ class RunSettings:
 class FederationSettings:
     """Who takes part, and what happens when replies are missing."""
 
-    num_clients: int = key(20, "number of clients; in a simulation also Flower's num-supernodes", low=1)
+    num_clients: int = key(20, "number of clients; in a simulation also Flower's num-supernodes", low=1, high=10**6)
     fraction_train: float = key(1.0, "share of the clients that train in a round", above=0.0, high=1.0)
     fraction_evaluate: float = key(
         0.0, "share of the clients that evaluate on their own data; 0 = none", low=0.0, high=1.0
     )
     min_replies: int = key(2, "usable replies that a round needs; with fewer it is skipped", low=1)
     max_skipped_rounds: int = key(3, "consecutive skipped rounds after which the run fails", low=0)
-    round_timeout: float = key(600.0, "seconds to wait for the replies of a round", above=0.0)
-    wait_for_clients: float = key(120.0, "seconds to wait until `num-clients` clients are connected", above=0.0)
+    round_timeout: float = key(600.0, "seconds to wait for the replies of a round", above=0.0, high=YEAR)
+    wait_for_clients: float = key(
+        120.0, "seconds to wait until `num-clients` clients are connected", above=0.0, high=YEAR
+    )
     client_cpus: int = key(0, "simulation: CPUs of one client (winnow run); 0 = one", low=0)
     client_gpus: float = key(0.0, "simulation: share of a GPU of one client (winnow run)", low=0.0)
 
@@ -126,7 +132,7 @@ class TrainSettings:
     augment: bool = key(True, "use the task's augmentation")
     precision: str = key("float32", "number format of the forward pass", choices=("float32", "bfloat16"))
     device: str = key(AUTO, "device of the clients; auto = cuda, mps or cpu", choices=(AUTO, "cuda", "mps", "cpu"))
-    threads: int = key(0, "torch threads of one client; 0 = its share of the machine", low=0)
+    threads: int = key(0, "torch threads of one client; 0 = its share of the machine", low=0, high=1024)
 
 
 @dataclass(frozen=True)

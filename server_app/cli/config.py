@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, parse, variants
+from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, overlay, parse, variants
 from tasks.plugins import did_you_mean
 
 PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
@@ -35,6 +35,9 @@ class RunPlan:
 def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
     """Merge the app's defaults, the configuration of a run to resume, a recipe and ``key=value`` words, in this order.
 
+    What the run to resume has recorded replaces the defaults; recipe and words are laid over it, see
+    :func:`tasks.config.overlay`.
+
     Raises
     ------
     CommandError
@@ -43,10 +46,10 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
         With every key, type and range error of the result.
     """
     folder = app_folder(app, cwd)
-    recipe, changes = split_words(words)
+    recipe, layers = split_words(words)
     declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
-    chosen = (flatten(read_toml(find_recipe(recipe, cwd))) if recipe else {}) | changes
-    flat = absolute_paths({**declared, **_resumed(chosen, cwd), **chosen}, cwd)
+    layers = [flatten(read_toml(find_recipe(recipe, cwd))) if recipe else {}, *layers]
+    flat = absolute_paths(overlay({**declared, **_resumed(overlay(*layers), cwd)}, *layers), cwd)
     make_importable(folder)
     check_keys(flat)
     return RunPlan(folder, declared, flat)
@@ -65,13 +68,18 @@ def app_folder(given: str | None, cwd: Path) -> Path:
     elif _is_app(cwd):
         return cwd
     else:
-        folder = Path(server_app.__path__[0]).resolve().parent
+        folder = installed_app()
     if not _is_app(folder):
         raise CommandError(
             f"{folder} has no pyproject.toml with [tool.flwr.app]: "
             "go to a checkout of Winnow, or name its folder with --app"
         )
     return folder
+
+
+def installed_app() -> Path:
+    """Return the folder of the app that is used where none is named: the checkout that is installed."""
+    return Path(server_app.__path__[0]).resolve().parent
 
 
 def _is_app(folder: Path) -> bool:
@@ -91,28 +99,34 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits, and of too deep brackets
         raise CommandError(f"{path} is not TOML: {error}") from error
 
 
-def split_words(words: Iterable[str]) -> tuple[str, Flat]:
+def split_words(words: Iterable[str]) -> tuple[str, list[Flat]]:
     """Split ``[recipe] [key=value ...]`` into the recipe ("" if none) and the changes.
+
+    The changes are one layer; a key that comes again begins another, so ``loss.args= loss.args='q = 0.5'`` sets the
+    arguments from nothing.
 
     Raises
     ------
     CommandError
         If there is more than one recipe.
     """
-    recipes, changes = [], {}
+    recipes, layers = [], list[Flat]([{}])
     for word in words:
         name, equals, text = word.partition("=")
+        key = name.strip()
         if equals:
-            changes[name.strip()] = parse_value(name.strip(), text.strip())
+            if key in layers[-1]:
+                layers.append({})
+            layers[-1][key] = parse_value(key, text.strip())
         else:
             recipes.append(word)
     if len(recipes) > 1:
         raise CommandError(f"expected one recipe and then key=value, got {' and '.join(recipes)}")
-    return "".join(recipes), changes
+    return "".join(recipes), layers
 
 
 def parse_value(key: str, text: str) -> Value:
@@ -123,7 +137,7 @@ def parse_value(key: str, text: str) -> Value:
     """
     try:
         value = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # as in read_toml
         return text
     found = value["value"]
     is_plain = len(value) == 1 and isinstance(found, bool | int | float | str)
@@ -181,11 +195,11 @@ def make_importable(folder: Path) -> None:
 
 
 def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:
-    """Return the configuration of the run to resume, if one is."""
+    """Return the configuration of the run to resume, if one is; the check names settings that are none any more."""
     resume = chosen.get("run.resume")
     if not resume:
         return {}
     file = cwd / str(resume) / "config.toml"
     if not file.is_file():
         raise CommandError(f"run.resume = {str(resume)!r}: expected the directory of a run, but {file} does not exist")
-    return flatten(read_toml(file))
+    return {key: value for key, value in flatten(read_toml(file)).items() if key in DEFAULTS}

@@ -47,6 +47,7 @@ from server_app.cli.superlink import (
 from tasks.protocol import Mode
 
 HERE = "127.0.0.1"
+MOST_NODES = 1000  # of one machine: each is two processes
 EXAMPLE = "example:  winnow federation run --nodes 3 num-server-rounds=5"
 
 
@@ -212,10 +213,11 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     Raises
     ------
     CommandError
-        If there is no node, a folder is missing, or there are more folders than nodes.
+        If there is no node or too many, a folder is missing, or there are more folders than nodes.
     """
-    if count < 1 or len(data) > count:
-        raise CommandError(f"--nodes {count}: expected at least 1, and one for each of {len(data)} data folders")
+    if not 1 <= count <= MOST_NODES or len(data) > count:
+        limits = f"at least 1, at most {MOST_NODES}"
+        raise CommandError(f"--nodes {count}: expected {limits}, and one for each of {len(data)} data folders")
     absent = [str(folder) for folder in data if not folder.is_dir()]
     if absent:
         raise CommandError(f"--data: no such folder: {', '.join(absent)}")
@@ -233,7 +235,10 @@ def check_no_attack(plan: RunPlan) -> None:
 
 def run_with_nodes(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
     """Start everything, do the run and return its status in Flower's words, with details."""
-    with local_federation(folder, nodes, run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()))) as link:
+    data = [word for node in nodes if node.data for word in ("--data", str(node.data))]
+    command = ("winnow", "federation", "run", "--nodes", str(len(nodes)), *data)
+    variables = run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()), *command)
+    with local_federation(folder, nodes, variables) as link:
         check_parts(plan, Mode.DEPLOYMENT)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()

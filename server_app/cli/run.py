@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING, TextIO
 
 import tomli_w
 
-from server_app.cli.config import CommandError, RunPlan, make_plan
+from server_app.cli.config import CommandError, RunPlan, installed_app, make_plan
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
 from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
-from tasks.config import CHECKED, ConfigError, digest
+from tasks.config import CHECKED, REPEAT, ConfigError, digest
 from tasks.issues import ERROR, Issue
 from tasks.protocol import Mode
 from tasks.settings import FederationSettings, Settings
@@ -169,12 +170,13 @@ def data_environment(cwd: Path) -> dict[str, str]:
     return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
 
 
-def run_environment(plan: RunPlan, mode: Mode, data: Mapping[str, str]) -> dict[str, str]:
-    """Return ``data`` and the promise that no other run is submitted before :func:`check_parts` has accepted the plan.
+def run_environment(plan: RunPlan, mode: Mode, data: Mapping[str, str], *command: str) -> dict[str, str]:
+    """Return ``data``, the ``command`` for the record, and the promise that :func:`check_parts` comes before a run.
 
     The ServerApp then need not divide the data and try the plug-ins a second time; see :func:`server_app.app.main`.
     """
-    return {**data, CHECKED: digest(plan.flat, mode)}
+    elsewhere = ["--app", str(plan.app)] if plan.app != installed_app() else []
+    return {**data, CHECKED: digest(plan.flat, mode), REPEAT: shlex.join([*command, *elsewhere])}
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -217,7 +219,8 @@ def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
     """Do the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    with local_superlink(run_environment(plan, Mode.SIMULATION, data_environment(Path.cwd()))) as link:
+    variables = run_environment(plan, Mode.SIMULATION, data_environment(Path.cwd()), "winnow", "run")
+    with local_superlink(variables) as link:
         settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
         clients = settings.federation.num_clients
         print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
@@ -254,10 +257,11 @@ def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
 def ending(details: str) -> str:
     """Return Flower's details of how a run ended, in words that say what has happened.
 
-    >>> ending("No heartbeat received from the task")
-    'the ServerApp died: killed, or out of memory (No heartbeat received from the task)'
+    >>> ending("No heartbeat received from the task").partition(" (")[0]
+    'the ServerApp died or stood still: killed, out of memory, or the machine slept'
     """
-    return f"the ServerApp died: killed, or out of memory ({details})" if details == LOST else details
+    what = "the ServerApp died or stood still: killed, out of memory, or the machine slept"
+    return f"{what} ({details})" if details == LOST else details
 
 
 def follow(link: Connection, run_id: str, log: RunLog, skip: int) -> int:

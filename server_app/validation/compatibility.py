@@ -11,7 +11,7 @@ from client_app.methods import ClientMethod
 from strategies.aggregators import Aggregator
 from strategies.server_optimizers import ServerOptimizer
 from tasks.base import Task
-from tasks.config import DEFAULTS, no_effect, to_flat
+from tasks.config import defaults_of, no_effect, to_flat
 from tasks.issues import WARNING, Component, Issue, RunContext
 from tasks.noise.clients import NO_NOISE
 from tasks.settings import Settings
@@ -85,6 +85,7 @@ def compatibility_issues(context: RunContext, parts: Parts) -> list[Issue]:
 def unused_on_nodes(settings: Settings) -> list[Issue]:
     """Return the settings of partition and noise that real nodes with data of their own leave without effect."""
     flat = to_flat(settings)
-    changed = [name for name in SIMULATED if flat[name] != DEFAULTS[name] and settings.noise.name != NO_NOISE]
+    defaults = defaults_of(flat)
+    changed = [name for name in SIMULATED if flat[name] != defaults[name] and settings.noise.name != NO_NOISE]
     text = "has no effect: real nodes use their own data as it is"
     return [Issue(WARNING, name, f"{name} {text}") for name in changed]

@@ -20,9 +20,21 @@ from server_app.validation.dry_run import check_data, check_test_data, declared_
 from server_app.validation.model import one_example_issues, weights_issues
 from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
+from tasks.arguments import merge_args
 from tasks.base import Task
 from tasks.client_data import client_dataset, divide, federated_noise
-from tasks.config import ConfigError, Flat, Value, read, variants, without_effect
+from tasks.config import (
+    DEFAULTS,
+    OWNERS,
+    ConfigError,
+    Flat,
+    Value,
+    overlay,
+    read,
+    to_flat,
+    variants,
+    without_effect,
+)
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
@@ -97,8 +109,8 @@ def check(flat: Mapping[str, Value], mode: Mode = Mode.SIMULATION) -> Settings:
 
 
 def variant_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
-    """Return the configuration of one variant."""
-    return {**flat, "variants": "", **changes}
+    """Return the configuration of one variant: its changes over the shared settings."""
+    return overlay(flat, {"variants": "", **changes})
 
 
 def issues(settings: Settings, mode: Mode = Mode.SIMULATION, trials: bool = True) -> list[Issue]:
@@ -198,9 +210,11 @@ def _check_server_of_nodes(task: Task, settings: Settings, attempts: Attempts) -
 def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials: bool) -> None:
     """Check noise, data and partition; without an error until then try the user's own parts."""
     noise, clients = federated_noise(settings), settings.federation.num_clients
-    part, chosen = f"partition{_stale_args(settings)}", settings.partition
+    part, chosen = f"partition{_stale_args(settings, 'partition.args')}", settings.partition
     partition = attempts.succeeds(part, lambda: PARTITIONS.build(chosen.name, chosen.args))
-    rates_fit = attempts.succeeds("noise.rates", noise.rates)
+    rates_fit = attempts.succeeds(f"noise.rates{_stale_args(settings, 'noise.rates-args')}", noise.rates)
+    if partition and rates_fit:
+        attempts.issues += _dropped_args(settings)
     if rates_fit:
         attempts.take("noise", noise.issues)
     if task.brings_own_data:
@@ -230,8 +244,23 @@ def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:
     return one_example_issues(task, model, settings.train, [len(part) for part in parts])
 
 
-def _stale_args(settings: Settings) -> str:
-    """Return a hint if the partition was changed but not its arguments, which still belong to the default one."""
-    chosen, default = settings.partition, Settings().partition
-    stale = chosen.name != default.name and chosen.args == default.args
-    return f" (partition.args still holds the arguments of {default.name}: set it too, '' for none)" if stale else ""
+def _stale_args(settings: Settings, key: str) -> str:
+    """Return a hint if a component was changed but not its arguments, which still belong to the default one.
+
+    Only Flower's own ``flwr run`` leaves them so: it knows nothing of :func:`tasks.config.overlay`.
+    """
+    flat, owner = to_flat(settings), OWNERS[key]
+    stale = flat[owner] != DEFAULTS[owner] and flat[key] == DEFAULTS[key]
+    return f" ({key} still holds the arguments of {DEFAULTS[owner]}: set it too, '' for none)" if stale else ""
+
+
+def _dropped_args(settings: Settings) -> list[Issue]:
+    """Return a warning for each default argument that the arguments of the same component leave out."""
+    flat, found = to_flat(settings), []
+    for key in ("partition.args", "noise.rates-args"):
+        owner, text = OWNERS[key], str(flat[key])
+        kept = text and flat[owner] == DEFAULTS[owner] and merge_args(str(DEFAULTS[key]), text)
+        if kept and kept != text:
+            left_out = f"{key} = {text!r} leaves out a default argument, and {flat[owner]} takes its own value for it"
+            found.append(Issue(WARNING, key, left_out, f"to keep it, write {key} = {kept!r}"))
+    return found

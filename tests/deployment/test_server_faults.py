@@ -22,7 +22,7 @@ LONG = 300.0
 TWO = {"federation__num_clients": 2, "federation__min_replies": 2, "audit__enabled": False}
 SETTINGS = {"num_server_rounds": 2, "method__args": "label_rate = 500.0"}
 STATEFUL = words(**TWO, **SETTINGS, method__name="gated:GatedELC")
-DIED = "the ServerApp died: killed, or out of memory"
+DIED = "the ServerApp died or stood still: killed, out of memory, or the machine slept"
 Uninterrupted = Callable[..., Played]
 
 

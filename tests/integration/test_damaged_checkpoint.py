@@ -1,13 +1,13 @@
 """A run whose last checkpoint is damaged goes on from the one before, and comes out the same."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import Message
 
-from server_app.storage.checkpoints import Checkpoint, CheckpointError
+from server_app.storage.checkpoints import Checkpoint
+from tasks.config import ConfigError
 from tests.integration.conftest import Play, Played
 
 STATEFUL = {"method__name": "tests.integration.counting:Counting"}
@@ -97,17 +97,16 @@ def test_damage_twice_in_a_row_still_loses_nothing(play: Play):
     }
 
 
-def test_two_damaged_checkpoints_end_the_run_and_nothing_is_deleted(play: Play):
+def test_two_damaged_checkpoints_are_refused_and_nothing_is_deleted(play: Play):
     run = play(num_server_rounds=3)
     files = {name: flip_a_bit(checkpoint(run, name)) for name in ("last", "previous")}
     records = {name: (run.path / name).read_bytes() for name in ("metrics.jsonl", "clients.jsonl")}
-    with pytest.raises(CheckpointError, match=r"last.*is damaged.*previous.*is damaged.*put one of them back"):
+    status = (run.path / "status.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"last.*is damaged.*previous.*is damaged.*put one of them back"):
         play(num_server_rounds=5, run__resume=str(run.path))
     assert {name: checkpoint(run, name).read_bytes() for name in files} == files
     assert {name: (run.path / name).read_bytes() for name in records} == records
-    status = json.loads((run.path / "status.json").read_text())
-    assert status["status"] == "failed"
-    assert "is damaged" in status["reason"]
+    assert (run.path / "status.json").read_bytes() == status, "it was refused before it began"
 
 
 def test_a_model_that_is_released_twice_is_counted_twice(play: Play):

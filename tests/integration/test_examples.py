@@ -39,7 +39,7 @@ def settings(file: Path) -> dict[str, Any]:
     [command] = re.findall(r"^ {4}(winnow run (?:.*\\\n)*.*)$", file.read_text().split('"""')[1], re.MULTILINE)
     program, action, *words = shlex.split(command.replace("\\\n", ""))
     assert (program, action) == ("winnow", "run")
-    recipe, changes = split_words(words)
+    recipe, [changes] = split_words(words)
     assert recipe == ""
     return dict(changes)
 

@@ -54,6 +54,7 @@ def test_one_port_is_published_and_only_on_this_machine_unless_told() -> None:
 def test_the_command_tells_the_operator_to_type_what_runs_it_in_its_container() -> None:
     command = services(FILES[0])["winnow"]["environment"]["WINNOW_COMMAND"]
     assert f"#   {command} submit " in (ROOT / FILES[0]).read_text()
+    assert services(FILES[0])["serverapp"]["environment"]["WINNOW_COMMAND"] == command, "for the record of a run"
 
 
 def test_no_two_sites_share_a_network_and_only_the_superlink_has_a_way_out() -> None:

@@ -48,6 +48,12 @@ def test_all_errors_come_at_once():
         ("train.drop-last", 1, "true or false"),
         ("train.optimizer", "sdg", "did you mean 'sgd'?"),
         ("num-server-rounds", 2.0, "whole number"),
+        ("seed", -1, "at least 0 and at most 9223372036854775807"),
+        ("seed", float("inf"), "whole number"),
+        ("train.learning-rate", -float("inf"), "finite"),
+        ("train.threads", 2**40, "at least 0 and at most 1024"),
+        ("federation.num-clients", 10**8, "at most 1000000"),
+        ("federation.round-timeout", 1e300, "above 0.0 and at most 31536000.0"),
     ],
 )
 def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
@@ -59,6 +65,20 @@ def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
 
 def test_a_whole_number_is_a_number():
     assert parse({"train.learning-rate": 1}).train.learning_rate == 1.0
+
+
+@pytest.mark.parametrize("key", [key for key, item in FIELDS.items() if item.type is int])
+def test_a_whole_number_has_at_most_64_bits(key: str):
+    with pytest.raises(ConfigError, match=f"{key} = {2**63}: must be .*at most [0-9]+$"):
+        parse({key: 2**63})
+    assert key.startswith(("federation.", "train.threads")) or parse({key: 2**63 - 1})
+
+
+@pytest.mark.parametrize(("key", "said"), [("seed", "must be at least 0"), ("train.learning-rate", "must be finite")])
+@pytest.mark.parametrize("value", [16**400, 16**9000], ids=["481 digits", "10837 digits"])
+def test_a_number_that_is_beyond_a_float_or_cannot_be_printed_is_refused(key: str, said: str, value: int):
+    with pytest.raises(ConfigError, match=f"{key} = a number of about [0-9]+ digits: {said}"):
+        parse({key: value})
 
 
 def test_arms_are_toml_tables():

@@ -11,6 +11,7 @@ import pytest
 from client_app.losses import LOSSES
 from client_app.methods import METHODS
 from strategies.aggregators import AGGREGATORS
+from tasks.arguments import merge_args
 from tasks.models import MODELS
 from tasks.noise import NOISES, RATE_DISTRIBUTIONS
 from tasks.partition import PARTITIONS
@@ -179,6 +180,22 @@ def test_inline_toml():
         "sizes": [1, 2],
     }
     assert parse_args("") == {}
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "merged"),
+    [
+        ("", "a = 1", "a = 1"),
+        ("a = 1", "", ""),
+        ("a = 1", "b = 2", "a = 1, b = 2"),
+        ("a = 1, b = 2", "b=3,  a=4", "b=3,  a=4"),
+        (r'a = "x\n\" é", b = [1, [2.5, "z"]]', "c = 1e-05", r'a = "x\n\" é", b = [1, [2.5, "z"]], c = 1e-05'),
+        ('"a b" = true, g = [{ k = { l = [] } }]', "z = {}", '"a b" = true, g = [{ k = { l = [] } }], z = {}'),
+    ],
+)
+def test_arguments_are_merged_by_their_names(base: str, changes: str, merged: str):
+    assert merge_args(base, changes) == merged
+    assert parse_args(merged) == (parse_args(base) | parse_args(changes) if changes else {})
 
 
 @pytest.fixture

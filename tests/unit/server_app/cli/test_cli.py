@@ -54,6 +54,11 @@ def make_app(tmp_path: Path) -> MakeApp:
         ("seed", "[1, 2]", "[1, 2]"),
         ("variants", "a = {}\nb = {}", "a = {}\nb = {}"),
         ("unknown.key", "7", 7),
+        ("seed", "1_000", 1000),
+        ("seed", "0x10", 16),
+        ("seed", "007", "007"),
+        ("seed", "9" * 5000, "9" * 5000),
+        ("seed", "[" * 4000, "[" * 4000),
     ],
 )
 def test_a_value_is_toml_or_else_the_text_itself(key: str, text: str, value: Any) -> None:
@@ -68,8 +73,12 @@ def test_every_default_survives_being_typed_on_a_command_line(key: str) -> None:
 
 
 def test_words_are_one_recipe_and_settings_in_any_order() -> None:
-    assert split_words(["seed=2", "demo", "train.epochs = 3"]) == ("demo", {"seed": 2, "train.epochs": 3})
-    assert split_words(["noise.rates-args=max = 0.8"]) == ("", {"noise.rates-args": "max = 0.8"})
+    assert split_words(["seed=2", "demo", "train.epochs = 3"]) == ("demo", [{"seed": 2, "train.epochs": 3}])
+    assert split_words(["noise.rates-args=max = 0.8"]) == ("", [{"noise.rates-args": "max = 0.8"}])
+    assert split_words(["seed=1", "loss.args=", "loss.args=q = 1"]) == (
+        "",
+        [{"seed": 1, "loss.args": ""}, {"loss.args": "q = 1"}],
+    )
     with pytest.raises(CommandError, match=r"one recipe.*demo and full"):
         split_words(["demo", "full"])
 
@@ -90,6 +99,43 @@ def test_later_sources_win(make_app: MakeApp, tmp_path: Path) -> None:
     assert plan.flat["run.output-dir"] == "/elsewhere"
     assert "seed" not in plan.overrides()
     assert plan.overrides()["train.epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "partition", "loss"),
+    [
+        ([], ("dirichlet", "alpha = 0.9, min_size = 20"), ("gce", "q = 0.3")),
+        (["partition.args=min_size = 3"], ("dirichlet", "alpha = 0.9, min_size = 3"), ("gce", "q = 0.3")),
+        (["partition.args="], ("dirichlet", ""), ("gce", "q = 0.3")),
+        (["partition.args=", "partition.args=alpha = 3"], ("dirichlet", "alpha = 3"), ("gce", "q = 0.3")),
+        (["partition.name=iid", "loss.name=ce"], ("iid", ""), ("ce", "")),
+        (["partition.args=x = 1", "partition.name=iid"], ("iid", "x = 1"), ("gce", "q = 0.3")),
+        (
+            ["loss.name=gce", "partition.name=dirichlet"],
+            ("dirichlet", "alpha = 0.9, min_size = 20"),
+            ("gce", "q = 0.3"),
+        ),
+        (
+            ["loss.args=other = 'x', q = 1", "seed=2", "seed=3"],
+            ("dirichlet", "alpha = 0.9, min_size = 20"),
+            ("gce", "other = 'x', q = 1"),
+        ),
+        (["partition.args=x y"], ("dirichlet", "x y"), ("gce", "q = 0.3")),
+    ],
+)
+def test_arguments_that_are_not_named_stay_while_the_component_does(
+    words: list[str], partition: tuple[str, str], loss: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text('loss = { name = "gce", args = "q = 0.3" }\npartition.args = "alpha = 0.9"')
+    flat = make_plan(["mine.toml", *words], str(ROOT), tmp_path).flat
+    assert (flat["partition.name"], flat["partition.args"]) == partition
+    assert (flat["loss.name"], flat["loss.args"]) == loss
+
+
+def test_a_resumed_run_has_the_arguments_that_it_recorded(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/config.toml").write_text('partition = { name = "dirichlet", args = "alpha = 0.9" }')
+    assert make_plan(["run.resume=old"], str(ROOT), tmp_path).flat["partition.args"] == "alpha = 0.9"
 
 
 def test_paths_become_absolute_and_runs_is_the_default(make_app: MakeApp, tmp_path: Path) -> None:
@@ -123,6 +169,9 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("seed = 1\nseed = 2\n")
     with pytest.raises(CommandError, match=r"broken\.toml is not TOML.*line 2"):
         read_toml(tmp_path / "broken.toml")
+    (tmp_path / "long.toml").write_text(f"seed = {'9' * 5000}")
+    with pytest.raises(CommandError, match=r"long\.toml is not TOML: .*limit"):
+        read_toml(tmp_path / "long.toml")
     with pytest.raises(CommandError, match=r"cannot read .*absent\.toml"):
         read_toml(tmp_path / "absent.toml")
 

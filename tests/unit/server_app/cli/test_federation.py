@@ -15,6 +15,7 @@ from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import ProcessGroup, StopRequested
 from server_app.cli.run import RunLog
 from server_app.cli.superlink import Connection, RemoteConnection, SuperLinkError, remote_superlink
+from tasks.config import REPEAT
 
 
 def test_nodes_are_numbered_and_the_first_get_the_data(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_nodes_are_numbered_and_the_first_get_the_data(tmp_path: Path) -> None:
     assert LocalNode(0, Path("/d")).config(Path("/s")) == "partition-id=0 state-dir='/s' data-path='/d'"
 
 
-@pytest.mark.parametrize(("count", "data"), [(0, []), (1, ["."] * 2), (2, ["nowhere"])])
+@pytest.mark.parametrize(("count", "data"), [(0, []), (10**12, []), (1, ["."] * 2), (2, ["nowhere"])])
 def test_impossible_nodes_are_refused(count: int, data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     words = [word for folder in data for word in ("--data", folder)]
     assert main(["federation", "run", "--nodes", str(count), *words]) == 2
@@ -33,6 +34,28 @@ def test_impossible_nodes_are_refused(count: int, data: list[str], capsys: pytes
 def test_all_nodes_together_use_the_machine_once() -> None:
     assert thread_share(10_000) == 1
     assert thread_share(1) == os.cpu_count()
+
+
+def test_the_record_says_how_the_federation_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def refused(folder: Path, nodes: list[LocalNode], variables: dict[str, str]) -> Iterator[Connection]:
+        seen.append(variables[REPEAT])
+        raise SuperLinkError("no more is wanted")
+        yield
+
+    monkeypatch.setattr(federation, "local_federation", refused)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own app").mkdir()
+    (tmp_path / "own app/pyproject.toml").write_text("[tool.flwr.app]")
+    (tmp_path / "scans").mkdir()
+    assert main(["federation", "run", "--nodes", "2", "--data", "scans", "seed=3"]) == 1
+    assert main(["federation", "run", "--app", "own app"]) == 1
+    assert seen == [
+        f"winnow federation run --nodes 2 --data {tmp_path}/scans",
+        f"winnow federation run --nodes 3 --app '{tmp_path}/own app'",
+    ]
 
 
 def test_real_nodes_are_never_hostile() -> None:

@@ -40,7 +40,8 @@ class ScriptedLink(Connection):
         self.__dict__["asked"].append(arguments)
         if arguments[0] == "run":
             return {"success": True, "run-id": "17"}
-        return {"success": True, "runs": [{"status": self.__dict__["statuses"].pop(0), "status-details": "why"}]}
+        details = self.__dict__.get("details", "why")
+        return {"success": True, "runs": [{"status": self.__dict__["statuses"].pop(0), "status-details": details}]}
 
 
 @pytest.fixture
@@ -172,6 +173,23 @@ def test_the_app_knows_best_why_it_failed(tmp_path: Path, capsys: pytest.Capture
     run.close_record(log, "failed", "Simulation failed", "winnow run")
     assert directory.status()["reason"] == "its own"
     assert f"winnow run run.resume={directory.path}" in capsys.readouterr().err
+
+
+def test_a_machine_that_slept_is_named_and_the_way_on_is_printed(
+    tmp_path: Path, plan: RunPlan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDirectory.create(tmp_path / "runs", "", Settings())
+    directory.update_status(status="running")
+    (directory.path / "checkpoints").mkdir()
+    (directory.path / "checkpoints/last.safetensors").touch()
+    link = ScriptedLink(tmp_path, f"echo Run directory: {directory.path}", ["finished:failed"])
+    link.__dict__["details"] = "No heartbeat received from the task"
+    code = run.exit_code(lambda log: run.submit_and_watch(link, plan, Settings(), log), RunLog(), "winnow run")
+    shown = capsys.readouterr().err
+    assert code == 1
+    assert "died or stood still: killed, out of memory, or the machine slept (No heartbeat" in shown
+    assert f"Continue with:  winnow run run.resume={directory.path}" in shown
+    assert "the machine slept" in directory.status()["reason"]
 
 
 def test_a_record_on_another_machine_or_a_full_disk_is_said(

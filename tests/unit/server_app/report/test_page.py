@@ -118,6 +118,13 @@ def test_ids_are_unique_and_references_resolve(tmp_path: Path) -> None:
     assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', page)) <= {(i, "") for i in ids} | {("", i) for i in ids}
 
 
+@pytest.mark.parametrize("simulation", [True, False])
+def test_the_command_that_repeats_a_run_says_what_else_it_needs(tmp_path: Path, simulation: bool) -> None:
+    outline = Outline(page_of(write_run(tmp_path, command="winnow federation submit seed=2", simulation=simulation)))
+    assert "winnow federation submit seed=2" in outline.text
+    assert ("With the same nodes, and the data that they had." in outline.text) is not simulation
+
+
 @pytest.mark.parametrize("field", ["reason", "label", "status", "command", "started"])
 def test_hostile_status(tmp_path: Path, field: str) -> None:
     status: dict[str, Any] = {field: HOSTILE}

@@ -1,7 +1,8 @@
 import pytest
 
-from server_app.validation.config import check, validate
-from tasks.config import ConfigError
+from server_app.app import overrides
+from server_app.validation.config import check, validate, variant_config
+from tasks.config import DEFAULTS, ConfigError, variants
 from tests.issues import warning_lines
 
 
@@ -51,7 +52,14 @@ def test_every_kind_of_mistake_is_reported_at_once():
         ({"federation__min_replies": 5, "federation__fraction_train": 0.1}, "that train in a round, 2"),
         ({"run__resume": "/no/such/run"}, "expected a run directory, but /no/such/run/config.toml"),
         ({"run__callbacks": "mlflow = {}"}, "run.callbacks: unknown callback 'mlflow'"),
-        ({"partition__name": "iid"}, "partition.args still holds the arguments of dirichlet"),
+        (
+            {"partition__name": "iid", "partition__args": DEFAULTS["partition.args"]},
+            "partition.args still holds the arguments of dirichlet",
+        ),
+        (
+            {"noise__rates": "constant", "noise__rates_args": DEFAULTS["noise.rates-args"]},
+            "noise.rates-args still holds the arguments of linear",
+        ),
         (
             {"method__name": "collections:Counter"},
             "expected a subclass of client_app.methods.base.ClientMethod, got the class Counter",
@@ -133,3 +141,31 @@ def test_warnings_say_what_is_odd_but_allowed():
     assert lines[0] == "train.momentum has no effect: only SGD has momentum"
     assert any("rate 0.95" in line for line in lines[1:])
     assert warning_lines({}) == []
+
+
+def test_default_arguments_that_are_left_out_are_said():
+    (line,) = warning_lines({"partition.args": "alpha = 0.9"})
+    assert line == (
+        "partition.args = 'alpha = 0.9' leaves out a default argument, and dirichlet takes its own value for it: "
+        "to keep it, write partition.args = 'alpha = 0.9, min_size = 20'"
+    )
+    assert warning_lines({"partition.args": "min_size = 10, alpha = 0.9"}) == []
+    assert warning_lines({"partition.name": "iid", "partition.args": "min_size = 10"}) == []
+    assert warning_lines({"partition.name": "iid"}) == [], "the default arguments are those of dirichlet"
+
+
+def test_a_variant_is_laid_over_the_shared_settings():
+    flat = {**DEFAULTS, "loss.name": "gce", "loss.args": "q = 0.3", "strategy.args": ""}
+    flat["variants"] = (
+        'a = { partition.args = "alpha = 0.9" }\nb = { loss.name = "ce", partition.args = "" }\n'
+        'c = { loss.args = "q = 0.4", partition = { name = "iid" } }'
+    )
+    found = {name: variant_config(flat, changes) for name, changes in variants(flat).items()}
+    chosen = ("partition.name", "partition.args", "loss.name", "loss.args")
+    assert {name: [one[key] for key in chosen] for name, one in found.items()} == {
+        "a": ["dirichlet", "alpha = 0.9, min_size = 20", "gce", "q = 0.3"],
+        "b": ["dirichlet", "", "ce", ""],
+        "c": ["iid", "", "gce", "q = 0.4"],
+    }
+    for name, changes in variants(flat).items():
+        assert {**flat, **overrides(flat, changes)} == found[name], "what the clients are told"

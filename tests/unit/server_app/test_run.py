@@ -1,0 +1,63 @@
+"""The command that repeats a run: of the kind that made it, and with the same settings."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from server_app.cli.config import make_plan
+from server_app.run import NOT_REPEATED, command_line
+from tasks.config import DEFAULTS, REPEAT, Flat, parse
+from tasks.protocol import Mode
+from tasks.settings import Settings
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (REPEAT, "WINNOW_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_run_is_repeated_where_its_clients_were(monkeypatch: pytest.MonkeyPatch):
+    settings = parse({"seed": 7, "train.augment": False, "run.output-dir": "/elsewhere"})
+    assert command_line(settings, Mode.SIMULATION) == "winnow run seed=7 train.augment=false"
+    assert command_line(settings, Mode.DEPLOYMENT) == "winnow federation submit seed=7 train.augment=false"
+    monkeypatch.setenv("WINNOW_COMMAND", "docker compose run --rm winnow")
+    assert command_line(Settings(), Mode.DEPLOYMENT) == "docker compose run --rm winnow submit"
+    monkeypatch.setenv(REPEAT, "winnow federation run --nodes 2 --data '/my scans'")
+    assert command_line(settings, Mode.DEPLOYMENT).startswith(
+        "winnow federation run --nodes 2 --data '/my scans' seed=7"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flat", "words"),
+    [
+        ({}, []),
+        ({"partition.args": "alpha = 0.1, min_size = 20"}, ["partition.args=alpha = 0.1, min_size = 20"]),
+        ({"partition.args": "alpha = 0.1"}, ["partition.args=", "partition.args=alpha = 0.1"]),
+        ({"partition.args": ""}, ["partition.args="]),
+        ({"partition.name": "iid"}, ["partition.name=iid"]),
+        (
+            {"partition.name": "my.own:Dirichlet", "partition.args": DEFAULTS["partition.args"]},
+            ["partition.name=my.own:Dirichlet", "partition.args=alpha = 0.5, min_size = 20"],
+        ),
+        (
+            {
+                "noise.rates": "constant",
+                "noise.rates-args": "rate = 0.1",
+                "loss.args": "q = 'it\\\\''",
+                "privacy.delta": 1e-6,
+            },
+            None,
+        ),
+        ({"partition.args": "alpha = 1.0", "noise.args": "x = 1", "noise.name": "pair-flip", "seed": 2**63 - 1}, None),
+    ],
+)
+def test_the_command_repeats_every_setting(flat: Flat, words: list[str] | None, tmp_path: Path):
+    settings = parse(flat)
+    repeated = shlex.split(command_line(settings, Mode.SIMULATION))[2:]
+    assert words is None or repeated == words
+    again = parse({**make_plan(repeated, str(ROOT), tmp_path).flat, **dict.fromkeys(NOT_REPEATED, "")})
+    assert again == settings
