@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import server_app.cli.own_packages  # noqa: F401  before anything else of ours
 from server_app.cli import doctor, federation, keys, run, show
 from server_app.cli.config import CommandError
 from server_app.cli.superlink import SuperLinkError

@@ -8,17 +8,15 @@ import argparse
 import os
 import shutil
 import socket
-import ssl
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 
 from server_app.cli import packages
+from server_app.cli.environment import probe
 from server_app.cli.keys import FOLDER
 from tasks.issues import ERROR, INFO, WARNING, Issue
 
@@ -132,9 +130,8 @@ def superlink(address: str, authority: Path) -> Iterator[Issue]:
         return
     try:
         ahead = seconds_ahead(address, authority)
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        reason = str(error.reason if isinstance(error, urllib.error.URLError) else error)
-        yield Issue(ERROR, subject, reason, "compare address and ca.crt with the coordinator's, and the firewall")
+    except (OSError, ValueError) as error:
+        yield Issue(ERROR, subject, str(error), "compare address and ca.crt with the coordinator's, and the firewall")
         return
     yield Issue(INFO, subject, "answers and proves to be the right one")
     yield clock(ahead)
@@ -150,9 +147,7 @@ def seconds_ahead(address: str, authority: Path) -> float:
     ValueError
         If the answer names no time.
     """
-    context = ssl.create_default_context(cafile=str(authority))
-    handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    with urllib.request.build_opener(*handlers).open(f"https://{address}/health", timeout=10.0) as reply:
+    with probe(address, authority, timeout=10.0) as reply:
         stated = reply.headers.get("Date", "")
     return time.time() - 0.5 - parsedate_to_datetime(stated).timestamp()  # it is rounded down to the second
 
