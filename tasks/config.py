@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, cast
 
+from tasks.files import user_path
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.plugins import did_you_mean
 from tasks.protocol import Mode, PublicError
@@ -41,6 +42,7 @@ def _declared(section: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]
 
 
 FIELDS: dict[str, Field[Any]] = dict(_declared(Settings))
+PATHS = tuple(name for name, item in FIELDS.items() if item.metadata.get("path"))
 DEFAULTS: Flat = {name: cast(Value, item.default) for name, item in FIELDS.items()}
 
 
@@ -82,7 +84,10 @@ def parse(flat: Mapping[str, Value]) -> Settings:
 
 
 def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
-    """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
+    """Like :func:`parse`, but return the errors, with the default wherever a value is wrong.
+
+    A ``~`` at the start of a path is the home folder.
+    """
     unknown = [name for name in flat if name not in FIELDS]
     errors = [Issue(ERROR, name, f"unknown key {name!r}{_known_keys(name)}") for name in unknown]
     values = dict(DEFAULTS)
@@ -94,7 +99,7 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
         if problem:
             errors.append(Issue(ERROR, name, f"{name} = {given!r}: {problem}"))
         else:
-            values[name] = given
+            values[name] = user_path(str(given)) if name in PATHS else given
     return _assemble(Settings, nest(values)), errors
 
 
@@ -116,7 +121,7 @@ def _problem(value: Value, item: Field[Any]) -> str:
     if limits.get("choices") and value not in limits["choices"]:
         return "unknown" + did_you_mean(str(value), limits["choices"])
     if isinstance(value, str):
-        return ""
+        return path_problem(value) if limits.get("path") else ""
     low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
     if not float("-inf") < value < float("inf"):
         return "must be finite"
@@ -131,6 +136,15 @@ def _problem(value: Value, item: Field[Any]) -> str:
             if bound is not None
         ]
         return f"must be {' and '.join(bounds)}"
+    return ""
+
+
+def path_problem(value: str) -> str:
+    """Return why a text is no path, or an empty text."""
+    try:
+        user_path(value)
+    except ValueError as error:
+        return str(error)
     return ""
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,26 @@ class WriteError(OSError):
     def __str__(self) -> str:
         """Return which file, why, and the advice."""
         return f"cannot write {self.filename}: {self.strerror}" + (f"; {self.advice}" if self.advice else "")
+
+
+def user_path(path: str) -> str:
+    """Return a path as a person writes it with ``~`` and ``~name`` replaced by home folders, as a shell does.
+
+    Raises
+    ------
+    ValueError
+        If there is no such home folder, or the path has characters that settings cannot carry.
+
+    >>> user_path("runs/~"), user_path("./~runs")
+    ('runs/~', './~runs')
+    """
+    if odd := sorted({char for char in path if unicodedata.category(char) in ("Cc", "Cs")}):
+        raise ValueError(f"a path without {', '.join(map(ascii, odd))} is expected: no control characters, UTF-8")
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        whose = found.partition("/")[0]
+        raise ValueError(f"no home folder {whose} is known here: write it in full, or ./{found} for a folder {whose}")
+    return found
 
 
 def private_folder(folder: Path) -> None:

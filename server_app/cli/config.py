@@ -1,5 +1,7 @@
 """Configuration of a command: the app's folder, and its settings merged from files and words, with absolute paths."""
 
+import argparse
+import os
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -8,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, parse, variants
+from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, parse, path_problem, variants
+from tasks.files import user_path
 from tasks.plugins import did_you_mean
 
-PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
 
 
@@ -32,7 +34,46 @@ class RunPlan:
         return {key: value for key, value in self.flat.items() if self.declared.get(key) != value}
 
 
-def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
+def path_argument(text: str) -> Path:
+    """Read a path of a command line, for :mod:`argparse`; a ``~`` that the shell has left is the home folder."""
+    try:
+        return Path(user_path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+APP: Any = {
+    "type": path_argument,
+    "metavar": "DIR",
+    "help": "folder of the app (default: here, else the installed checkout)",
+}
+
+
+def path_below(cwd: Path, text: str, name: str) -> Path:
+    """Return the path that a user has given as ``name``, from ``cwd`` on.
+
+    Raises
+    ------
+    CommandError
+        If it is none.
+    """
+    try:
+        return cwd / user_path(text)
+    except ValueError as error:
+        raise CommandError(f"{name} = {text!r}: {error}") from error
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a TOML text that ends, for Flower's pattern, where it ends for TOML: no quote stands in it.
+
+    >>> print(quoted(Path("/home/o'brien/a b=c")))
+    "/home/o'brien/a b=c"
+    """
+    plain = (char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(path))
+    return f'"{"".join(plain)}"'
+
+
+def make_plan(words: Iterable[str], app: Path | None, cwd: Path) -> RunPlan:
     """Merge the app's defaults, the configuration of a run to resume, a recipe and ``key=value`` words, in this order.
 
     Raises
@@ -52,7 +93,7 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
     return RunPlan(folder, declared, flat)
 
 
-def app_folder(given: str | None, cwd: Path) -> Path:
+def app_folder(given: Path | None, cwd: Path) -> Path:
     """Return the folder of the Flower app: the given one, else the working directory, else the installed checkout.
 
     Raises
@@ -139,8 +180,9 @@ def find_recipe(name: str, cwd: Path) -> Path:
     CommandError
         If there is no such file.
     """
-    if (cwd / name).is_file():
-        return cwd / name
+    file = cwd / os.path.expanduser(name)
+    if os.path.isfile(file):  # False for what cannot be looked at, such as a name that is too long
+        return file
     known = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
     if name in known:
         return known[name]
@@ -151,8 +193,9 @@ def find_recipe(name: str, cwd: Path) -> Path:
 
 
 def absolute_paths(flat: Mapping[str, Value], cwd: Path) -> Flat:
-    """Make the path settings absolute: Flower's processes work in another folder."""
-    located = {key: str(cwd / str(flat[key])) for key in PATH_KEYS if flat.get(key)}
+    """Make the path settings absolute: Flower's processes work in another folder. What is no path is left as it is."""
+    given = {key: str(flat[key]) for key in PATHS if flat.get(key)}
+    located = {key: path if path_problem(path) else str(cwd / user_path(path)) for key, path in given.items()}
     return {**flat, "run.output-dir": str(cwd / "runs"), **located}
 
 
@@ -185,7 +228,7 @@ def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:
     resume = chosen.get("run.resume")
     if not resume:
         return {}
-    file = cwd / str(resume) / "config.toml"
+    file = path_below(cwd, str(resume), "run.resume") / "config.toml"
     if not file.is_file():
         raise CommandError(f"run.resume = {str(resume)!r}: expected the directory of a run, but {file} does not exist")
     return flatten(read_toml(file))

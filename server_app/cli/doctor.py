@@ -16,8 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from server_app.cli import packages
+from server_app.cli.config import path_argument
 from server_app.cli.environment import probe
 from server_app.cli.keys import FOLDER
+from tasks.config import path_problem
+from tasks.files import user_path
 from tasks.issues import ERROR, INFO, WARNING, Issue
 
 GIB = 2**30
@@ -95,7 +98,10 @@ def _answers(port: int) -> bool:
 def data() -> Iterator[Issue]:
     """Ask every built-in task whether its data is there."""
     given = os.environ.get("WINNOW_DATA")
-    if given is not None and not Path(given).is_dir():
+    if given is not None and (problem := path_problem(given)):
+        yield Issue(ERROR, "data", f"WINNOW_DATA = {given!r}: {problem}", "set it to the folder with the data")
+        return
+    if given is not None and not Path(user_path(given)).is_dir():
         yield Issue(WARNING, "data", f"WINNOW_DATA = {given}: no such folder", "set it to the folder with the data")
     try:
         from tasks.base import DataError
@@ -181,7 +187,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "doctor", help="check this machine", description=text, epilog="example:  winnow doctor"
     )
     parser.add_argument("--superlink", metavar="HOST:PORT", help="also check that a node here can connect to it")
-    parser.add_argument("--root-certificates", default=FOLDER / "ca.crt", type=Path, metavar="FILE", help="of that one")
+    parser.add_argument(
+        "--root-certificates", default=FOLDER / "ca.crt", type=path_argument, metavar="FILE", help="of that one"
+    )
     parser.set_defaults(action=main)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from server_app.cli.config import CommandError, RunPlan, make_plan
+from server_app.cli.config import APP, CommandError, RunPlan, make_plan, path_argument, quoted
 from server_app.cli.keys import FOLDER, KeyFolder
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
@@ -64,8 +64,8 @@ class LocalNode:
 
     def config(self, state: Path) -> str:
         """Return what Flower tells the ClientApp about the node."""
-        data = f" data-path='{self.data}'" if self.data else ""
-        return f"partition-id={self.number} state-dir='{state}'{data}"
+        data = f" data-path={quoted(self.data)}" if self.data else ""
+        return f"partition-id={self.number} state-dir={quoted(state)}{data}"
 
 
 @contextmanager
@@ -165,19 +165,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     actions = parser.add_subparsers(dest="what", required=True, metavar="action")
     local = actions.add_parser("run", help="start SuperLink and nodes here, do one run, stop them all")
     local.add_argument("--nodes", type=int, default=3, metavar="N", help="number of nodes (default: 3)")
-    local.add_argument("--data", action="append", default=[], type=Path, metavar="DIR", help="data of the next node")
-    local.add_argument("--folder", type=Path, metavar="DIR", help="for logs and state (default: federation/<time>)")
+    local.add_argument(
+        "--data", action="append", default=[], type=path_argument, metavar="DIR", help="data of the next node"
+    )
+    local.add_argument(
+        "--folder", type=path_argument, metavar="DIR", help="for logs and state (default: federation/<time>)"
+    )
     local.set_defaults(action=run_here)
     send = actions.add_parser("submit", help="submit a run to a SuperLink and follow it")
     send.set_defaults(action=submit_run)
     for each in (local, send):
         each.add_argument("words", nargs="*", metavar="recipe | key=value", help="as for winnow run")
-        each.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+        each.add_argument("--app", **APP)
     look = actions.add_parser("follow", help="follow a run to its end")
     look.add_argument("run_id", help="the number that submit has printed")
     look.set_defaults(action=follow_run)
     admit = actions.add_parser("register", help="admit nodes by their public keys; known ones are left alone")
-    admit.add_argument("keys", nargs="+", type=Path, metavar="FILE.pub", help="public key; its name becomes the node's")
+    admit.add_argument(
+        "keys", nargs="+", type=path_argument, metavar="FILE.pub", help="public key; its name becomes the node's"
+    )
     admit.set_defaults(action=register)
     plain = actions.add_parser("flwr", help="any command of flwr, e.g. supernode list, stop RUN_ID")
     plain.add_argument("arguments", nargs=argparse.REMAINDER, help="without the name of a connection")
@@ -192,7 +198,9 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     address = os.environ.get("WINNOW_SUPERLINK", "127.0.0.1:8000")
     authority = os.environ.get("WINNOW_ROOT_CERTIFICATES", FOLDER / "ca.crt")
     parser.add_argument("--superlink", default=address, metavar="HOST:PORT", help=f"default: {address}")
-    parser.add_argument("--root-certificates", default=authority, type=Path, metavar="FILE", help=f"({authority})")
+    parser.add_argument(
+        "--root-certificates", default=authority, type=path_argument, metavar="FILE", help=f"({authority})"
+    )
 
 
 def run_here(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import tomli_w
 
-from server_app.cli.config import CommandError, RunPlan, make_plan
+from server_app.cli.config import APP, CommandError, RunPlan, make_plan, path_below
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
 from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
@@ -163,7 +164,7 @@ def federation_config(settings: Settings) -> str:
 
 def data_environment(cwd: Path) -> dict[str, str]:
     """Return the data root as an absolute path: Flower's processes work in another folder."""
-    return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
+    return {"WINNOW_DATA": str(path_below(cwd, os.environ.get("WINNOW_DATA", "data"), "WINNOW_DATA"))}
 
 
 def run_environment(plan: RunPlan, mode: Mode, data: Mapping[str, str]) -> dict[str, str]:
@@ -179,7 +180,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     text = "Simulate a federation: check the settings, run on this machine, exit with 0 only if the run completed."
     parser = commands.add_parser("run", help="simulate a federation", description=text, epilog=EXAMPLE)
     parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
-    parser.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+    parser.add_argument("--app", **APP)
     parser.add_argument("--dry-run", action="store_true", help="check and show the settings; start nothing")
     parser.add_argument("--verbose", action="store_true", help="show Flower's and Ray's own messages too")
     parser.set_defaults(action=main)
@@ -301,12 +302,11 @@ def close_record(log: RunLog, status: str, reason: str, command: str) -> None:
     directory = RunDirectory(log.run_directory)
     _complete(directory, status, f"{status} {reason}" if status == "stopped" else reason)
     print(f"Run directory: {directory.path}", file=sys.stderr)
+    again = f"{command} {shlex.quote(f'run.resume={directory.path}')}"
     if CheckpointFolder(directory.path).holds_any():
-        print(f"Continue with:  {command} run.resume={directory.path}", file=sys.stderr)
+        print(f"Continue with:  {again}", file=sys.stderr)
     elif not directory.path.exists():
-        print(
-            f"It is where the ServerApp runs; continue there:  {command} run.resume={directory.path}", file=sys.stderr
-        )
+        print(f"It is where the ServerApp runs; continue there:  {again}", file=sys.stderr)
 
 
 def _complete(directory: "RunDirectory", status: str, reason: str) -> None:

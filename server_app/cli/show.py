@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from server_app.cli.config import CommandError, make_plan
+from server_app.cli.config import APP, CommandError, make_plan, path_argument
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
 from tasks.plugins import Entry, Registry, did_you_mean
@@ -116,7 +116,7 @@ def _add_report_and_compare(commands: "argparse._SubParsersAction[argparse.Argum
         parser = commands.add_parser(
             name, help=about.lower().rstrip("."), description=about, epilog=f"example:  {example}"
         )
-        parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", help="folder of a run")
+        parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", type=path_argument, help="folder of a run")
         parser.set_defaults(action=action)
 
 
@@ -148,8 +148,14 @@ def _add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     about = "show classes, sizes and wrong labels of the clients"
     parser = commands.add_parser("preview", help=about, description=text, epilog=PREVIEW_EXAMPLE)
     parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
-    parser.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
-    parser.add_argument("--output", metavar="DIR", default="preview", help="folder for the files (default: preview/)")
+    parser.add_argument("--app", **APP)
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default="preview",
+        type=path_argument,
+        help="folder for the files (default: preview/)",
+    )
     parser.set_defaults(action=preview)
 
 
@@ -166,7 +172,7 @@ def preview(args: argparse.Namespace) -> int:
         name = f"preview-{variant}" if len(chosen) > 1 else "preview"
         if len(chosen) > 1:
             print(f"\nvariant {variant}")
-        show(settings, Path(args.output), name)
+        show(settings, args.output, name)
     return 0
 
 

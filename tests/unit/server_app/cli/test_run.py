@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,21 @@ def test_the_app_knows_best_why_it_failed(tmp_path: Path, capsys: pytest.Capture
     run.close_record(log, "failed", "Simulation failed", "winnow run")
     assert directory.status()["reason"] == "its own"
     assert f"winnow run run.resume={directory.path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_command_to_copy_is_quoted_as_a_shell_wants_it(
+    there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "o'brien's $runs" / "1"
+    if there:
+        (path / "checkpoints").mkdir(parents=True)
+        (path / "checkpoints/last.safetensors").touch()
+    log = RunLog(out=io.StringIO())
+    log.write(f"Run directory: {path}")
+    run.close_record(log, "failed", "lost", "winnow run")
+    told = capsys.readouterr().err.splitlines()[-1].partition(":  ")[2]
+    assert shlex.split(told) == ["winnow", "run", f"run.resume={path}"]
 
 
 def test_a_record_on_another_machine_or_a_full_disk_is_said(
