@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,6 +42,22 @@ def user_path(path: str) -> str:
         whose = found.partition("/")[0]
         raise ValueError(f"no home folder {whose} is known here: write it in full, or ./{found} for a folder {whose}")
     return found
+
+
+def write_problem(folder: Path, size: int = 2**16) -> str:
+    """Return why ``size`` bytes cannot be written into a folder that may have to be made, or an empty text.
+
+    It is tried, beside the first part of the path that is missing; nothing stays.
+    """
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".winnow-", dir=there) as trial:
+            below = Path(trial, folder.relative_to(there))
+            below.mkdir(parents=True, exist_ok=True)
+            (below / "file").write_bytes(bytes(size))
+    except OSError as error:
+        return f"{there}: {error.strerror}"
+    return ""
 
 
 def private_folder(folder: Path) -> None:

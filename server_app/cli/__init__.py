@@ -24,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)} (see winnow {args.command} --help)")
     try:
+        os.getcwd()
+    except OSError as error:
+        print(f"winnow: the working directory is gone ({error.strerror}): cd to another", file=sys.stderr)
+        return 2
+    try:
         return int(args.action(args))
     except (CommandError, ConfigError, PluginError, SuperLinkError) as error:
         print(f"winnow {args.command}: {error}", file=sys.stderr)

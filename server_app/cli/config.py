@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,9 +12,11 @@ from typing import Any
 
 import server_app
 from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, parse, path_problem, variants
-from tasks.files import user_path
+from tasks.files import user_path, write_problem
+from tasks.issues import ERROR, Issue
 from tasks.plugins import did_you_mean
 
+COMPONENTS = {"serverapp": "server_app.app:app", "clientapp": "client_app.app:app"}
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
 
 
@@ -47,6 +50,26 @@ APP: Any = {
     "metavar": "DIR",
     "help": "folder of the app (default: here, else the installed checkout)",
 }
+
+
+def address_argument(text: str) -> str:
+    """Read the address of a SuperLink for :mod:`argparse`."""
+    host, _, port = text.rpartition(":")
+    problem = ""
+    if "/" in text:
+        problem = "no https:// and no path belong to it"
+    elif not host:
+        problem = "the host is missing" if text.startswith(":") else "the port is missing"
+    elif not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        problem = "its port is not a number from 1 to 65535"
+    elif re.search(r"\s", host) or (":" in host and not re.fullmatch(r"\[[^]]+\]", host)):
+        problem = "its host is neither a name nor an address (IPv6 in brackets)"
+    if problem:
+        raise argparse.ArgumentTypeError(f"{text!r}: {problem}; expected HOST:PORT, such as fl.example.org:8000")
+    return text
+
+
+ADDRESS: Any = {"type": address_argument, "metavar": "HOST:PORT"}
 
 
 def path_below(cwd: Path, text: str, name: str) -> Path:
@@ -99,25 +122,31 @@ def app_folder(given: Path | None, cwd: Path) -> Path:
     Raises
     ------
     CommandError
-        If it is not the folder of a Flower app.
+        If it is not the folder of a Flower app, or of another one than Winnow.
     """
     if given is not None:
-        folder = (cwd / given).resolve()
-    elif _is_app(cwd):
-        return cwd
+        folder = Path(os.path.realpath(cwd / given))
+    elif _app_table(cwd) is not None:
+        folder = cwd
     else:
         folder = Path(server_app.__path__[0]).resolve().parent
-    if not _is_app(folder):
-        raise CommandError(
-            f"{folder} has no pyproject.toml with [tool.flwr.app]: "
-            "go to a checkout of Winnow, or name its folder with --app"
-        )
+    remedy = "go to a checkout of Winnow, or name its folder with --app"
+    table = _app_table(folder)
+    if table is None:
+        raise CommandError(f"{folder} has no pyproject.toml with [tool.flwr.app]: {remedy}")
+    found = table.get("components", COMPONENTS)
+    if found != COMPONENTS:
+        raise CommandError(f"{folder} holds another Flower app, not Winnow (its components are {found}): {remedy}")
     return folder
 
 
-def _is_app(folder: Path) -> bool:
+def _app_table(folder: Path) -> dict[str, Any] | None:
+    """Return what a folder's pyproject.toml says of its Flower app, or None if there is none."""
     file = folder / "pyproject.toml"
-    return file.is_file() and "app" in read_toml(file).get("tool", {}).get("flwr", {})
+    table: Any = read_toml(file) if os.path.isfile(file) else None
+    for name in ("tool", "flwr", "app"):
+        table = table.get(name) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -217,6 +246,15 @@ def check_keys(flat: Mapping[str, Value]) -> None:
         raise
 
 
+def output_issues(plan: RunPlan) -> list[Issue]:
+    """Return why the run cannot be recorded where the settings say."""
+    key = "run.resume" if plan.flat.get("run.resume") else "run.output-dir"
+    folder = str(plan.flat.get(key) or "")
+    problem = write_problem(Path(folder)) if folder else ""
+    text = f"{key} = {folder!r}: a run cannot be recorded there: {problem}"
+    return [Issue(ERROR, key, text, "name a folder that you can write")] if problem else []
+
+
 def make_importable(folder: Path) -> None:
     """Let plug-ins that lie beside the app's pyproject.toml be imported, as Flower does in a run."""
     if str(folder) not in sys.path:
@@ -229,6 +267,10 @@ def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:
     if not resume:
         return {}
     file = path_below(cwd, str(resume), "run.resume") / "config.toml"
-    if not file.is_file():
-        raise CommandError(f"run.resume = {str(resume)!r}: expected the directory of a run, but {file} does not exist")
-    return flatten(read_toml(file))
+    expected = f"run.resume = {str(resume)!r}: expected the directory of a run, but"
+    if not os.path.isfile(file):
+        raise CommandError(f"{expected} {file} does not exist")
+    saved = flatten(read_toml(file))
+    if not saved.keys() & DEFAULTS.keys():
+        raise CommandError(f"{expected} {file} holds none of a run's settings")
+    return saved

@@ -8,7 +8,6 @@ import argparse
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
@@ -16,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from server_app.cli import packages
-from server_app.cli.config import path_argument
-from server_app.cli.environment import probe
+from server_app.cli.config import ADDRESS, CommandError, path_argument
+from server_app.cli.environment import probe, short_temporary_folder
 from server_app.cli.keys import FOLDER
 from tasks.config import path_problem
 from tasks.files import user_path
@@ -61,7 +60,14 @@ def memory() -> Iterator[Issue]:
 
 def disk() -> Iterator[Issue]:
     """Check the free space where runs are recorded and where Flower and Ray work."""
-    for folder in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir()))):
+    folders = [Path.cwd()]
+    try:
+        home = short_temporary_folder()
+        home.rmdir()
+        folders.append(home.parent)
+    except CommandError as error:
+        yield Issue(ERROR, "temporary folder", str(error), "set TMPDIR to a short one that you can write")
+    for folder in dict.fromkeys(folders):
         yield enough(f"free disk ({folder})", shutil.disk_usage(folder).free, (0.2, 2), "free some space there")
 
 
@@ -131,7 +137,7 @@ def superlink(address: str, authority: Path) -> Iterator[Issue]:
         The federation's certificate.
     """
     subject = f"SuperLink {address}"
-    if not authority.is_file():
+    if not os.path.isfile(authority):
         yield Issue(ERROR, subject, f"no certificate {authority}", "name the federation's ca.crt, --root-certificates")
         return
     try:
@@ -186,7 +192,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "doctor", help="check this machine", description=text, epilog="example:  winnow doctor"
     )
-    parser.add_argument("--superlink", metavar="HOST:PORT", help="also check that a node here can connect to it")
+    parser.add_argument("--superlink", **ADDRESS, help="also check that a node here can connect to it")
     parser.add_argument(
         "--root-certificates", default=FOLDER / "ca.crt", type=path_argument, metavar="FILE", help="of that one"
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from server_app.cli.config import APP, CommandError, RunPlan, make_plan, path_argument, quoted
+from server_app.cli.config import ADDRESS, APP, CommandError, RunPlan, make_plan, path_argument, quoted
 from server_app.cli.keys import FOLDER, KeyFolder
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
@@ -44,6 +44,7 @@ from server_app.cli.superlink import (
     remote_superlink,
     trouble,
 )
+from tasks.files import write_problem
 from tasks.protocol import Mode
 
 HERE = "127.0.0.1"
@@ -197,7 +198,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
     address = os.environ.get("WINNOW_SUPERLINK", "127.0.0.1:8000")
     authority = os.environ.get("WINNOW_ROOT_CERTIFICATES", FOLDER / "ca.crt")
-    parser.add_argument("--superlink", default=address, metavar="HOST:PORT", help=f"default: {address}")
+    parser.add_argument("--superlink", default=address, **ADDRESS, help=f"default: {address}")
     parser.add_argument(
         "--root-certificates", default=authority, type=path_argument, metavar="FILE", help=f"({authority})"
     )
@@ -209,6 +210,8 @@ def run_here(args: argparse.Namespace) -> int:
     plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
     check_no_attack(plan)
     folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    if problem := write_problem(folder):
+        raise CommandError(f"--folder {folder}: logs and state cannot be written there: {problem}")
     data = [word for path in args.data for word in ("--data", str(path))]
     again = ["winnow", "federation", "run", "--nodes", str(args.nodes), "--folder", str(folder), *data]
     return exit_code(lambda log: run_with_nodes(plan, nodes, folder, log), RunLog(args.verbose), shlex.join(again))
@@ -224,7 +227,7 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     """
     if count < 1 or len(data) > count:
         raise CommandError(f"--nodes {count}: expected at least 1, and one for each of {len(data)} data folders")
-    absent = [str(folder) for folder in data if not folder.is_dir()]
+    absent = [str(folder) for folder in data if not os.path.isdir(folder)]
     if absent:
         raise CommandError(f"--data: no such folder: {', '.join(absent)}")
     folders = [*(folder.absolute() for folder in data), *[None] * (count - len(data))]
@@ -242,7 +245,7 @@ def check_no_attack(plan: RunPlan) -> None:
 def run_with_nodes(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log: RunLog) -> tuple[str, str]:
     """Start everything, do the run and return its status in Flower's words, with details."""
     with local_federation(folder, nodes, run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()))) as link:
-        check_parts(plan, Mode.DEPLOYMENT)  # while the SuperLink starts
+        check_parts(plan, Mode.DEPLOYMENT, recorded_here=True)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
         start_nodes(link, nodes)
@@ -311,6 +314,8 @@ def typed(*words: str) -> str:
 
 def register(args: argparse.Namespace) -> int:
     """Admit the nodes and print a line for each."""
+    if absent := [str(file) for file in args.keys if not os.path.isfile(file)]:
+        raise CommandError(f"no such public key: {', '.join(absent)}")
     with _connection(args) as link:
         for file in args.keys:
             node = link.register(file.absolute())

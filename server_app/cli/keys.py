@@ -231,6 +231,17 @@ def main(args: argparse.Namespace) -> int:
     """Do what was asked and print a line for each part."""
     owner = CONTAINER_USER if os.geteuid() == 0 else None
     folder = KeyFolder(args.folder.absolute(), owner)
+    try:
+        lines = act(args, folder, owner)
+    except OSError as error:
+        problem = f"{error.filename or folder.path}: {error.strerror}"
+        raise CommandError(f"expected a folder for keys that you can read and write, but {problem}") from error
+    print("\n".join(lines))
+    return 0
+
+
+def act(args: argparse.Namespace, folder: KeyFolder, owner: tuple[int, int] | None) -> list[str]:
+    """Do what was asked and return a line for each part."""
     if args.what == "create":
         if args.nodes < 0:
             raise CommandError(f"--nodes: expected 0 or more, got {args.nodes}")
@@ -247,5 +258,4 @@ def main(args: argparse.Namespace) -> int:
         lines = [folder.renew_server(args.host), "Restart the SuperLink to use it."]
     else:
         lines = list(folder.describe())
-    print("\n".join(lines))
-    return 0
+    return lines

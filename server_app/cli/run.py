@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import tomli_w
 
-from server_app.cli.config import APP, CommandError, RunPlan, make_plan, path_below
+from server_app.cli.config import APP, CommandError, RunPlan, make_plan, output_issues, path_below
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
-from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
+from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink, writing
 from tasks.config import CHECKED, ConfigError, digest
 from tasks.issues import ERROR, Issue
 from tasks.protocol import Mode
@@ -100,24 +100,32 @@ def tidy(line: str) -> str | None:
     return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
 
 
-def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> dict[str, Settings]:
+def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> dict[str, Settings]:
     """Return the settings by variant, after building every part of every variant once.
 
-    Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
+    Also checked: that the machine can hold one client, that plug-ins reach the processes of the run, and, unless it is
+    not ``recorded_here`` (None: a simulation is), that it can be.
 
     Raises
     ------
     ConfigError
         With every error found.
     """
-    return check_plan(plan, mode).settings
+    return check_plan(plan, mode, recorded_here).settings
 
 
-def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> "Validated":
+def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> "Validated":
     """Return the settings by variant and the warnings; see :func:`check_parts`."""
     from server_app.validation.config import validate
 
-    checked = validate(plan.flat, mode)
+    here = mode is Mode.SIMULATION if recorded_here is None else recorded_here
+    own = output_issues(plan) if here else []
+    try:
+        checked = validate(plan.flat, mode)
+    except ConfigError as error:
+        raise ConfigError([*error.issues, *own]) from error
+    if own:
+        raise ConfigError(own)
     settings = checked.settings
     problems = beyond_machine(next(iter(settings.values())).federation) + bundle_issues(plan.app, settings.values())
     if problems:
@@ -235,7 +243,8 @@ def submit_and_watch(link: Connection, plan: RunPlan, settings: Settings, log: R
 def submit(link: Connection, plan: RunPlan, *options: str) -> str:
     """Submit the run and return its id."""
     overrides = link.home / "overrides.toml"
-    overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
+    with writing(link.home):
+        overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
     return str(link.ask("run", str(plan.app), CONNECTION, "-c", str(overrides), *options)["run-id"])
 
 

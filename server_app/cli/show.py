@@ -14,6 +14,7 @@ from pathlib import Path
 from server_app.cli.config import APP, CommandError, make_plan, path_argument
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
+from tasks.files import WriteError
 from tasks.plugins import Entry, Registry, did_you_mean
 from tasks.settings import Settings
 
@@ -127,7 +128,7 @@ def report(args: argparse.Namespace) -> int:
     try:
         for run_dir in args.run_dirs:
             print(write_report(run_dir))
-    except ReportError as error:
+    except (ReportError, WriteError) as error:
         raise CommandError(str(error)) from error
     return 0
 
@@ -164,7 +165,7 @@ def preview(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError("the preview is drawn with matplotlib: pip install -e '.[report]'")
     plan = make_plan(args.words, args.app, Path.cwd())
-    checked = check_parts(plan)
+    checked = check_parts(plan, recorded_here=False)
     chosen = different_data(checked)
     if len(checked) > len(chosen):
         print(f"All variants have the same data ({', '.join(checked)}); one preview shows it.\n")

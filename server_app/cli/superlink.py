@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sysconfig
 import time
@@ -76,6 +77,22 @@ def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     return {**neutral(inherited), **SETTINGS, **own, **extra}
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say of what cannot be written in the block where it should be, and what to do.
+
+    Raises
+    ------
+    SuperLinkError
+        Instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "free space there, or set TMPDIR to another short folder"
+        raise SuperLinkError(f"cannot write into {folder}: {error.strerror}; {remedy}") from error
+
+
 @dataclass(frozen=True)
 class Connection:
     """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default.
@@ -119,10 +136,11 @@ class Connection:
 
     def prepare(self) -> None:
         """Make the working directory, and tell Flower's programs where the SuperLink is."""
-        self.folder.mkdir()
         trust = {"insecure": True} if self.authority is None else {"root-certificates": str(self.authority)}
         settings = {"default": CONNECTION, CONNECTION: {"address": self.address, **trust}}
-        (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+        with writing(self.home):
+            self.folder.mkdir()
+            (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -291,8 +309,11 @@ def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection
     SuperLinkError
         If it does not answer.
     """
-    if not authority.is_file():
-        raise CommandError(f"no certificate {authority}: name the federation's ca.crt with --root-certificates")
+    try:
+        ssl.create_default_context(cafile=str(authority))
+    except OSError as error:
+        remedy = "name the federation's ca.crt with --root-certificates"
+        raise CommandError(f"no certificate {authority}: {remedy} ({error.strerror or error})") from error
     with flower_home() as (home, processes):
         link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute())
         link.prepare()
