@@ -28,7 +28,7 @@ Columns = dict[str, list[Any]]
 def format_problem(wanted: str) -> str:
     """Return what is missing to write lists in this format, or an empty text."""
     if wanted == "parquet" and find_spec("pyarrow") is None:
-        return "audit.format = 'parquet': the package pyarrow is not installed; pip install 'winnow[parquet]'"
+        return "audit.format = 'parquet': the package pyarrow is not installed; pip install -e '.[parquet]'"
     return ""
 
 

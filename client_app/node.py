@@ -23,7 +23,7 @@ from flwr.common.logger import log
 
 from tasks.base import ClientData, DataError
 from tasks.client_data import ClientDataset, client_dataset, data_root, load_task, whole_dataset
-from tasks.files import private_folder
+from tasks.files import private_folder, user_path
 from tasks.own_data import BadDataError
 from tasks.protocol import Mode, PublicError
 from tasks.settings import Settings
@@ -86,13 +86,31 @@ def node_settings(settings: Settings, node: NodeConfig, mode: Mode) -> Settings:
     ------
     OwnDataError
         If the server names a folder elsewhere.
+    NodeError
+        If what the operator has set is no path.
     """
-    own, task = node.get(DATA_PATH), settings.task
+    own, task = own_folder(node, DATA_PATH), settings.task
     if own:
-        task = replace(task, data_path=str(own), cache_path=str(node.get(STATE_DIR, "")))
+        task = replace(task, data_path=own, cache_path=own_folder(node, STATE_DIR))
     elif mode is Mode.DEPLOYMENT:
         task = replace(task, data_path=_allowed_path(task.data_path), cache_path="")
     return replace(settings, task=task)
+
+
+def own_folder(node: NodeConfig, key: str) -> str:
+    """Return a folder that the node's operator has set, with ``~`` as the home folder; an empty text if none is set.
+
+    Raises
+    ------
+    NodeError
+        If it is no path. What and why is logged here.
+    """
+    text = str(node.get(key, ""))
+    try:
+        return user_path(text)
+    except ValueError as error:
+        log(ERROR, "node-config, %s = %r: %s", key, text, error)
+    raise NodeError(f"the {key} of this node cannot be used; why is in the log of this node")
 
 
 def _allowed_path(path: str) -> str:

@@ -14,12 +14,14 @@ from client_app.attacks import NO_ATTACK
 from client_app.methods import RoundConfig
 from client_app.node import (
     PARTITION_ID,
+    STATE_DIR,
     NodeError,
     client_number,
     current_mode,
     lock_state_dir,
     node_dataset,
     node_settings,
+    own_folder,
 )
 from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
@@ -96,10 +98,10 @@ class Session:
 
     def folder(self) -> Path | None:
         """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""
-        own, client = self.context.node_config.get("state-dir"), str(self.header.client)
+        own, client = own_folder(self.context.node_config, STATE_DIR), str(self.header.client)
         if own:  # a number that the server gives may change when a run is resumed; what is kept here stays
             name = client if PARTITION_ID in self.context.node_config else "site"
-            return Path(str(own)) / run_key(self.header.run_name) / name
+            return Path(own) / run_key(self.header.run_name) / name
         if self.header.run_dir and self.mode is Mode.SIMULATION:
             return Path(self.header.run_dir) / "clients" / client
         return None

@@ -76,7 +76,8 @@ def publish(directory: RunDirectory) -> None:
     try:
         print(f"Report: {write_report(directory.path)}", flush=True)
     except (OSError, ReportError) as error:
-        log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, directory.path)
+        again = shlex.quote(str(directory.path))
+        log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, again)
 
 
 def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tasks.base import ClientData, Labels, Task
+from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
 from tasks.own_data.reading import Cache
 from tasks.partition import PARTITIONS, PartitionError
@@ -46,8 +47,14 @@ class ClientDataset:
 
 
 def data_root(path: str) -> Path:
-    """Return the data folder: the configured one, else ``$WINNOW_DATA``, else ``data/``."""
-    return Path(path or os.environ.get("WINNOW_DATA", "data"))
+    """Return the data folder: the configured one, else ``$WINNOW_DATA``, else ``data/``.
+
+    Raises
+    ------
+    ValueError
+        If that is no path.
+    """
+    return Path(user_path(path or os.environ.get("WINNOW_DATA", "data")))
 
 
 @lru_cache(maxsize=4)

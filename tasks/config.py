@@ -12,6 +12,7 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any, Literal, cast
 
 from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
+from tasks.files import user_path
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.protocol import Mode, PublicError
 from tasks.settings import PrivacySettings, Settings
@@ -52,6 +53,7 @@ def _declared(section: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]
 
 
 FIELDS: dict[str, Field[Any]] = dict(_declared(Settings))
+PATHS = tuple(name for name, item in FIELDS.items() if item.metadata.get("path"))
 DEFAULTS: Flat = {name: cast(Value, item.default) for name, item in FIELDS.items()}
 
 
@@ -146,7 +148,10 @@ def parse(flat: Mapping[str, Value]) -> Settings:
 
 
 def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
-    """Like :func:`parse`, but return the errors, with the default wherever a value is wrong."""
+    """Like :func:`parse`, but return the errors, with the default wherever a value is wrong.
+
+    A ``~`` at the start of a path is the home folder.
+    """
     unknown = [name for name in flat if name not in FIELDS]
     errors = [Issue(ERROR, name, f"unknown key {name!r}{_known_keys(name)}") for name in unknown]
     values = defaults_of(flat)
@@ -156,7 +161,7 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
         if problem:
             errors.append(Issue(ERROR, name, f"{name} = {_shown(given)}: {problem}"))
         else:
-            values[name] = float(given) if item.type is float else given
+            values[name] = _read_value(name, given)
     return _assemble(Settings, nest(values)), errors
 
 
@@ -178,7 +183,7 @@ def _problem(value: Value, item: Field[Any]) -> str:
     if limits.get("choices") and value not in limits["choices"]:
         return "unknown" + did_you_mean(str(value), limits["choices"])
     if isinstance(value, str):
-        return ""
+        return path_problem(value) if limits.get("path") else ""
     low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
     if item.type is int and high is None:
         high = INT64_MAX
@@ -198,12 +203,28 @@ def _problem(value: Value, item: Field[Any]) -> str:
     return ""
 
 
+def _read_value(name: str, given: Value) -> Value:
+    """Return a value that fits as it is used: a number as float where the setting is one, a path without ``~``."""
+    if name in PATHS:
+        return user_path(str(given))
+    return float(given) if FIELDS[name].type is float else given
+
+
 def _shown(value: Value) -> str:
     """Return a value for a message; a very long one shortened, or by its size where Python does not even print it."""
     if isinstance(value, int) and abs(value) >= 10**100:
         return f"a number of about {int(math.log10(2) * value.bit_length())} digits"
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def path_problem(value: str) -> str:
+    """Return why a text is no path, or an empty text."""
+    try:
+        user_path(value)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _assemble(section: Any, table: Mapping[str, Any]) -> Any:

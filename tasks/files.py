@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,42 @@ class WriteError(OSError):
     def __str__(self) -> str:
         """Return which file, why, and the advice."""
         return f"cannot write {self.filename}: {self.strerror}" + (f"; {self.advice}" if self.advice else "")
+
+
+def user_path(path: str) -> str:
+    """Return a path as a person writes it with ``~`` and ``~name`` replaced by home folders, as a shell does.
+
+    Raises
+    ------
+    ValueError
+        If there is no such home folder, or the path has characters that settings cannot carry.
+
+    >>> user_path("runs/~"), user_path("./~runs")
+    ('runs/~', './~runs')
+    """
+    if odd := sorted({char for char in path if unicodedata.category(char) in ("Cc", "Cs")}):
+        raise ValueError(f"a path without {', '.join(map(ascii, odd))} is expected: no control characters, UTF-8")
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        whose = found.partition("/")[0]
+        raise ValueError(f"no home folder {whose} is known here: write it in full, or ./{found} for a folder {whose}")
+    return found
+
+
+def write_problem(folder: Path, size: int = 2**16) -> str:
+    """Return why ``size`` bytes cannot be written into a folder that may have to be made, or an empty text.
+
+    It is tried, beside the first part of the path that is missing; nothing stays.
+    """
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".winnow-", dir=there) as trial:
+            below = Path(trial, folder.relative_to(there))
+            below.mkdir(parents=True, exist_ok=True)
+            (below / "file").write_bytes(bytes(size))
+    except OSError as error:
+        return f"{there}: {error.strerror}"
+    return ""
 
 
 def private_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longe
 
 
 def key(default: Any, about: str, **limits: Any) -> Any:
-    """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers) or ``choices`` (strings).
+    """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers), ``choices`` or ``path`` (strings).
 
     A whole number without ``high`` is at most 2**63 - 1.
     """
@@ -23,8 +23,8 @@ def key(default: Any, about: str, **limits: Any) -> Any:
 class RunSettings:
     """Where a run is recorded and when it ends early."""
 
-    output_dir: str = key("", "folder for run directories; empty = runs/ in the working directory")
-    resume: str = key("", "run directory to continue; its settings must be the same")
+    output_dir: str = key("", "folder for run directories; empty = runs/ in the working directory", path=True)
+    resume: str = key("", "run directory to continue; its settings must be the same", path=True)
     checkpoint_every: int = key(1, "rounds between checkpoints; best and last are kept", low=1)
     early_stopping: int = key(0, "stop after so many evaluations without a better `run.monitor`; 0 = never", low=0)
     monitor: str = key("accuracy", "measure that decides which model is best", choices=("accuracy", "macro-f1", "loss"))
@@ -58,13 +58,15 @@ class TaskSettings:
 
     name: str = key("digits", "task, or package.module:Name")
     args: str = key("", "its arguments as inline TOML")
-    data_path: str = key("", "folder with the data; empty = $WINNOW_DATA, else data/")
+    data_path: str = key("", "folder with the data; empty = $WINNOW_DATA, else data/", path=True)
     bad_data: str = key(
         "refuse",
         "what a site does about files of its own that cannot be used: take no part, or leave them out",
         choices=("refuse", "skip"),
     )
-    cache_path: str = key("", "folder that keeps a site's decoded files between processes; a node uses its state-dir")
+    cache_path: str = key(
+        "", "folder that keeps a site's decoded files between processes; a node uses its state-dir", path=True
+    )
 
 
 @dataclass(frozen=True)

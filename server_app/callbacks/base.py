@@ -1,5 +1,6 @@
 """Callback base class, and the registry of those that a run can choose: what happens around rounds."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -113,7 +114,8 @@ class NamedCallback(Callback):
 
     def _error(self, state: RunState, reason: str) -> CallbackError:
         path = state.directory.path
-        then = f"go on with run.resume={path}" if CheckpointFolder(path).holds_any() else "start again"
+        again = f"go on with {shlex.quote(f'run.resume={path}')}"
+        then = again if CheckpointFolder(path).holds_any() else "start again"
         return CallbackError(
             f"callback {self.name!r}, round {state.server_round}: {reason}; what was recorded is kept: correct the "
             f"callback or take it out of run.callbacks, then {then}"

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import server_app.cli.own_packages  # noqa: F401  before anything else of ours
 from server_app.cli import doctor, federation, keys, run, show
 from server_app.cli.config import CommandError
 from server_app.cli.superlink import SuperLinkError
@@ -22,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [word for word in rest if word.startswith("-")]
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)} (see winnow {args.command} --help)")
+    try:
+        os.getcwd()
+    except OSError as error:
+        print(f"winnow: the working directory is gone ({error.strerror}): cd to another", file=sys.stderr)
+        return 2
     try:
         return int(args.action(args))
     except (CommandError, ConfigError, PluginError, SuperLinkError) as error:

@@ -1,5 +1,8 @@
 """Configuration of a command: the app's folder, and its settings merged from files and words, with absolute paths."""
 
+import argparse
+import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -8,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, overlay, parse, variants
+from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, overlay, parse, path_problem, variants
+from tasks.files import user_path, write_problem
+from tasks.issues import ERROR, Issue
 from tasks.plugins import did_you_mean
 
-PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
+COMPONENTS = {"serverapp": "server_app.app:app", "clientapp": "client_app.app:app"}
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
 
 
@@ -32,7 +37,66 @@ class RunPlan:
         return {key: value for key, value in self.flat.items() if self.declared.get(key) != value}
 
 
-def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
+def path_argument(text: str) -> Path:
+    """Read a path of a command line, for :mod:`argparse`; a ``~`` that the shell has left is the home folder."""
+    try:
+        return Path(user_path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+APP: Any = {
+    "type": path_argument,
+    "metavar": "DIR",
+    "help": "folder of the app (default: here, else the installed checkout)",
+}
+
+
+def address_argument(text: str) -> str:
+    """Read the address of a SuperLink for :mod:`argparse`."""
+    host, _, port = text.rpartition(":")
+    problem = ""
+    if "/" in text:
+        problem = "no https:// and no path belong to it"
+    elif not host:
+        problem = "the host is missing" if text.startswith(":") else "the port is missing"
+    elif not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        problem = "its port is not a number from 1 to 65535"
+    elif re.search(r"\s", host) or (":" in host and not re.fullmatch(r"\[[^]]+\]", host)):
+        problem = "its host is neither a name nor an address (IPv6 in brackets)"
+    if problem:
+        raise argparse.ArgumentTypeError(f"{text!r}: {problem}; expected HOST:PORT, such as fl.example.org:8000")
+    return text
+
+
+ADDRESS: Any = {"type": address_argument, "metavar": "HOST:PORT"}
+
+
+def path_below(cwd: Path, text: str, name: str) -> Path:
+    """Return the path that a user has given as ``name``, from ``cwd`` on.
+
+    Raises
+    ------
+    CommandError
+        If it is none.
+    """
+    try:
+        return cwd / user_path(text)
+    except ValueError as error:
+        raise CommandError(f"{name} = {text!r}: {error}") from error
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a TOML text that ends, for Flower's pattern, where it ends for TOML: no quote stands in it.
+
+    >>> print(quoted(Path("/home/o'brien/a b=c")))
+    "/home/o'brien/a b=c"
+    """
+    plain = (char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(path))
+    return f'"{"".join(plain)}"'
+
+
+def make_plan(words: Iterable[str], app: Path | None, cwd: Path) -> RunPlan:
     """Merge the app's defaults, the configuration of a run to resume, a recipe and ``key=value`` words, in this order.
 
     What the run to resume has recorded replaces the defaults; recipe and words are laid over it, see
@@ -55,25 +119,27 @@ def make_plan(words: Iterable[str], app: str | None, cwd: Path) -> RunPlan:
     return RunPlan(folder, declared, flat)
 
 
-def app_folder(given: str | None, cwd: Path) -> Path:
+def app_folder(given: Path | None, cwd: Path) -> Path:
     """Return the folder of the Flower app: the given one, else the working directory, else the installed checkout.
 
     Raises
     ------
     CommandError
-        If it is not the folder of a Flower app.
+        If it is not the folder of a Flower app, or of another one than Winnow.
     """
     if given is not None:
-        folder = (cwd / given).resolve()
-    elif _is_app(cwd):
-        return cwd
+        folder = Path(os.path.realpath(cwd / given))
+    elif _app_table(cwd) is not None:
+        folder = cwd
     else:
         folder = installed_app()
-    if not _is_app(folder):
-        raise CommandError(
-            f"{folder} has no pyproject.toml with [tool.flwr.app]: "
-            "go to a checkout of Winnow, or name its folder with --app"
-        )
+    remedy = "go to a checkout of Winnow, or name its folder with --app"
+    table = _app_table(folder)
+    if table is None:
+        raise CommandError(f"{folder} has no pyproject.toml with [tool.flwr.app]: {remedy}")
+    found = table.get("components", COMPONENTS)
+    if found != COMPONENTS:
+        raise CommandError(f"{folder} holds another Flower app, not Winnow (its components are {found}): {remedy}")
     return folder
 
 
@@ -82,9 +148,13 @@ def installed_app() -> Path:
     return Path(server_app.__path__[0]).resolve().parent
 
 
-def _is_app(folder: Path) -> bool:
+def _app_table(folder: Path) -> dict[str, Any] | None:
+    """Return what a folder's pyproject.toml says of its Flower app, or None if there is none."""
     file = folder / "pyproject.toml"
-    return file.is_file() and "app" in read_toml(file).get("tool", {}).get("flwr", {})
+    table: Any = read_toml(file) if os.path.isfile(file) else None
+    for name in ("tool", "flwr", "app"):
+        table = table.get(name) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -153,8 +223,9 @@ def find_recipe(name: str, cwd: Path) -> Path:
     CommandError
         If there is no such file.
     """
-    if (cwd / name).is_file():
-        return cwd / name
+    file = cwd / os.path.expanduser(name)
+    if os.path.isfile(file):  # False for what cannot be looked at, such as a name that is too long
+        return file
     known = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
     if name in known:
         return known[name]
@@ -165,8 +236,9 @@ def find_recipe(name: str, cwd: Path) -> Path:
 
 
 def absolute_paths(flat: Mapping[str, Value], cwd: Path) -> Flat:
-    """Make the path settings absolute: Flower's processes work in another folder."""
-    located = {key: str(cwd / str(flat[key])) for key in PATH_KEYS if flat.get(key)}
+    """Make the path settings absolute: Flower's processes work in another folder. What is no path is left as it is."""
+    given = {key: str(flat[key]) for key in PATHS if flat.get(key)}
+    located = {key: path if path_problem(path) else str(cwd / user_path(path)) for key, path in given.items()}
     return {**flat, "run.output-dir": str(cwd / "runs"), **located}
 
 
@@ -188,6 +260,15 @@ def check_keys(flat: Mapping[str, Value]) -> None:
         raise
 
 
+def output_issues(plan: RunPlan) -> list[Issue]:
+    """Return why the run cannot be recorded where the settings say."""
+    key = "run.resume" if plan.flat.get("run.resume") else "run.output-dir"
+    folder = str(plan.flat.get(key) or "")
+    problem = write_problem(Path(folder)) if folder else ""
+    text = f"{key} = {folder!r}: a run cannot be recorded there: {problem}"
+    return [Issue(ERROR, key, text, "name a folder that you can write")] if problem else []
+
+
 def make_importable(folder: Path) -> None:
     """Let plug-ins that lie beside the app's pyproject.toml be imported, as Flower does in a run."""
     if str(folder) not in sys.path:
@@ -199,7 +280,11 @@ def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:
     resume = chosen.get("run.resume")
     if not resume:
         return {}
-    file = cwd / str(resume) / "config.toml"
-    if not file.is_file():
-        raise CommandError(f"run.resume = {str(resume)!r}: expected the directory of a run, but {file} does not exist")
-    return {key: value for key, value in flatten(read_toml(file)).items() if key in DEFAULTS}
+    file = path_below(cwd, str(resume), "run.resume") / "config.toml"
+    expected = f"run.resume = {str(resume)!r}: expected the directory of a run, but"
+    if not os.path.isfile(file):
+        raise CommandError(f"{expected} {file} does not exist")
+    saved = {key: value for key, value in flatten(read_toml(file)).items() if key in DEFAULTS}
+    if not saved:
+        raise CommandError(f"{expected} {file} holds none of a run's settings")
+    return saved

@@ -8,18 +8,18 @@ import argparse
 import os
 import shutil
 import socket
-import ssl
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 
 from server_app.cli import packages
+from server_app.cli.config import ADDRESS, CommandError, path_argument
+from server_app.cli.environment import probe, short_temporary_folder
 from server_app.cli.keys import FOLDER
+from tasks.config import path_problem
+from tasks.files import user_path
 from tasks.issues import ERROR, INFO, WARNING, Issue
 
 GIB = 2**30
@@ -60,7 +60,14 @@ def memory() -> Iterator[Issue]:
 
 def disk() -> Iterator[Issue]:
     """Check the free space where runs are recorded and where Flower and Ray work."""
-    for folder in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir()))):
+    folders = [Path.cwd()]
+    try:
+        home = short_temporary_folder()
+        home.rmdir()
+        folders.append(home.parent)
+    except CommandError as error:
+        yield Issue(ERROR, "temporary folder", str(error), "set TMPDIR to a short one that you can write")
+    for folder in dict.fromkeys(folders):
         yield enough(f"free disk ({folder})", shutil.disk_usage(folder).free, (0.2, 2), "free some space there")
 
 
@@ -97,7 +104,10 @@ def _answers(port: int) -> bool:
 def data() -> Iterator[Issue]:
     """Ask every built-in task whether its data is there."""
     given = os.environ.get("WINNOW_DATA")
-    if given is not None and not Path(given).is_dir():
+    if given is not None and (problem := path_problem(given)):
+        yield Issue(ERROR, "data", f"WINNOW_DATA = {given!r}: {problem}", "set it to the folder with the data")
+        return
+    if given is not None and not Path(user_path(given)).is_dir():
         yield Issue(WARNING, "data", f"WINNOW_DATA = {given}: no such folder", "set it to the folder with the data")
     try:
         from tasks.base import DataError
@@ -127,14 +137,13 @@ def superlink(address: str, authority: Path) -> Iterator[Issue]:
         The federation's certificate.
     """
     subject = f"SuperLink {address}"
-    if not authority.is_file():
+    if not os.path.isfile(authority):
         yield Issue(ERROR, subject, f"no certificate {authority}", "name the federation's ca.crt, --root-certificates")
         return
     try:
         ahead = seconds_ahead(address, authority)
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        reason = str(error.reason if isinstance(error, urllib.error.URLError) else error)
-        yield Issue(ERROR, subject, reason, "compare address and ca.crt with the coordinator's, and the firewall")
+    except (OSError, ValueError) as error:
+        yield Issue(ERROR, subject, str(error), "compare address and ca.crt with the coordinator's, and the firewall")
         return
     yield Issue(INFO, subject, "answers and proves to be the right one")
     yield clock(ahead)
@@ -150,9 +159,7 @@ def seconds_ahead(address: str, authority: Path) -> float:
     ValueError
         If the answer names no time.
     """
-    context = ssl.create_default_context(cafile=str(authority))
-    handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    with urllib.request.build_opener(*handlers).open(f"https://{address}/health", timeout=10.0) as reply:
+    with probe(address, authority, timeout=10.0) as reply:
         stated = reply.headers.get("Date", "")
     return time.time() - 0.5 - parsedate_to_datetime(stated).timestamp()  # it is rounded down to the second
 
@@ -185,8 +192,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "doctor", help="check this machine", description=text, epilog="example:  winnow doctor"
     )
-    parser.add_argument("--superlink", metavar="HOST:PORT", help="also check that a node here can connect to it")
-    parser.add_argument("--root-certificates", default=FOLDER / "ca.crt", type=Path, metavar="FILE", help="of that one")
+    parser.add_argument("--superlink", **ADDRESS, help="also check that a node here can connect to it")
+    parser.add_argument(
+        "--root-certificates", default=FOLDER / "ca.crt", type=path_argument, metavar="FILE", help="of that one"
+    )
     parser.set_defaults(action=main)
 
 

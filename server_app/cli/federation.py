@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from server_app.cli.config import CommandError, RunPlan, make_plan
+from server_app.cli.config import ADDRESS, APP, CommandError, RunPlan, make_plan, path_argument, quoted
 from server_app.cli.keys import FOLDER, KeyFolder
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
@@ -44,6 +44,7 @@ from server_app.cli.superlink import (
     remote_superlink,
     trouble,
 )
+from tasks.files import write_problem
 from tasks.protocol import Mode
 
 HERE = "127.0.0.1"
@@ -65,8 +66,8 @@ class LocalNode:
 
     def config(self, state: Path) -> str:
         """Return what Flower tells the ClientApp about the node."""
-        data = f" data-path='{self.data}'" if self.data else ""
-        return f"partition-id={self.number} state-dir='{state}'{data}"
+        data = f" data-path={quoted(self.data)}" if self.data else ""
+        return f"partition-id={self.number} state-dir={quoted(state)}{data}"
 
 
 @contextmanager
@@ -166,19 +167,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     actions = parser.add_subparsers(dest="what", required=True, metavar="action")
     local = actions.add_parser("run", help="start SuperLink and nodes here, do one run, stop them all")
     local.add_argument("--nodes", type=int, default=3, metavar="N", help="number of nodes (default: 3)")
-    local.add_argument("--data", action="append", default=[], type=Path, metavar="DIR", help="data of the next node")
-    local.add_argument("--folder", type=Path, metavar="DIR", help="for logs and state (default: federation/<time>)")
+    local.add_argument(
+        "--data", action="append", default=[], type=path_argument, metavar="DIR", help="data of the next node"
+    )
+    local.add_argument(
+        "--folder", type=path_argument, metavar="DIR", help="for logs and state (default: federation/<time>)"
+    )
     local.set_defaults(action=run_here)
     send = actions.add_parser("submit", help="submit a run to a SuperLink and follow it")
     send.set_defaults(action=submit_run)
     for each in (local, send):
         each.add_argument("words", nargs="*", metavar="recipe | key=value", help="as for winnow run")
-        each.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+        each.add_argument("--app", **APP)
     look = actions.add_parser("follow", help="follow a run to its end")
     look.add_argument("run_id", help="the number that submit has printed")
     look.set_defaults(action=follow_run)
     admit = actions.add_parser("register", help="admit nodes by their public keys; known ones are left alone")
-    admit.add_argument("keys", nargs="+", type=Path, metavar="FILE.pub", help="public key; its name becomes the node's")
+    admit.add_argument(
+        "keys", nargs="+", type=path_argument, metavar="FILE.pub", help="public key; its name becomes the node's"
+    )
     admit.set_defaults(action=register)
     plain = actions.add_parser("flwr", help="any command of flwr, e.g. supernode list, stop RUN_ID")
     plain.add_argument("arguments", nargs=argparse.REMAINDER, help="without the name of a connection")
@@ -192,8 +199,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
     address = os.environ.get("WINNOW_SUPERLINK", "127.0.0.1:8000")
     authority = os.environ.get("WINNOW_ROOT_CERTIFICATES", FOLDER / "ca.crt")
-    parser.add_argument("--superlink", default=address, metavar="HOST:PORT", help=f"default: {address}")
-    parser.add_argument("--root-certificates", default=authority, type=Path, metavar="FILE", help=f"({authority})")
+    parser.add_argument("--superlink", default=address, **ADDRESS, help=f"default: {address}")
+    parser.add_argument(
+        "--root-certificates", default=authority, type=path_argument, metavar="FILE", help=f"({authority})"
+    )
 
 
 def run_here(args: argparse.Namespace) -> int:
@@ -202,6 +211,8 @@ def run_here(args: argparse.Namespace) -> int:
     plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
     check_no_attack(plan)
     folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    if problem := write_problem(folder):
+        raise CommandError(f"--folder {folder}: logs and state cannot be written there: {problem}")
     data = [word for path in args.data for word in ("--data", str(path))]
     again = ["winnow", "federation", "run", "--nodes", str(args.nodes), "--folder", str(folder), *data]
     return exit_code(lambda log: run_with_nodes(plan, nodes, folder, log), RunLog(args.verbose), shlex.join(again))
@@ -218,7 +229,7 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     if not 1 <= count <= MOST_NODES or len(data) > count:
         limits = f"at least 1, at most {MOST_NODES}"
         raise CommandError(f"--nodes {count}: expected {limits}, and one for each of {len(data)} data folders")
-    absent = [str(folder) for folder in data if not folder.is_dir()]
+    absent = [str(folder) for folder in data if not os.path.isdir(folder)]
     if absent:
         raise CommandError(f"--data: no such folder: {', '.join(absent)}")
     folders = [*(folder.absolute() for folder in data), *[None] * (count - len(data))]
@@ -239,7 +250,7 @@ def run_with_nodes(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log:
     command = ("winnow", "federation", "run", "--nodes", str(len(nodes)), *data)
     variables = run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()), *command)
     with local_federation(folder, nodes, variables) as link:
-        check_parts(plan, Mode.DEPLOYMENT)  # while the SuperLink starts
+        check_parts(plan, Mode.DEPLOYMENT, recorded_here=True)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
         start_nodes(link, nodes)
@@ -308,6 +319,8 @@ def typed(*words: str) -> str:
 
 def register(args: argparse.Namespace) -> int:
     """Admit the nodes and print a line for each."""
+    if absent := [str(file) for file in args.keys if not os.path.isfile(file)]:
+        raise CommandError(f"no such public key: {', '.join(absent)}")
     with _connection(args) as link:
         for file in args.keys:
             node = link.register(file.absolute())

@@ -21,7 +21,7 @@ from cryptography import x509
 
 from server_app.cli import certificates
 from server_app.cli.certificates import ALWAYS, Signed
-from server_app.cli.config import CommandError
+from server_app.cli.config import CommandError, path_argument
 
 FOLDER = Path("deploy/keys")
 CONTAINER_USER = (10001, 10001)  # who the containers run as where root starts them; deploy/Dockerfile has the same
@@ -211,11 +211,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Declare the command line."""
     text = "Make and renew the certificates and node keys of a federation. Existing keys are never replaced by create."
     parser = commands.add_parser("keys", help="keys of a deployment", description=text, epilog=EXAMPLE)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where the keys are (default: {FOLDER})")
+    parser.add_argument("--folder", type=path_argument, default=FOLDER, help=f"where the keys are (default: {FOLDER})")
     actions = parser.add_subparsers(dest="what", required=True, metavar="action")
     create = actions.add_parser("create", help="make what is missing")
     create.add_argument("--nodes", type=int, default=3, metavar="N", help="make keys of node-0 to node-(N-1)")
-    create.add_argument("--env", type=Path, metavar="FILE", help="tell compose the containers' user, unless it exists")
+    create.add_argument(
+        "--env", type=path_argument, metavar="FILE", help="tell compose the containers' user, unless it exists"
+    )
     renew = actions.add_parser("renew-server", help="replace the SuperLink's certificate, e.g. before it expires")
     for each in (create, renew):
         each.add_argument("--host", action="append", default=[], help="name or address of the SuperLink; repeatable")
@@ -229,6 +231,17 @@ def main(args: argparse.Namespace) -> int:
     """Do what was asked and print a line for each part."""
     owner = CONTAINER_USER if os.geteuid() == 0 else None
     folder = KeyFolder(args.folder.absolute(), owner)
+    try:
+        lines = act(args, folder, owner)
+    except OSError as error:
+        problem = f"{error.filename or folder.path}: {error.strerror}"
+        raise CommandError(f"expected a folder for keys that you can read and write, but {problem}") from error
+    print("\n".join(lines))
+    return 0
+
+
+def act(args: argparse.Namespace, folder: KeyFolder, owner: tuple[int, int] | None) -> list[str]:
+    """Do what was asked and return a line for each part."""
     if args.what == "create":
         if args.nodes < 0:
             raise CommandError(f"--nodes: expected 0 or more, got {args.nodes}")
@@ -245,5 +258,4 @@ def main(args: argparse.Namespace) -> int:
         lines = [folder.renew_server(args.host), "Restart the SuperLink to use it."]
     else:
         lines = list(folder.describe())
-    print("\n".join(lines))
-    return 0
+    return lines

@@ -7,6 +7,7 @@ of the bundle that it sends.
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -116,7 +117,7 @@ def flower_programs() -> Iterator[Issue]:
         yield Issue(ERROR, "flower programs", f"{', '.join(missing)} not in {scripts}", INSTALL)
     elif elsewhere:
         text = f"{', '.join(elsewhere)} on PATH missing or of another Python (winnow run does not mind, flwr run does)"
-        yield Issue(WARNING, "flower programs", text, f"source {scripts / 'activate'}")
+        yield Issue(WARNING, "flower programs", text, f"source {shlex.quote(str(scripts / 'activate'))}")
     else:
         yield Issue(INFO, "flower programs", f"on PATH, in {scripts}")
 

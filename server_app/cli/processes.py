@@ -85,7 +85,7 @@ class ProcessGroup:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
             )

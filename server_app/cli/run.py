@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import tomli_w
 
-from server_app.cli.config import CommandError, RunPlan, installed_app, make_plan
+from server_app.cli.config import APP, CommandError, RunPlan, installed_app, make_plan, output_issues, path_below
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
-from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink
+from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink, writing
 from tasks.config import CHECKED, REPEAT, ConfigError, digest
 from tasks.issues import ERROR, Issue
 from tasks.protocol import Mode
@@ -100,24 +100,32 @@ def tidy(line: str) -> str | None:
     return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
 
 
-def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> dict[str, Settings]:
+def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> dict[str, Settings]:
     """Return the settings by variant, after building every part of every variant once.
 
-    Also checked: that the machine can hold one client, and that plug-ins reach the processes of the run.
+    Also checked: that the machine can hold one client, that plug-ins reach the processes of the run, and, unless it is
+    not ``recorded_here`` (None: a simulation is), that it can be.
 
     Raises
     ------
     ConfigError
         With every error found.
     """
-    return check_plan(plan, mode).settings
+    return check_plan(plan, mode, recorded_here).settings
 
 
-def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION) -> "Validated":
+def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> "Validated":
     """Return the settings by variant and the warnings; see :func:`check_parts`."""
     from server_app.validation.config import validate
 
-    checked = validate(plan.flat, mode)
+    here = mode is Mode.SIMULATION if recorded_here is None else recorded_here
+    own = output_issues(plan) if here else []
+    try:
+        checked = validate(plan.flat, mode)
+    except ConfigError as error:
+        raise ConfigError([*error.issues, *own]) from error
+    if own:
+        raise ConfigError(own)
     settings = checked.settings
     problems = beyond_machine(next(iter(settings.values())).federation) + bundle_issues(plan.app, settings.values())
     if problems:
@@ -167,7 +175,7 @@ def federation_config(settings: Settings) -> str:
 
 def data_environment(cwd: Path) -> dict[str, str]:
     """Return the data root as an absolute path: Flower's processes work in another folder."""
-    return {"WINNOW_DATA": str(cwd / os.environ.get("WINNOW_DATA", "data"))}
+    return {"WINNOW_DATA": str(path_below(cwd, os.environ.get("WINNOW_DATA", "data"), "WINNOW_DATA"))}
 
 
 def run_environment(plan: RunPlan, mode: Mode, data: Mapping[str, str], *command: str) -> dict[str, str]:
@@ -184,7 +192,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     text = "Simulate a federation: check the settings, run on this machine, exit with 0 only if the run completed."
     parser = commands.add_parser("run", help="simulate a federation", description=text, epilog=EXAMPLE)
     parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
-    parser.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
+    parser.add_argument("--app", **APP)
     parser.add_argument("--dry-run", action="store_true", help="check and show the settings; start nothing")
     parser.add_argument("--verbose", action="store_true", help="show Flower's and Ray's own messages too")
     parser.set_defaults(action=main)
@@ -240,7 +248,8 @@ def submit_and_watch(link: Connection, plan: RunPlan, settings: Settings, log: R
 def submit(link: Connection, plan: RunPlan, *options: str) -> str:
     """Submit the run and return its id."""
     overrides = link.home / "overrides.toml"
-    overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
+    with writing(link.home):
+        overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
     return str(link.ask("run", str(plan.app), CONNECTION, "-c", str(overrides), *options)["run-id"])
 
 
@@ -308,12 +317,11 @@ def close_record(log: RunLog, status: str, reason: str, command: str) -> None:
     directory = RunDirectory(log.run_directory)
     _complete(directory, status, f"{status} {reason}" if status == "stopped" else reason)
     print(f"Run directory: {directory.path}", file=sys.stderr)
+    again = f"{command} {shlex.quote(f'run.resume={directory.path}')}"
     if CheckpointFolder(directory.path).holds_any():
-        print(f"Continue with:  {command} run.resume={directory.path}", file=sys.stderr)
+        print(f"Continue with:  {again}", file=sys.stderr)
     elif not directory.path.exists():
-        print(
-            f"It is where the ServerApp runs; continue there:  {command} run.resume={directory.path}", file=sys.stderr
-        )
+        print(f"It is where the ServerApp runs; continue there:  {again}", file=sys.stderr)
 
 
 def _complete(directory: "RunDirectory", status: str, reason: str) -> None:

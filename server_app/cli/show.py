@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from server_app.cli.config import CommandError, make_plan
+from server_app.cli.config import APP, CommandError, make_plan, path_argument
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
+from tasks.files import WriteError
 from tasks.plugins import Entry, Registry, did_you_mean
 from tasks.settings import Settings
 
@@ -116,7 +117,7 @@ def _add_report_and_compare(commands: "argparse._SubParsersAction[argparse.Argum
         parser = commands.add_parser(
             name, help=about.lower().rstrip("."), description=about, epilog=f"example:  {example}"
         )
-        parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", help="folder of a run")
+        parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", type=path_argument, help="folder of a run")
         parser.set_defaults(action=action)
 
 
@@ -127,7 +128,7 @@ def report(args: argparse.Namespace) -> int:
     try:
         for run_dir in args.run_dirs:
             print(write_report(run_dir))
-    except ReportError as error:
+    except (ReportError, WriteError) as error:
         raise CommandError(str(error)) from error
     return 0
 
@@ -148,8 +149,14 @@ def _add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     about = "show classes, sizes and wrong labels of the clients"
     parser = commands.add_parser("preview", help=about, description=text, epilog=PREVIEW_EXAMPLE)
     parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
-    parser.add_argument("--app", metavar="DIR", help="folder of the app (default: here, else the installed checkout)")
-    parser.add_argument("--output", metavar="DIR", default="preview", help="folder for the files (default: preview/)")
+    parser.add_argument("--app", **APP)
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default="preview",
+        type=path_argument,
+        help="folder for the files (default: preview/)",
+    )
     parser.set_defaults(action=preview)
 
 
@@ -158,7 +165,7 @@ def preview(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError("the preview is drawn with matplotlib: pip install -e '.[report]'")
     plan = make_plan(args.words, args.app, Path.cwd())
-    checked = check_parts(plan)
+    checked = check_parts(plan, recorded_here=False)
     chosen = different_data(checked)
     if len(checked) > len(chosen):
         print(f"All variants have the same data ({', '.join(checked)}); one preview shows it.\n")
@@ -166,7 +173,7 @@ def preview(args: argparse.Namespace) -> int:
         name = f"preview-{variant}" if len(chosen) > 1 else "preview"
         if len(chosen) > 1:
             print(f"\nvariant {variant}")
-        show(settings, Path(args.output), name)
+        show(settings, args.output, name)
     return 0
 
 

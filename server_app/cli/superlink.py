@@ -13,10 +13,7 @@ import socket
 import ssl
 import subprocess
 import sysconfig
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from typing import Any
 import tomli_w
 
 from server_app.cli.config import CommandError
+from server_app.cli.environment import check_proxies, neutral, probe, short_temporary_folder
 from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred
 
 CONNECTION = "winnow"
@@ -33,7 +31,6 @@ START_SECONDS = 60.0
 PATIENCE = 300.0  # seconds that a lost SuperLink is waited for
 RECONNECT_SECONDS = 2.0
 KNOWN_KEY = "already in use"  # in Flower's words
-LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
 SETTINGS = {
     "PYTHONUNBUFFERED": "1",  # log lines as they come
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -72,22 +69,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def short_temporary_folder() -> Path:
-    """Make a temporary folder whose path leaves room for the sockets below it."""
-    home = Path(tempfile.mkdtemp(prefix="winnow-"))
-    if len(str(home)) > LONGEST_HOME:
-        home.rmdir()
-        home = Path(tempfile.mkdtemp(prefix="winnow-", dir="/tmp"))
-    return home
-
-
 def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """Return the variables for the processes of one run: the user's, then ours, then ``extra``."""
     inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path, "NO_PROXY": direct, "no_proxy": direct}
-    return {**inherited, **SETTINGS, **own, **extra}
+    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path}
+    return {**neutral(inherited), **SETTINGS, **own, **extra}
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say of what cannot be written in the block where it should be, and what to do.
+
+    Raises
+    ------
+    SuperLinkError
+        Instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "free space there, or set TMPDIR to another short folder"
+        raise SuperLinkError(f"cannot write into {folder}: {error.strerror}; {remedy}") from error
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,11 @@ class Connection:
 
     def prepare(self) -> None:
         """Make the working directory, and tell Flower's programs where the SuperLink is."""
-        self.folder.mkdir()
         trust = {"insecure": True} if self.authority is None else {"root-certificates": str(self.authority)}
         settings = {"default": CONNECTION, CONNECTION: {"address": self.address, **trust}}
-        (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+        with writing(self.home):
+            self.folder.mkdir()
+            (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -185,7 +189,10 @@ def flower_home() -> Iterator[tuple[Path, ProcessGroup]]:
     ------
     SuperLinkError
         If a process cannot be ended.
+    CommandError
+        If there is no place for it, or Flower cannot use the proxies of the environment.
     """
+    check_proxies()
     home = short_temporary_folder()
     processes = ProcessGroup()
     try:
@@ -226,16 +233,9 @@ def _start(connection: Connection) -> None:
 
 def trouble(address: str, authority: Path | None) -> str:
     """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
     try:
-        if authority is not None:
-            context = ssl.create_default_context(cafile=str(authority))
-            handlers.append(urllib.request.HTTPSHandler(context=context))
-        direct = urllib.request.build_opener(*handlers)
-        with direct.open(f"http{'s' if authority else ''}://{address}/health", timeout=1.0) as reply:
-            return "" if reply.status == 200 else f"it answers {reply.status}"
-    except urllib.error.URLError as error:
-        return str(error.reason)
+        with probe(address, authority):
+            return ""
     except OSError as error:
         return str(error)
 
@@ -309,8 +309,11 @@ def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection
     SuperLinkError
         If it does not answer.
     """
-    if not authority.is_file():
-        raise CommandError(f"no certificate {authority}: name the federation's ca.crt with --root-certificates")
+    try:
+        ssl.create_default_context(cafile=str(authority))
+    except OSError as error:
+        remedy = "name the federation's ca.crt with --root-certificates"
+        raise CommandError(f"no certificate {authority}: {remedy} ({error.strerror or error})") from error
     with flower_home() as (home, processes):
         link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute())
         link.prepare()

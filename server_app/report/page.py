@@ -107,7 +107,7 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
             "no_charts": "",
         }
     except ImportError as error:
-        missing = f"Install winnow[report] for charts ({error})."
+        missing = f"Install matplotlib for charts, with  pip install -e '.[report]'  in the checkout ({error})."
         return {"progress": [], "trust": None, "role_charts": [], "audit_charts": [], "no_charts": missing}
 
 

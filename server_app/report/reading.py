@@ -15,7 +15,7 @@ from typing import Any
 
 from server_app.storage.audit_scores import SCORES, Scores, read_scores
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
-from tasks.config import flatten
+from tasks.config import DEFAULTS, flatten
 
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
@@ -216,12 +216,20 @@ def read_run(run_dir: str | Path) -> RunRecord:
     Raises
     ------
     ReportError
-        If there is no such directory, it holds none of a run's files, or one of them is broken.
+        If there is no such directory, it holds none of a run's files, or one of them is broken or cannot be read.
     """
     path = Path(run_dir).absolute()
-    if not any((path / name).is_file() for name in FILES):
+    try:
+        return _read(path)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot read {error.filename or 'it'}: {error.strerror}") from error
+
+
+def _read(path: Path) -> RunRecord:
+    config, status = flatten(_read_toml(path / CONFIG)), _read_json(path / STATUS)
+    others = config and not status and not config.keys() & DEFAULTS.keys()
+    if others or not any((path / name).is_file() for name in FILES):
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
-    status = _read_json(path / STATUS)
     simulation = status.get("simulation")
     rounds = {line["round"]: _round(line) for line in _read_lines(path / METRICS, "round")}
     clients = _read_lines(path / CLIENTS, "round", "client")
@@ -238,7 +246,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
         best_round=as_count(status.get("best_round")),
         command=as_text(status.get("command")),
         simulation=simulation if isinstance(simulation, bool) else None,
-        config=flatten(_read_toml(path / CONFIG)),
+        config=config,
         versions={key: as_text(value) for key, value in _read_json(path / VERSIONS).items()},
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         registration=tuple(registration[client] for client in sorted(registration)),

@@ -1,6 +1,7 @@
 """Resume of a run: which settings must be the same as before, and how to go on after a failed write."""
 
 import json
+import shlex
 import tomllib
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
@@ -43,8 +44,8 @@ def resume_issues(settings: Settings) -> list[Issue]:
         return []
     path = Path(settings.run.resume) / CONFIG
     try:
-        saved = flatten(tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        saved = flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         text = f"run.resume = {settings.run.resume!r}: expected a run directory, but {path}: {error}"
         return [Issue(ERROR, "run.resume", text)]
     now, then = to_flat(settings), DEFAULTS | saved
@@ -93,5 +94,5 @@ def how_to_go_on(error: WriteError, directory: RunDirectory) -> str:
     """Return what to do after a run's file could not be written."""
     repair = "free space" if error.errno in (ENOSPC, EDQUOT, EFBIG) else "put that right"
     if CheckpointFolder(directory.path).holds_any():
-        return f"{repair}, then go on with run.resume={directory.path}"
+        return f"{repair}, then go on with {shlex.quote(f'run.resume={directory.path}')}"
     return f"{repair}, then start again: there is no checkpoint yet"

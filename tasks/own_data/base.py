@@ -1,5 +1,6 @@
 """Tasks on own data, what they have in common: declared classes, one folder, examples read once, a list of problems."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -82,8 +83,8 @@ class OwnDataTask(Task):
 
     @property
     def test_root(self) -> Path:
-        """Folder of the test data; it need not exist."""
-        return self.root / (self._test_path or TEST_FOLDER)
+        """Folder of the test data; it need not exist, nor a home folder of the server in its path on a node."""
+        return self.root / os.path.expanduser(self._test_path or TEST_FOLDER)
 
     def has_test_examples(self) -> bool:
         """Tell whether the folder with clean test data is there."""

@@ -12,6 +12,7 @@ import torch
 
 from client_app.node import (
     FINGERPRINT_BITS,
+    NodeError,
     OwnDataError,
     StateDirError,
     client_number,
@@ -40,6 +41,16 @@ def test_a_node_with_a_folder_gets_all_of_it_with_its_labels_as_they_are(tmp_pat
     dataset = node_dataset(node_settings(OWN, node, REAL), node, 2, REAL)
     assert (len(dataset.data), dataset.data.client, dataset.noise_rate) == (40, 2, 0)
     assert dataset.data.class_counts().tolist() == [20, 20]
+
+
+def test_an_operator_s_folders_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = node_settings(OWN, {"data-path": "~/scans", "state-dir": "~/state"}, REAL).task
+    assert (found.data_path, found.cache_path) == (f"{tmp_path}/scans", f"{tmp_path}/state")
+    for node in ({"data-path": "~nobody2/x"}, {"data-path": "/d", "state-dir": "~nobody2/x"}):
+        with pytest.raises(NodeError, match=f"the {[*node][-1]} of this node cannot be used") as caught:
+            node_settings(OWN, node, REAL)
+        assert "nobody2" not in str(caught.value), "the operator's path stays there"
 
 
 def test_the_folder_that_the_server_names_is_never_read_on_a_node(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from tasks.config import DEFAULTS, FIELDS, ConfigError, flatten, nest, parse, to_flat, variants, without_effect
+from tasks.config import DEFAULTS, FIELDS, PATHS, ConfigError, flatten, nest, parse, to_flat, variants, without_effect
 from tasks.settings import Settings
 from tests.conftest import ROOT
 
@@ -61,6 +61,18 @@ def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
         parse({key: value})  # type: ignore[dict-item]
     assert len(caught.value.errors) == 1
     assert caught.value.errors[0].startswith(f"{key} = {value!r}")
+
+
+PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
+
+
+def test_every_path_may_start_with_the_home_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert to_flat(parse(dict.fromkeys(PATH_KEYS, "~/x"))) == {**DEFAULTS, **dict.fromkeys(PATH_KEYS, "/home/me/x")}
+    assert {name for name in FIELDS if name.endswith(("-dir", "-path", "resume"))} == set(PATH_KEYS) == set(PATHS)
+    with pytest.raises(ConfigError, match="no home folder ~nobody2 is known") as caught:
+        parse(dict.fromkeys(PATH_KEYS, "~nobody2/x"))
+    assert len(caught.value.errors) == len(PATH_KEYS)
 
 
 def test_a_whole_number_is_a_number():

@@ -6,8 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from tasks.files import WriteError, append_text, replace_file
+from tasks.files import WriteError, append_text, replace_file, user_path
 from tests.full_disk import room_for
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/o'brien")
+    assert user_path("~/a b") == "/home/o'brien/a b"
+    assert user_path("~") == "/home/o'brien"
+    assert user_path("~root/x").endswith("/x")
+    assert [user_path(path) for path in ("", "./~", "a~", "a/~/b")] == ["", "./~", "a~", "a/~/b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody2/x", r"no home folder ~nobody2 .*\./~nobody2/x"),
+        ("a\nb", r"\\n"),
+        ("a\0", "x00"),
+        ("a\udc80", "udc80"),
+    ],
+)
+def test_what_is_no_path_is_said_to_be(path: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        user_path(path)
 
 
 def test_a_file_is_replaced_and_the_old_one_is_kept_when_asked(tmp_path: Path):

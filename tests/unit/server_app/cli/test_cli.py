@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from server_app.cli import main
+from server_app.cli import build_parser, main
 from server_app.cli.config import (
     CommandError,
     app_folder,
@@ -17,6 +17,8 @@ from server_app.cli.config import (
     read_toml,
     split_words,
 )
+from server_app.cli.run import data_environment
+from tasks.client_data import data_root
 from tasks.config import DEFAULTS, ConfigError
 from tests.conftest import ROOT
 
@@ -89,7 +91,7 @@ def test_later_sources_win(make_app: MakeApp, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     saved = {"num-server-rounds": 2, "train": {"epochs": 2, "batch-size": 2}, "run": {"output-dir": "/elsewhere"}}
     (tmp_path / "old/config.toml").write_text(tomli_w.dumps(saved))
-    plan = make_plan(["mine.toml", "train.batch-size=4"], "checkout", tmp_path)
+    plan = make_plan(["mine.toml", "train.batch-size=4"], Path("checkout"), tmp_path)
     assert plan.app == app
     assert plan.flat["seed"] == 1, "from pyproject.toml"
     assert plan.flat["num-server-rounds"] == 2, "from the run to resume"
@@ -140,16 +142,68 @@ def test_a_resumed_run_has_the_arguments_that_it_recorded(tmp_path: Path) -> Non
 
 def test_paths_become_absolute_and_runs_is_the_default(make_app: MakeApp, tmp_path: Path) -> None:
     make_app({"run": {"output-dir": ""}, "task": {"data-path": ""}})
-    plan = make_plan([], "checkout", tmp_path)
+    plan = make_plan([], Path("checkout"), tmp_path)
     assert plan.flat["run.output-dir"] == str(tmp_path / "runs")
     assert plan.flat["task.data-path"] == "", "stays: the task looks for WINNOW_DATA"
-    plan = make_plan(["task.data-path=pictures", "run.output-dir=/abs"], "checkout", tmp_path)
+    plan = make_plan(["task.data-path=pictures", "run.output-dir=/abs"], Path("checkout"), tmp_path)
     assert (plan.flat["task.data-path"], plan.flat["run.output-dir"]) == (str(tmp_path / "pictures"), "/abs")
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_given(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "o'brien"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "mine.toml").write_text('task.data-path = "~/pictures"\n')
+    make_app({"task": {"cache-path": "~/cache"}})
+    plan = make_plan(["~/mine.toml", "run.output-dir=~/runs"], Path("checkout"), tmp_path)
+    found = [plan.flat[key] for key in ("task.data-path", "task.cache-path", "run.output-dir")]
+    assert found == [str(home / name) for name in ("pictures", "cache", "runs")]
+    with pytest.raises(ConfigError, match=r"task\.data-path = '~nobody2/x': no home folder") as caught:
+        make_plan(["task.data-path=~nobody2/x", "run.output-dir=~nobody2/x", "seed=a"], Path("checkout"), tmp_path)
+    assert len(caught.value.errors) == 3, "all at once"
+    with pytest.raises(CommandError, match=r"run\.resume = '~nobody2/x': no home folder"):
+        make_plan(["run.resume=~nobody2/x"], Path("checkout"), tmp_path)
+    monkeypatch.setenv("WINNOW_DATA", "~/data")
+    assert data_environment(tmp_path) == {"WINNOW_DATA": str(home / "data")}
+    assert data_root("") == home / "data"
+    monkeypatch.setenv("WINNOW_DATA", "~nobody2/data")
+    with pytest.raises(CommandError, match=r"WINNOW_DATA = '~nobody2/data': no home folder"):
+        data_environment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--app={}"],
+        ["preview", "--output={}"],
+        ["report", "{}"],
+        ["compare", "{}"],
+        ["doctor", "--root-certificates={}"],
+        ["keys", "--folder={}", "show"],
+        ["keys", "create", "--env={}"],
+        ["federation", "run", "--data={}"],
+        ["federation", "run", "--folder={}"],
+        ["federation", "submit", "--root-certificates={}"],
+        ["federation", "register", "{}"],
+    ],
+)
+def test_every_option_that_is_a_path_knows_home_folders(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    parsed = build_parser().parse_args([word.format("~/x") for word in words])
+    assert "/home/me/x" in str(vars(parsed))
+    assert "~" not in str(vars(parsed))
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([word.format("~nobody2/x") for word in words])
+    assert "no home folder ~nobody2" in capsys.readouterr().err
 
 
 def test_the_app_is_the_given_folder_else_here_else_the_checkout(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app()
-    assert app_folder("checkout", tmp_path) == app
+    assert app_folder(Path("checkout"), tmp_path) == app
     assert app_folder(None, app) == app
     checkout = app_folder(None, tmp_path)
     assert (checkout / "server_app/cli/__init__.py").is_file()
@@ -179,17 +233,17 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 def test_a_run_to_resume_must_be_one(make_app: MakeApp, tmp_path: Path) -> None:
     make_app()
     with pytest.raises(CommandError, match=r"run\.resume = 'nowhere'.*config\.toml does not exist"):
-        make_plan(["run.resume=nowhere"], "checkout", tmp_path)
+        make_plan(["run.resume=nowhere"], Path("checkout"), tmp_path)
 
 
 def test_all_wrong_settings_are_reported_at_once(make_app: MakeApp, tmp_path: Path) -> None:
     make_app()
     with pytest.raises(ConfigError) as caught:
-        make_plan(["trian.epochs=2", "seed=x", "train.momentum=3"], "checkout", tmp_path)
+        make_plan(["trian.epochs=2", "seed=x", "train.momentum=3"], Path("checkout"), tmp_path)
     assert len(caught.value.errors) == 3
     assert "did you mean 'train.epochs'" in str(caught.value)
     with pytest.raises(ConfigError, match="variants"):
-        make_plan(["variants=nonsense"], "checkout", tmp_path)
+        make_plan(["variants=nonsense"], Path("checkout"), tmp_path)
 
 
 @pytest.mark.parametrize(

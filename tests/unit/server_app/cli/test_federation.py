@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.common.config import parse_config_args
 
 from server_app.cli import federation, main, superlink
 from server_app.cli.config import CommandError, RunPlan
@@ -20,8 +21,17 @@ from tasks.config import REPEAT
 
 def test_nodes_are_numbered_and_the_first_get_the_data(tmp_path: Path) -> None:
     assert federation.local_nodes(2, [tmp_path]) == [LocalNode(0, tmp_path), LocalNode(1)]
-    assert LocalNode(1).config(Path("/s")) == "partition-id=1 state-dir='/s'"
-    assert LocalNode(0, Path("/d")).config(Path("/s")) == "partition-id=0 state-dir='/s' data-path='/d'"
+    assert LocalNode(1).config(Path("/s")) == 'partition-id=1 state-dir="/s"'
+    assert LocalNode(0, Path("/d")).config(Path("/s")) == 'partition-id=0 state-dir="/s" data-path="/d"'
+
+
+@pytest.mark.parametrize(
+    "name", ["o'brien", 'a "b"', "a b=c #d", "back\\slash\\", "\u00e9\u2603\U0001f600", "two\nlines", "x.toml", "{a}'"]
+)
+def test_flower_reads_the_folders_of_a_node_as_they_are(name: str) -> None:
+    state, data = Path("/home", name, "s"), Path("/home", name)
+    found = parse_config_args([LocalNode(0, data).config(state)])
+    assert found == {"partition-id": 0, "state-dir": str(state), "data-path": str(data)}
 
 
 @pytest.mark.parametrize(("count", "data"), [(0, []), (10**12, []), (1, ["."] * 2), (2, ["nowhere"])])

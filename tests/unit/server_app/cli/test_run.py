@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,21 @@ def test_a_machine_that_slept_is_named_and_the_way_on_is_printed(
     assert "died or stood still: killed, out of memory, or the machine slept (No heartbeat" in shown
     assert f"Continue with:  winnow run run.resume={directory.path}" in shown
     assert "the machine slept" in directory.status()["reason"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_command_to_copy_is_quoted_as_a_shell_wants_it(
+    there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "o'brien's $runs" / "1"
+    if there:
+        (path / "checkpoints").mkdir(parents=True)
+        (path / "checkpoints/last.safetensors").touch()
+    log = RunLog(out=io.StringIO())
+    log.write(f"Run directory: {path}")
+    run.close_record(log, "failed", "lost", "winnow run")
+    told = capsys.readouterr().err.splitlines()[-1].partition(":  ")[2]
+    assert shlex.split(told) == ["winnow", "run", f"run.resume={path}"]
 
 
 def test_a_record_on_another_machine_or_a_full_disk_is_said(

@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -106,22 +105,10 @@ def test_the_environment_is_neutral_and_ours_comes_last(monkeypatch: pytest.Monk
         assert list(link.folder.iterdir()) == []
     assert found["FLWR_HOME"] == found["RAY_TMPDIR"] == str(link.home)
     assert found["WINNOW_DATA"] == "/data"
-    assert found["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert found["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
     assert found["FLWR_TELEMETRY_ENABLED"] == "0"
     assert "RAY_ADDRESS" not in found
     assert shutil.which("flwr", path=found["PATH"]) == program_path("flwr")
-
-
-def test_the_folder_is_short_enough_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = tmp_path / ("long" * 10)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
-    home = superlink.short_temporary_folder()
-    try:
-        assert len(str(home)) <= superlink.LONGEST_HOME
-        assert list(long.iterdir()) == []
-    finally:
-        home.rmdir()
 
 
 def test_the_log_of_a_program_that_prints_nothing_is_empty(connection: Connection) -> None:

@@ -168,7 +168,7 @@ def test_failed_before_the_first_round(tmp_path: Path) -> None:
 def test_without_matplotlib(tmp_path: Path, without_matplotlib: None) -> None:
     outline = Outline(page_of(write_run(tmp_path, rounds(10), four_clients())))
     assert "svg" not in outline.tags
-    assert "Install winnow[report] for charts" in outline.text
+    assert "pip install -e '.[report]'" in outline.text
     assert outline.tags.count("table") == 4
     assert "90.0 %" in outline.text
 

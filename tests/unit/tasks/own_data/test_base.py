@@ -120,6 +120,17 @@ def test_test_data_may_lie_elsewhere_on_the_server(tmp_path: Path) -> None:
         missing.check()
 
 
+def test_test_data_may_lie_in_a_home_folder_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    image_folder(tmp_path / "clean", count=6)
+    task = task_of("image-folder", image_folder(tmp_path / "data"), ', test_path = "~/clean"')
+    assert len(task.test_examples()) == 6
+    strange = task_of("image-folder", tmp_path / "data", ', test_path = "~nobody2/clean"')
+    assert len(strange.train_examples()) == 40, "sites never look there"
+    with pytest.raises(DataError, match=r"there is no folder .*/~nobody2/clean"):
+        strange.check()
+
+
 def test_what_was_left_out_is_said_before_a_simulation(tmp_path: Path) -> None:
     root = image_folder(tmp_path)
     (root / "dark" / "000.png").write_bytes(b"")

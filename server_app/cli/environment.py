@@ -1,0 +1,155 @@
+"""What the user's environment may change in Flower's programs and our probes, and what it may not.
+
+What Flower's programs write is read by a program, a socket's path is short, and a proxy is for other machines,
+whatever the shell or the batch system has set.
+"""
+
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server_app.cli.config import CommandError
+
+if TYPE_CHECKING:
+    import httpx
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
+PREFIX, RANDOM = "winnow-", 8  # of a temporary folder's name
+# They colour or wrap what a program reads, encode it in another way, end Flower at its first warning, or make it start
+# an older protocol.
+READER_S_TROUBLE = (
+    "FORCE_COLOR",
+    "CLICOLOR_FORCE",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+    "COLUMNS",
+    "JUPYTER_COLUMNS",
+    "PYTHONWARNINGS",
+    "PYTHONINSPECT",
+    "FLWR_INTERNAL_GRPC_CONTROL_API",
+    "FLWR_INTERNAL_GRPC_FLEET_API",
+)
+PLAIN = {"NO_COLOR": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def neutral(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's variables without those that would change what Flower's programs write, and how it is read."""
+    kept = {name: value for name, value in variables.items() if name not in READER_S_TROUBLE}
+    return {**kept, **PLAIN, **no_proxy(variables)}
+
+
+def no_proxy(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return both spellings of the hosts that are reached without a proxy: those of either, and this machine.
+
+    >>> no_proxy({"no_proxy": "a.org, b.org", "NO_PROXY": "b.org"})["NO_PROXY"]
+    'b.org,a.org,127.0.0.1,localhost,::1'
+    """
+    given = [variables.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+    hosts = [host.strip() for text in given for host in text.split(",")]
+    merged = ",".join(dict.fromkeys(filter(None, [*hosts, *LOOPBACK])))
+    return {"NO_PROXY": merged, "no_proxy": merged}
+
+
+def check_proxies() -> None:
+    """Build a client as each of Flower's programs does, which reads the proxies of the environment.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be built.
+    """
+    with _client(verify=False, trust_env=True):
+        pass
+
+
+@contextmanager
+def probe(address: str, authority: Path | None, timeout: float = 1.0) -> "Iterator[httpx.Response]":
+    """Ask for the health of the server at ``host:port`` on Flower's way: by the proxies of the environment, if any.
+
+    This machine is always asked directly. A server with TLS has to prove by ``authority`` that it is the right one.
+
+    Raises
+    ------
+    OSError
+        If there is no answer, from another server, or with another status than 200; or ``authority`` is no certificate.
+    CommandError
+        If the proxies of the environment cannot be used.
+    """
+    import httpx  # slow, and Flower's own
+
+    verify = ssl.create_default_context(cafile=str(authority)) if authority else False
+    url = f"http{'s' if authority else ''}://{address}/health"
+    with _client(verify, trust_env=not is_loopback(address.rpartition(":")[0]), timeout=timeout) as client:
+        try:
+            reply = client.get(url, follow_redirects=True)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
+        if reply.status_code != httpx.codes.OK:
+            raise ConnectionError(f"it answers {reply.status_code}")
+        yield reply
+
+
+def _client(verify: ssl.SSLContext | bool, trust_env: bool, timeout: float = 1.0) -> "httpx.Client":
+    import httpx
+
+    try:
+        return httpx.Client(verify=verify, trust_env=trust_env, timeout=timeout)
+    except (httpx.InvalidURL, ValueError, ImportError) as error:  # an ImportError: proxies by SOCKS need a package
+        given = [name for name in (*PROXIES, *map(str.upper, PROXIES)) if os.environ.get(name)]
+        raise CommandError(
+            f"Flower cannot use the proxies of the environment ({', '.join(given)}): {error}; expected "
+            "http://host:port, and in no_proxy names and addresses without '[', ']' and IPv6 networks"
+        ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("[::1]"), is_loopback("fl.example.org")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def short_temporary_folder() -> Path:
+    """Make a temporary folder whose path leaves room for the sockets below it.
+
+    Raises
+    ------
+    CommandError
+        If no such folder can be made anywhere; the message says what was tried.
+    """
+    tried = []
+    for parent in temporary_folders():
+        if len(f"{parent}/{PREFIX}") + RANDOM > LONGEST_HOME:
+            tried.append(f"{parent}: too long")
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        except OSError as error:
+            tried.append(f"{parent}: {error.strerror}")
+    room = LONGEST_HOME - len(f"/{PREFIX}") - RANDOM
+    raise CommandError(
+        f"no place for the sockets of Flower and Ray: expected a writable folder whose path has at most {room} "
+        f"characters; set TMPDIR to one (tried {'; '.join(tried)})"
+    )
+
+
+def temporary_folders() -> list[str]:
+    """Return where a temporary folder could lie: the user's choice, the usual places on disk, those in memory."""
+    try:
+        chosen = [tempfile.gettempdir()]
+    except FileNotFoundError:  # none can be written
+        chosen = []
+    found = [*chosen, "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
+    return list(dict.fromkeys(filter(None, found)))
