@@ -13,7 +13,7 @@ from server_app.cli.config import CommandError, RunPlan
 from server_app.cli.federation import LocalNode, thread_share
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import ProcessGroup, StopRequested
-from server_app.cli.run import RunLog
+from server_app.cli.run_log import RunLog
 from server_app.cli.superlink import Connection, RemoteConnection, SuperLinkError, remote_superlink
 
 
