@@ -20,6 +20,7 @@ STEPS = (
     "RAY_py_gcs_connect_timeout_s",
     "RAY_gcs_rpc_server_connect_timeout_s",
     "RAY_worker_register_timeout_seconds",
+    "RAY_raylet_client_num_connect_attempts",  # one a second
 )
 ADVICE = {
     "exceeds /dev/shm size": (

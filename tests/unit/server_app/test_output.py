@@ -11,6 +11,7 @@ from typing import TextIO
 
 import pytest
 
+from server_app import app
 from server_app.output import OutputLostError, lasting_output, shown_output
 from tests.conftest import ROOT
 
@@ -95,6 +96,20 @@ def test_everything_else_is_the_stream_s_own(monkeypatch: pytest.MonkeyPatch) ->
         assert sys.stdout.isatty() == before.isatty()
     assert sys.stdout is before
     assert loss.reason == ""
+
+
+def test_the_server_app_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = []
+
+    def run_variants(_grid: object, _context: object) -> None:
+        for number in range(3):
+            print(f"round {number}", flush=True)
+            rounds.append(number)
+
+    monkeypatch.setattr(app, "run_variants", run_variants)
+    with output_to(full_disk(), monkeypatch):
+        app.main(None, None)
+    assert rounds == [0, 1, 2]
 
 
 COMMANDS = {
