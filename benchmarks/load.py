@@ -42,7 +42,8 @@ from server_app.cli.config import make_plan
 from server_app.cli.federation import LocalNode, local_federation
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import StopRequested, stop_requests
-from server_app.cli.run import COMPLETED, RunLog, data_environment, submit, watch
+from server_app.cli.run import COMPLETED, data_environment, submit, watch
+from server_app.cli.run_log import RunLog
 from server_app.cli.superlink import Connection, SuperLinkError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
+from server_app.output import lasting_output
 from server_app.report import comparison_table
 from server_app.run import run_training
 from server_app.validation.config import validate, variant_config
@@ -33,13 +34,19 @@ def overrides(flat: Flat, changes: Flat) -> Flat:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Check the whole configuration, then run every variant with the same clients.
+    """Check the whole configuration, then run every variant with the same clients; lost output does not end them.
 
     Raises
     ------
     ConfigError
         Before any client starts, with every error found.
     """
+    with lasting_output():
+        run_variants(grid, context)
+
+
+def run_variants(grid: Grid, context: Context) -> None:
+    """Do what :func:`main` says."""
     flat = dict(context.run_config)
     mode = mode_of(grid)
     checked = validate(flat, mode, trials=not is_checked(flat, mode))

@@ -10,12 +10,26 @@ import server_app.cli.own_packages  # noqa: F401  before anything else of ours
 from server_app.cli import doctor, federation, keys, run, show
 from server_app.cli.config import CommandError
 from server_app.cli.superlink import SuperLinkError
+from server_app.output import OutputLostError, shown_output
 from tasks.config import ConfigError
 from tasks.plugins import PluginError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 2 for what the user can correct, else what the command says."""
+    """Run the command and return its exit code: 2 for what the user can correct, else what the command says.
+
+    When nobody takes its output any more, that is the exit code of other programs, see :class:`OutputLostError`.
+    """
+    try:
+        with shown_output():
+            return _command(argv)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OutputLostError as lost:
+        return lost.exit_code
+
+
+def _command(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
     if "words" in args:  # options may stand between words
@@ -33,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, ConfigError, PluginError, SuperLinkError) as error:
         print(f"winnow {args.command}: {error}", file=sys.stderr)
         return 1 if isinstance(error, SuperLinkError) else 2
-    except BrokenPipeError:  # the reader of our output (such as head) has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -23,7 +23,6 @@ from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
     COMPLETED,
     STOPPED,
-    RunLog,
     check_parts,
     close_record,
     data_environment,
@@ -32,6 +31,7 @@ from server_app.cli.run import (
     submit,
     watch,
 )
+from server_app.cli.run_log import RunLog
 from server_app.cli.superlink import (
     CONNECTION,
     START_SECONDS,
@@ -44,6 +44,7 @@ from server_app.cli.superlink import (
     remote_superlink,
     trouble,
 )
+from server_app.output import OutputLostError
 from tasks.files import write_problem
 from tasks.protocol import Mode
 
@@ -277,8 +278,7 @@ def submit_run(args: argparse.Namespace) -> int:
     check_parts(plan, Mode.DEPLOYMENT)
     with _connection(args) as link:
         run_id = submit(link, plan)
-        print(f"Run {run_id} is submitted.", flush=True)
-        return _follow(link, run_id, args.verbose)
+        return _follow(link, run_id, args.verbose, f"Run {run_id} is submitted.")
 
 
 def follow_run(args: argparse.Namespace) -> int:
@@ -287,14 +287,17 @@ def follow_run(args: argparse.Namespace) -> int:
         return _follow(link, args.run_id, args.verbose)
 
 
-def _follow(link: RemoteConnection, run_id: str, verbose: bool) -> int:
+def _follow(link: RemoteConnection, run_id: str, verbose: bool, first: str = "") -> int:
     log = RunLog(verbose)
     again, end = typed("follow", run_id), typed("flwr", "stop", run_id)
     try:
         with stop_requests():
+            print(first, end="\n" if first else "", flush=True)
             status, details = watch(link, run_id, log)
-    except StopRequested as stop:
+    except (StopRequested, OutputLostError) as stop:
         print(f"\nThe run goes on. Follow it:  {again}\nStop it:  {end}", file=sys.stderr)
+        if isinstance(stop, OutputLostError):
+            raise
         return 128 + signal.Signals(stop.signum)
     except SuperLinkError as error:
         print(f"{error}\nThe run may still go on. When the SuperLink is back, follow it:  {again}", file=sys.stderr)

@@ -30,14 +30,18 @@ class StopRequested(BaseException):
 
 @contextmanager
 def stop_requests() -> Iterator[None]:
-    """Raise :class:`StopRequested` on the first stop signal; ignore later ones: nothing interrupts cleaning up."""
+    """Raise :class:`StopRequested` on the first stop signal; ignore later ones: nothing interrupts cleaning up.
+
+    A signal that the caller has us ignore, as nohup does SIGHUP, stays ignored.
+    """
 
     def handle(signum: int, _frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:
+        for each in heeded:
             signal.signal(each, signal.SIG_IGN)
         raise StopRequested(signum)
 
-    previous = {each: signal.signal(each, handle) for each in STOP_SIGNALS}
+    heeded = _heeded()
+    previous = {each: signal.signal(each, handle) for each in heeded}
     try:
         yield
     finally:
@@ -52,7 +56,7 @@ def signals_deferred() -> Iterator[None]:
         yield
         return
     received: list[int] = []
-    previous = {each: signal.signal(each, lambda signum, _: received.append(signum)) for each in STOP_SIGNALS}
+    previous = {each: signal.signal(each, lambda signum, _: received.append(signum)) for each in _heeded()}
     try:
         yield
     finally:
@@ -60,6 +64,11 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(each, handler)
         for signum in received[:1]:
             signal.raise_signal(signum)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Return the stop signals that are not ignored."""
+    return [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
 
 
 class ProcessGroup:

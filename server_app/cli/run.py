@@ -5,9 +5,9 @@ and errors, without Flower's and Ray's routine.
 """
 
 import argparse
+import functools
 import importlib.util
 import os
-import re
 import shlex
 import signal
 import sys
@@ -16,14 +16,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from subprocess import DEVNULL, Popen
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import tomli_w
 
+from server_app.cli import ray_start
 from server_app.cli.config import APP, CommandError, RunPlan, installed_app, make_plan, output_issues, path_below
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
+from server_app.cli.run_log import RunLog
 from server_app.cli.superlink import CONNECTION, Connection, SuperLinkError, local_superlink, writing
+from server_app.output import lasting_output
 from tasks.config import CHECKED, REPEAT, ConfigError, digest
 from tasks.issues import ERROR, Issue
 from tasks.protocol import Mode
@@ -36,68 +39,6 @@ if TYPE_CHECKING:
 COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
 LOST = "No heartbeat received from the task"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-LEVEL = re.compile(
-    r"^(?P<source>\([^)]*pid=\d+[^)]*\) )?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*:\s*(?P<text>.*)$"
-)
-RUN_DIRECTORY = re.compile(r"^Run directory: (.+)$")
-ROUTINE = re.compile(
-    r"""^(?:
-    Starting\ logstream | Start\ `flwr-serverapp`\ process
-    | Using\ SuperLink: | Starting\ Flower\ Simulation | Successfully\ installed\ \S+\ to
-    | Since\ flwr\ 1\.32 | Federation\ ` | To\ change\ federation\ size | \s*flwr\ federation\ simulation-config
-    | Manually\ terminating | Started\ a\ local\ Ray\ instance | configure_(?:train|evaluate):\ Sampled
-    | aggregate_(?:train|evaluate):\ Received\ \d+\ results\ and\ 0\ failures | Task\ stopped\ by\ user
-    | \w+:\ .+\ are\ clipped\ by\ value: | \w+:\ (?:local|central)\ DP\ noise\ with
-    | Exit\ Code: | An\ unhandled\ exception\ occurred\ when\ running\ the\ simulation | For\ more\ information,\ visit:
-    )""",
-    re.VERBOSE,
-)
-
-
-class RunLog:
-    """Prints the lines of a run's log; ``verbose`` prints all of them as they come.
-
-    Attributes
-    ----------
-    run_directory : Path or None
-        The latest run directory that the app has named.
-    """
-
-    def __init__(self, verbose: bool = False, out: TextIO | None = None) -> None:
-        self.run_directory: Path | None = None
-        self._verbose = verbose
-        self._out = out or sys.stdout
-        self._after_blank = True
-
-    def write(self, line: str) -> None:
-        """Take one line of the log."""
-        plain = ANSI.sub("", line).rstrip()
-        named = RUN_DIRECTORY.match(plain)
-        if named:
-            self.run_directory = Path(named[1])
-        shown = line.rstrip("\n") if self._verbose else tidy(plain)
-        if shown is None or (not shown and self._after_blank):
-            return
-        self._after_blank = not shown
-        print(shown, file=self._out, flush=True)
-
-
-def tidy(line: str) -> str | None:
-    """Return what to show of a line without colours, ``None`` for routine.
-
-    >>> tidy("INFO :      Starting Flower Simulation") is None
-    True
-    >>> tidy("WARNING :   noise.args has no effect")
-    'WARNING: noise.args has no effect'
-    """
-    match = LEVEL.match(line)
-    if match is None:
-        return None if ROUTINE.match(line) else line
-    source, level, text = match["source"] or "", match["level"], match["text"]
-    if not text or ROUTINE.match(text):
-        return None
-    return f"{source}{text}" if level == "INFO" else f"{source}{level}: {text}"
 
 
 def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> dict[str, Settings]:
@@ -208,7 +149,19 @@ def main(args: argparse.Namespace) -> int:
 
 
 def exit_code(run: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
-    """Do a run and return the exit code; ``command`` is how the user would continue what ends early."""
+    """Do a run and return the exit code; ``command`` is how the user would continue what ends early.
+
+    When nobody takes its output any more, the run goes on without.
+    """
+    with lasting_output() as loss:
+        code = _run_to_the_end(run, log, command)
+        if loss.reason:
+            ended = f"the run went on and ended with exit status {code}: {log.run_directory or 'no run directory'}"
+            print(f"Output was lost ({loss.reason}); {ended}", file=sys.stderr)
+    return code
+
+
+def _run_to_the_end(run: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
     try:
         with stop_requests():
             status, details = run(log)
@@ -217,6 +170,10 @@ def exit_code(run: Callable[[RunLog], tuple[str, str]], log: RunLog, command: st
         return 128 + stop.signum
     except SuperLinkError as error:
         status, details = FAILED, str(error)
+    except BaseException as error:  # whatever it is: the record must not say "running" for ever
+        if log.run_directory is not None:
+            close_record(log, "failed", f"winnow could not go on: {type(error).__name__}: {error}", command)
+        raise
     if status == COMPLETED:
         return 0
     close_record(log, "failed", details, command)
@@ -227,17 +184,44 @@ def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
     """Do the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    variables = run_environment(plan, Mode.SIMULATION, data_environment(Path.cwd()), "winnow", "run")
-    with local_superlink(variables) as link:
-        settings = next(iter(check_parts(plan).values()))  # while the SuperLink starts
-        clients = settings.federation.num_clients
-        print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
+    settings = functools.cache(lambda: _checked(plan))  # only once, however often Ray is started
+    return ray_start.attempts(
+        lambda variables: _attempt(plan, log, settings, variables),
+        lambda: log.start.failure,
+        lambda text: _begin_again(log, text),
+    )
+
+
+def _checked(plan: RunPlan) -> Settings:
+    settings = next(iter(check_parts(plan).values()))
+    clients = settings.federation.num_clients
+    print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
+    return settings
+
+
+def _attempt(
+    plan: RunPlan, log: RunLog, settings: Callable[[], Settings], variables: Mapping[str, str]
+) -> tuple[str, str]:
+    own = {**variables, **data_environment(Path.cwd())}
+    environment = run_environment(plan, Mode.SIMULATION, own, "winnow", "run")
+    with local_superlink(environment) as link:
+        settings()  # while the SuperLink starts
         link.wait_until_ready()
         try:
-            return submit_and_watch(link, plan, settings, log)
+            return submit_and_watch(link, plan, settings(), log)
         except StopRequested:
             print("\nStopping the run ...", flush=True)
             raise
+
+
+def _begin_again(log: RunLog, text: str) -> None:
+    """Close the record of a run in which no client was asked anything, and say that another begins."""
+    from server_app.storage.run_directory import RunDirectory
+
+    print(text, flush=True)
+    if log.run_directory is not None:
+        _complete(RunDirectory(log.run_directory), "failed", text)
+    log.begin()
 
 
 def submit_and_watch(link: Connection, plan: RunPlan, settings: Settings, log: RunLog) -> tuple[str, str]:
@@ -260,6 +244,7 @@ def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:
         shown = follow(link, run_id, log, shown)
         record = link.ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
         if record["status"].startswith("finished"):
+            log.end()
             return record["status"], ending(record["status-details"])
 
 

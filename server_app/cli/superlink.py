@@ -33,6 +33,7 @@ RECONNECT_SECONDS = 2.0
 KNOWN_KEY = "already in use"  # in Flower's words
 SETTINGS = {
     "PYTHONUNBUFFERED": "1",  # log lines as they come
+    "PYTHONIOENCODING": "utf-8:backslashreplace",  # whatever the user's terminal can show
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",

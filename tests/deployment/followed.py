@@ -7,7 +7,8 @@ from collections.abc import Callable
 from io import StringIO
 from typing import TypeVar
 
-from server_app.cli.run import RunLog, watch
+from server_app.cli.run import watch
+from server_app.cli.run_log import RunLog
 from server_app.cli.superlink import RemoteConnection
 from tests.integration.conftest import Played
 

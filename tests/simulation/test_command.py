@@ -117,6 +117,30 @@ def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, mar
     assert (status(tmp_path)["status"], status(tmp_path)["reason"]) == ("stopped", "stopped by SIGINT")
 
 
+def test_a_run_outlives_its_reader_and_its_terminal(tmp_path: Path, marked: dict[str, str]) -> None:
+    command = ["nohup", program_path("winnow"), "run", "--app", str(ROOT), *SMALL]
+    pipe = subprocess.PIPE
+    environment = {**marked, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    folder = tmp_path / "Zürich"
+    folder.mkdir()
+    program = subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    assert program.stdout is not None
+    assert program.stdout.readline().startswith("The settings are fine.")
+    program.stdout.close()
+    program.send_signal(signal.SIGHUP)
+    program.stdout = None
+    try:
+        errors = program.communicate(timeout=PATIENCE)[1]
+    finally:
+        program.kill()
+    assert program.returncode == 0, errors
+    assert status(folder)["status"] == "completed"
+    assert "Traceback" not in errors
+    [run_dir] = folder.glob("runs/*")
+    told = f"the run went on and ended with exit status 0: {ascii(str(run_dir))[1:-1]}"
+    assert errors.splitlines()[-1] == f"Output was lost (Broken pipe); {told}"
+
+
 def test_a_superlink_serves_flower_s_own_commands(marked: dict[str, str]) -> None:
     with local_superlink({"WINNOW_TEST_MARK": marked["WINNOW_TEST_MARK"]}) as link:
         link.wait_until_ready()

@@ -1,5 +1,6 @@
 """The command line: what is run where, with which settings, and what the user is told when that cannot be."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from server_app.cli import build_parser, main
+from server_app.cli import build_parser, main, show
 from server_app.cli.config import (
     CommandError,
     app_folder,
@@ -289,6 +290,27 @@ def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[s
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"example: winnow {command}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"), [(["list", "server-optimizer"], 1), (["run", "--dry-run"], 1), (["keys", "--help"], 1)]
+)
+def test_output_that_cannot_be_written_is_one_line(
+    argv: list[str], expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(argv) == expected
+        monkeypatch.undo()
+    assert capsys.readouterr().err == "winnow: the output could not be written: No space left on device\n"
+
+
+def test_ctrl_c_while_a_command_shows_something_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(show, "list_choices", interrupted)
+    assert main(["list"]) == 130
 
 
 def test_a_dry_run_shows_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The command ``winnow federation`` without Flower processes: what it refuses, asks, waits for and tells."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from server_app.cli.config import CommandError, RunPlan
 from server_app.cli.federation import LocalNode, thread_share
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import ProcessGroup, StopRequested
-from server_app.cli.run import RunLog
+from server_app.cli.run_log import RunLog
 from server_app.cli.superlink import Connection, RemoteConnection, SuperLinkError, remote_superlink
 from tasks.config import REPEAT
 
@@ -185,6 +186,28 @@ def test_following_tells_how_the_run_ended(
     error = capsys.readouterr().err
     assert said in error
     assert bool(error) == bool(said)
+
+
+@pytest.mark.parametrize("command", [["follow", "17"], ["submit"]])
+def test_a_run_elsewhere_goes_on_when_nobody_reads_what_is_shown_of_it(
+    command: list[str], link: RemoteConnection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def watched(_link: Connection, _run_id: str, log: RunLog) -> tuple[str, str]:
+        while True:
+            log.write("round 1/100000")
+
+    monkeypatch.delenv("WINNOW_COMMAND", raising=False)
+    monkeypatch.setattr(federation, "remote_superlink", lambda *_: nullcontext(link))
+    monkeypatch.setattr(federation, "check_parts", lambda *_: None)
+    monkeypatch.setattr(federation, "submit", lambda *_: "17")
+    monkeypatch.setattr(federation, "watch", watched)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as broken, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", broken)
+        assert main(["federation", *command]) == 141
+    goes_on = "\nThe run goes on. Follow it:  winnow federation follow 17\nStop it:  winnow federation flwr stop 17\n"
+    assert capsys.readouterr().err == goes_on
 
 
 @pytest.mark.parametrize("prefix", ["", "docker compose run --rm winnow"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from server_app.cli.processes import (
     signals_deferred,
     stop_requests,
 )
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -111,6 +113,23 @@ def test_a_stop_signal_becomes_one_exception_and_later_ones_are_ignored(signum: 
     assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
 
 
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT], ids=["nohup", "background job of a script"])
+@pytest.mark.parametrize("block", [stop_requests, signals_deferred])
+def test_a_signal_that_is_ignored_from_the_start_stays_ignored(
+    ignored: signal.Signals, block: Callable[[], AbstractContextManager[None]]
+) -> None:
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        with block():
+            assert signal.getsignal(ignored) is signal.SIG_IGN, "a program started now inherits that"
+            signal.raise_signal(ignored)
+        with pytest.raises(StopRequested), stop_requests(), block():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+    finally:
+        signal.signal(ignored, before)
+
+
 def test_deferred_signals_arrive_after_the_block() -> None:
     done: list[str] = []
 
@@ -128,6 +147,19 @@ def test_deferring_without_a_signal_changes_nothing() -> None:
     with signals_deferred():
         pass
     assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
+
+
+def test_what_programs_write_is_read_as_utf_8_whatever_the_locale() -> None:
+    code = """
+import os, pathlib, subprocess
+from server_app.cli.processes import ProcessGroup
+command = ["sh", "-c", r"printf 'Z\\303\\274rich \\377'"]
+program = ProcessGroup().start(command, dict(os.environ), pathlib.Path.cwd(), subprocess.PIPE)
+print(ascii(program.communicate()[0]))
+"""
+    plain = {"PATH": os.defpath, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=plain, capture_output=True, check=True)
+    assert found.stdout == b"'Z\\xfcrich \\ufffd'\n"
 
 
 def test_a_program_started_here_does_not_hear_ctrl_c_but_obeys_sigterm(group: ProcessGroup) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from server_app.cli import run
 from server_app.cli.config import RunPlan
 from server_app.cli.processes import ProcessGroup, StopRequested
-from server_app.cli.run import RunLog, tidy
+from server_app.cli.run_log import RunLog, tidy
 from server_app.cli.superlink import Connection, SuperLinkError
 from server_app.storage.run_directory import RunDirectory
 from tasks.config import parse
@@ -138,6 +139,49 @@ def test_the_exit_code_tells_the_truth(
     errors = capsys.readouterr().err
     assert errors.startswith(message)
     assert bool(errors) == bool(code)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize(("status", "code"), [("finished:completed", 0), ("finished:failed", 1)])
+def test_a_run_whose_output_is_lost_ends_as_if_it_were_not(
+    status: str,
+    code: int,
+    name: str,
+    tmp_path: Path,
+    plan: RunPlan,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.update_status(status="running")
+    link = ScriptedLink(tmp_path, f"echo 'Run directory: {directory.path}'; seq 2000", [status])
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, name, full)
+        found = run.exit_code(lambda log: run.submit_and_watch(link, plan, Settings(), log), RunLog(), "winnow run")
+    assert found == code
+    assert directory.status()["status"] == ("failed" if code else "running"), "the ServerApp says that it completed"
+    shown = capsys.readouterr()
+    if name == "stdout":
+        told = f"the run went on and ended with exit status {code}: {directory.path}"
+        assert shown.err.splitlines()[-1] == f"Output was lost (No space left on device); {told}"
+    else:
+        assert shown.out.endswith("2000\n")
+
+
+def test_whatever_ends_the_command_the_record_does_not_say_running_for_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDirectory.create(tmp_path, "", Settings())
+    directory.update_status(status="running")
+
+    def fault(log: RunLog) -> tuple[str, str]:
+        log.write(f"Run directory: {directory.path}")
+        raise KeyError("a fault of ours")
+
+    with pytest.raises(KeyError):
+        run.exit_code(fault, RunLog(), "winnow run")
+    assert directory.status()["status"] == "failed"
+    assert directory.status()["reason"] == "winnow could not go on: KeyError: 'a fault of ours'"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from client_app.losses import LOSSES
 from client_app.methods import METHODS
 from server_app.cli import run
 from server_app.cli.config import RunPlan
-from server_app.cli.run import RunLog
+from server_app.cli.run_log import RunLog
 from server_app.strategy import STRATEGIES
 from server_app.validation.config import validate
 from strategies.aggregators import AGGREGATORS, PRE_AGGREGATORS
