@@ -19,6 +19,7 @@ from pathlib import Path
 
 from server_app.cli.config import CommandError, RunPlan, make_plan
 from server_app.cli.keys import FOLDER, KeyFolder
+from server_app.cli.probe import trouble
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
     COMPLETED,
@@ -42,7 +43,7 @@ from server_app.cli.superlink import (
     flower_home,
     free_port,
     remote_superlink,
-    trouble,
+    secret_file,
 )
 from tasks.protocol import Mode
 
@@ -91,7 +92,8 @@ def local_federation(folder: Path, nodes: Sequence[LocalNode], extra: Mapping[st
         keys = KeyFolder(home / "keys")
         keys.create([], [node.name for node in nodes])
         variables = environment(home, {"OMP_NUM_THREADS": str(thread_share(len(nodes))), **extra})
-        link = Connection(home, f"{HERE}:{free_port()}", variables, processes, keys.authority, folder)
+        token = secret_file(home / "superlink.token")
+        link = Connection(home, f"{HERE}:{free_port()}", variables, processes, keys.authority, folder, token)
         link.prepare()
         _start_superlink(link, keys)
         yield link

@@ -6,27 +6,29 @@ programs, folder, port and environment variables are those of one run. A SuperLi
 wait, and is not ours to end.
 """
 
+import base64
 import json
 import os
+import secrets
 import shutil
 import socket
-import ssl
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from server_app.cli import guarded
 from server_app.cli.config import CommandError
-from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred
+from server_app.cli.probe import admits_strangers, trouble
+from server_app.cli.processes import POLL_SECONDS, PREFIX, ProcessGroup, signals_deferred, watched
 
 CONNECTION = "winnow"
 START_SECONDS = 60.0
@@ -44,7 +46,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
 }
-FOREIGN = ("RAY_ADDRESS", "FLWR_DATABASE")  # would attach the run to another cluster or database
+FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "FLWR_DATABASE")  # would attach the run to another cluster or database
+ACCOUNT = "flower.account-auth.{}.{}"  # where ``flwr`` looks up how it proves who asks
 
 
 class SuperLinkError(RuntimeError):
@@ -65,6 +68,13 @@ def program_path(name: str) -> str:
     return str(path)
 
 
+def secret_file(path: Path) -> Path:
+    """Make a file with a new secret that this user alone can read, and return it."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
 def free_port() -> int:
     """Return a loopback port that is free at this moment."""
     with socket.socket() as probe:
@@ -74,10 +84,10 @@ def free_port() -> int:
 
 def short_temporary_folder() -> Path:
     """Make a temporary folder whose path leaves room for the sockets below it."""
-    home = Path(tempfile.mkdtemp(prefix="winnow-"))
+    home = Path(tempfile.mkdtemp(prefix=PREFIX))
     if len(str(home)) > LONGEST_HOME:
         home.rmdir()
-        home = Path(tempfile.mkdtemp(prefix="winnow-", dir="/tmp"))
+        home = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
     return home
 
 
@@ -95,7 +105,8 @@ class Connection:
     """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default.
 
     ``authority`` is the certificate by which the SuperLink is recognised, None where it speaks plain HTTP; the
-    servers started here write into ``logs``, None = ``home``.
+    servers started here write into ``logs``, None = ``home``. The SuperLink started here serves only those who have the
+    ``token``, the name of a file: Flower's programs of this run.
     """
 
     home: Path
@@ -104,6 +115,7 @@ class Connection:
     processes: ProcessGroup
     authority: Path | None = None
     logs: Path | None = None
+    token: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -112,9 +124,8 @@ class Connection:
 
     def check(self) -> None:
         """Raise :class:`SuperLinkError` if the SuperLink or its SuperExec has ended."""
-        for program in self.processes.programs[:2]:
+        for name, program in zip((guarded.SUPERLINK, guarded.EXECUTOR), self.processes.programs, strict=False):
             if program.poll() is not None:
-                name = Path(str(program.args[0])).name if isinstance(program.args, list) else str(program.args)
                 raise SuperLinkError(f"{name} ended with exit code {program.returncode}:\n{self.last_lines(name)}")
 
     def last_lines(self, name: str, count: int = 15) -> str:
@@ -126,9 +137,15 @@ class Connection:
         return (self.logs or self.home) / f"{name}.log"
 
     def serve(self, program: str, *arguments: str, name: str = "") -> "subprocess.Popen[str]":
-        """Start a server whose output is added to the log file ``name``, by default the program's name."""
+        """Start a server whose output is added to the log file ``name``, by default the program's name.
+
+        The SuperLink and executors are started by guarded.py, which keeps other users of the machine out.
+        """
+        command = [program_path(program), *arguments]
+        if program in guarded.PROGRAMS:
+            opened = [str(self.token)] if program == guarded.SUPERLINK else []
+            command = [sys.executable, "-P", guarded.__file__, program, *opened, *arguments]
         with self.log_file(name or program).open("a") as output:
-            command = [program_path(program), *arguments]
             return self.processes.start(command, self.environment, self.folder, output)
 
     def prepare(self) -> None:
@@ -137,6 +154,11 @@ class Connection:
         trust = {"insecure": True} if self.authority is None else {"root-certificates": str(self.authority)}
         settings = {"default": CONNECTION, CONNECTION: {"address": self.address, **trust}}
         (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+        if self.token is not None:
+            token = self.token.read_text()  # Flower's command line knows no other account than one of OpenID Connect
+            account = {"authn-type": "oidc", "oidc-access-token": token, "oidc-refresh-token": token}
+            known = {ACCOUNT.format(self.address, key): _base64(value) for key, value in account.items()}
+            (self.home / "credentials.yaml").write_text(json.dumps(known))  # JSON is YAML
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -166,7 +188,7 @@ class Connection:
         Raises
         ------
         SuperLinkError
-            If it ends, or does not answer within a minute.
+            If it ends, does not answer within a minute, or serves those who do not have its token.
         """
         deadline = time.monotonic() + START_SECONDS
         while trouble(self.address, self.authority):
@@ -175,6 +197,13 @@ class Connection:
                 lines = self.last_lines("flower-superlink")
                 raise SuperLinkError(f"flower-superlink did not answer within {START_SECONDS:g} s:\n{lines}")
             time.sleep(POLL_SECONDS)
+        if admits_strangers(self.address, self.authority):
+            text = "the SuperLink would serve every user of this machine: winnow does not know this version of Flower"
+            raise SuperLinkError(f"{text}; install one that fits:  pip install -e '.[simulation]'")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 @contextmanager
@@ -187,15 +216,20 @@ def flower_home() -> Iterator[tuple[Path, ProcessGroup]]:
         If a process cannot be ended.
     """
     home = short_temporary_folder()
-    processes = ProcessGroup()
-    try:
-        yield home, processes
-    finally:
-        with signals_deferred():
-            survivors = processes.stop()
+    with ExitStack() as stack:
+        try:
+            processes = stack.enter_context(watched(home))
+        except OSError as error:
             shutil.rmtree(home, ignore_errors=True)
-        if survivors:
-            raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
+            raise SuperLinkError(str(error)) from error
+        try:
+            yield home, processes
+        finally:
+            with signals_deferred():
+                survivors = processes.stop()
+                shutil.rmtree(home, ignore_errors=True)
+            if survivors:
+                raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
 
 
 @contextmanager
@@ -210,7 +244,9 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
         If Flower is not installed, or a process cannot be ended.
     """
     with flower_home() as (home, processes):
-        connection = Connection(home, f"127.0.0.1:{free_port()}", environment(home, extra or {}), processes)
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret_file(home / "ray.token"))}
+        variables, token = environment(home, {**ray, **(extra or {})}), secret_file(home / "superlink.token")
+        connection = Connection(home, f"127.0.0.1:{free_port()}", variables, processes, token=token)
         _start(connection)
         yield connection
 
@@ -218,26 +254,10 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
 def _start(connection: Connection) -> None:
     connection.prepare()
     host, port = connection.address.split(":")
-    connection.serve(
-        "flower-superlink", "--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port
-    )
-    connection.serve("flower-superexec", "--insecure", "--runtime-api-address", connection.address)
-
-
-def trouble(address: str, authority: Path | None) -> str:
-    """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    try:
-        if authority is not None:
-            context = ssl.create_default_context(cafile=str(authority))
-            handlers.append(urllib.request.HTTPSHandler(context=context))
-        direct = urllib.request.build_opener(*handlers)
-        with direct.open(f"http{'s' if authority else ''}://{address}/health", timeout=1.0) as reply:
-            return "" if reply.status == 200 else f"it answers {reply.status}"
-    except urllib.error.URLError as error:
-        return str(error.reason)
-    except OSError as error:
-        return str(error)
+    secret = ("--superexec-auth-secret-file", str(secret_file(connection.home / "superexec.secret")))
+    where = ("--host", host, "--port", port)
+    connection.serve("flower-superlink", "--insecure", "--simulation", "--isolation", "process", *where, *secret)
+    connection.serve("flower-superexec", "--insecure", "--runtime-api-address", connection.address, *secret)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def started_by_fork(command: Sequence[str], **_: object) -> None:
 
 mains: dict[str, Callable[[], int | None]] = {}
 
-if __name__ == "sitecustomize" and Path([*sys.orig_argv, ""][1]).name == EXECUTOR:
+if __name__ == "sitecustomize" and EXECUTOR in sys.orig_argv:
     from flwr.supercore.superexec.executor import subprocess_executor
 
     for module in HEAVY:

@@ -1,0 +1,41 @@
+"""Questions to a server over HTTP: does it answer, does it prove to be the right one, and whom does it let ask?"""
+
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from server_app.cli import guarded
+
+
+def trouble(address: str, authority: Path | None) -> str:
+    """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
+    try:
+        with _opener(authority).open(_url(address, authority, guarded.HEALTH), timeout=1.0) as reply:
+            return "" if reply.status == 200 else f"it answers {reply.status}"
+    except urllib.error.URLError as error:
+        return str(error.reason)
+    except OSError as error:
+        return str(error)
+
+
+def admits_strangers(address: str, authority: Path | None) -> bool:
+    """Tell whether the SuperLink at ``host:port`` lets those ask who do not have its token."""
+    try:
+        _opener(authority).open(_url(address, authority, "/v1/control/list-runs"), data=b"", timeout=10.0).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.headers.get("www-authenticate") != guarded.REALM
+    return True
+
+
+def _opener(authority: Path | None) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if authority is not None:
+        context = ssl.create_default_context(cafile=str(authority))
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
+def _url(address: str, authority: Path | None, path: str) -> str:
+    return f"http{'s' if authority else ''}://{address}{path}"
