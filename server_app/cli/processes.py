@@ -208,9 +208,13 @@ def _is_another(pid: int, home: Path) -> bool:
 
 def leftovers() -> dict[Path, list[int]]:
     """Return the temporary folders of this user's commands that were killed, each with the processes left of it."""
-    parents = {Path(tempfile.gettempdir()).resolve(), Path("/tmp").resolve()}
-    homes = sorted(home for parent in parents for home in parent.glob(f"{PREFIX}*"))
+    homes = sorted(home for parent in _parents() for home in parent.glob(f"{PREFIX}*"))
     return {home: noted_processes(home) for home in homes if _is_left(home)}
+
+
+def _parents() -> set[Path]:
+    """Return the folders in which temporary ones are made."""
+    return {Path(tempfile.gettempdir()).resolve(), Path("/tmp").resolve()}
 
 
 def _is_left(home: Path) -> bool:
