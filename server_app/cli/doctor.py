@@ -6,6 +6,7 @@ whether a node on this machine can connect to its SuperLink (``winnow doctor --s
 
 import argparse
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -18,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 
-from server_app.cli import packages
+from server_app.cli import packages, processes
 from server_app.cli.keys import FOLDER
 from tasks.issues import ERROR, INFO, WARNING, Issue
 
@@ -92,6 +93,14 @@ def _answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def leftovers() -> Iterator[Issue]:
+    """Name what commands that were killed have left: their folders, and the processes that still run."""
+    for home, pids in processes.leftovers().items():
+        living = f"; still running: {', '.join(map(str, pids))}" if pids else ""
+        remedy = f"{f'kill {shlex.join(map(str, pids))}; ' if pids else ''}rm -r {shlex.quote(str(home))}"
+        yield Issue(WARNING, f"left over ({home})", f"of a winnow command that was killed{living}", remedy)
 
 
 def data() -> Iterator[Issue]:
@@ -175,6 +184,7 @@ CHECKS: tuple[Callable[[], Iterator[Issue]], ...] = (
     memory,
     disk,
     ports,
+    leftovers,
     data,
 )
 
