@@ -36,6 +36,7 @@ from server_app.cli.run import (
 from server_app.cli.superlink import (
     CONNECTION,
     START_SECONDS,
+    TOKEN,
     Connection,
     RemoteConnection,
     SuperLinkError,
@@ -92,7 +93,7 @@ def local_federation(folder: Path, nodes: Sequence[LocalNode], extra: Mapping[st
         keys = KeyFolder(home / "keys")
         keys.create([], [node.name for node in nodes])
         variables = environment(home, {"OMP_NUM_THREADS": str(thread_share(len(nodes))), **extra})
-        token = secret_file(home / "superlink.token")
+        token = secret_file(home / TOKEN)
         link = Connection(home, f"{HERE}:{free_port()}", variables, processes, keys.authority, folder, token)
         link.prepare()
         _start_superlink(link, keys)

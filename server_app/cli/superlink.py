@@ -47,6 +47,7 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
 }
 FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "FLWR_DATABASE")  # would attach the run to another cluster or database
+TOKEN = "superlink.token"
 ACCOUNT = "flower.account-auth.{}.{}"  # where ``flwr`` looks up how it proves who asks
 
 
@@ -245,7 +246,7 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
     """
     with flower_home() as (home, processes):
         ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret_file(home / "ray.token"))}
-        variables, token = environment(home, {**ray, **(extra or {})}), secret_file(home / "superlink.token")
+        variables, token = environment(home, {**ray, **(extra or {})}), secret_file(home / TOKEN)
         connection = Connection(home, f"127.0.0.1:{free_port()}", variables, processes, token=token)
         _start(connection)
         yield connection
@@ -322,17 +323,23 @@ class RemoteConnection(Connection):
 def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection]:
     """Connect to the SuperLink at ``host:port``, recognised by the certificate ``authority``.
 
+    ``$WINNOW_SUPERLINK_TOKEN`` names the file with the token of one that is run by guarded.py.
+
     Raises
     ------
     CommandError
-        If there is no such certificate.
+        If there is no such certificate or token.
     SuperLinkError
         If it does not answer.
     """
     if not authority.is_file():
         raise CommandError(f"no certificate {authority}: name the federation's ca.crt with --root-certificates")
+    named = os.environ.get("WINNOW_SUPERLINK_TOKEN")
+    token = Path(named).absolute() if named else None
+    if token is not None and not token.is_file():
+        raise CommandError(f"WINNOW_SUPERLINK_TOKEN: no such file: {token}")
     with flower_home() as (home, processes):
-        link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute())
+        link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute(), token=token)
         link.prepare()
         link.wait_until_ready()
         yield link
