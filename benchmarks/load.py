@@ -201,8 +201,8 @@ def start_light(link: Connection, nodes: int) -> None:
         client.RegisterNode(RegisterNodeRequest(public_key=public, name=name))
     client.close()
     for first in range(0, nodes, NODES_PER_PROCESS):
-        command = [sys.executable, "-m", "benchmarks.load", "--be", f"{first}", f"{min(nodes, first + NODES_PER_PROCESS)}"]
-        command += ["--superlink", link.address, "--keys", str(keys.path)]
+        command = [sys.executable, "-m", "benchmarks.load", "--superlink", link.address, "--keys", str(keys.path)]
+        command += ["--be", str(first), str(min(nodes, first + NODES_PER_PROCESS))]
         with link.log_file(f"light-{first}").open("w") as output:
             link.processes.start(command, link.environment, ROOT, output)
 
