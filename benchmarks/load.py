@@ -44,7 +44,7 @@ from server_app.cli.federation import LocalNode, local_federation
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import StopRequested, stop_requests
 from server_app.cli.run import COMPLETED, RunLog, data_environment, submit, watch
-from server_app.cli.superlink import TOKEN, Connection, SuperLinkError
+from server_app.cli.superlink import Connection, SuperLinkError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROC = Path("/proc")
@@ -194,7 +194,7 @@ def play(nodes: int, rounds: int, timeout: float, words: Iterable[str], folder: 
 def start_light(link: Connection, nodes: int) -> None:
     """Admit the nodes' keys and start the processes that speak for the nodes."""
     keys = KeyFolder(link.home / "keys")
-    operator = Bearer((link.home / TOKEN).read_text())
+    operator = Bearer(Path(str(link.token)).read_text())
     client = ControlHttpClient.from_server_address(link.address, False, keys.authority.read_bytes(), [operator])
     for name in keys.names():
         public = public_key_to_bytes(private_key(keys, name).public_key())

@@ -6,10 +6,8 @@ programs, folder, port and environment variables are those of one run. A SuperLi
 wait, and is not ours to end.
 """
 
-import base64
 import json
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -26,8 +24,9 @@ from typing import Any
 import tomli_w
 
 from server_app.cli import guarded
+from server_app.cli.access import TOKEN, admits_strangers, credentials, secret_file, trouble
 from server_app.cli.config import CommandError
-from server_app.cli.probe import admits_strangers, trouble
+from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import POLL_SECONDS, PREFIX, ProcessGroup, signals_deferred, watched
 
 CONNECTION = "winnow"
@@ -47,8 +46,6 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
 }
 FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "FLWR_DATABASE")  # would attach the run to another cluster or database
-TOKEN = "superlink.token"
-ACCOUNT = "flower.account-auth.{}.{}"  # where ``flwr`` looks up how it proves who asks
 
 
 class SuperLinkError(RuntimeError):
@@ -67,13 +64,6 @@ def program_path(name: str) -> str:
     if not path.exists():
         raise SuperLinkError(f"{path} is missing: reinstall with  pip install -e '.[simulation]'")
     return str(path)
-
-
-def secret_file(path: Path) -> Path:
-    """Make a file with a new secret that this user alone can read, and return it."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
-    return path
 
 
 def free_port() -> int:
@@ -156,10 +146,7 @@ class Connection:
         settings = {"default": CONNECTION, CONNECTION: {"address": self.address, **trust}}
         (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
         if self.token is not None:
-            token = self.token.read_text()  # Flower's command line knows no other account than one of OpenID Connect
-            account = {"authn-type": "oidc", "oidc-access-token": token, "oidc-refresh-token": token}
-            known = {ACCOUNT.format(self.address, key): _base64(value) for key, value in account.items()}
-            (self.home / "credentials.yaml").write_text(json.dumps(known))  # JSON is YAML
+            (self.home / "credentials.yaml").write_text(credentials(self.address, self.token.read_text()))
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -203,10 +190,6 @@ class Connection:
             raise SuperLinkError(f"{text}; install one that fits:  pip install -e '.[simulation]'")
 
 
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
 @contextmanager
 def flower_home() -> Iterator[tuple[Path, ProcessGroup]]:
     """Make a folder for Flower and a group for its processes; at the end of the block both are gone.
@@ -247,18 +230,28 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
     with flower_home() as (home, processes):
         ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret_file(home / "ray.token"))}
         variables, token = environment(home, {**ray, **(extra or {})}), secret_file(home / TOKEN)
-        connection = Connection(home, f"127.0.0.1:{free_port()}", variables, processes, token=token)
-        _start(connection)
-        yield connection
+        keys = KeyFolder(home / "keys")
+        keys.create([], [])
+        link = Connection(home, f"127.0.0.1:{free_port()}", variables, processes, keys.authority, token=token)
+        start_servers(link, keys, "--simulation")
+        yield link
 
 
-def _start(connection: Connection) -> None:
-    connection.prepare()
-    host, port = connection.address.split(":")
-    secret = ("--superexec-auth-secret-file", str(secret_file(connection.home / "superexec.secret")))
-    where = ("--host", host, "--port", port)
-    connection.serve("flower-superlink", "--insecure", "--simulation", "--isolation", "process", *where, *secret)
-    connection.serve("flower-superexec", "--insecure", "--runtime-api-address", connection.address, *secret)
+def start_servers(link: Connection, keys: KeyFolder, *options: str) -> None:
+    """Start a SuperLink and its executor; each proves to the other who it is, so nobody else can stand at its port."""
+    link.prepare()
+    host, port = link.address.split(":")
+    secret = ("--superexec-auth-secret-file", str(keys.superlink("secret")))
+    where = ("--host", host, "--port", port, "--isolation", "process")
+    link.serve("flower-superlink", *where, *proofs(keys), *secret, *options)
+    trust = ("--root-certificates", str(keys.authority))
+    link.serve("flower-superexec", *trust, "--runtime-api-address", link.address, *secret)
+
+
+def proofs(keys: KeyFolder) -> tuple[str, ...]:
+    """Return the options by which a server of Flower on this machine proves that it is the right one."""
+    certificate, key = ("--ssl-certfile", str(keys.superlink("crt"))), ("--ssl-keyfile", str(keys.superlink("key")))
+    return ("--ssl-ca-certfile", str(keys.authority), *certificate, *key)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from server_app.cli.access import trouble
 from server_app.cli.federation import LocalNode, start_node
 from server_app.cli.keys import KeyFolder
-from server_app.cli.probe import trouble
 from server_app.cli.superlink import free_port, program_path
 from tests.conftest import ROOT
 from tests.deployment.conftest import words

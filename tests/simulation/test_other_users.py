@@ -22,10 +22,10 @@ ANOTHER = f"os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})\n"
 ASKS = f"""
 import encodings.idna, http.client, json, os, ssl, sys
 address, authority, *paths = sys.argv[1:]
-trust = ssl.create_default_context(cafile=authority or None)
+trust = ssl.create_default_context(cafile=authority)
 {ANOTHER}
 for path in paths:
-    server = http.client.HTTPSConnection(address, context=trust) if authority else http.client.HTTPConnection(address)
+    server = http.client.HTTPSConnection(address, context=trust)
     server.request("POST", path, body=b"", headers={{"content-type": "application/protobuf"}})
     print(path, server.getresponse().status)
     server.close()
@@ -89,10 +89,9 @@ def theirs(link: Connection) -> Iterator[Path]:
     (folder / "app").mkdir(parents=True)
     (folder / "app/pyproject.toml").write_text(PROJECT)
     (folder / "app/intruder.py").write_text("from flwr.serverapp import ServerApp\napp = ServerApp()\n")
-    trust = "insecure = true"
-    if link.authority is not None:
-        (folder / "ca.crt").write_bytes(link.authority.read_bytes())
-        trust = f'root-certificates = "{folder / "ca.crt"}"'
+    assert link.authority is not None
+    (folder / "ca.crt").write_bytes(link.authority.read_bytes())
+    trust = f'root-certificates = "{folder / "ca.crt"}"'
     (folder / "config.toml").write_text(
         f'[superlink]\ndefault = "it"\n[superlink.it]\naddress = "{link.address}"\n{trust}\n'
     )
@@ -131,7 +130,7 @@ def test_another_user_gets_no_answer_from_any_of_its_interfaces(link: Connection
         "/v1/runtime/push-messages",
         "/v1/fleet/pull-messages",
     ]
-    done = python(ASKS, link.address, str(link.authority or ""), *paths)
+    done = python(ASKS, link.address, str(link.authority), *paths)
     assert done.stdout.split() == [word for path in paths for word in (path, "401")], done.stderr
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from server_app.cli import guarded
+from server_app.cli.access import admits_strangers
 from server_app.cli.guarded import FLEET, RUNTIME, Guard, PrivateStart, Receive, Scope, Send
-from server_app.cli.probe import admits_strangers
 
 TOKEN = "5ecret"
 

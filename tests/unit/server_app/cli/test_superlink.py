@@ -93,7 +93,7 @@ def test_a_free_port_can_be_bound() -> None:
 
 def test_everything_ends_and_is_removed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(superlink, "program_path", lambda _name: shutil.which("sleep"))
-    monkeypatch.setattr(superlink, "_start", lambda link: (link.folder.mkdir(), link.start("sleep", "60")))
+    monkeypatch.setattr(superlink, "start_servers", lambda link, *_: (link.folder.mkdir(), link.start("sleep", "60")))
     links: list[Connection] = []
 
     def work() -> None:
@@ -112,7 +112,7 @@ def test_the_environment_is_neutral_and_ours_comes_last(monkeypatch: pytest.Monk
     monkeypatch.setenv("NO_PROXY", "example.org")
     monkeypatch.setenv("FLWR_HOME", "/somewhere")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(superlink, "_start", lambda link: link.folder.mkdir())
+    monkeypatch.setattr(superlink, "start_servers", lambda link, *_: link.folder.mkdir())
     with local_superlink({"WINNOW_DATA": "/data"}) as link:
         found = link.environment
         assert list(link.folder.iterdir()) == []
@@ -148,23 +148,26 @@ def test_only_flower_s_own_programs_of_a_run_know_its_secrets(monkeypatch: pytes
     monkeypatch.setattr(ProcessGroup, "start", lambda _self, command, *_: started.append(command))
     with local_superlink() as link:
         assert link.home.stat().st_mode & 0o077 == 0
-        private = [link.home / name for name in ("superlink.token", "superexec.secret", "ray.token")]
+        private = [link.home / name for name in ("superlink.token", "keys/superlink.secret", "ray.token")]
         assert [path.stat().st_mode & 0o777 for path in private] == [0o600] * 3
-        assert len({path.read_text() for path in private}) == 3
+        assert len({path.read_bytes() for path in private}) == 3
         known = json.loads((link.home / "credentials.yaml").read_text())
         read = FileCredentialStore(link.home / "credentials.yaml").get
         assert read(ACCESS_TOKEN_STORE_KEY % link.address) == private[0].read_bytes()
         assert known.keys() == {
             key % link.address for key in (AUTHN_TYPE_STORE_KEY, ACCESS_TOKEN_STORE_KEY, REFRESH_TOKEN_STORE_KEY)
         }
-        secrets = [path.read_text() for path in private]
+        secrets = [path.read_text() for path in (private[0], private[2])]
     assert (link.environment["RAY_AUTH_MODE"], link.environment["RAY_AUTH_TOKEN_PATH"]) == ("token", str(private[2]))
     assert "RAY_AUTH_TOKEN" not in link.environment
     superlink_command, executor_command = started
     guard = [sys.executable, "-P", guarded.__file__]
     assert superlink_command[:5] == [*guard, "flower-superlink", str(private[0])]
     assert executor_command[:4] == [*guard, "flower-superexec"]
-    assert [command[-2:] for command in started] == [["--superexec-auth-secret-file", str(private[1])]] * 2
+    assert all(f"--superexec-auth-secret-file {private[1]}" in " ".join(command) for command in started)
+    assert "--insecure" not in [*superlink_command, *executor_command], (
+        "a stranger at the port could not prove to be it"
+    )
     assert not [word for command in started for word in command if word in secrets]
 
 

@@ -1,11 +1,36 @@
-"""Questions to a server over HTTP: does it answer, does it prove to be the right one, and whom does it let ask?"""
+"""Access to a SuperLink: does it answer, is it the right one, whom does it let ask, and how does one prove to be that?"""
 
+import base64
+import json
+import os
+import secrets
 import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from server_app.cli import guarded
+
+TOKEN = "superlink.token"
+ACCOUNT = "flower.account-auth.{}.{}"  # where ``flwr`` looks up how it proves who asks
+
+
+def secret_file(path: Path) -> Path:
+    """Make a file with a new secret that this user alone can read, and return it."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
+def credentials(address: str, token: str) -> str:
+    """Return the credentials.yaml by which ``flwr`` shows the token to the SuperLink at ``address``.
+
+    Flower's command line knows no other account than one of OpenID Connect.
+    """
+    account = {"authn-type": "oidc", "oidc-access-token": token, "oidc-refresh-token": token}
+    return json.dumps(  # JSON is YAML
+        {ACCOUNT.format(address, key): base64.b64encode(value.encode()).decode() for key, value in account.items()}
+    )
 
 
 def trouble(address: str, authority: Path | None) -> str:
