@@ -1,4 +1,4 @@
-"""Access to a SuperLink: does it answer, is it the right one, whom does it let ask, and how does one prove to be that?"""
+"""Access to a SuperLink: does it answer, is it the right one, whom does it let ask, and by what proof?"""
 
 import base64
 import json
