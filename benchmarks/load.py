@@ -35,6 +35,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
 from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, push_objects
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_connection import http_request_response
 
@@ -194,17 +195,29 @@ def play(nodes: int, rounds: int, timeout: float, words: Iterable[str], folder: 
 def start_light(link: Connection, nodes: int) -> None:
     """Admit the nodes' keys and start the processes that speak for the nodes."""
     keys = KeyFolder(link.home / "keys")
-    client = ControlHttpClient.from_server_address(link.address, False, keys.authority.read_bytes(), [])
+    operator = Bearer(Path(str(link.token)).read_text())
+    client = ControlHttpClient.from_server_address(link.address, False, keys.authority.read_bytes(), [operator])
     for name in keys.names():
-        public = private_key(keys, name).public_key()
-        client.RegisterNode(RegisterNodeRequest(public_key=public_key_to_bytes(public), name=name))
+        public = public_key_to_bytes(private_key(keys, name).public_key())
+        client.RegisterNode(RegisterNodeRequest(public_key=public, name=name))
     client.close()
     for first in range(0, nodes, NODES_PER_PROCESS):
-        last = min(nodes, first + NODES_PER_PROCESS)
-        command = [sys.executable, "-m", "benchmarks.load", "--be", str(first), str(last)]
-        command += ["--superlink", link.address, "--keys", str(keys.path)]
+        command = [sys.executable, "-m", "benchmarks.load", "--superlink", link.address, "--keys", str(keys.path)]
+        command += ["--be", str(first), str(min(nodes, first + NODES_PER_PROCESS))]
         with link.log_file(f"light-{first}").open("w") as output:
             link.processes.start(command, link.environment, ROOT, output)
+
+
+@dataclass(frozen=True)
+class Bearer:
+    """Adds the SuperLink's token to what is asked of it."""
+
+    token: str
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Pass a request on."""
+        context.request.headers["authorization"] = f"Bearer {self.token}"
+        return call_next(context)
 
 
 def private_key(keys: KeyFolder, name: str) -> ec.EllipticCurvePrivateKey:

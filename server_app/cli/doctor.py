@@ -6,6 +6,7 @@ whether a node on this machine can connect to its SuperLink (``winnow doctor --s
 
 import argparse
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -14,9 +15,9 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 
-from server_app.cli import packages
+from server_app.cli import packages, processes
 from server_app.cli.config import ADDRESS, CommandError, path_argument
-from server_app.cli.environment import probe, short_temporary_folder
+from server_app.cli.environment import probe, short_temporary_folder, temporary_folders
 from server_app.cli.keys import FOLDER
 from tasks.config import path_problem
 from tasks.files import user_path
@@ -101,6 +102,14 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def leftovers() -> Iterator[Issue]:
+    """Name what commands that were killed have left: their folders, and the processes that still run."""
+    for home, pids in processes.leftovers(temporary_folders()).items():
+        living = f"; still running: {', '.join(map(str, pids))}" if pids else ""
+        remedy = f"{f'kill {shlex.join(map(str, pids))}; ' if pids else ''}rm -r {shlex.quote(str(home))}"
+        yield Issue(WARNING, f"left over ({home})", f"of a winnow command that was killed{living}", remedy)
+
+
 def data() -> Iterator[Issue]:
     """Ask every built-in task whether its data is there."""
     given = os.environ.get("WINNOW_DATA")
@@ -182,6 +191,7 @@ CHECKS: tuple[Callable[[], Iterator[Issue]], ...] = (
     memory,
     disk,
     ports,
+    leftovers,
     data,
 )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server_app.cli.config import CommandError
+from server_app.cli.processes import PREFIX
 
 if TYPE_CHECKING:
     import httpx
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 LONGEST_HOME = 30  # Ray's sockets lie below it, and a socket's path holds about 100 characters
-PREFIX, RANDOM = "winnow-", 8  # of a temporary folder's name
+RANDOM = 8  # characters that make a temporary folder's name its own
 # They colour or wrap what a program reads, encode it in another way, end Flower at its first warning, or make it start
 # an older protocol.
 READER_S_TROUBLE = (

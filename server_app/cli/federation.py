@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from server_app.cli.access import TOKEN, secret_file, trouble
 from server_app.cli.config import ADDRESS, APP, CommandError, RunPlan, make_plan, path_argument, quoted
 from server_app.cli.keys import FOLDER, KeyFolder
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
@@ -41,8 +42,9 @@ from server_app.cli.superlink import (
     environment,
     flower_home,
     free_port,
+    proofs,
     remote_superlink,
-    trouble,
+    start_servers,
 )
 from server_app.output import OutputLostError
 from tasks.files import write_problem
@@ -94,29 +96,15 @@ def local_federation(folder: Path, nodes: Sequence[LocalNode], extra: Mapping[st
         keys = KeyFolder(home / "keys")
         keys.create([], [node.name for node in nodes])
         variables = environment(home, {"OMP_NUM_THREADS": str(thread_share(len(nodes))), **extra})
-        link = Connection(home, f"{HERE}:{free_port()}", variables, processes, keys.authority, folder)
-        link.prepare()
-        _start_superlink(link, keys)
+        token = secret_file(home / TOKEN)
+        link = Connection(home, f"{HERE}:{free_port()}", variables, processes, keys.authority, folder, token)
+        start_servers(link, keys, "--enable-supernode-auth", "--database", str(home / "state.db"))
         yield link
 
 
 def thread_share(nodes: int) -> int:
     """Return how many threads a node may use so that all can work at once."""
     return max(1, (os.cpu_count() or 1) // nodes)
-
-
-def _start_superlink(link: Connection, keys: KeyFolder) -> None:
-    secret = ("--superexec-auth-secret-file", str(keys.superlink("secret")))
-    link.serve(
-        "flower-superlink",
-        *("--host", HERE, "--port", link.address.rpartition(":")[2], "--isolation", "process"),
-        *("--database", str(link.home / "state.db"), "--enable-supernode-auth"),
-        *("--ssl-ca-certfile", str(keys.authority)),
-        *("--ssl-certfile", str(keys.superlink("crt")), "--ssl-keyfile", str(keys.superlink("key"))),
-        *secret,
-    )
-    trust = ("--root-certificates", str(keys.authority))
-    link.serve("flower-superexec", *trust, "--runtime-api-address", link.address, *secret)
 
 
 def start_nodes(link: Connection, nodes: Sequence[LocalNode]) -> None:
@@ -135,7 +123,7 @@ def start_nodes(link: Connection, nodes: Sequence[LocalNode]) -> None:
         start_node(link, keys, node, port)
     deadline = time.monotonic() + START_SECONDS
     for node, port in ports.items():
-        while reason := trouble(f"{HERE}:{port}", None):
+        while reason := trouble(f"{HERE}:{port}", keys.authority):
             link.check()
             if time.monotonic() > deadline:
                 raise SuperLinkError(f"{node.name} is not ready: {reason}\n{link.last_lines(node.name)}")
@@ -149,15 +137,16 @@ def start_node(link: Connection, keys: KeyFolder, node: LocalNode, port: int) ->
     state.mkdir(exist_ok=True)
     own = replace(link, environment={**link.environment, "FLWR_HOME": str(link.home / node.name)})
     secret = ("--superexec-auth-secret-file", str(keys.node(node.name, "secret")))
+    trust = ("--root-certificates", str(keys.authority))
     own.serve(
         "flower-supernode",
-        *("--superlink", link.address, "--root-certificates", str(keys.authority)),
+        *("--superlink", link.address, *trust, *proofs(keys)),
         *("--auth-supernode-private-key", str(keys.node(node.name, "key"))),
         *("--host", HERE, "--port", str(port), "--isolation", "process"),
         *("--node-config", node.config(state), *secret),
         name=node.name,
     )
-    executor = ("--insecure", "--runtime-api-address", f"{HERE}:{port}", *secret)
+    executor = ("--runtime-api-address", f"{HERE}:{port}", *trust, *secret)
     own.serve("flower-superexec", *executor, name=f"{node.name}-executor")
 
 

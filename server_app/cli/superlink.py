@@ -12,19 +12,23 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from server_app.cli import guarded
+from server_app.cli.access import TOKEN, admits_strangers, credentials, secret_file, trouble
 from server_app.cli.config import CommandError
-from server_app.cli.environment import check_proxies, neutral, probe, short_temporary_folder
-from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred
+from server_app.cli.environment import check_proxies, neutral, short_temporary_folder
+from server_app.cli.keys import KeyFolder
+from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred, watched
 
 CONNECTION = "winnow"
 START_SECONDS = 60.0
@@ -42,7 +46,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
 }
-FOREIGN = ("RAY_ADDRESS", "FLWR_DATABASE")  # would attach the run to another cluster or database
+FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "FLWR_DATABASE")  # would attach the run to another cluster or database
 
 
 class SuperLinkError(RuntimeError):
@@ -99,7 +103,8 @@ class Connection:
     """A running SuperLink. ``environment`` makes every Flower program of this installation use it by default.
 
     ``authority`` is the certificate by which the SuperLink is recognised, None where it speaks plain HTTP; the
-    servers started here write into ``logs``, None = ``home``.
+    servers started here write into ``logs``, None = ``home``. The SuperLink started here serves only those who have the
+    ``token``, the name of a file: Flower's programs of this run.
     """
 
     home: Path
@@ -108,6 +113,7 @@ class Connection:
     processes: ProcessGroup
     authority: Path | None = None
     logs: Path | None = None
+    token: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -116,9 +122,8 @@ class Connection:
 
     def check(self) -> None:
         """Raise :class:`SuperLinkError` if the SuperLink or its SuperExec has ended."""
-        for program in self.processes.programs[:2]:
+        for name, program in zip((guarded.SUPERLINK, guarded.EXECUTOR), self.processes.programs, strict=False):
             if program.poll() is not None:
-                name = Path(str(program.args[0])).name if isinstance(program.args, list) else str(program.args)
                 raise SuperLinkError(f"{name} ended with exit code {program.returncode}:\n{self.last_lines(name)}")
 
     def last_lines(self, name: str, count: int = 15) -> str:
@@ -130,9 +135,15 @@ class Connection:
         return (self.logs or self.home) / f"{name}.log"
 
     def serve(self, program: str, *arguments: str, name: str = "") -> "subprocess.Popen[str]":
-        """Start a server whose output is added to the log file ``name``, by default the program's name."""
+        """Start a server whose output is added to the log file ``name``, by default the program's name.
+
+        The SuperLink and executors are started by guarded.py, which keeps other users of the machine out.
+        """
+        command = [program_path(program), *arguments]
+        if program in guarded.PROGRAMS:
+            opened = [str(self.token)] if program == guarded.SUPERLINK else []
+            command = [sys.executable, "-P", guarded.__file__, program, *opened, *arguments]
         with self.log_file(name or program).open("a") as output:
-            command = [program_path(program), *arguments]
             return self.processes.start(command, self.environment, self.folder, output)
 
     def prepare(self) -> None:
@@ -142,6 +153,8 @@ class Connection:
         with writing(self.home):
             self.folder.mkdir()
             (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
+            if self.token is not None:
+                (self.home / "credentials.yaml").write_text(credentials(self.address, self.token.read_text()))
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -171,7 +184,7 @@ class Connection:
         Raises
         ------
         SuperLinkError
-            If it ends, or does not answer within a minute.
+            If it ends, does not answer within a minute, or serves those who do not have its token.
         """
         deadline = time.monotonic() + START_SECONDS
         while trouble(self.address, self.authority):
@@ -180,6 +193,9 @@ class Connection:
                 lines = self.last_lines("flower-superlink")
                 raise SuperLinkError(f"flower-superlink did not answer within {START_SECONDS:g} s:\n{lines}")
             time.sleep(POLL_SECONDS)
+        if admits_strangers(self.address, self.authority):
+            text = "the SuperLink would serve every user of this machine: winnow does not know this version of Flower"
+            raise SuperLinkError(f"{text}; install one that fits:  pip install -e '.[simulation]'")
 
 
 @contextmanager
@@ -195,15 +211,20 @@ def flower_home() -> Iterator[tuple[Path, ProcessGroup]]:
     """
     check_proxies()
     home = short_temporary_folder()
-    processes = ProcessGroup()
-    try:
-        yield home, processes
-    finally:
-        with signals_deferred():
-            survivors = processes.stop()
+    with ExitStack() as stack:
+        try:
+            processes = stack.enter_context(watched(home))
+        except OSError as error:
             shutil.rmtree(home, ignore_errors=True)
-        if survivors:
-            raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
+            raise SuperLinkError(str(error)) from error
+        try:
+            yield home, processes
+        finally:
+            with signals_deferred():
+                survivors = processes.stop()
+                shutil.rmtree(home, ignore_errors=True)
+            if survivors:
+                raise SuperLinkError(f"these processes could not be ended: {', '.join(map(str, survivors))}")
 
 
 @contextmanager
@@ -218,27 +239,30 @@ def local_superlink(extra: Mapping[str, str] | None = None) -> Iterator[Connecti
         If Flower is not installed, or a process cannot be ended.
     """
     with flower_home() as (home, processes):
-        connection = Connection(home, f"127.0.0.1:{free_port()}", environment(home, extra or {}), processes)
-        _start(connection)
-        yield connection
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(secret_file(home / "ray.token"))}
+        variables, token = environment(home, {**ray, **(extra or {})}), secret_file(home / TOKEN)
+        keys = KeyFolder(home / "keys")
+        keys.create([], [])
+        link = Connection(home, f"127.0.0.1:{free_port()}", variables, processes, keys.authority, token=token)
+        start_servers(link, keys, "--simulation")
+        yield link
 
 
-def _start(connection: Connection) -> None:
-    connection.prepare()
-    host, port = connection.address.split(":")
-    connection.serve(
-        "flower-superlink", "--insecure", "--simulation", "--isolation", "process", "--host", host, "--port", port
-    )
-    connection.serve("flower-superexec", "--insecure", "--runtime-api-address", connection.address)
+def start_servers(link: Connection, keys: KeyFolder, *options: str) -> None:
+    """Start a SuperLink and its executor; each proves to the other who it is, so nobody else can stand at its port."""
+    link.prepare()
+    host, port = link.address.split(":")
+    secret = ("--superexec-auth-secret-file", str(keys.superlink("secret")))
+    where = ("--host", host, "--port", port, "--isolation", "process")
+    link.serve("flower-superlink", *where, *proofs(keys), *secret, *options)
+    trust = ("--root-certificates", str(keys.authority))
+    link.serve("flower-superexec", *trust, "--runtime-api-address", link.address, *secret)
 
 
-def trouble(address: str, authority: Path | None) -> str:
-    """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
-    try:
-        with probe(address, authority):
-            return ""
-    except OSError as error:
-        return str(error)
+def proofs(keys: KeyFolder) -> tuple[str, ...]:
+    """Return the options by which a server of Flower on this machine proves that it is the right one."""
+    certificate, key = ("--ssl-certfile", str(keys.superlink("crt"))), ("--ssl-keyfile", str(keys.superlink("key")))
+    return ("--ssl-ca-certfile", str(keys.authority), *certificate, *key)
 
 
 @dataclass(frozen=True)
@@ -303,10 +327,12 @@ class RemoteConnection(Connection):
 def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection]:
     """Connect to the SuperLink at ``host:port``, recognised by the certificate ``authority``.
 
+    ``$WINNOW_SUPERLINK_TOKEN`` names the file with the token of one that is run by guarded.py.
+
     Raises
     ------
     CommandError
-        If there is no such certificate.
+        If there is no such certificate or token.
     SuperLinkError
         If it does not answer.
     """
@@ -315,8 +341,12 @@ def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection
     except OSError as error:
         remedy = "name the federation's ca.crt with --root-certificates"
         raise CommandError(f"no certificate {authority}: {remedy} ({error.strerror or error})") from error
+    named = os.environ.get("WINNOW_SUPERLINK_TOKEN")
+    token = Path(named).absolute() if named else None
+    if token is not None and not token.is_file():
+        raise CommandError(f"WINNOW_SUPERLINK_TOKEN: no such file: {token}")
     with flower_home() as (home, processes):
-        link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute())
+        link = RemoteConnection(home, address, environment(home, {}), processes, authority.absolute(), token=token)
         link.prepare()
         link.wait_until_ready()
         yield link

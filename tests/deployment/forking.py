@@ -70,7 +70,7 @@ mains: dict[str, Callable[[], int | None]] = {}
 if __name__ == "sitecustomize":
     faulthandler.register(SHOW_STACKS, all_threads=True)
 
-if __name__ == "sitecustomize" and Path([*sys.orig_argv, ""][1]).name == EXECUTOR:
+if __name__ == "sitecustomize" and EXECUTOR in sys.orig_argv:
     from flwr.supercore.superexec.executor import subprocess_executor
 
     for module in HEAVY:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from server_app.cli.access import trouble
 from server_app.cli.federation import LocalNode, start_node
 from server_app.cli.keys import KeyFolder
-from server_app.cli.superlink import free_port, program_path, trouble
+from server_app.cli.superlink import free_port, program_path
 from tests.conftest import ROOT
 from tests.deployment.conftest import words
 from tests.deployment.scene import SUPERLINK, SharedScene

@@ -50,6 +50,7 @@ class Operator:
     def types(cls, found: Scene, folder: Path, *arguments: str) -> "Operator":
         """Start the command in ``folder``."""
         own = {"WINNOW_SUPERLINK": found.link.address, "WINNOW_ROOT_CERTIFICATES": str(found.link.authority)}
+        own["WINNOW_SUPERLINK_TOKEN"] = str(found.link.token)
         own["WINNOW_TEST_GATE"] = str(folder)  # its dry run of the method is no training
         log = folder / f"command-{len(list(folder.glob('command-*')))}"
         line = [program_path("winnow"), "federation", *arguments]

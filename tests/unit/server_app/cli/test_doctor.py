@@ -237,3 +237,17 @@ def test_doctor_asks_the_superlink_that_is_named(
     monkeypatch.setattr(Health, "wrong", -20.0)
     assert main(["doctor", "--superlink", address, "--root-certificates", str(keys.authority)]) == 1
     assert "FAIL clock: " in capsys.readouterr().out
+
+
+def test_what_killed_commands_have_left_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {Path("/tmp/winnow-a"): [17, 18], Path("/tmp/winnow-b c"): []}
+    monkeypatch.setattr(doctor.processes, "leftovers", lambda parents: left if parents else {})
+    alive, dead = doctor.leftovers()
+    assert (alive.level, alive.key, alive.remedy) == (
+        WARNING,
+        "left over (/tmp/winnow-a)",
+        "kill 17 18; rm -r /tmp/winnow-a",
+    )
+    assert "still running: 17, 18" in alive.text
+    assert (dead.text, dead.remedy) == ("of a winnow command that was killed", "rm -r '/tmp/winnow-b c'")
+    assert doctor.leftovers in doctor.CHECKS

@@ -1,5 +1,6 @@
 """Nothing that a command starts may survive it, and a stop signal may come at any moment."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -170,3 +171,114 @@ def test_a_program_started_here_does_not_hear_ctrl_c_but_obeys_sigterm(group: Pr
     assert os.getpgid(program.pid) != os.getpgid(0)
     group.stop(grace=5.0)
     assert program.returncode == -signal.SIGTERM
+
+
+OWNER = """
+import os, sys
+from pathlib import Path
+from server_app.cli.processes import watched
+with watched(Path(sys.argv[1])) as group:
+    group.start(["sh", "-c", sys.argv[2]], dict(os.environ), Path.cwd(), 1)
+    sys.stdin.read()
+"""
+
+
+def owner(home: Path, script: str) -> "subprocess.Popen[str]":
+    """Start a command that owns ``home`` and a program, and wait until that program has said that it runs."""
+    pipe = subprocess.PIPE
+    found = subprocess.Popen([sys.executable, "-c", OWNER, str(home), script], stdin=pipe, stdout=pipe, text=True)
+    assert found.stdout is not None
+    assert found.stdout.readline() == "ready\n"
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder of a command, in a temporary folder of its own."""
+    found = tmp_path / "winnow-test"
+    found.mkdir(mode=0o700)
+    return found
+
+
+@pytest.mark.parametrize("script", ["echo ready; exec sleep 60", "trap '' HUP; sleep 60 & echo ready; kill -9 $$"])
+def test_what_a_killed_command_leaves_ends_and_its_folder_goes(home: Path, script: str) -> None:
+    command = owner(home, script)
+    assert processes.leftovers([str(home.parent)]) == {}, "the folder is in use"
+    left = processes.noted_processes(home)
+    assert len(left) == 1
+    command.kill()
+    assert until(lambda: not home.exists(), 20.0)
+    assert [pid for pid in left if Path(f"/proc/{pid}").exists() and processes._states().get(pid) != "Z"] == []
+    command.communicate()
+
+
+def test_a_command_that_ends_by_itself_has_its_watchdog_ended_too(home: Path) -> None:
+    with processes.watched(home) as group:
+        program = group.start(["sleep", "60"], dict(os.environ), Path.cwd(), subprocess.DEVNULL)
+        assert program.args == ["sleep", "60"]
+        assert until(lambda: processes.noted_processes(home) != [])
+        assert group.members() == processes.noted_processes(home) == [program.pid]
+        assert group.stop() == []
+        (home / "kept").touch()
+    assert not home.exists(), "what the command has left there is the watchdog's"
+
+
+def test_a_program_whose_command_is_killed_at_once_has_been_noted(home: Path) -> None:
+    """Until it is noted, a program holds the lock that the watchdog waits for."""
+    lock = processes._lock(home, os.O_CREAT)
+    group = ProcessGroup((home, lock))
+    os.mkfifo(home / "sessions")  # the shell waits there, as one that the machine has not come to yet
+    program = group.start(["sleep", "60"], dict(os.environ), Path.cwd(), subprocess.DEVNULL)
+    os.close(lock)
+    try:
+        assert processes.leftovers([str(home.parent)]) == {}
+        with (home / "sessions").open() as noted:
+            assert noted.read() == f"{program.pid}\n"
+        (home / "sessions").unlink()
+        assert until(lambda: processes.leftovers([str(home.parent)]) == {home: []}), (
+            "the program itself does not hold it"
+        )
+    finally:
+        group.stop(grace=0.0)
+
+
+def test_a_folder_that_nobody_locks_is_a_leftover_with_its_processes(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "winnow-file").touch()
+    (tmp_path / "winnow-link").symlink_to(home)
+    (tmp_path / "other").mkdir()
+    assert processes.leftovers([str(home.parent)]) == {home: []}
+    (home / "lock").touch()
+    program = subprocess.Popen(["sleep", "60"], env={"WINNOW_HOME": str(home)}, start_new_session=True)
+    try:
+        (home / "sessions").write_text(f"{program.pid}\n{2**22 + 1}\n")
+        assert until(lambda: processes.leftovers([str(home.parent)]) == {home: [program.pid]})
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_number_that_is_used_again_is_no_leftover(home: Path) -> None:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("this system does not show the environment of processes")
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        (home / "sessions").write_text(f"{stranger.pid}\n")
+        assert until(lambda: processes.leftovers([str(home.parent)]) == {home: []})
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
+def test_another_user_s_folder_is_none_of_ours(home: Path) -> None:
+    os.chown(home, 12345, 12345)
+    assert processes.leftovers([str(home.parent)]) == {}
+
+
+def test_a_disk_without_locks_is_an_error_that_says_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(processes.fcntl, "flock", flock)
+    with pytest.raises(OSError, match="set TMPDIR to a folder on a local disk"), processes.watched(home):
+        pass

@@ -1,16 +1,28 @@
 """The parts of a SuperLink's life that need no Flower process; tests/simulation has the others."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from flwr.cli.constant import ACCESS_TOKEN_STORE_KEY, AUTHN_TYPE_STORE_KEY, REFRESH_TOKEN_STORE_KEY
+from flwr.supercore.credential_store.file_credential_store import FileCredentialStore
 
-from server_app.cli import superlink
+from server_app.cli import guarded, superlink
+from server_app.cli.config import CommandError
 from server_app.cli.processes import ProcessGroup
-from server_app.cli.superlink import Connection, SuperLinkError, free_port, local_superlink, program_path
+from server_app.cli.superlink import (
+    Connection,
+    SuperLinkError,
+    free_port,
+    local_superlink,
+    program_path,
+    remote_superlink,
+)
 
 
 @pytest.fixture
@@ -80,7 +92,7 @@ def test_a_free_port_can_be_bound() -> None:
 
 def test_everything_ends_and_is_removed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(superlink, "program_path", lambda _name: shutil.which("sleep"))
-    monkeypatch.setattr(superlink, "_start", lambda link: (link.folder.mkdir(), link.start("sleep", "60")))
+    monkeypatch.setattr(superlink, "start_servers", lambda link, *_: (link.folder.mkdir(), link.start("sleep", "60")))
     links: list[Connection] = []
 
     def work() -> None:
@@ -99,7 +111,7 @@ def test_the_environment_is_neutral_and_ours_comes_last(monkeypatch: pytest.Monk
     monkeypatch.setenv("NO_PROXY", "example.org")
     monkeypatch.setenv("FLWR_HOME", "/somewhere")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(superlink, "_start", lambda link: link.folder.mkdir())
+    monkeypatch.setattr(superlink, "start_servers", lambda link, *_: link.folder.mkdir())
     with local_superlink({"WINNOW_DATA": "/data"}) as link:
         found = link.environment
         assert list(link.folder.iterdir()) == []
@@ -115,3 +127,70 @@ def test_the_log_of_a_program_that_prints_nothing_is_empty(connection: Connectio
     script(connection, "flwr", "exit 0")
     program = connection.start("flwr", "log", errors=subprocess.STDOUT)
     assert program.communicate()[0] == ""
+
+
+def test_only_flower_s_own_programs_of_a_run_know_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
+    started: list[list[str]] = []
+    monkeypatch.setattr(ProcessGroup, "start", lambda _self, command, *_: started.append(command))
+    with local_superlink() as link:
+        assert link.home.stat().st_mode & 0o077 == 0
+        private = [link.home / name for name in ("superlink.token", "keys/superlink.secret", "ray.token")]
+        assert [path.stat().st_mode & 0o777 for path in private] == [0o600] * 3
+        assert len({path.read_bytes() for path in private}) == 3
+        known = json.loads((link.home / "credentials.yaml").read_text())
+        read = FileCredentialStore(link.home / "credentials.yaml").get
+        assert read(ACCESS_TOKEN_STORE_KEY % link.address) == private[0].read_bytes()
+        assert known.keys() == {
+            key % link.address for key in (AUTHN_TYPE_STORE_KEY, ACCESS_TOKEN_STORE_KEY, REFRESH_TOKEN_STORE_KEY)
+        }
+        secrets = [path.read_text() for path in (private[0], private[2])]
+    assert (link.environment["RAY_AUTH_MODE"], link.environment["RAY_AUTH_TOKEN_PATH"]) == ("token", str(private[2]))
+    assert "RAY_AUTH_TOKEN" not in link.environment
+    superlink_command, executor_command = started
+    guard = [sys.executable, "-P", guarded.__file__]
+    assert superlink_command[:5] == [*guard, "flower-superlink", str(private[0])]
+    assert executor_command[:4] == [*guard, "flower-superexec"]
+    assert all(f"--superexec-auth-secret-file {private[1]}" in " ".join(command) for command in started)
+    assert "--insecure" not in [*superlink_command, *executor_command], (
+        "a stranger at the port could not prove to be it"
+    )
+    assert not [word for command in started for word in command if word in secrets]
+
+
+def test_a_superlink_that_would_serve_everybody_is_not_used(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "trouble", lambda *_: "")
+    monkeypatch.setattr(superlink, "admits_strangers", lambda *_: True)
+    with pytest.raises(SuperLinkError, match="would serve every user of this machine"):
+        connection.wait_until_ready()
+    monkeypatch.setattr(superlink, "admits_strangers", lambda *_: False)
+    connection.wait_until_ready()
+
+
+def test_a_token_of_a_superlink_that_others_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(superlink, "trouble", lambda *_: "")
+    authority, token = tmp_path / "ca.crt", tmp_path / "token"
+    authority.touch()
+    monkeypatch.setenv("WINNOW_SUPERLINK_TOKEN", str(token))
+    with pytest.raises(CommandError, match="WINNOW_SUPERLINK_TOKEN: no such file"), remote_superlink("a:1", authority):
+        pass
+    token.write_text("5ecret")
+    with remote_superlink("a:1", authority) as link:
+        assert FileCredentialStore(link.home / "credentials.yaml").get(ACCESS_TOKEN_STORE_KEY % "a:1") == b"5ecret"
+    monkeypatch.delenv("WINNOW_SUPERLINK_TOKEN")
+    with remote_superlink("a:1", authority) as link:
+        assert not (link.home / "credentials.yaml").exists()
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(home: Path) -> None:
+        homes.append(home)
+        raise OSError(37, "No locks available: this disk has no file locks", str(home))
+
+    homes: list[Path] = []
+    monkeypatch.setattr(superlink, "watched", refuse)
+    with pytest.raises(SuperLinkError, match="this disk has no file locks"), local_superlink():
+        pass
+    assert not homes[0].exists()

@@ -1,0 +1,65 @@
+"""Access to a SuperLink: does it answer, is it the right one, whom does it let ask, and by what proof?"""
+
+import base64
+import json
+import os
+import secrets
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from server_app.cli import guarded
+from server_app.cli.environment import probe
+
+TOKEN = "superlink.token"
+ACCOUNT = "flower.account-auth.{}.{}"  # where ``flwr`` looks up how it proves who asks
+
+
+def secret_file(path: Path) -> Path:
+    """Make a file with a new secret that this user alone can read, and return it."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
+def credentials(address: str, token: str) -> str:
+    """Return the credentials.yaml by which ``flwr`` shows the token to the SuperLink at ``address``.
+
+    Flower's command line knows no other account than one of OpenID Connect.
+    """
+    account = {"authn-type": "oidc", "oidc-access-token": token, "oidc-refresh-token": token}
+    return json.dumps(  # JSON is YAML
+        {ACCOUNT.format(address, key): base64.b64encode(value.encode()).decode() for key, value in account.items()}
+    )
+
+
+def trouble(address: str, authority: Path | None) -> str:
+    """Return why no server answers at ``host:port``, or an empty string if one does and proves to be the right one."""
+    try:
+        with probe(address, authority):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
+def admits_strangers(address: str, authority: Path | None) -> bool:
+    """Tell whether the SuperLink at ``host:port`` lets those ask who do not have its token."""
+    try:
+        _opener(authority).open(_url(address, authority, "/v1/control/list-runs"), data=b"", timeout=10.0).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.headers.get("www-authenticate") != guarded.REALM
+    return True
+
+
+def _opener(authority: Path | None) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if authority is not None:
+        context = ssl.create_default_context(cafile=str(authority))
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
+def _url(address: str, authority: Path | None, path: str) -> str:
+    return f"http{'s' if authority else ''}://{address}{path}"
