@@ -119,13 +119,16 @@ class OwnDataTask(Task):
         return np.array(groups) if any(groups) else None
 
     def data_issues(self) -> list[Issue]:
-        """Return what was left out of the data, with names and reasons, and why decoded examples are not kept."""
+        """Return what was left out of the data or read by a rule, and why decoded examples are not kept."""
         reading = self._train
-        unkept = [Issue(WARNING, "task.cache-path", self._cache.problem)] if self._cache and self._cache.problem else []
+        notes = [*reading.notes, *(self._test.notes if "_test" in vars(self) else ())]  # the server alone reads both
+        found = [Issue(WARNING, "task", note) for note in dict.fromkeys(notes)]
+        if self._cache and self._cache.problem:
+            found.append(Issue(WARNING, "task.cache-path", self._cache.problem))
         if not reading.problems:
-            return unkept
+            return found
         head = f"{summary(reading.problems, reading.total)} in {self.root} and are left out:"
-        return [Issue(WARNING, "task", "\n".join([head, *listing(reading.problems)])), *unkept]
+        return [Issue(WARNING, "task", "\n".join([head, *listing(reading.problems)])), *found]
 
     def label(self, value: str) -> int:
         """Return the class number for what stands in the files.

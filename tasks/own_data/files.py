@@ -4,8 +4,10 @@ Names come from tables, and settings from the server. What, where and why is for
 """
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tasks.base import DataError
@@ -17,6 +19,15 @@ MOST_LISTED = 10
 
 class UnusableError(Exception):
     """Why one example cannot be used."""
+
+
+def nfc(text: str) -> str:
+    """Return a text in the Unicode form NFC: macOS stores "é" as two characters, other systems as one.
+
+    >>> nfc("e\u0301") == "\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,31 @@ def listing(problems: Sequence[Problem]) -> list[str]:
     return [*lines, f"    and {more} more"] if more > 0 else lines
 
 
+def as_stored(root: Path, name: str) -> Path:
+    """Return the path ``name`` from ``root``, each part in the Unicode form in which it is on the disk.
+
+    What is there as it is spelled comes first; what is not there at all stays as it is spelled.
+    """
+    path = root
+    for part in Path(name).parts:
+        found = path / part
+        if not part.isascii() and not os.path.lexists(found) and path.is_dir():
+            found = path / _stored_names(path, path.stat().st_mtime_ns).get(nfc(part), part)
+        path = found
+    return path
+
+
+@lru_cache(maxsize=64)
+def _stored_names(folder: Path, changed: int) -> dict[str, str]:
+    """Return the names in a folder by their NFC form; ``changed`` is when the folder was, which outdates the answer."""
+    try:
+        return {nfc(name): name for name in sorted(os.listdir(folder), reverse=True)}
+    except OSError:  # whoever opens the file learns why
+        return {}
+
+
 def inside(root: Path, name: str) -> Path:
-    """Return the file or folder ``name`` below ``root``.
+    """Return the file or folder ``name`` below ``root``, in whatever Unicode form it is stored.
 
     Raises
     ------
@@ -68,7 +102,7 @@ def inside(root: Path, name: str) -> Path:
     """
     if "\0" in name:
         raise UnusableError("the path holds a zero byte")
-    path = root / name
+    path = as_stored(root, name)
     if Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
         raise UnusableError("lies outside of the data folder")
     return path

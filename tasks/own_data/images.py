@@ -1,6 +1,8 @@
 """Images of a node's own: one folder per class, or a table that lists them with their labels."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ from torch import Tensor
 
 from tasks.base import TASKS, DataError
 from tasks.images import ImageTask, crop_and_flip
-from tasks.own_data.base import TEST_FOLDER, OwnDataTask, attempt, distinct
-from tasks.own_data.files import Problem, UnusableError, entries, files_below, inside, readable_image
+from tasks.own_data.base import TEST_FOLDER, OwnDataTask, attempt
+from tasks.own_data.files import Problem, UnusableError, entries, files_below, inside, nfc, readable_image
 from tasks.own_data.pixels import read_image
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
-from tasks.own_data.tables import Row, TableFormat, read_rows
+from tasks.own_data.tables import Row, TableFormat, column_name, column_names, read_table
 
 
 class OwnImages(OwnDataTask, ImageTask):
@@ -144,7 +146,7 @@ class ImageTable(OwnImages):
         Columns of the image's path and of its label.
     group
         Column that says where an image comes from, for the partition ``natural``.
-    delimiter, header
+    delimiter, header, quote
         How the table is written; see :class:`TableFormat`.
     **declared
         See :class:`OwnImages`.
@@ -158,32 +160,69 @@ class ImageTable(OwnImages):
         group: str = "",
         delimiter: str = ",",
         header: Sequence[str] = (),
+        quote: str = '"',
         **declared: Any,
     ) -> None:
         super().__init__(**declared)
-        self._table = TableFormat(file, delimiter, distinct("header", header, str))
-        self._image, self._label, self._group = image, label, group
+        self._table = TableFormat(file, delimiter, column_names("header", header), quote)
+        self._image, self._label, self._group = map(column_name, (image, label, group))
 
     def read(self, root: Path) -> Reading:
         """Read all images of the table; see :class:`OwnDataTask`."""
-        columns = filter(None, (self._image, self._label, self._group))
-        rows = read_rows(root, self._table, tuple(columns))
-        first: dict[str, int] = {}
-        for row in rows:
-            first.setdefault(row.cells.get(self._image, ""), row.line)
-        return read_items([self._item(root, row, first) for row in rows], self.shape)
+        columns = tuple(filter(None, (self._image, self._label, self._group)))
+        table, listed = read_table(root, self._table, columns), _ListedFiles(root)
+        reading = read_items([self._item(row, listed) for row in table.rows], self.shape)
+        return replace(reading, notes=table.notes)
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
-        return f"expected a table {self._table.file} with the columns {self._image} and {self._label}"
+        columns = f"the columns {self._image} and {self._label}"
+        return f"expected a table {self._table.file} with {columns}, and a row for each image"
 
-    def _item(self, root: Path, row: Row, first: dict[str, int]) -> Item:
-        listed = row.cells.get(self._image, "")
-        place = f"{self._table.file} line {row.line}" + (f", {listed}" if listed else "")
-        return Item(listed, partial(self._pair, root, row, first[listed]), row.cells.get(self._group, ""), place)
+    def _item(self, row: Row, listed: "_ListedFiles") -> Item:
+        name = row.cells.get(self._image, "")
+        place = f"{self._table.file} line {row.line}" + (f", {name}" if name else "")
+        return Item(name, partial(self._pair, row, listed), row.group(self._group), place)
 
-    def _pair(self, root: Path, row: Row, first: int) -> Pair:
-        listed, label = row.cell(self._image), self.label(row.cell(self._label))
-        if first != row.line:
-            raise UnusableError(f"is listed in line {first} already")
-        return read_image(readable_image(root, inside(root, listed)), self.channels, self.size), label
+    def _pair(self, row: Row, listed: "_ListedFiles") -> Pair:
+        name = row.cell(self._image)
+        path = listed.once(name, row.line)
+        label = self.label(row.label(self._label, self._group))
+        return read_image(listed.readable(name, path), self.channels, self.size), label
+
+
+class _ListedFiles:
+    """The files below ``root`` that the rows of a table name, each in one row only."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: dict[str, list[tuple[Path, str, int]]] = {}
+
+    def once(self, name: str, line: int) -> Path:
+        """Return the path of the file that a line names.
+
+        Raises
+        ------
+        UnusableError
+            If a line before has it, be it by another path or through a link, or it lies outside of ``root``.
+        """
+        path = inside(self._root, name)
+        real = Path(os.path.realpath(path))
+        alike = self._seen.setdefault(nfc(str(real)).casefold(), [])
+        for other, listed, first in alike:
+            if other == real or _is_same(other, real):
+                raise UnusableError(f"is listed in line {first} already" + (f", as {listed}" if listed != name else ""))
+        alike.append((real, name, line))
+        return path
+
+    def readable(self, name: str, path: Path) -> Path:
+        """Return ``path`` if it may be an image, else raise ``UnusableError``; see :func:`readable_image`."""
+        turned = name.replace("\\", "/")
+        if turned != name and not os.path.lexists(path) and inside(self._root, turned).is_file():
+            raise UnusableError(f"there is no such file, but there is {turned}: write / between folders, not \\")
+        return readable_image(self._root, path)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Tell whether two paths are one file, as where a disk does not tell upper from lower case."""
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)

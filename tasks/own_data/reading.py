@@ -61,12 +61,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Reading:
-    """Examples in memory, their names and groups in the same order, and what was left out."""
+    """Examples in memory, their names and groups in the same order, what was left out, and what is worth a warning."""
 
     examples: Examples
     names: tuple[str, ...]
     groups: tuple[str, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -136,10 +137,10 @@ class Cache:
             if facts.pop("sha256") != _digest(facts, arrays):
                 return None
             problems = tuple(Problem(where, reason) for where, reason in json.loads(facts["problems"]))
-            names, groups = tuple(json.loads(facts["names"])), tuple(json.loads(facts["groups"]))
+            names, groups, notes = (tuple(json.loads(facts[key])) for key in ("names", "groups", "notes"))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):  # none, or a damaged one: written anew
             return None
-        return Reading(Examples(arrays["features"], arrays["labels"].numpy()), names, groups, problems)
+        return Reading(Examples(arrays["features"], arrays["labels"].numpy()), names, groups, problems, notes)
 
     def _keep(self, key: str, reading: Reading) -> None:
         private_folder(self._folder)
@@ -159,6 +160,7 @@ class Cache:
             "names": json.dumps(reading.names),
             "groups": json.dumps(reading.groups),
             "problems": json.dumps([(problem.where, problem.reason) for problem in reading.problems]),
+            "notes": json.dumps(reading.notes),
         }
         arrays = {"features": examples.features.contiguous(), "labels": torch.from_numpy(examples.labels).contiguous()}
         try:
