@@ -17,7 +17,7 @@ from tasks.own_data.base import TEST_FOLDER, OwnDataTask, attempt
 from tasks.own_data.files import Problem, UnusableError, entries, files_below, inside, nfc, readable_image
 from tasks.own_data.pixels import read_image
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
-from tasks.own_data.tables import Row, TableFormat, column_name, column_names, read_table
+from tasks.own_data.tables import Row, TableFormat, column_name, column_names, needed_column, read_table
 
 
 class OwnImages(OwnDataTask, ImageTask):
@@ -165,7 +165,8 @@ class ImageTable(OwnImages):
     ) -> None:
         super().__init__(**declared)
         self._table = TableFormat(file, delimiter, column_names("header", header), quote)
-        self._image, self._label, self._group = map(column_name, (image, label, group))
+        self._image, self._label = needed_column("image", image), needed_column("label", label)
+        self._group = column_name(group)
 
     def read(self, root: Path) -> Reading:
         """Read all images of the table; see :class:`OwnDataTask`."""

@@ -46,16 +46,26 @@ class TableFormat:
             such = 'neither a blank nor the delimiter, or "" if no cell is quoted'
             raise DataError(f"quote = {self.quote!r}: one character is expected, {such}")
 
-    def split(self, lines: Iterable[str], strict: bool = False, delimiter: str = "") -> Any:
-        """Return a reader of the cells in ``lines``; ``strict`` refuses stray quotes."""
+    def split(self, lines: Iterable[str], delimiter: str = "") -> Any:
+        """Return a :func:`csv.reader` of ``lines``; stray quotes do not stop it."""
         csv.field_size_limit(MOST_CHARACTERS)
         return csv.reader(
             lines,
             delimiter=delimiter or self.delimiter,
             quotechar=self.quote or None,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
-            strict=strict,
         )
+
+    def sound(self, row: str) -> str:
+        """Return a row up to its first cell with a quote that is not closed, or with text after the closing one."""
+        if self.quote not in row or not self.quote:
+            return row
+        quote, delimiter = re.escape(self.quote), re.escape(self.delimiter)
+        plain = rf"[^{quote}{delimiter}\r\n][^{delimiter}\r\n]*+"
+        quoted = rf"{quote}(?:[^{quote}]|{quote}{quote})*+{quote}(?:(?!{delimiter})[ \t])*+"
+        cell = rf"(?:{plain}|{quoted})?+"
+        found = re.match(rf"(?:{cell}{delimiter})*+(?:{cell}(?:{LINE_BREAK})?+\Z)?+", row)
+        return found.group() if found else ""
 
 
 @dataclass(frozen=True)
@@ -120,8 +130,15 @@ def column_name(name: str) -> str:
     return nfc(name.strip())
 
 
+def needed_column(key: str, name: str) -> str:
+    """Return the declared name of a column as names are compared, or raise ``DataError`` if it is empty."""
+    if not column_name(name):
+        raise DataError(f"{key} = {name!r}: the name of a column is expected")
+    return column_name(name)
+
+
 def column_names(key: str, given: Sequence[str]) -> tuple[str, ...]:
-    """Return declared names of columns as they are compared.
+    """Return declared names of columns as names are compared.
 
     Raises
     ------
@@ -145,13 +162,17 @@ def read_table(root: Path, table: TableFormat, wanted: Sequence[str]) -> Table:
         raise DataError(f"the table {table.file!r} {problem}: {root}") from problem
     try:
         lines = _lines(path.read_bytes())
-        records = list(_records(lines, table, wanted))
+        if not table.header:
+            _check_delimiter(lines, table, wanted)
+        records = list(_records(lines, table))
         names, body = (table.header, records) if table.header else (_header(records, wanted), records[1:])
-        _check_columns(names, lines, table, wanted)
+        _check_columns(names, wanted)
         if table.header:
             _check_width(records, lines, table)
     except OSError as error:
         raise DataError(f"cannot read the table {path}: {error.strerror}") from error
+    except csv.Error as error:
+        raise DataError(f"the table {path} is damaged: {error}") from error
     except UnusableError as problem:
         raise DataError(f"the table {path} {problem}") from problem
     return Table(tuple(_row(record, names) for record in body), _notes(records, table))
@@ -160,7 +181,7 @@ def read_table(root: Path, table: TableFormat, wanted: Sequence[str]) -> Table:
 def _lines(content: bytes) -> list[str]:
     """Return the lines of a text in UTF-8 with their ends, which are those of any system."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UnusableError("is not UTF-8 but UTF-16; save it as UTF-8 (in Excel: 'CSV UTF-8')")
+        raise UnusableError("is not UTF-8 but UTF-16 or UTF-32; save it as UTF-8 (in Excel: 'CSV UTF-8')")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -177,40 +198,31 @@ def _line_of(before: str) -> int:
     return 1 + len(re.findall(LINE_BREAK, before))
 
 
-def _records(lines: Sequence[str], table: TableFormat, wanted: Sequence[str]) -> Iterator[_Record]:
-    reader, first, in_header = table.split(lines, strict=True), 1, not table.header
+def _records(lines: Sequence[str], table: TableFormat) -> Iterator[_Record]:
+    reader, first = table.split(lines), 1
     try:
         for cells in reader:
+            _check_quotes(lines, first, reader.line_num, table)
             if any(cells):
                 yield _Record(first, reader.line_num, cells)
-                in_header = False
             first = reader.line_num + 1
     except csv.Error as error:
-        hint = _header_hint(lines, table, wanted) if in_header else ""
-        damage = _damage(str(error), first, lines[first - 1 : reader.line_num], table)
-        raise UnusableError(f"cannot be divided into columns{hint}" if hint else damage) from error
+        _check_quotes(lines, first, reader.line_num, table)
+        raise UnusableError(f"is damaged: {error}, in the row of line {first}") from error
 
 
-def _damage(error: str, first: int, lines: Sequence[str], table: TableFormat) -> str:
-    """Say where a row that cannot be read goes wrong; ``lines`` are those of the row, from number ``first`` on."""
-    begin, last = first - 1 + _line_of(_sound_part("".join(lines), table)), first - 1 + len(lines)
-    if error.startswith("field larger"):
-        return f"is damaged: {error}, in the cell that begins in line {begin}; is a quote missing?"
-    open_end = "unexpected end" in error
-    what = "is never closed" if open_end else f"is followed by text after its closing quote, in line {last}"
-    return (
-        f"is damaged: the quoted cell that begins in line {begin} {what}; write a quote that belongs to the text twice "
-        'and the cell in quotes, or declare quote = "" if no cell of the table is quoted'
+def _check_quotes(lines: Sequence[str], first: int, last: int, table: TableFormat) -> None:
+    """Raise ``UnusableError`` if the row in these lines holds a stray quote: it would join rows."""
+    row = "".join(lines[first - 1 : last])
+    sound = table.sound(row)
+    if sound == row:
+        return
+    line = first - 1 + _line_of(sound)
+    what = f"is followed by text in line {last}" if table.quote in row[len(sound) + 1 :] else "is never closed"
+    raise UnusableError(
+        f"is damaged: the quoted cell that begins in line {line} {what}; where a quote belongs to the text, write it "
+        'twice and quote the cell; declare quote = "" if no cell of the table is quoted'
     )
-
-
-def _sound_part(row: str, table: TableFormat) -> str:
-    """Return what comes before the first cell that is not closed properly."""
-    quote, delimiter = re.escape(table.quote), re.escape(table.delimiter)
-    plain = rf"[^{quote}{delimiter}\r\n][^{delimiter}\r\n]*+"
-    quoted = rf"|{quote}(?:[^{quote}]|{quote}{quote})*+{quote}" if quote else ""
-    sound = re.match(rf"(?:(?:{plain}{quoted})?{delimiter})*+", row)
-    return sound.group() if sound else ""
 
 
 def _header(records: Sequence[_Record], wanted: Sequence[str]) -> tuple[str, ...]:
@@ -223,14 +235,26 @@ def _header(records: Sequence[_Record], wanted: Sequence[str]) -> tuple[str, ...
     return tuple(map(column_name, records[0].cells))
 
 
-def _check_columns(names: Sequence[str], lines: Sequence[str], table: TableFormat, wanted: Sequence[str]) -> None:
+def _check_columns(names: Sequence[str], wanted: Sequence[str]) -> None:
     """Raise ``UnusableError`` unless each wanted column is there once."""
     for name in wanted:
         if name not in names:
-            hint = _header_hint(lines, table, wanted) or did_you_mean(name, names)
-            raise UnusableError(f"has no column {name!r}{hint}")
+            raise UnusableError(f"has no column {name!r}{did_you_mean(name, names)}")
         if names.count(name) > 1:
             raise UnusableError(f"has {names.count(name)} columns {name!r}; rename or remove all but one")
+
+
+def _check_delimiter(lines: Sequence[str], table: TableFormat, wanted: Sequence[str]) -> None:
+    """Raise ``UnusableError`` if the first line has more of the wanted columns by another delimiter."""
+
+    def names(cells: list[str]) -> list[str]:
+        return [name for name in wanted if name in map(column_name, cells)]
+
+    first = next((line for line in lines if line.strip()), "")
+    hint = _delimiter_hint(first, table, lambda cells: len(names(cells)))
+    if hint:
+        found = names(next(table.split([first])))
+        raise UnusableError(f"has no column {next(name for name in wanted if name not in found)!r}{hint}")
 
 
 def _check_width(records: Sequence[_Record], lines: Sequence[str], table: TableFormat) -> None:
@@ -239,13 +263,6 @@ def _check_width(records: Sequence[_Record], lines: Sequence[str], table: TableF
     if records and all(len(record.cells) != width for record in records):
         hint = _delimiter_hint(lines[records[0].first - 1], table, lambda cells: len(cells) == width)
         raise UnusableError(f"has no row of {width} cells, one for each column that header names{hint}")
-
-
-def _header_hint(lines: Sequence[str], table: TableFormat, wanted: Sequence[str]) -> str:
-    if table.header:
-        return ""
-    first = next((line for line in lines if line.strip()), "")
-    return _delimiter_hint(first, table, lambda cells: len({*map(column_name, cells)} & {*wanted}))
 
 
 def _delimiter_hint(line: str, table: TableFormat, score: Callable[[list[str]], int]) -> str:
@@ -268,7 +285,7 @@ def _notes(records: Sequence[_Record], table: TableFormat) -> tuple[str, ...]:
         return ()
     longest = max(long, key=lambda record: record.last - record.first)
     return (
-        f"{table.file}: cells of {len(long)} of {len(records)} rows go over several lines, most in lines "
-        f"{longest.first} to {longest.last}; where rows were joined, a quote is stray: write it twice and the cell in "
-        'quotes, or declare quote = "" if no cell of the table is quoted',
+        f"{table.file}: rows that go over several lines: {len(long)}, the longest over lines {longest.first} to "
+        f"{longest.last}; if several rows were joined to one there, a quote is stray: write it twice and quote the "
+        'cell, or declare quote = "" if no cell of the table is quoted',
     )

@@ -23,7 +23,7 @@ from tasks.models import MODELS
 from tasks.own_data.base import OwnDataTask
 from tasks.own_data.files import UnusableError, nfc
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
-from tasks.own_data.tables import Row, TableFormat, column_name, column_names, read_table
+from tasks.own_data.tables import Row, TableFormat, column_name, column_names, needed_column, read_table
 
 NO_TOKEN = 0
 JOINERS = "\u200c\u200d"
@@ -81,8 +81,10 @@ class TextTable(OwnDataTask):
         if words < 1 or vocabulary < 2:
             raise DataError(f"words = {words}, vocabulary = {vocabulary}: at least 1 and 2 are expected")
         self._table = TableFormat(file, delimiter, column_names("header", header), quote)
-        self._texts = (column_name(text),) if isinstance(text, str) else column_names("text", text)
-        self._label, self._group = map(column_name, (label, group))
+        self._texts = (needed_column("text", text),) if isinstance(text, str) else column_names("text", text)
+        if not self._texts:
+            raise DataError("text names no column; name the one with the text, or several in a list")
+        self._label, self._group = needed_column("label", label), column_name(group)
         self.words, self.vocabulary, self.input_shape = words, vocabulary, (2 * words - 1,)
 
     def read(self, root: Path) -> Reading:
