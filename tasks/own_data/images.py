@@ -219,8 +219,14 @@ class _ListedFiles:
     def readable(self, name: str, path: Path) -> Path:
         """Return ``path`` if it may be an image, else raise ``UnusableError``; see :func:`readable_image`."""
         turned = name.replace("\\", "/")
-        if turned != name and not os.path.lexists(path) and inside(self._root, turned).is_file():
-            raise UnusableError(f"there is no such file, but there is {turned}: write / between folders, not \\")
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            is_turned = turned != name and os.path.isfile(inside(self._root, turned))
+            hint = f", but there is {turned}: write / between folders, not \\" if is_turned else ""
+            raise UnusableError(f"there is no such file{hint}") from error
+        except OSError as error:
+            raise UnusableError(f"cannot be reached: {error.strerror}") from error
         return readable_image(self._root, path)
 
 

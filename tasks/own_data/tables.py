@@ -182,14 +182,14 @@ def _lines(content: bytes) -> list[str]:
     """Return the lines of a text in UTF-8 with their ends, which are those of any system."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UnusableError("is not UTF-8 but UTF-16 or UTF-32; save it as UTF-8 (in Excel: 'CSV UTF-8')")
+    if b"\0" in content:
+        line = _line_of(content[: content.index(b"\0")].decode(errors="replace"))
+        raise UnusableError(f"is damaged or no text in UTF-8: line {line} holds a zero byte; save it as UTF-8")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = _line_of(content[: error.start].decode(errors="replace"))
         raise UnusableError(f"is not UTF-8 (line {line}: {error.reason}); save it as UTF-8") from error
-    if "\0" in text:
-        line = _line_of(text[: text.index("\0")])
-        raise UnusableError(f"is damaged or no text in UTF-8: line {line} holds a zero byte; save it as UTF-8")
     return list(io.StringIO(text, newline=""))
 
 

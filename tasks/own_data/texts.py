@@ -159,5 +159,4 @@ def words_of(text: str) -> list[str]:
     """
     lower = nfc(nfc(text).lower()).replace("i\u0307", "i")  # the Turkish capital I with a dot, which lower() keeps
     marks = "".join(sorted(sign for sign in {*lower} if unicodedata.category(sign).startswith("M")))
-    part = rf"\w[\w{marks}]*+"
-    return re.findall(rf"{part}(?:[{JOINERS}]+{part})*+", lower)
+    return re.findall(rf"\w[\w{marks}]*+(?:[{JOINERS}]+[\w{marks}]++)*+", lower)

@@ -48,6 +48,7 @@ def test_all_errors_come_at_once():
         ("train.drop-last", 1, "true or false"),
         ("train.optimizer", "sdg", "did you mean 'sgd'?"),
         ("num-server-rounds", 2.0, "whole number"),
+        ("train.optimizer", "SGD", "did you mean 'sgd'?"),
     ],
 )
 def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
@@ -55,6 +56,11 @@ def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
         parse({key: value})  # type: ignore[dict-item]
     assert len(caught.value.errors) == 1
     assert caught.value.errors[0].startswith(f"{key} = {value!r}")
+
+
+def test_a_key_in_another_case_is_hinted_at():
+    with pytest.raises(ConfigError, match=r"unknown key 'TRAIN.Epochs'; did you mean 'train.epochs'\?"):
+        parse({"TRAIN.Epochs": 2})
 
 
 def test_a_whole_number_is_a_number():
