@@ -157,6 +157,8 @@ def words_of(text: str) -> list[str]:
     >>> words_of("U\u0308ber-Ich: I\u0307stanbul, \u0915\u0940")
     ['\u00fcber', 'ich', 'istanbul', '\u0915\u0940']
     """
+    if text.isascii():
+        return re.findall(r"\w+", text.lower())
     lower = nfc(nfc(text).lower()).replace("i\u0307", "i")  # the Turkish capital I with a dot, which lower() keeps
     marks = "".join(sorted(sign for sign in {*lower} if unicodedata.category(sign).startswith("M")))
     return re.findall(rf"\w[\w{marks}]*+(?:[{JOINERS}]+[\w{marks}]++)*+", lower)
