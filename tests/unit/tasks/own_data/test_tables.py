@@ -87,6 +87,10 @@ def test_rows_over_several_lines_are_worth_a_warning_each_time(tmp_path: Path) -
         [issue] = task.data_issues()
         assert "rows that go over several lines: 2, the longest over lines 2 to 4" in issue.line
         assert issue.level == "warning"
+    rows = [("scans/000.png", "dark", "a\nb"), ("scans/001.png", "bright", "c")]
+    table(image_table(tmp_path / "images", 2) / "labels.csv", ("image", "label", "hospital"), rows)
+    [issue] = task_of("image-csv", tmp_path / "images").data_issues()
+    assert "rows that go over several lines: 1" in issue.line
 
 
 @pytest.mark.parametrize(
