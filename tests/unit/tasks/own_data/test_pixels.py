@@ -99,7 +99,7 @@ def test_damaged_and_strange_files_are_refused(tmp_path: Path, monkeypatch: pyte
     pages = written(tmp_path / "pages.tif", coloured(), save_all=True, append_images=[coloured()])
     with pytest.raises(UnusableError, match="holds 2 pictures; one per file"):
         read_image(pages, 3, 4)
-    monkeypatch.setattr("tasks.own_data.pixels.MOST_PIXELS", 15)
+    monkeypatch.setattr("tasks.own_data.depth.MOST_PIXELS", 15)
     with pytest.raises(UnusableError, match="has 4 x 4 pixels; at most 15"):
         read_image(good, 3, 4)
 
