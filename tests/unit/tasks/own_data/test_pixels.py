@@ -104,6 +104,16 @@ def test_damaged_and_strange_files_are_refused(tmp_path: Path, monkeypatch: pyte
         read_image(good, 3, 4)
 
 
+def test_of_a_camera_s_two_pictures_the_first_is_read_and_a_smaller_version_is_not(tmp_path: Path) -> None:
+    large, small, again = (Image.new("RGB", (size, size), (size, size, size)) for size in (200, 8, 200))
+    camera = written(tmp_path / "camera.jpg", large, format="MPO", save_all=True, append_images=[small])
+    with Image.open(camera) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)  # type: ignore[attr-defined]
+    assert (read_image(camera, 1, 4) == 200).all()
+    pages = written(tmp_path / "p.tif", again, save_all=True, append_images=[small], tiffinfo={254: 1})
+    assert (read_image(pages, 1, 4) == 200).all()
+
+
 def test_masks_keep_their_values_and_unknown_ones_are_refused(tmp_path: Path) -> None:
     values = np.array([[0, 255], [7, 0]], np.uint8)
     mask = mask_image(written(tmp_path / "mask.png", Image.fromarray(values)))
