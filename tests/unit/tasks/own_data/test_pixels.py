@@ -105,12 +105,12 @@ def test_damaged_and_strange_files_are_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_of_a_camera_s_two_pictures_the_first_is_read_and_a_smaller_version_is_not(tmp_path: Path) -> None:
-    large, small, again = (Image.new("RGB", (size, size), (size, size, size)) for size in (200, 8, 200))
+    large, small, page, next_page = (Image.new("RGB", (n, n), (n, n, n)) for n in (200, 8, 200, 8))
     camera = written(tmp_path / "camera.jpg", large, format="MPO", save_all=True, append_images=[small])
     with Image.open(camera) as image:
         assert (image.format, image.n_frames) == ("MPO", 2)  # type: ignore[attr-defined]
     assert (read_image(camera, 1, 4) == 200).all()
-    pages = written(tmp_path / "p.tif", again, save_all=True, append_images=[small], tiffinfo={254: 1})
+    pages = written(tmp_path / "p.tif", page, save_all=True, append_images=[next_page], tiffinfo={254: 1})
     assert (read_image(pages, 1, 4) == 200).all()
 
 
