@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tasks.base import DataError, Examples, Task
 from tasks.issues import WARNING, Issue
-from tasks.own_data.files import BadDataError, UnusableError, as_stored, existing_folder, listing, nfc, summary
+from tasks.own_data.files import BadDataError, UnusableError, as_stored, existing_folder, listing, nfc, real, summary
 from tasks.own_data.reading import Cache, Reading
 from tasks.plugins import did_you_mean
 
@@ -93,7 +93,7 @@ class OwnDataTask(Task):
         if not self._test_path:
             return
         existing_folder(self.test_root)
-        if self.root.resolve().is_relative_to(self.test_root.resolve()):
+        if real(self.root).is_relative_to(real(self.test_root)):
             raise DataError(
                 f"test_path = {self._test_path!r} is the data folder {self.root} or contains it, "
                 "so the test data would be trained on; name a folder for the test data alone"
@@ -106,8 +106,8 @@ class OwnDataTask(Task):
 
     def left_out(self, root: Path) -> set[Path]:
         """Return the resolved folders that hold test data, which is never trained on, but for one around ``root``."""
-        found = {as_stored(root, TEST_FOLDER).resolve(), self.test_root.resolve()}
-        return {path for path in found if not root.resolve().is_relative_to(path)}
+        found = {real(as_stored(root, TEST_FOLDER)), real(self.test_root)}
+        return {path for path in found if not real(root).is_relative_to(path)}
 
     def has_test_examples(self) -> bool:
         """Tell whether the folder with clean test data is there."""

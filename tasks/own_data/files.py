@@ -101,6 +101,11 @@ def listing(problems: Sequence[Problem]) -> list[str]:
     return [*lines, f"    and {more} more"] if more > 0 else lines
 
 
+def real(path: Path) -> Path:
+    """Return an absolute path without links; a circle of links stays as it is."""
+    return Path(os.path.realpath(path))
+
+
 def as_stored(root: Path, name: str) -> Path:
     """Return the path ``name`` from ``root``, each part in the Unicode form in which it is on the disk.
 
@@ -109,7 +114,7 @@ def as_stored(root: Path, name: str) -> Path:
     path = root
     for part in Path(name).parts:
         found = path / part
-        if not part.isascii() and not os.path.lexists(found) and path.is_dir():
+        if not part.isascii() and not os.path.lexists(found) and os.path.isdir(path):
             found = path / _stored_names(path, path.stat().st_mtime_ns).get(nfc(part), part)
         path = found
     return path
@@ -135,7 +140,7 @@ def inside(root: Path, name: str) -> Path:
     if "\0" in name:
         raise UnusableError("the path holds a zero byte")
     path = as_stored(root, name)
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+    if Path(name).is_absolute() or not real(path).is_relative_to(real(root)):
         raise UnusableError("lies outside of the data folder")
     return path
 
@@ -190,7 +195,7 @@ def files_below(folder: Path, without: Container[Path] = ()) -> Iterator[Path]:
     for path in entries(folder):
         link = path.is_symlink()
         below = not link and path.is_dir()  # asking a link may need rights that the folder behind it denies
-        if without and (link or below) and path.resolve() in without:
+        if without and (link or below) and real(path) in without:
             continue
         if below:
             yield from files_below(path, without)
@@ -218,9 +223,9 @@ def readable_image(root: Path, path: Path) -> Path:
     inside(root, str(path.relative_to(root)))
     if path.suffix.lower() not in IMAGE_ENDINGS:
         raise UnusableError(f"is not an image; known endings: {', '.join(IMAGE_ENDINGS)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UnusableError("is a folder or a link to one; images are expected here")
-    if not path.exists():
+    if not os.path.exists(path):
         raise UnusableError("there is no such file")
     if not os.access(path, os.R_OK):
         raise UnusableError("may not be read by this user")

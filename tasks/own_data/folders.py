@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from tasks.own_data.files import IMAGE_ENDINGS, Problem, UnusableError, readable_image
+from tasks.own_data.files import IMAGE_ENDINGS, Problem, UnusableError, readable_image, real
 from tasks.own_data.reading import Item
 
 
@@ -53,12 +53,7 @@ def _is_image(item: Item) -> bool:
 def _linked(items: Sequence[Item], left_out: AbstractSet[Path]) -> Iterator[tuple[str, str]]:
     """Yield name and reason of each item that is a link into a folder that is left out."""
     for item in items:
-        if (
-            left_out
-            and item.file is not None
-            and item.file.is_symlink()
-            and left_out & set(item.file.resolve().parents)
-        ):
+        if left_out and item.file is not None and item.file.is_symlink() and left_out & set(real(item.file).parents):
             yield item.name, "is a link to test data, which is never trained on"
 
 

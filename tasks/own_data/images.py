@@ -1,5 +1,6 @@
 """Images of a node's own: one folder per class, or a table that lists them with their labels."""
 
+import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -24,6 +25,7 @@ from tasks.own_data.files import (
     inside,
     nfc,
     readable_image,
+    real,
     shows_data,
 )
 from tasks.own_data.folders import group_of, sift
@@ -165,7 +167,7 @@ class ImageFolder(OwnImages):
             try:
                 items += self._items(root, folder, left_out)
             except UnusableError as problem:
-                count = count_files(folder, left_out) if folder.is_dir() else 1
+                count = count_files(folder, left_out) if os.path.isdir(folder) else 1
                 problems.append(Problem(folder.name, str(problem), count, folder.name))
         kept, refused = sift(root, items, left_out, grouped=root != self.test_root)
         return read_items(kept, self.shape, [*problems, *refused])
@@ -175,7 +177,7 @@ class ImageFolder(OwnImages):
         return f"expected folders of images: {', '.join(self.values)}"
 
     def _items(self, root: Path, folder: Path, left_out: AbstractSet[Path]) -> list[Item]:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UnusableError(f"is not in the folder of a class: {', '.join(self.values)}")
         if self._only_test_data(folder, left_out):
             return []
@@ -187,8 +189,8 @@ class ImageFolder(OwnImages):
 
     def _only_test_data(self, folder: Path, left_out: AbstractSet[Path]) -> bool:
         """Tell whether a folder is one of test data, or belongs to no class and holds nothing else."""
-        if folder.resolve() in left_out or nfc(folder.name) in self.values:
-            return folder.resolve() in left_out
+        if real(folder) in left_out or nfc(folder.name) in self.values:
+            return real(folder) in left_out
         return any(files_below(folder)) and not any(files_below(folder, left_out))
 
     def _item(self, root: Path, folder: Path, path: Path, label: int) -> Item:

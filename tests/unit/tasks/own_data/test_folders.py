@@ -208,3 +208,11 @@ def test_a_class_of_pixels_or_rows_that_gets_lost_is_refused(tmp_path: Path) -> 
         task_of("text-csv", tmp_path, bad_data="skip").train_examples()
     (tmp_path / "texts.csv").write_text("text,label\ncave,dark\nnight,dark\n")
     assert len(task_of("text-csv", tmp_path, bad_data="skip").train_examples()) == 2
+
+
+def test_a_circle_of_links_is_one_problem_and_no_crash(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, count=2)
+    (root / "dark" / "a.png").symlink_to("b.png")
+    (root / "dark" / "b.png").symlink_to("a.png")
+    (root / "loop").symlink_to("loop")
+    assert [line.split(":")[0] for line in problems("image-folder", root)] == ["loop", "dark/a.png", "dark/b.png"]
