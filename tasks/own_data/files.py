@@ -5,7 +5,8 @@ Names come from tables, and settings from the server. What, where and why is for
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,24 @@ from pathlib import Path
 from tasks.base import DataError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+NO_DATA = frozenset(  # what systems and tools leave in anybody's folders; hidden names are left out anyway
+    (
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+        "__macosx",
+        "icon\r",
+        "lost+found",
+        "@eadir",
+        "@recycle",
+        "@recently-snapshot",
+        "#recycle",
+        "#snapshot",
+        "__pycache__",
+    )
+)
 MOST_LISTED = 10
 
 
@@ -32,10 +50,16 @@ def nfc(text: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that cannot be used: ``where`` is a path inside the data folder, or a table and its line."""
+    """One thing that cannot be used: ``where`` is a path inside the data folder, or a table and its line.
+
+    ``count`` is the number of examples that it costs. ``value`` is what stands for their class in the files, declared
+    or not; empty if that is not known.
+    """
 
     where: str
     reason: str
+    count: int = 1
+    value: str = ""
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.reason}"  # names are anybody's: they must not forge lines of a log
@@ -46,20 +70,28 @@ class BadDataError(DataError):
     """Data of which a part, or everything, cannot be used.
 
     The message names files and belongs to whoever owns them; ``summary`` has counts only and may leave the site.
+    ``lost`` is the number of classes of which nothing can be used.
     """
 
-    def __init__(self, root: Path, problems: Sequence[Problem], total: int, remedy: str) -> None:
+    def __init__(self, root: Path, problems: Sequence[Problem], total: int, remedy: str, lost: int = 0) -> None:
         self.summary = summary(problems, total)
+        if lost:
+            self.summary += f" and none is left of {lost} " + ("class" if lost == 1 else "classes")
         super().__init__("\n".join([f"{self.summary} in {root}; {remedy}", *listing(problems)]))
 
 
+def lost_examples(problems: Sequence[Problem]) -> int:
+    """Return how many examples the problems cost."""
+    return sum(problem.count for problem in problems)
+
+
 def summary(problems: Sequence[Problem], total: int) -> str:
-    """Return the count of the problems, without any name.
+    """Return how many examples the problems cost, without any name.
 
     >>> summary([Problem("a.png", "damaged")], 12)
     '1 of 12 examples cannot be used'
     """
-    return f"{len(problems)} of {total} examples cannot be used"
+    return f"{lost_examples(problems)} of {total} examples cannot be used"
 
 
 def listing(problems: Sequence[Problem]) -> list[str]:
@@ -67,6 +99,11 @@ def listing(problems: Sequence[Problem]) -> list[str]:
     lines = [f"    {problem}" for problem in problems[:MOST_LISTED]]
     more = len(problems) - MOST_LISTED
     return [*lines, f"    and {more} more"] if more > 0 else lines
+
+
+def real(path: Path) -> Path:
+    """Return an absolute path without links; a circle of links stays as it is."""
+    return Path(os.path.realpath(path))
 
 
 def as_stored(root: Path, name: str) -> Path:
@@ -77,7 +114,7 @@ def as_stored(root: Path, name: str) -> Path:
     path = root
     for part in Path(name).parts:
         found = path / part
-        if not part.isascii() and not os.path.lexists(found) and path.is_dir():
+        if not part.isascii() and not os.path.lexists(found) and os.path.isdir(path):
             found = path / _stored_names(path, path.stat().st_mtime_ns).get(nfc(part), part)
         path = found
     return path
@@ -103,7 +140,7 @@ def inside(root: Path, name: str) -> Path:
     if "\0" in name:
         raise UnusableError("the path holds a zero byte")
     path = as_stored(root, name)
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+    if Path(name).is_absolute() or not real(path).is_relative_to(real(root)):
         raise UnusableError("lies outside of the data folder")
     return path
 
@@ -126,7 +163,7 @@ def existing_folder(root: Path, name: str = ".") -> Path:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, sorted by name; hidden files and those of the system are left out.
+    """Return what a folder holds, sorted by name; hidden files and what systems leave there (``NO_DATA``) are left out.
 
     Raises
     ------
@@ -137,11 +174,18 @@ def entries(folder: Path) -> list[Path]:
         found = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
-    return [path for path in found if not path.name.startswith(".") and path.name.lower() not in SYSTEM_FILES]
+    return [path for path in found if shows_data(path.name)]
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def shows_data(name: str) -> bool:
+    """Tell whether a file or folder of this name is anybody's data: not hidden, and not left there by a system."""
+    return not name.startswith(".") and name.lower() not in NO_DATA
+
+
+def files_below(folder: Path, without: Container[Path] = ()) -> Iterator[Path]:
     """Yield every file of a folder and its subfolders, sorted; a link to a folder is yielded, not followed.
+
+    Folders whose resolved path is in ``without`` are left out.
 
     Raises
     ------
@@ -149,10 +193,23 @@ def files_below(folder: Path) -> Iterator[Path]:
         If a folder cannot be read.
     """
     for path in entries(folder):
-        if not path.is_symlink() and path.is_dir():  # asking a link may need rights that the folder behind it denies
-            yield from files_below(path)
+        link = path.is_symlink()
+        below = not link and path.is_dir()  # asking a link may need rights that the folder behind it denies
+        if without and (link or below) and real(path) in without:
+            continue
+        if below:
+            yield from files_below(path, without)
         else:
             yield path
+
+
+def count_files(folder: Path, without: Container[Path] = ()) -> int:
+    """Return the number of files below a folder as far as it can be read, at least 1; no link is followed."""
+    count = 0
+    with suppress(DataError):  # that the folder cannot be used is said anyway
+        for _ in () if folder.is_symlink() else files_below(folder, without):
+            count += 1
+    return max(1, count)
 
 
 def readable_image(root: Path, path: Path) -> Path:
@@ -166,9 +223,9 @@ def readable_image(root: Path, path: Path) -> Path:
     inside(root, str(path.relative_to(root)))
     if path.suffix.lower() not in IMAGE_ENDINGS:
         raise UnusableError(f"is not an image; known endings: {', '.join(IMAGE_ENDINGS)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UnusableError("is a folder or a link to one; images are expected here")
-    if not path.exists():
+    if not os.path.exists(path):
         raise UnusableError("there is no such file")
     if not os.access(path, os.R_OK):
         raise UnusableError("may not be read by this user")

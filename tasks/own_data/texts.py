@@ -124,7 +124,7 @@ class TextTable(OwnDataTask):
 
     def _item(self, row: Row) -> Item:
         place = f"{self._table.file} line {row.line}"
-        return Item(place, partial(self._pair, row), row.group(self._group))
+        return Item(place, partial(self._pair, row), row.group(self._group), value=nfc(row.cells.get(self._label, "")))
 
     def _pair(self, row: Row) -> Pair:
         label = self.label(row.label(self._label, self._group))

@@ -130,14 +130,14 @@ def test_a_declaration_of_a_table_that_does_not_fit_is_refused(more: str, messag
 
 
 def test_a_row_without_a_group_is_a_problem_where_groups_are_used(tmp_path: Path) -> None:
-    content = "text,label,group\nsnow,bright,a\nnight,dark,\nday,bright, \n"
+    content = "text,label,group\nsnow,bright,a\nnight,dark,\nday,bright, \ncoal,dark,a\n"
     assert problems_of(tmp_path, content, ', group = "group"') == [
         "texts.csv line 3: the column 'group' is empty",
         "texts.csv line 4: the column 'group' is empty",
     ]
     groups = texts(tmp_path, content, ', group = "group"', "skip").groups()
     assert groups is not None
-    assert groups.tolist() == ["a"]
+    assert groups.tolist() == ["a", "a"]
     assert texts(tmp_path, content).groups() is None
     rows = [(f"scans/00{i}.png", "dark", group) for i, group in enumerate(("a", ""))]
     table(image_table(tmp_path / "images", 2) / "labels.csv", ("image", "label", "hospital"), rows)
@@ -181,8 +181,8 @@ def test_an_image_is_listed_once_however_its_path_is_written(tmp_path: Path) -> 
     (root / "other").symlink_to("scans")
     os.link(root / "scans" / "000.png", root / "scans" / "000.PNG")  # as on a disk that takes both for one name
     os.link(root / "scans" / "000.png", root / "copy.png")
-    again = ["./scans/000.png", "scans/../scans/000.png", "link.png", "other/000.png", "scans/000.PNG"]
-    names = ["scans/000.png", *again, "copy.png", "scans/001.png", "scans//001.png"]
+    again = ["./scans/000.png", "scans/../scans/000.png", "link.png", "other/000.png", "scans/000.PNG", "copy.png"]
+    names = ["scans/000.png", *again, "scans/001.png", "scans//001.png"]
     table(root / "labels.csv", ("image", "label", "hospital"), [(name, "dark", "a") for name in names])
     assert problems("image-csv", root) == [
         *(
@@ -193,9 +193,23 @@ def test_an_image_is_listed_once_however_its_path_is_written(tmp_path: Path) -> 
     ]
 
 
+def test_an_image_that_is_listed_with_two_labels_is_not_used_at_all(tmp_path: Path) -> None:
+    root = image_table(tmp_path, 3)
+    listed = [("scans/000.png", "dark"), ("./scans/000.png", "dark"), ("scans/000.png", "bright")]
+    rows = [(name, label, "a") for name, label in (*listed, ("scans/001.png", "bright"), ("scans/002.png", "dark"))]
+    table(root / "labels.csv", ("image", "label", "hospital"), rows)
+    assert problems("image-csv", root) == [
+        "labels.csv line 2, scans/000.png: is listed in line 4 too, with another label",
+        "labels.csv line 3, ./scans/000.png: is listed in line 4 too, as scans/000.png, with another label",
+        "labels.csv line 4, scans/000.png: is listed in line 2 too, with another label",
+    ]
+    assert task_of("image-csv", root, bad_data="skip").train_examples().labels.tolist() == [1, 0]
+
+
 def test_a_path_that_leads_nowhere_says_why(tmp_path: Path) -> None:
     root, long = image_table(tmp_path, 2), "x" * 300
-    names = ["scans\\000.png", "scans\\009.png", "scans/000.png/001.png", f"{long}.png"]
+    (root / "circle.png").symlink_to("circle.png")
+    names = ["scans\\000.png", "scans\\009.png", "scans/000.png/001.png", f"{long}.png", "circle.png"]
     table(root / "labels.csv", ("image", "label", "hospital"), [(name, "dark", "a") for name in names])
     assert problems("image-csv", root) == [
         "labels.csv line 2, scans\\000.png: there is no such file, but there is scans/000.png: "
@@ -203,6 +217,7 @@ def test_a_path_that_leads_nowhere_says_why(tmp_path: Path) -> None:
         "labels.csv line 3, scans\\009.png: there is no such file",
         "labels.csv line 4, scans/000.png/001.png: there is no such file",
         f"labels.csv line 5, {long}.png: cannot be reached: File name too long",
+        "labels.csv line 6, circle.png: there is no such file",
     ]
 
 
