@@ -30,10 +30,23 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """
     known = sorted(choices)
     listed = f" choices: {', '.join(known)}" if 0 < len(known) <= 40 else ""
-    close = difflib.get_close_matches(word, known, n=1)
+    close = closest(word, known)
     if close:
-        return f"; did you mean {close[0]!r}?{listed}"
+        return f"; did you mean {close!r}?{listed}"
     return f";{listed}" if listed else ""
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """Return the choice that is closest to a word, whatever the case of its letters; empty if none is close.
+
+    >>> closest("POWR", ["power", "root"]), closest("x", ["power", "root"])
+    ('power', '')
+    """
+    spellings: dict[str, list[str]] = {}
+    for choice in choices:
+        spellings.setdefault(choice.casefold(), []).append(choice)
+    close = difflib.get_close_matches(word.casefold(), spellings, n=1)
+    return difflib.get_close_matches(word, spellings[close[0]], n=1, cutoff=0)[0] if close else ""
 
 
 def parse_args(text: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ There is a :class:`Registry` for each kind of choice. Arguments are checked in `
 authors need of that is exported here too.
 """
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from tasks.arguments import PluginError, accepted_names, bind, did_you_mean, parse_args
+from tasks.arguments import PluginError, accepted_names, bind, closest, did_you_mean, parse_args
 
 __all__ = [
     "Entry",
@@ -258,8 +257,8 @@ def _not_there(absent: str) -> str:
         return f"the module {absent!r} is in the working directory {Path.cwd()}, but not in the app; {WHERE}"
     prefix, places = (f"{parent}.", getattr(importlib.import_module(parent), "__path__", [])) if parent else ("", None)
     siblings = [prefix + found.name for found in pkgutil.iter_modules(places)]
-    close = difflib.get_close_matches(absent, siblings, n=1)
-    return f"there is no module {absent!r}" + (f"; did you mean {close[0]!r}?" if close else f"; {WHERE}")
+    close = closest(absent, siblings)
+    return f"there is no module {absent!r}" + (f"; did you mean {close!r}?" if close else f"; {WHERE}")
 
 
 def explain(error: BaseException) -> str:

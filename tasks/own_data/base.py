@@ -2,17 +2,18 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.base import DataError, Examples, Task
 from tasks.issues import WARNING, Issue
-from tasks.own_data.files import BadDataError, Problem, UnusableError, existing_folder, listing, summary
+from tasks.own_data.files import BadDataError, UnusableError, as_stored, existing_folder, listing, nfc, real, summary
 from tasks.own_data.reading import Cache, Reading
 from tasks.plugins import did_you_mean
 
@@ -36,6 +37,9 @@ class OwnDataTask(Task):
         The data folder.
     bad_data
         What to do about examples that cannot be used: ``refuse`` all, or ``skip`` those. Test data must always fit.
+    without
+        Classes that may have no example left where some are skipped; any other class must keep one, unless a site
+        has nothing of it.
     cache
         Keeps the decoded training examples for other processes; None decodes them in each.
 
@@ -55,6 +59,7 @@ class OwnDataTask(Task):
         data_path: Path | str = "data",
         bad_data: str = "refuse",
         cache: Cache | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         self.class_names = distinct("classes", classes, str)
         if len(self.class_names) < 2:
@@ -62,6 +67,10 @@ class OwnDataTask(Task):
         self.values = tuple(map(str, distinct("values", values, str, int))) or self.class_names
         if len(self.values) != len(self.class_names):
             raise DataError(f"{len(self.class_names)} classes but {len(self.values)} values: one for each is expected")
+        self._without = distinct("without", without, str)
+        for name in self._without:
+            if name not in self.class_names:
+                raise DataError(f"without names an unknown class {name!r}{did_you_mean(name, self.class_names)}")
         self.root = Path(data_path).absolute()
         self._test_path, self._bad_data, self._cache = test_path, bad_data, cache
 
@@ -75,16 +84,31 @@ class OwnDataTask(Task):
             If there is nothing to read, or a table is damaged as a whole.
         """
 
+    def remarks(self, root: Path) -> tuple[str, ...]:
+        """Say by which rules a data folder was read that its owner must know; called after :meth:`read`."""
+        return ()
+
     def check(self) -> None:
-        """Raise ``DataError`` unless the data folder is there, and the test folder if one is named."""
+        """Raise ``DataError`` unless the data folder is there, and a named test folder, which must not contain it."""
         existing_folder(self.root)
-        if self._test_path:
-            existing_folder(self.test_root)
+        if not self._test_path:
+            return
+        existing_folder(self.test_root)
+        if real(self.root).is_relative_to(real(self.test_root)):
+            raise DataError(
+                f"test_path = {self._test_path!r} is the data folder {self.root} or contains it, "
+                "so the test data would be trained on; name a folder for the test data alone"
+            )
 
     @property
     def test_root(self) -> Path:
         """Folder of the test data; it need not exist, nor a home folder of the server in its path on a node."""
-        return self.root / os.path.expanduser(self._test_path or TEST_FOLDER)
+        return as_stored(self.root, os.path.expanduser(self._test_path or TEST_FOLDER))
+
+    def left_out(self, root: Path) -> set[Path]:
+        """Return the resolved folders that hold test data, which is never trained on, but for one around ``root``."""
+        found = {real(as_stored(root, TEST_FOLDER)), real(self.test_root)}
+        return {path for path in found if not real(root).is_relative_to(path)}
 
     def has_test_examples(self) -> bool:
         """Tell whether the folder with clean test data is there."""
@@ -120,13 +144,16 @@ class OwnDataTask(Task):
         return np.array(groups) if any(groups) else None
 
     def data_issues(self) -> list[Issue]:
-        """Return what was left out of the data, with names and reasons, and why decoded examples are not kept."""
+        """Return what was left out of the data or read by a rule, and why decoded examples are not kept."""
         reading = self._train
-        unkept = [Issue(WARNING, "task.cache-path", self._cache.problem)] if self._cache and self._cache.problem else []
+        notes = [*reading.notes, *(self._test.notes if "_test" in vars(self) else ())]  # the server alone reads both
+        found = [Issue(WARNING, "task", note) for note in dict.fromkeys(notes)]
+        if self._cache and self._cache.problem:
+            found.append(Issue(WARNING, "task.cache-path", self._cache.problem))
         if not reading.problems:
-            return unkept
+            return found
         head = f"{summary(reading.problems, reading.total)} in {self.root} and are left out:"
-        return [Issue(WARNING, "task", "\n".join([head, *listing(reading.problems)])), *unkept]
+        return [Issue(WARNING, "task", "\n".join([head, *listing(reading.problems)])), *found]
 
     def label(self, value: str) -> int:
         """Return the class number for what stands in the files.
@@ -141,12 +168,16 @@ class OwnDataTask(Task):
     @cached_property
     def _train(self) -> Reading:
         root = existing_folder(self.root)
-        reading = self._cache.reading(root, self.read, type(self)) if self._cache else self.read(root)
+        reading = self._cache.reading(root, self._noted, type(self)) if self._cache else self._noted(root)
         return self._accepted(self.root, reading, self._bad_data == "skip")
 
     @cached_property
     def _test(self) -> Reading:
-        return self._accepted(self.test_root, self.read(existing_folder(self.test_root)), skip=False)
+        return self._accepted(self.test_root, self._noted(existing_folder(self.test_root)), skip=False)
+
+    def _noted(self, root: Path) -> Reading:
+        reading = self.read(root)
+        return replace(reading, notes=(*reading.notes, *self.remarks(root)))
 
     def _accepted(self, root: Path, reading: Reading, skip: bool) -> Reading:
         """Refuse what was read if nothing is usable, or if something is not and is not to be skipped."""
@@ -155,7 +186,24 @@ class OwnDataTask(Task):
         if reading.problems and not (skip and reading.names):
             leave = ", or set task.bad-data = 'skip' to leave them out" if reading.names and root == self.root else ""
             raise BadDataError(root, reading.problems, reading.total, f"correct them{leave}:")
+        if lost := self._lost_classes(reading):
+            names = ", ".join(map(repr, lost))
+            accept = f"correct them, or, if sites may lack {names}, add it to without = [...] in task.args:"
+            raise BadDataError(
+                root, reading.problems, reading.total, f"no example is left of {names}; {accept}", len(lost)
+            )
         return reading
+
+    def _lost_classes(self, reading: Reading) -> list[str]:
+        """Return the classes without a usable example of which some may be among those that cannot be used."""
+        costs = {nfc(problem.value) for problem in reading.problems}
+        unknown = bool(costs - set(self.values))
+        labels = reading.examples.labels
+        return [
+            name
+            for label, (name, value) in enumerate(zip(self.class_names, self.values, strict=True))
+            if (unknown or value in costs) and name not in self._without and not (labels == label).any()
+        ]
 
     @abstractmethod
     def expected(self) -> str:
@@ -163,25 +211,20 @@ class OwnDataTask(Task):
 
 
 def look_up(value: str, values: Sequence[str]) -> int:
-    """Return the place of ``value`` among ``values``, or raise ``UnusableError`` with the closest one."""
-    if value not in values:
-        raise UnusableError(f"unknown class {value!r}{did_you_mean(value, values)}")
-    return values.index(value)
+    """Return the place of ``value`` among ``values`` in NFC, or raise ``UnusableError`` with the closest one."""
+    if nfc(value) not in values:
+        raise UnusableError(f"unknown class {nfc(value)!r}{did_you_mean(nfc(value), values)}")
+    return values.index(nfc(value))
 
 
 def distinct(name: str, given: Sequence[T], *kinds: type) -> tuple[T, ...]:
-    """Return ``given`` as a tuple, or raise ``DataError`` unless it is a list of different values of these kinds."""
+    """Return ``given`` as a tuple, texts in NFC, or raise ``DataError`` unless they differ and are of these kinds."""
     fits = isinstance(given, list | tuple) and all(type(value) in kinds and value != "" for value in given)
-    if not fits or len(set(given)) < len(given):
+    values = tuple(cast(T, nfc(value)) if isinstance(value, str) else value for value in given) if fits else ()
+    if not fits or len(set(values)) < len(given):
         kind = " or ".join({str: "texts", int: "whole numbers"}[kind] for kind in kinds)
-        raise DataError(f'{name} must be a list of different {kind}, such as ["benign", "malignant"], got {given!r}')
-    return tuple(given)
-
-
-def attempt(where: str, read: Callable[[], T], problems: list[Problem]) -> T | None:
-    """Return what ``read`` returns; if it is unusable, note that and return None."""
-    try:
-        return read()
-    except UnusableError as problem:
-        problems.append(Problem(where, str(problem)))
-        return None
+        alike = " (the same in Unicode NFC)" if fits and len(set(given)) == len(given) else ""
+        raise DataError(
+            f'{name} must be a list of different {kind}, such as ["benign", "malignant"], got {given!r}{alike}'
+        )
+    return values

@@ -1,6 +1,10 @@
 """Images of a node's own: one folder per class, or a table that lists them with their labels."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,24 @@ from torch import Tensor
 
 from tasks.base import TASKS, DataError
 from tasks.images import ImageTask, crop_and_flip
-from tasks.own_data.base import TEST_FOLDER, OwnDataTask, attempt, distinct
-from tasks.own_data.files import Problem, UnusableError, entries, files_below, inside, readable_image
-from tasks.own_data.pixels import read_image
+from tasks.own_data.base import TEST_FOLDER, OwnDataTask
+from tasks.own_data.depth import found_bits
+from tasks.own_data.files import (
+    Problem,
+    UnusableError,
+    count_files,
+    entries,
+    files_below,
+    inside,
+    nfc,
+    readable_image,
+    real,
+    shows_data,
+)
+from tasks.own_data.folders import group_of, sift
+from tasks.own_data.pixels import Pixels, read_image
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
-from tasks.own_data.tables import Row, TableFormat, read_rows
+from tasks.own_data.tables import Row, TableFormat, column_name, column_names, needed_column, read_table
 
 
 class OwnImages(OwnDataTask, ImageTask):
@@ -31,6 +48,8 @@ class OwnImages(OwnDataTask, ImageTask):
         Normalisation of each channel, for values from 0 to 1; the same at all sites.
     crop_padding
         Training images are padded by so many pixels, cropped and mirrored at random; 0 leaves them as they are.
+    bits
+        Bits, 8 to 16, that are used in 16-bit files which do not say so; 0: found over the whole data folder.
     **declared
         See :class:`OwnDataTask`.
 
@@ -49,6 +68,7 @@ class OwnImages(OwnDataTask, ImageTask):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
         crop_padding: int = 0,
+        bits: int = 0,
         **declared: Any,
     ) -> None:
         super().__init__(**declared)
@@ -58,6 +78,9 @@ class OwnImages(OwnDataTask, ImageTask):
             raise DataError(f"channels = {channels}: 1 (grey) or 3 (colour) is expected")
         if not 0 <= crop_padding <= size:
             raise DataError(f"crop_padding = {crop_padding}: 0 to size = {size} pixels are expected")
+        if bits and not 8 <= bits <= 16:
+            raise DataError(f"bits = {bits}: 8 to 16 bits are expected, or 0 to find out")
+        self._bits, self._found = bits, dict[Path, int]()
         self.size, self.channels, self.input_shape = size, channels, (channels, size, size)
         self._padding = crop_padding
         self.mean = _per_channel("mean", mean, 0.5, channels)  # type: ignore[misc]
@@ -69,6 +92,40 @@ class OwnImages(OwnDataTask, ImageTask):
     def shape(self) -> Shape:
         """Shape of one example."""
         return Shape(self.input_shape, np.uint8)
+
+    def pixels(self, root: Path, path: Path) -> Pixels:
+        """Return an image of a data folder as (channels, size, size).
+
+        Raises
+        ------
+        UnusableError
+            If it cannot be used.
+        """
+        return read_image(path, self.channels, self.size, partial(self.bits_of, root))
+
+    def bits_of(self, root: Path) -> int:
+        """Return how many bits are used in 16-bit files of a data folder that do not say so."""
+        if not self._bits and root not in self._found:
+            self._found[root] = found_bits(self._image_files(root))
+        return self._bits or self._found[root]
+
+    def remarks(self, root: Path) -> tuple[str, ...]:
+        """Say which bits of 16-bit files were read if that had to be found."""
+        bits = self._found.get(root, 16)
+        if bits == 16:
+            return ()
+        text = (
+            f"the 16-bit images in {root} hold no value above {(1 << bits) - 1:,} and are read as {bits} bits, else "
+            f"they would be too dark; declare bits = {bits} in task.args (16 for the full range), so that all sites "
+            "and the test data are read alike"
+        )
+        return (text,)
+
+    def _image_files(self, root: Path) -> Iterator[Path]:
+        """Yield the files of a data folder that may be its images."""
+        for path in files_below(root, self.left_out(root)):
+            with suppress(UnusableError):  # said when it is read
+                yield readable_image(root, path)
 
     def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return randomly cropped and mirrored images if the run declares a padding."""
@@ -87,49 +144,62 @@ class ImageFolder(OwnImages):
     """A folder of images for each class, named as the class.
 
     A folder that belongs to no class is a problem, and so is an empty one: a class that a site does not have has no
-    folder there. Folders inside a class folder are read too; the first one is the group of its images.
+    folder there. Folders inside a class folder are read too; the first one is the group of its images. Where images
+    have groups, one without is a problem; so is an image that is reached by two names.
 
     Raises
     ------
     DataError
-        If a declaration does not fit, or a class would have the folder of the test data.
+        If a declaration does not fit, or a class would have the folder of the test data or one that is never read.
     """
 
     def __init__(self, **declared: Any) -> None:
         super().__init__(**declared)
         if TEST_FOLDER in self.values:
             raise DataError(f"the folder {TEST_FOLDER!r} is for test data: name the folders of the classes in values")
+        if unseen := [value for value in self.values if not shows_data(value)]:
+            raise DataError(f"folders such as {unseen[0]!r} are never read: name the folders of the classes otherwise")
 
     def read(self, root: Path) -> Reading:
         """Read all images; see :class:`OwnDataTask`."""
         problems: list[Problem] = []
-        items = [
-            item
-            for folder in entries(root)
-            if folder not in (root / TEST_FOLDER, self.test_root)
-            for item in attempt(folder.name, partial(self._items, root, folder), problems) or []
-        ]
-        return read_items(items, self.shape, problems)
+        left_out, items = self.left_out(root), []
+        for folder in entries(root):
+            try:
+                items += self._items(root, folder, left_out)
+            except UnusableError as problem:
+                count = count_files(folder, left_out) if os.path.isdir(folder) else 1
+                problems.append(Problem(folder.name, str(problem), count, folder.name))
+        kept, refused = sift(root, items, left_out, grouped=root != self.test_root)
+        return read_items(kept, self.shape, [*problems, *refused])
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
         return f"expected folders of images: {', '.join(self.values)}"
 
-    def _items(self, root: Path, folder: Path) -> list[Item]:
-        if not folder.is_dir():
+    def _items(self, root: Path, folder: Path, left_out: AbstractSet[Path]) -> list[Item]:
+        if not os.path.isdir(folder):
             raise UnusableError(f"is not in the folder of a class: {', '.join(self.values)}")
+        if self._only_test_data(folder, left_out):
+            return []
         label = self.label(folder.name)
-        paths = list(files_below(inside(root, folder.name)))
+        paths = list(files_below(inside(root, folder.name), left_out))
         if not paths:
             raise UnusableError("the folder is empty; remove it if this site has no such images")
         return [self._item(root, folder, path, label) for path in paths]
 
+    def _only_test_data(self, folder: Path, left_out: AbstractSet[Path]) -> bool:
+        """Tell whether a folder is one of test data, or belongs to no class and holds nothing else."""
+        if real(folder) in left_out or nfc(folder.name) in self.values:
+            return real(folder) in left_out
+        return any(files_below(folder)) and not any(files_below(folder, left_out))
+
     def _item(self, root: Path, folder: Path, path: Path, label: int) -> Item:
-        name, below = path.relative_to(root).as_posix(), path.relative_to(folder).parts
-        return Item(name, partial(self._pair, root, path, label), below[0] if len(below) > 1 else "")
+        name, read = path.relative_to(root).as_posix(), partial(self._pair, root, path, label)
+        return Item(name, read, group_of(folder, path), value=self.values[label], file=path)
 
     def _pair(self, root: Path, path: Path, label: int) -> Pair:
-        return read_image(readable_image(root, path), self.channels, self.size), label
+        return self.pixels(root, readable_image(root, path)), label
 
 
 @TASKS.register("image-csv")
@@ -144,7 +214,7 @@ class ImageTable(OwnImages):
         Columns of the image's path and of its label.
     group
         Column that says where an image comes from, for the partition ``natural``.
-    delimiter, header
+    delimiter, header, quote
         How the table is written; see :class:`TableFormat`.
     **declared
         See :class:`OwnImages`.
@@ -158,32 +228,81 @@ class ImageTable(OwnImages):
         group: str = "",
         delimiter: str = ",",
         header: Sequence[str] = (),
+        quote: str = '"',
         **declared: Any,
     ) -> None:
         super().__init__(**declared)
-        self._table = TableFormat(file, delimiter, distinct("header", header, str))
-        self._image, self._label, self._group = image, label, group
+        self._table = TableFormat(file, delimiter, column_names("header", header), quote)
+        self._image, self._label = needed_column("image", image), needed_column("label", label)
+        self._group = column_name(group)
 
     def read(self, root: Path) -> Reading:
         """Read all images of the table; see :class:`OwnDataTask`."""
-        columns = filter(None, (self._image, self._label, self._group))
-        rows = read_rows(root, self._table, tuple(columns))
-        first: dict[str, int] = {}
-        for row in rows:
-            first.setdefault(row.cells.get(self._image, ""), row.line)
-        return read_items([self._item(root, row, first) for row in rows], self.shape)
+        columns = tuple(filter(None, (self._image, self._label, self._group)))
+        table = read_table(root, self._table, columns)
+        reasons = self._repeated(root, table.rows)
+        items = [self._item(root, row, reasons.get(row.line, "")) for row in table.rows]
+        return replace(read_items(items, self.shape), notes=table.notes)
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
-        return f"expected a table {self._table.file} with the columns {self._image} and {self._label}"
+        columns = f"the columns {self._image} and {self._label}"
+        return f"expected a table {self._table.file} with {columns}, and a row for each image"
 
-    def _item(self, root: Path, row: Row, first: dict[str, int]) -> Item:
+    def _repeated(self, root: Path, rows: Sequence[Row]) -> dict[int, str]:
+        """Return, by line, why rows cannot be used that list the file of another row: which label counts, nobody knows.
+
+        Where all have the same label, the first one can.
+        """
+        same: dict[object, list[Row]] = {}
+        for row in rows:
+            same.setdefault(_identity(root, row.cells.get(self._image, "")), []).append(row)
+        reasons = {}
+        for first, *others in same.values():
+            for row in others:
+                reasons[row.line] = f"is listed in line {first.line} already{self._spelling(first, row)}"
+            labels = {nfc(row.cells[self._label]): row for row in (*others[::-1], first) if row.complete}
+            for row in (first, *others) if len(labels) > 1 else ():
+                other = next(other for label, other in labels.items() if label != nfc(row.cells.get(self._label, "")))
+                place = f"line {other.line} too{self._spelling(other, row)}"
+                reasons[row.line] = f"is listed in {place}, with another label"
+        return reasons
+
+    def _spelling(self, other: Row, row: Row) -> str:
+        path = other.cells.get(self._image, "")
+        return f", as {path}" if path != row.cells.get(self._image, "") else ""
+
+    def _item(self, root: Path, row: Row, reason: str) -> Item:
         listed = row.cells.get(self._image, "")
         place = f"{self._table.file} line {row.line}" + (f", {listed}" if listed else "")
-        return Item(listed, partial(self._pair, root, row, first[listed]), row.cells.get(self._group, ""), place)
+        read = partial(self._pair, root, row, reason)
+        return Item(listed, read, row.group(self._group), place, nfc(row.cells.get(self._label, "")))
 
-    def _pair(self, root: Path, row: Row, first: int) -> Pair:
-        listed, label = row.cell(self._image), self.label(row.cell(self._label))
-        if first != row.line:
-            raise UnusableError(f"is listed in line {first} already")
-        return read_image(readable_image(root, inside(root, listed)), self.channels, self.size), label
+    def _pair(self, root: Path, row: Row, reason: str) -> Pair:
+        listed, label = row.cell(self._image), self.label(row.label(self._label, self._group))
+        if reason:
+            raise UnusableError(reason)
+        return self.pixels(root, _listed_image(root, listed)), label
+
+
+def _identity(root: Path, name: str) -> object:
+    """Return what is the same for all names of one file: by other paths, links, or on disks that disregard case."""
+    try:
+        found = os.stat(inside(root, name))
+    except (UnusableError, OSError):  # said when it is read
+        return name
+    return found.st_dev, found.st_ino
+
+
+def _listed_image(root: Path, name: str) -> Path:
+    """Return the path of a file that a table lists, if it may be an image; see :func:`readable_image`."""
+    path, turned = inside(root, name), name.replace("\\", "/")
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        is_turned = turned != name and os.path.isfile(inside(root, turned))
+        hint = f", but there is {turned}: write / between folders, not \\" if is_turned else ""
+        raise UnusableError(f"there is no such file{hint}") from error
+    except OSError as error:
+        raise UnusableError(f"cannot be reached: {error.strerror}") from error
+    return readable_image(root, path)

@@ -2,68 +2,132 @@
 
 Images are turned as their EXIF orientation says, converted to the declared channels, and scaled to a square without
 keeping their proportions. Grey images become three equal channels; colours become grey only where all pixels are grey
-already. 16 bits are cut to 8, a palette becomes its colours, CMYK becomes RGB, what is transparent is shown on black.
+already. Of more than 8 bits the upper 8 of those that are used are kept (``depth.py``), a palette becomes its colours,
+CMYK becomes RGB, what is transparent is shown on black.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from tasks.own_data.depth import (
+    DEEP_GREY,
+    SIXTEEN,
+    Facts,
+    colour_values,
+    decoded,
+    facts_of,
+    grey_values,
+    keyed,
+    opened,
+    shown,
+)
 from tasks.own_data.files import UnusableError
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
-MOST_PIXELS = 64_000_000
-GREY, SIXTEEN_BITS = ("1", "L", "LA"), ("I;16", "I;16B", "I;16L", "I")
-COLOURS = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+GREY, COLOURS = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+SIDEWAYS = 5  # EXIF orientations from here on swap width and height
 Pixels = npt.NDArray[np.uint8]
 
 
-def open_image(path: Path) -> Image.Image:
-    """Return a decoded image, turned as its EXIF orientation says.
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image, turned as its EXIF orientation says, and that orientation: 1 to 8, None if the file has none."""
+
+    image: Image.Image
+    orientation: int | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as it is shown."""
+        return self.image.size
+
+    @property
+    def turned(self) -> bool:
+        """Whether it is shown otherwise than it is stored."""
+        return self.orientation in range(2, 9)
+
+    def stored_size(self) -> tuple[int, int]:
+        """Return width and height as it is stored."""
+        width, height = self.size
+        return (height, width) if self.turned and (self.orientation or 0) >= SIDEWAYS else (width, height)
+
+    def turned_by(self, orientation: int) -> "Picture":
+        """Return the picture as if its file had this EXIF orientation, and it had none so far."""
+        image = self.image.copy()
+        image.getexif()[ExifTags.Base.Orientation] = orientation
+        return Picture(ImageOps.exif_transpose(image), orientation)
+
+
+def sixteen() -> int:
+    """Return 16: all bits of a 16-bit image are used."""
+    return SIXTEEN
+
+
+def open_image(path: Path, bits: Callable[[], int] = sixteen) -> Picture:
+    """Return a decoded image of at most 8 bits a value; ``bits`` is asked how many a 16-bit image uses.
 
     Raises
     ------
     UnusableError
         If it is damaged, too large, of another format, or holds more than one picture.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_extent(image)
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except UnusableError:
-        raise
-    except Exception as error:  # a decoder raises anything on damaged bytes
-        raise UnusableError(f"cannot be read as an image ({type(error).__name__})") from error
+    picture, facts = _decode(path)
+    key = picture.image.info.get("transparency")
+    if facts.bits != 8:
+        return Picture(_cut(path, picture.image, facts, facts.bits or bits()), picture.orientation)
+    if facts.levels and isinstance(key, int):  # the decoder widens the pixels, not the key
+        picture.image.info["transparency"] = key * 255 // facts.levels
+    return picture
 
 
-def _check_extent(image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise UnusableError(f"has {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
-    pictures = getattr(image, "n_frames", 1)
-    if pictures > 1:
-        raise UnusableError(f"holds {pictures} pictures; one per file is expected")
+def _decode(path: Path) -> tuple[Picture, Facts]:
+    with opened(path) as image:
+        facts = facts_of(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return Picture(decoded(image), orientation), facts
 
 
-def read_image(path: Path, channels: int, size: int) -> Pixels:
-    """Return an image as (channels, size, size); ``channels`` is 1 or 3.
+def _cut(path: Path, image: Image.Image, facts: Facts, bits: int) -> Image.Image:
+    """Return a 16-bit image in mode L, LA, RGB or RGBA, its values cut to the upper 8 of so many bits."""
+    key = image.info.get("transparency")
+    if image.mode in DEEP_GREY:
+        values = grey_values(image)
+        clear = keyed(values, key)
+        grey = Image.fromarray(shown(np.where(clear, 0, values), bits, facts.inverted))
+        return _with_alpha(grey, clear) if clear.any() else grey
+    if bits == SIXTEEN and key is None:
+        return image
+    values = colour_values(path, facts.raw, image)
+    clear = keyed(values, key)
+    colours = Image.fromarray(shown(np.where(clear[..., None], 0, values), bits))
+    if image.mode == "RGBA":
+        colours.putalpha(image.getchannel("A"))
+    return _with_alpha(colours, clear) if clear.any() else colours
+
+
+def _with_alpha(image: Image.Image, clear: npt.NDArray[np.bool_]) -> Image.Image:
+    image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    return image
+
+
+def read_image(path: Path, channels: int, size: int, bits: Callable[[], int] = sixteen) -> Pixels:
+    """Return an image as (channels, size, size); ``channels`` is 1 or 3, ``bits`` as in :func:`open_image`.
 
     Raises
     ------
     UnusableError
         If it cannot be read, or cannot be brought to so many channels without losing anything but depth.
     """
-    return as_pixels(open_image(path), channels, size)
+    return as_pixels(open_image(path, bits), channels, size)
 
 
-def as_pixels(image: Image.Image, channels: int, size: int) -> Pixels:
+def as_pixels(picture: Picture, channels: int, size: int) -> Pixels:
     """Convert and scale a decoded image; see :func:`read_image`."""
-    shown = _eight_bits(image)
+    shown = _eight_bits(picture.image)
     if channels == 1 and shown.mode == "RGB":
         shown = _grey(shown)
     elif channels == 3:
@@ -75,11 +139,6 @@ def as_pixels(image: Image.Image, channels: int, size: int) -> Pixels:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Return the image in mode L or RGB."""
     mode = image.mode
-    if mode in SIXTEEN_BITS:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UnusableError(f"has values from {values.min()} to {values.max()}; 8 or 16 bits are expected")
-        return Image.fromarray((values >> 8).astype(np.uint8))
     if mode not in (*GREY, *COLOURS):
         raise UnusableError(f"has pixels of the kind {mode!r}; 8 or 16 bits of grey or colour are expected")
     grey = mode in GREY
@@ -97,21 +156,26 @@ def _grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(red)
 
 
-def mask_image(path: Path) -> Image.Image:
-    """Return a mask whose pixels are single numbers: grey values, or places in a palette.
+def mask_image(path: Path) -> Picture:
+    """Return a mask whose pixels are single numbers, as they are stored: grey values, or places in a palette.
 
     Raises
     ------
     UnusableError
         If it cannot be read, or its pixels are colours.
     """
-    mask = open_image(path)
-    if mask.mode not in ("1", "L", "P", *SIXTEEN_BITS):
+    picture, facts = _decode(path)
+    mask = picture.image
+    if mask.mode not in ("1", "L", "P", *DEEP_GREY):
         raise UnusableError(f"has pixels of the kind {mask.mode!r}; a mask has one number a pixel (grey or palette)")
-    return mask
+    if not facts.levels:
+        return picture
+    widest = 65535 if mask.mode in DEEP_GREY else 255  # the decoder has widened few values to the full range
+    numbers = np.rint(_numbers(mask) * (facts.levels / widest)).astype(np.int32)
+    return Picture(Image.fromarray(numbers), picture.orientation)
 
 
-def mask_labels(mask: Image.Image, classes: Mapping[int, int], size: int) -> npt.NDArray[np.int64]:
+def mask_labels(mask: Picture, classes: Mapping[int, int], size: int) -> npt.NDArray[np.int64]:
     """Return the class of each pixel, (size, size), of a mask scaled without new values; ``classes`` by pixel value.
 
     Raises
@@ -119,14 +183,14 @@ def mask_labels(mask: Image.Image, classes: Mapping[int, int], size: int) -> npt
     UnusableError
         If a value is not declared. All pixels are looked at, also those that scaling leaves out.
     """
-    unknown = sorted(set(np.unique(_numbers(mask)).tolist()) - classes.keys())
+    unknown = sorted(set(np.unique(_numbers(mask.image)).tolist()) - classes.keys())
     if unknown:
         listed = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise UnusableError(f"holds the values {listed}; declared are {', '.join(map(str, sorted(classes)))}")
-    values = _numbers(mask.resize((size, size), Image.Resampling.NEAREST))
+    values = _numbers(mask.image.resize((size, size), Image.Resampling.NEAREST))
     known = np.array(sorted(classes))
     return np.array([classes[value] for value in known.tolist()], dtype=np.int64)[np.searchsorted(known, values)]
 
 
-def _numbers(mask: Image.Image) -> npt.NDArray[Any]:
+def _numbers(mask: Image.Image) -> npt.NDArray[np.int64]:
     return np.asarray(mask).astype(np.int64)

@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from tasks.base import Examples, Task
 from tasks.files import content_digest, private_folder
-from tasks.own_data.files import Problem, UnusableError
+from tasks.own_data.files import Problem, UnusableError, lost_examples, nfc
 from tasks.plugins import explain
 
 CACHE_FILE = "examples.safetensors"
@@ -41,13 +41,16 @@ class Item:
     """One example before it is read.
 
     ``name`` is unique among the examples of a node; ``read`` returns features and label, or raises ``UnusableError``;
-    ``group`` says where it comes from, if that is known; ``place`` is what a problem is noted for, if not the name.
+    ``group`` says where it comes from, if that is known; ``place`` is what a problem is noted for, if not the name;
+    ``value`` is what stands for its class in the files, if that is known before; ``file`` is the one that it lies in.
     """
 
     name: str
     read: Callable[[], Pair]
     group: str = ""
     place: str = ""
+    value: str = ""
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class Reading:
-    """Examples in memory, their names and groups in the same order, and what was left out."""
+    """Examples in memory, their names and groups in the same order, what was left out, and what is worth a warning."""
 
     examples: Examples
     names: tuple[str, ...]
     groups: tuple[str, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         """Number of examples that were found, usable or not."""
-        return len(self.names) + len(self.problems)
+        return len(self.names) + lost_examples(self.problems)
 
 
 def read_items(items: Sequence[Item], shape: Shape, known: Sequence[Problem] = ()) -> Reading:
@@ -85,9 +89,10 @@ def read_items(items: Sequence[Item], shape: Shape, known: Sequence[Problem] = (
             features[len(kept)], labels[len(kept)] = item.read()
             kept.append(item)
         except UnusableError as problem:
-            problems.append(Problem(item.place or item.name, str(problem)))
+            problems.append(Problem(item.place or item.name, str(problem), value=item.value))
     examples = Examples(torch.from_numpy(features[: len(kept)]), labels[: len(kept)])
-    return Reading(examples, tuple(item.name for item in kept), tuple(item.group for item in kept), tuple(problems))
+    groups = tuple(nfc(item.group) for item in kept)
+    return Reading(examples, tuple(item.name for item in kept), groups, tuple(problems))
 
 
 class Cache:
@@ -135,11 +140,11 @@ class Cache:
                 arrays = {name: file.get_tensor(name) for name in ("features", "labels")}
             if facts.pop("sha256") != _digest(facts, arrays):
                 return None
-            problems = tuple(Problem(where, reason) for where, reason in json.loads(facts["problems"]))
-            names, groups = tuple(json.loads(facts["names"])), tuple(json.loads(facts["groups"]))
+            problems = tuple(Problem(*problem) for problem in json.loads(facts["problems"]))
+            names, groups, notes = (tuple(json.loads(facts[key])) for key in ("names", "groups", "notes"))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):  # none, or a damaged one: written anew
             return None
-        return Reading(Examples(arrays["features"], arrays["labels"].numpy()), names, groups, problems)
+        return Reading(Examples(arrays["features"], arrays["labels"].numpy()), names, groups, problems, notes)
 
     def _keep(self, key: str, reading: Reading) -> None:
         private_folder(self._folder)
@@ -158,7 +163,8 @@ class Cache:
             "key": key,
             "names": json.dumps(reading.names),
             "groups": json.dumps(reading.groups),
-            "problems": json.dumps([(problem.where, problem.reason) for problem in reading.problems]),
+            "problems": json.dumps([astuple(problem) for problem in reading.problems]),
+            "notes": json.dumps(reading.notes),
         }
         arrays = {"features": examples.features.contiguous(), "labels": torch.from_numpy(examples.labels).contiguous()}
         try:

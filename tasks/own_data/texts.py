@@ -4,8 +4,10 @@ The vocabulary is the same everywhere, and nothing of anybody's texts leaves its
 """
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +20,13 @@ from torch import Tensor, nn
 
 from tasks.base import TASKS, DataError
 from tasks.models import MODELS
-from tasks.own_data.base import OwnDataTask, distinct
-from tasks.own_data.files import UnusableError
+from tasks.own_data.base import OwnDataTask
+from tasks.own_data.files import UnusableError, nfc
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
-from tasks.own_data.tables import Row, TableFormat, read_rows
+from tasks.own_data.tables import Row, TableFormat, column_name, column_names, needed_column, read_table
 
 NO_TOKEN = 0
+JOINERS = "\u200c\u200d"
 
 
 @TASKS.register("text-csv")
@@ -43,7 +46,7 @@ class TextTable(OwnDataTask):
         Column of the label.
     group
         Column that says where a text comes from, for the partition ``natural``.
-    delimiter, header
+    delimiter, header, quote
         How the table is written; see :class:`TableFormat`.
     words
         Words of a text that are read.
@@ -69,6 +72,7 @@ class TextTable(OwnDataTask):
         group: str = "",
         delimiter: str = ",",
         header: Sequence[str] = (),
+        quote: str = '"',
         words: int = 64,
         vocabulary: int = 20_000,
         **declared: Any,
@@ -76,20 +80,23 @@ class TextTable(OwnDataTask):
         super().__init__(**declared)
         if words < 1 or vocabulary < 2:
             raise DataError(f"words = {words}, vocabulary = {vocabulary}: at least 1 and 2 are expected")
-        self._table = TableFormat(file, delimiter, distinct("header", header, str))
-        self._texts = (text,) if isinstance(text, str) else distinct("text", text, str)
-        self._label, self._group = label, group
+        self._table = TableFormat(file, delimiter, column_names("header", header), quote)
+        self._texts = (needed_column("text", text),) if isinstance(text, str) else column_names("text", text)
+        if not self._texts:
+            raise DataError("text names no column; name the one with the text, or several in a list")
+        self._label, self._group = needed_column("label", label), column_name(group)
         self.words, self.vocabulary, self.input_shape = words, vocabulary, (2 * words - 1,)
 
     def read(self, root: Path) -> Reading:
         """Read all rows; see :class:`OwnDataTask`."""
-        columns = filter(None, (*self._texts, self._label, self._group))
-        items = [self._item(row) for row in read_rows(root, self._table, tuple(columns))]
-        return read_items(items, Shape(self.input_shape, np.int32))
+        table = read_table(root, self._table, tuple(filter(None, (*self._texts, self._label, self._group))))
+        reading = read_items([self._item(row) for row in table.rows], Shape(self.input_shape, np.int32))
+        return replace(reading, notes=table.notes)
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
-        return f"expected a table {self._table.file} with the columns {', '.join(self._texts)} and {self._label}"
+        columns = f"the columns {', '.join(self._texts)} and {self._label}"
+        return f"expected a table {self._table.file} with {columns}, and a row for each text"
 
     def prepare(self, features: Tensor) -> Tensor:
         """Return the hashes (N, 2 x words - 1) as int64; 0 is no word."""
@@ -117,10 +124,10 @@ class TextTable(OwnDataTask):
 
     def _item(self, row: Row) -> Item:
         place = f"{self._table.file} line {row.line}"
-        return Item(place, partial(self._pair, row), row.cells.get(self._group, ""))
+        return Item(place, partial(self._pair, row), row.group(self._group), value=nfc(row.cells.get(self._label, "")))
 
     def _pair(self, row: Row) -> Pair:
-        label = self.label(row.cell(self._label))
+        label = self.label(row.label(self._label, self._group))
         return hashed(" ".join(map(row.cell, self._texts)), self.words, self.vocabulary), label
 
 
@@ -132,10 +139,26 @@ def hashed(text: str, words: int, vocabulary: int) -> npt.NDArray[np.int32]:
     UnusableError
         If there is no word in the text.
     """
-    found = re.findall(r"\w+", text.lower())[:words]
+    found = words_of(text)[:words]
     if not found:
         raise UnusableError("there is no word in the text")
     tokens = [*found, *(f"{first} {second}" for first, second in pairwise(found))]
     hashes = np.full(2 * words - 1, NO_TOKEN, np.int32)
     hashes[: len(tokens)] = [1 + zlib.crc32(token.encode()) % (vocabulary - 1) for token in tokens]
     return hashes
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, the same for every Unicode form in which it may be written.
+
+    A word is of letters, digits and underscores, with the marks that belong to them (vowel signs, accents) and the
+    joiners between them.
+
+    >>> words_of("U\u0308ber-Ich: I\u0307stanbul, \u0915\u0940")
+    ['\u00fcber', 'ich', 'istanbul', '\u0915\u0940']
+    """
+    if text.isascii():
+        return re.findall(r"\w+", text.lower())
+    lower = nfc(nfc(text).lower()).replace("i\u0307", "i")  # the Turkish capital I with a dot, which lower() keeps
+    marks = "".join(sorted(sign for sign in {*lower} if unicodedata.category(sign).startswith("M")))
+    return re.findall(rf"\w[\w{marks}]*+(?:[{JOINERS}]+[\w{marks}]++)*+", lower)

@@ -54,6 +54,7 @@ def test_all_errors_come_at_once():
         ("train.threads", 2**40, "at least 0 and at most 1024"),
         ("federation.num-clients", 10**8, "at most 1000000"),
         ("federation.round-timeout", 1e300, "above 0.0 and at most 31536000.0"),
+        ("train.optimizer", "SGD", "did you mean 'sgd'?"),
     ],
 )
 def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
@@ -73,6 +74,11 @@ def test_every_path_may_start_with_the_home_folder(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match="no home folder ~nobody2 is known") as caught:
         parse(dict.fromkeys(PATH_KEYS, "~nobody2/x"))
     assert len(caught.value.errors) == len(PATH_KEYS)
+
+
+def test_a_key_in_another_case_is_hinted_at():
+    with pytest.raises(ConfigError, match=r"unknown key 'TRAIN.Epochs'; did you mean 'train.epochs'\?"):
+        parse({"TRAIN.Epochs": 2})
 
 
 def test_a_whole_number_is_a_number():

@@ -61,6 +61,7 @@ MESSAGES = [
     ("my_methods:Paced:x", "", "an import path is written package.module:Name"),
     # the module
     ("my_method:Paced", "", "there is no module 'my_method'; did you mean 'my_methods'?"),
+    ("MY_METHODS:Paced", "", "there is no module 'MY_METHODS'; did you mean 'my_methods'?"),
     ("elsewhere_9:Paced", "", f"there is no module 'elsewhere_9'; {OUTSIDE}"),
     (
         "client_app.methods.sdg:LocalSGD",
@@ -158,6 +159,8 @@ def test_a_subclass_with_keywords_takes_the_arguments_of_its_base(registry: Regi
     ("name", "args", "message"),
     [
         ("powr", "", r"unknown curve 'powr'; did you mean 'power'\? choices: power"),
+        ("POWER", "", r"unknown curve 'POWER'; did you mean 'power'\? choices: power"),
+        ("power", "POWER = 1", r"unknown argument 'POWER'; did you mean 'power'\?"),
         ("power", "powr = 1", r"curve 'power': .*'powr'.*\(its arguments: power\)"),
         ("power", "power = -1.0", "must be at least 0"),
         ("power", "power 3", "not inline TOML"),

@@ -99,9 +99,19 @@ def test_damaged_and_strange_files_are_refused(tmp_path: Path, monkeypatch: pyte
     pages = written(tmp_path / "pages.tif", coloured(), save_all=True, append_images=[coloured()])
     with pytest.raises(UnusableError, match="holds 2 pictures; one per file"):
         read_image(pages, 3, 4)
-    monkeypatch.setattr("tasks.own_data.pixels.MOST_PIXELS", 15)
+    monkeypatch.setattr("tasks.own_data.depth.MOST_PIXELS", 15)
     with pytest.raises(UnusableError, match="has 4 x 4 pixels; at most 15"):
         read_image(good, 3, 4)
+
+
+def test_of_a_camera_s_two_pictures_the_first_is_read_and_a_smaller_version_is_not(tmp_path: Path) -> None:
+    large, small, page, next_page = (Image.new("RGB", (n, n), (n, n, n)) for n in (200, 8, 200, 8))
+    camera = written(tmp_path / "camera.jpg", large, format="MPO", save_all=True, append_images=[small])
+    with Image.open(camera) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)  # type: ignore[attr-defined]
+    assert (read_image(camera, 1, 4) == 200).all()
+    pages = written(tmp_path / "p.tif", page, save_all=True, append_images=[next_page], tiffinfo={254: 1})
+    assert (read_image(pages, 1, 4) == 200).all()
 
 
 def test_masks_keep_their_values_and_unknown_ones_are_refused(tmp_path: Path) -> None:
