@@ -203,6 +203,18 @@ def files_below(folder: Path, without: Container[Path] = ()) -> Iterator[Path]:
             yield path
 
 
+def everything_below(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder once, also hidden ones and those behind links that lead to folders in it."""
+    seen = set()
+    for place, names, files in os.walk(folder, followlinks=True):
+        names[:] = sorted(name for name in names if real(Path(place, name)).is_relative_to(real(folder)))
+        if real(Path(place)) in seen:
+            names.clear()
+            continue
+        seen.add(real(Path(place)))
+        yield from (Path(place, name) for name in sorted(files))
+
+
 def count_files(folder: Path, without: Container[Path] = ()) -> int:
     """Return the number of files below a folder as far as it can be read, at least 1; no link is followed."""
     count = 0

@@ -22,6 +22,7 @@ from tasks.own_data.files import (
     UnusableError,
     count_files,
     entries,
+    everything_below,
     files_below,
     inside,
     nfc,
@@ -123,9 +124,13 @@ class OwnImages(OwnDataTask, ImageTask):
 
     def _image_files(self, root: Path) -> Iterator[Path]:
         """Yield the files of a data folder that may be its images."""
-        for path in files_below(root, self.left_out(root)):
+        for path in self._files(root):
             with suppress(UnusableError):  # said when it is read
                 yield readable_image(root, path)
+
+    def _files(self, root: Path) -> Iterator[Path]:
+        """Yield at least all files of a data folder that are read: here all, since a table may list any."""
+        return everything_below(root)
 
     def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return randomly cropped and mirrored images if the run declares a padding."""
@@ -176,6 +181,11 @@ class ImageFolder(OwnImages):
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
         return f"expected folders of images: {', '.join(self.values)}"
+
+    def _files(self, root: Path) -> Iterator[Path]:
+        left_out = self.left_out(root)
+        folders = [folder for folder in entries(root) if nfc(folder.name) in self.values and os.path.isdir(folder)]
+        return (path for folder in folders for path in files_below(folder, left_out))
 
     def _items(self, root: Path, folder: Path, left_out: AbstractSet[Path]) -> list[Item]:
         if not os.path.isdir(folder):

@@ -111,9 +111,8 @@ class ImageMasks(OwnImages):
         """Return accuracy, macro F1 and mean intersection over union of the pixels that have a class."""
         return segmentation_metrics(logits, labels)
 
-    def _image_files(self, root: Path) -> Iterator[Path]:
-        images = existing_folder(root, self._images)
-        return (path for path in super()._image_files(root) if images in path.parents)
+    def _files(self, root: Path) -> Iterator[Path]:
+        return files_below(existing_folder(root, self._images), self.left_out(root))
 
     def _item(self, root: Path, path: Path, read: Callable[[], Pair]) -> Item:
         group = group_of(existing_folder(root, self._images), path)

@@ -138,6 +138,25 @@ def test_all_images_of_a_data_folder_are_read_by_one_rule_that_is_said(tmp_path:
     assert full.train_examples().features[:, 0, 0].tolist() == [[0, 3, 7, 15], [0, 0, 0, 1]]
 
 
+@pytest.mark.parametrize("kind", ["image-folder", "image-csv", "image-masks"])
+def test_the_range_is_also_that_of_images_behind_links_and_in_hidden_folders(tmp_path: Path, kind: str) -> None:
+    folder = {"image-folder": "dark", "image-csv": "scans", "image-masks": "test/images"}[kind]
+    png(tmp_path / ".store" / "7" / "a.png", TWELVE.repeat(4, 0), 16)
+    (tmp_path / ".store" / "up").symlink_to(tmp_path)  # a circle
+    (tmp_path / folder).parent.mkdir(exist_ok=True)
+    (tmp_path / folder).symlink_to(tmp_path / ".store" / "7")
+    png(tmp_path / "masks" / "a.png", np.zeros((4, 4)), 8)
+    if kind == "image-csv":
+        table(tmp_path / "labels.csv", ("image", "label"), [("scans/a.png", "dark")])
+    if kind != "image-masks":
+        (tmp_path / "masks" / "a.png").unlink()
+        (tmp_path / "masks").rmdir()
+    more = ', images = "test/images"' if kind == "image-masks" else ""
+    args = 'classes = ["dark", "bright"], size = 4' + more
+    task = load_task.__wrapped__(TaskSettings(kind, args, str(tmp_path)))
+    assert task.train_examples().features[0, 0, 0].tolist() == EIGHT
+
+
 def test_the_rule_is_said_again_by_a_process_that_decodes_nothing(tmp_path: Path) -> None:
     png(tmp_path / "data" / "dark" / "a.png", TWELVE, 16)
     png(tmp_path / "data" / "test" / "dark" / "a.png", TWELVE // 16, 16)
