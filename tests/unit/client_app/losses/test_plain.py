@@ -20,6 +20,11 @@ def scaled(scores: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
     return scale * F.cross_entropy(scores, target, reduction="none")
 
 
+def gathered(logits: Tensor, labels: Tensor) -> Tensor:
+    """Fails at the label -100."""
+    return -logits.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
 def averaged(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
@@ -90,6 +95,7 @@ def module_of(num_classes: int, class_counts: Any) -> nn.Module:
     [
         ("scaled", "", 1),
         ("scaled", "scale = 3", 3),
+        ("gathered", "", 1),
         ("optional", "", 1),
         ("Module", "", 1),
         ("Module", "scale = 3.0", 3),
