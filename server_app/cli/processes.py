@@ -161,15 +161,13 @@ def watched(home: Path) -> Iterator[ProcessGroup]:
     lock = _lock(home, os.O_CREAT)
     quiet = subprocess.DEVNULL
     command = [sys.executable, "-I", "-S", __file__, str(home)]
+    with signals_deferred():
+        watchdog = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, cwd="/", start_new_session=True)
     try:
-        with signals_deferred():
-            watchdog = subprocess.Popen(
-                command, stdin=quiet, stdout=quiet, stderr=quiet, cwd="/", start_new_session=True
-            )
         yield ProcessGroup((home, lock))
     finally:
         os.close(lock)
-    watchdog.wait()
+        watchdog.wait()
 
 
 def watch(home: Path) -> None:

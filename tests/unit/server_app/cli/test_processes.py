@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,26 @@ def test_a_command_that_ends_by_itself_has_its_watchdog_ended_too(home: Path) ->
         assert group.stop() == []
         (home / "kept").touch()
     assert not home.exists(), "what the command has left there is the watchdog's"
+
+
+def test_the_watchdog_has_ended_also_after_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdogs: list[subprocess.Popen[bytes]] = []
+
+    class Seen(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            watchdogs.append(self)
+
+    def work() -> None:
+        with processes.watched(home):
+            assert watchdogs[0].poll() is None
+            raise KeyError
+
+    monkeypatch.setattr(subprocess, "Popen", Seen)
+    with pytest.raises(KeyError):
+        work()
+    assert watchdogs[0].returncode == 0
+    assert not home.exists()
 
 
 def test_a_program_whose_command_is_killed_at_once_has_been_noted(home: Path) -> None:
