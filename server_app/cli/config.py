@@ -96,7 +96,7 @@ def quoted(path: Path) -> str:
     return f'"{"".join(plain)}"'
 
 
-def make_plan(words: Iterable[str], app: Path | None, cwd: Path) -> RunPlan:
+def make_plan(words: Iterable[str], app: Path | str | None, cwd: Path) -> RunPlan:
     """Merge the app's defaults, the configuration of a run to resume, a recipe and ``key=value`` words, in this order.
 
     What the run to resume has recorded replaces the defaults; recipe and words are laid over it, see
@@ -119,7 +119,7 @@ def make_plan(words: Iterable[str], app: Path | None, cwd: Path) -> RunPlan:
     return RunPlan(folder, declared, flat)
 
 
-def app_folder(given: Path | None, cwd: Path) -> Path:
+def app_folder(given: Path | str | None, cwd: Path) -> Path:
     """Return the folder of the Flower app: the given one, else the working directory, else the installed checkout.
 
     Raises
