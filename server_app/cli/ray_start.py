@@ -13,7 +13,7 @@ START = "in init_ray"  # the function of Flower that starts Ray, in the tracebac
 END = re.compile(r"^WARNING\s*:\s*Stopping Simulation Runtime")  # ends that traceback
 PASSING = re.compile(r"tim(?:ed?|ing)[ -]?out|overload|unavailable|failed to (?:connect|start|get)|died", re.IGNORECASE)
 DISK = re.compile(r"is over (?P<percent>\d+)% full, available space: (?P<free>[^;]+);")
-PATIENCE = (60, 120, 240)  # seconds that Ray may take for each step of its start, by attempt
+PATIENCE = (120, 180, 240)  # seconds that Ray may take for each step of its start, by attempt
 STEPS = (
     "RAY_raylet_start_wait_time_s",
     "RAY_gcs_server_request_timeout_seconds",

@@ -115,7 +115,7 @@ class Starts:
 def test_it_is_tried_again_with_growing_patience() -> None:
     starts = Starts(TIMED_OUT, TIMED_OUT)
     assert starts.play() == ("finished:completed", "")
-    assert starts.waited == ["60", "120", "240"]
+    assert starts.waited == ["120", "180", "240"]
     assert starts.told == [
         "Ray has not started (The current node timed out during startup); trying again, 2 of 3",
         "Ray has not started (The current node timed out during startup); trying again, 3 of 3",
