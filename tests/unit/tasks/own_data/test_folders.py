@@ -216,3 +216,18 @@ def test_a_circle_of_links_is_one_problem_and_no_crash(tmp_path: Path) -> None:
     (root / "dark" / "b.png").symlink_to("a.png")
     (root / "loop").symlink_to("loop")
     assert [line.split(":")[0] for line in problems("image-folder", root)] == ["loop", "dark/a.png", "dark/b.png"]
+
+
+def test_lost_files_and_classes_are_counted_alike_by_a_process_that_decodes_nothing(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", count=20)
+    (root / "bright").rename(root / "brigth")
+    args = "classes = ['dark', 'bright'], size = 8"
+    for more, found in (("", "none is left of 1 class"), (", without = ['bright']", "10 of 20 examples cannot")):
+        for _ in range(2):
+            settings = TaskSettings("image-folder", args + more, str(root), "skip", str(tmp_path / "kept"))
+            task = load_task.__wrapped__(settings)
+            if more:
+                assert task.data_issues()[0].line.startswith(found)
+            else:
+                with pytest.raises(BadDataError, match=found):
+                    task.train_examples()
