@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.aggregation_peers import Call, Case, Way, peers
+from server_app.cli.config import path_argument
 from strategies.aggregators import AGGREGATORS, Aggregator, aggregate
 from strategies.gram import Vector, gram_matrix
 
@@ -127,7 +128,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="CSV file to write; the printed table goes beside it, as .md")
+    parser.add_argument(
+        "--output", type=path_argument, help="CSV file to write; the printed table goes beside it, as .md"
+    )
     args = parser.parse_args()
     if min(args.clients) < 3:
         parser.error(f"argument --clients: Bulyan needs at least 3 clients, got {min(args.clients)}")

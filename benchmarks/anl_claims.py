@@ -27,6 +27,7 @@ from benchmarks.anl_runs import LOSSES, Case, Outcome, table, title
 from benchmarks.ledger import Ledger
 from client_app.losses import build
 from client_app.trainer import GivenLabels, LocalData, Trainer, learning_rate, make_optimizer, pick_device
+from server_app.cli.config import path_argument
 from tasks.base import Labels, evaluate, predict
 from tasks.client_data import data_root
 from tasks.images import Cifar10
@@ -191,7 +192,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schedule", choices=list(SCHEDULES), required=True)
-    parser.add_argument("--output", type=Path, required=True, help="CSV file; finished runs in it are not repeated")
+    parser.add_argument(
+        "--output", type=path_argument, required=True, help="CSV file; finished runs in it are not repeated"
+    )
     parser.add_argument("--data", default="", help="folder with cifar-10-batches-py and cifar-n; else $WINNOW_DATA")
     parser.add_argument("--labels", nargs="+", choices=list(LABELS), default=list(LABELS))
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))

@@ -13,12 +13,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.anl_claims import positive
 from benchmarks.attack_cases import TASKS, Case, impossible
 from benchmarks.attack_runs import Outcome, run_case, tables
 from benchmarks.ledger import Ledger
+from server_app.cli.config import path_argument
 from strategies.aggregators import AGGREGATORS
 
 ATTACKS = (
@@ -106,7 +106,9 @@ def share(text: str) -> float:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="CSV file; finished runs in it are not repeated")
+    parser.add_argument(
+        "--output", type=path_argument, required=True, help="CSV file; finished runs in it are not repeated"
+    )
     parser.add_argument("--task", choices=list(TASKS), default="digits")
     parser.add_argument("--rounds", type=positive, default=30)
     parser.add_argument("--attacks", nargs="+", default=ATTACKS, help="names, with arguments as 'alie: z = 1.5'")

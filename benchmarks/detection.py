@@ -14,7 +14,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
@@ -22,6 +21,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from benchmarks.anl_claims import positive
 from benchmarks.detection_profiles import NOISES, PARTITIONS, TASKS, Case, Outcome, profiles
 from benchmarks.ledger import spread
+from server_app.cli.config import path_argument
 from strategies.detection import DETECTORS, Detection, detect
 from tasks.noise import NoiseWarning
 
@@ -51,8 +51,8 @@ def score(outcome: Outcome, detection: Detection) -> tuple[float, float]:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for profiles")
-    parser.add_argument("--output", type=Path, help="file for the table, as Markdown")
+    parser.add_argument("--cache", type=path_argument, required=True, help="folder for profiles")
+    parser.add_argument("--output", type=path_argument, help="file for the table, as Markdown")
     parser.add_argument("--task", choices=list(TASKS), default="digits")
     parser.add_argument("--clients", type=positive, default=20)
     parser.add_argument("--rounds", type=positive, default=10, help="rounds of the warm-up")

@@ -39,7 +39,7 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_connection import http_request_response
 
-from server_app.cli.config import make_plan
+from server_app.cli.config import make_plan, path_argument
 from server_app.cli.federation import LocalNode, local_federation
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import StopRequested, stop_requests
@@ -341,7 +341,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, nargs="+", default=[50])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds that a round may take")
-    parser.add_argument("--output", type=Path, default=Path("load.csv"))
+    parser.add_argument("--output", type=path_argument, default=Path("load.csv"))
     for option, settings in (("--be", {"type": int, "nargs": 2}), ("--superlink", {}), ("--keys", {"type": Path})):
         parser.add_argument(option, help=argparse.SUPPRESS, **settings)  # type: ignore[arg-type]
     return parser.parse_args(words)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from client_app.losses import L1, Objective, RegularizerInput, build
 from client_app.trainer import Batch, GivenLabels, Trainer, make_optimizer, pick_device
+from server_app.cli.config import path_argument
 from tasks.base import Task
 from tasks.images import Cifar10, Digits
 from tasks.settings import TrainSettings
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each group")
     parser.add_argument("--threads", type=int, default=1, help="torch threads on the CPU")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--output", type=Path, help="CSV file to write")
+    parser.add_argument("--output", type=path_argument, help="CSV file to write")
     args = parser.parse_args()
     if args.batch_size < 2 or args.threads < 1:
         parser.error("--batch-size must be at least 2 (batch normalisation) and --threads at least 1")

@@ -26,6 +26,7 @@ from benchmarks.anl_claims import positive
 from benchmarks.in_process import Federation
 from benchmarks.ledger import Ledger, spread
 from client_app.methods import METHODS, ClientMethod
+from server_app.cli.config import path_argument
 from server_app.validation.config import check
 from tasks.client_data import client_dataset
 from tasks.config import Flat, flatten
@@ -165,7 +166,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS_SHOWN, default=list(METHODS_SHOWN))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=positive, default=1, help="runs at a time, each a process of its own")
-    parser.add_argument("--output", type=Path, required=True, help="CSV file of finished runs")
+    parser.add_argument("--output", type=path_argument, required=True, help="CSV file of finished runs")
     return parser.parse_args(given)
 
 
