@@ -7,6 +7,7 @@ whatever the shell or the batch system has set.
 import ipaddress
 import os
 import ssl
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,26 @@ READER_S_TROUBLE = (
     "FLWR_INTERNAL_GRPC_CONTROL_API",
     "FLWR_INTERNAL_GRPC_FLEET_API",
 )
-PLAIN = {"NO_COLOR": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+SETTINGS = {
+    "PYTHONUNBUFFERED": "1",  # log lines as they come
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
+}
+FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "FLWR_DATABASE")  # would attach the run to another cluster or database
+PLAIN = {"NO_COLOR": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}  # of any terminal
+
+
+def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for the processes of one run: the user's, then ours, then ``extra``."""
+    inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path}
+    return {**neutral(inherited), **SETTINGS, **own, **extra}
 
 
 def neutral(variables: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from server_app.cli.access import TOKEN, secret_file, trouble
 from server_app.cli.config import ADDRESS, APP, CommandError, RunPlan, make_plan, path_argument, quoted
+from server_app.cli.environment import environment
 from server_app.cli.keys import FOLDER, KeyFolder
 from server_app.cli.processes import POLL_SECONDS, StopRequested, stop_requests
 from server_app.cli.run import (
@@ -39,7 +40,6 @@ from server_app.cli.superlink import (
     Connection,
     RemoteConnection,
     SuperLinkError,
-    environment,
     flower_home,
     free_port,
     proofs,

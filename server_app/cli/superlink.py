@@ -26,7 +26,7 @@ import tomli_w
 from server_app.cli import guarded
 from server_app.cli.access import TOKEN, admits_strangers, credentials, secret_file, trouble
 from server_app.cli.config import CommandError
-from server_app.cli.environment import check_proxies, neutral, short_temporary_folder
+from server_app.cli.environment import check_proxies, environment, short_temporary_folder
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import POLL_SECONDS, ProcessGroup, signals_deferred, watched
 
@@ -35,18 +35,6 @@ START_SECONDS = 60.0
 PATIENCE = 300.0  # seconds that a lost SuperLink is waited for
 RECONNECT_SECONDS = 2.0
 KNOWN_KEY = "already in use"  # in Flower's words
-SETTINGS = {
-    "PYTHONUNBUFFERED": "1",  # log lines as they come
-    "PYTHONIOENCODING": "utf-8:backslashreplace",  # whatever the user's terminal can show
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a client that reserves no GPU may still use one
-}
-FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "FLWR_DATABASE")  # would attach the run to another cluster or database
 
 
 class SuperLinkError(RuntimeError):
@@ -72,14 +60,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for the processes of one run: the user's, then ours, then ``extra``."""
-    inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    own = {"FLWR_HOME": str(home), "RAY_TMPDIR": str(home), "PATH": path}
-    return {**neutral(inherited), **SETTINGS, **own, **extra}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from flwr.supercore.credential_store.file_credential_store import FileCredential
 
 from server_app.cli import guarded, superlink
 from server_app.cli.config import CommandError
+from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import ProcessGroup
 from server_app.cli.superlink import (
     Connection,
@@ -171,8 +172,9 @@ def test_a_superlink_that_would_serve_everybody_is_not_used(
 
 def test_a_token_of_a_superlink_that_others_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(superlink, "trouble", lambda *_: "")
-    authority, token = tmp_path / "ca.crt", tmp_path / "token"
-    authority.touch()
+    keys, token = KeyFolder(tmp_path / "keys"), tmp_path / "token"
+    keys.create([], [])
+    authority = keys.authority
     monkeypatch.setenv("WINNOW_SUPERLINK_TOKEN", str(token))
     with pytest.raises(CommandError, match="WINNOW_SUPERLINK_TOKEN: no such file"), remote_superlink("a:1", authority):
         pass
