@@ -58,7 +58,12 @@ class TaskSettings:
         "what a site does about files of its own that cannot be used: take no part, or leave them out",
         choices=("refuse", "skip"),
     )
-    cache_path: str = key("", "folder that keeps a site's decoded files between processes; a node uses its state-dir")
+    cache_path: str = key(
+        "", "folder that keeps decoded and encoded examples between processes; a node uses its state-dir"
+    )
+    encoder: str = key("", "frozen encoder whose features are learned from, or package.module:Name; empty = none")
+    encoder_args: str = key("", "its arguments as inline TOML")
+    weights_path: str = key("", "folder with files of weights; empty = the data folder; a node says its own")
 
 
 @dataclass(frozen=True)

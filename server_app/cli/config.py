@@ -11,7 +11,7 @@ import server_app
 from tasks.config import DEFAULTS, ConfigError, Flat, Value, flatten, parse, variants
 from tasks.plugins import did_you_mean
 
-PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
+PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path", "task.weights-path")
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
 
 
