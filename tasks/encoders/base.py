@@ -77,7 +77,9 @@ def digest_of(facts: str, network: nn.Module) -> str:
 
 def frozen(network: nn.Module) -> nn.Module:
     """Return the network in evaluation mode, without gradients."""
-    return network.eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return network.eval()
 
 
 def chosen_precision(precision: Precision) -> torch.dtype:

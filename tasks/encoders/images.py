@@ -151,9 +151,14 @@ def torchvision_encoder(
         raise EncoderError(f"torchvision has no model {model!r}{did_you_mean(model, known)}")
     path = weights_file(weights_path, weights)
     state = read_weights(path)
-    network = models.get_model(model, weights=None, num_classes=_classes(state))
+    network = models.get_model(model, weights=None)
+    classifier = _last_linear(network)
+    if f"{classifier}.bias" in state:
+        network = models.get_model(model, weights=None, num_classes=len(state[f"{classifier}.bias"]))
     _fit(network, state, path)
-    return ImageEncoder(_without_classifier(network), f"torchvision {model}", size, precision=precision)
+    parent, _, name = classifier.rpartition(".")
+    setattr(network.get_submodule(parent), name, nn.Identity())  # what it would read comes out
+    return ImageEncoder(network, f"torchvision {model}", size, precision=precision)
 
 
 @ENCODERS.register("timm")
@@ -296,17 +301,15 @@ def _fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise EncoderError(f"the weights in {path} are those of another network: {' '.join(lines):.400}") from error
 
 
-def _classes(state: dict[str, Tensor]) -> int:
-    """Return the length of the last bias or matrix: with how many classes the weights were trained."""
-    shapes = [tensor.shape for tensor in state.values() if tensor.dim() in (1, 2)]
-    return int(shapes[-1][0]) if shapes else 1000
+def _last_linear(network: nn.Module) -> str:
+    """Return the name of the last linear layer, which classifies.
 
-
-def _without_classifier(network: nn.Module) -> nn.Module:
-    """Replace the last linear layer by nothing, so that what it would read comes out."""
+    Raises
+    ------
+    EncoderError
+        If there is none.
+    """
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise EncoderError("it has no linear layer at its end")
-    parent, _, name = linear[-1].rpartition(".")
-    setattr(network.get_submodule(parent), name, nn.Identity())
-    return network
+    return linear[-1]
