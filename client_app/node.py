@@ -30,6 +30,7 @@ from tasks.settings import Settings
 
 DATA_PATH = "data-path"
 STATE_DIR = "state-dir"
+WEIGHTS_PATH = "weights-path"
 PARTITION_ID = "partition-id"
 UNNUMBERED = -1
 LOCK_FILE = "owner"
@@ -47,6 +48,10 @@ class NodeError(PublicError):
 
 class OwnDataError(PublicError):
     """The node's own data cannot be used; the message goes to the server and names nothing of the site's."""
+
+
+class EncoderMismatchError(PublicError):
+    """The node's encoder is not the coordinator's; the message goes to the server."""
 
 
 class StateDirError(PublicError):
@@ -93,7 +98,9 @@ def node_settings(settings: Settings, node: NodeConfig, mode: Mode) -> Settings:
     if own:
         task = replace(task, data_path=own, cache_path=own_folder(node, STATE_DIR))
     elif mode is Mode.DEPLOYMENT:
-        task = replace(task, data_path=_allowed_path(task.data_path), cache_path="")
+        task = replace(task, data_path=_allowed_path(task.data_path), cache_path=own_folder(node, STATE_DIR))
+    if mode is Mode.DEPLOYMENT:
+        task = replace(task, weights_path=own_folder(node, WEIGHTS_PATH))
     return replace(settings, task=task)
 
 
@@ -155,6 +162,29 @@ def node_dataset(settings: Settings, node: NodeConfig, client: int, mode: Mode) 
         log(ERROR, "This node's data cannot be read: %s", error)
         public = "the data of this node cannot be read"
     raise OwnDataError(f"{public}; what and where is in the log of this node")
+
+
+def check_encoder(settings: Settings, expected: str) -> None:
+    """Refuse to take part with another encoder than the coordinator's: the head would mean nothing here.
+
+    Raises
+    ------
+    EncoderMismatchError
+        If this node's cannot be used, or the digests differ. What is wrong with it is logged here.
+    """
+    if not settings.task.encoder:
+        return
+    try:
+        own = load_task(settings.task).encoder_digest
+    except ValueError as error:
+        log(ERROR, "This node's encoder cannot be used: %s", error)
+        text = f"the encoder {settings.task.encoder!r} cannot be used on this node; why is in its log"
+        raise EncoderMismatchError(text) from error
+    if own != expected:
+        raise EncoderMismatchError(
+            f"the encoder {settings.task.encoder!r} of this node has the digest {own[:12]}, the coordinator's has "
+            f"{expected[:12]}: install the same version of its package, or copy the same file of weights"
+        )
 
 
 def warn_of_left_out(settings: Settings, mode: Mode) -> None:

@@ -16,6 +16,7 @@ from client_app.node import (
     PARTITION_ID,
     STATE_DIR,
     NodeError,
+    check_encoder,
     client_number,
     current_mode,
     lock_state_dir,
@@ -56,6 +57,7 @@ class Session:
         node, mode = context.node_config, current_mode()
         settings = node_settings(parse({**context.run_config, **header.changes()}), node, mode)
         refuse_attack(settings, mode)
+        check_encoder(settings, header.encoder)
         header = replace(header, client=client_number(settings, node, header.client, mode))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(

@@ -83,7 +83,8 @@ def publish(directory: RunDirectory) -> None:
 def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
     refuse_attack(settings, mode)
     evaluation = CentralEvaluation(settings)
-    directory.write_versions(str(evaluation.device))
+    encoder = evaluation.task.encoder_digest
+    directory.write_versions(str(evaluation.device), f"{settings.task.encoder} {encoder}".strip())
     header = MessageHeader(
         client=-1,
         num_rounds=settings.num_server_rounds,
@@ -91,6 +92,7 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
         run_name=directory.path.name,
         # a real node need not know the server's folders
         run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
+        encoder=encoder,
     )
     registration = register_clients(grid, settings.federation, header, mode)
     print(wrong_labels_line(settings, mode, registration), flush=True)

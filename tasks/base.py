@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -74,14 +75,20 @@ class Task(Component, ABC):
         Whether each pixel has a label, (n, H, W), and not each example.
     has_smooth_inputs
         Whether inputs are quantities that can be mixed and differentiated by; word numbers are not.
+    encodes_as
+        What an encoder can take the examples for, "images" or "texts"; empty = it can not.
+    encoder_digest
+        SHA-256 of the encoder whose features the examples are; empty = there is none.
     """
 
     class_names: tuple[str, ...]
     default_model: str
     input_shape: tuple[int, ...]
-    brings_own_data: ClassVar[bool] = False
+    brings_own_data: bool = False
     labels_pixels: ClassVar[bool] = False
     has_smooth_inputs: ClassVar[bool] = True
+    encodes_as: str = ""
+    encoder_digest: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -147,6 +154,24 @@ class Task(Component, ABC):
     def data_issues(self) -> list[Issue]:
         """Return what is odd but allowed about the training examples, such as what was left out; reads them."""
         return []
+
+    def data_state(self, part: str, cache: Path) -> str | None:
+        """Return a text that changes with the examples of ``part`` ("train" or "test"); None = only reading them tells.
+
+        By it what was made of the examples is found again without reading them. What lies in the folder ``cache`` is
+        no part of the data, wherever that is.
+        """
+        return None
+
+    def encoder_inputs(self, features: Tensor) -> Tensor:
+        """Return a raw batch as encoders take it: images (n, C, H, W) between 0 and 1, or token numbers (n, L).
+
+        Raises
+        ------
+        DataError
+            If an encoder cannot take the examples for anything.
+        """
+        raise DataError("the examples of this task are nothing that an encoder takes")
 
     def check(self) -> None:
         """Raise ``DataError`` if the data cannot be there. Cheap: called before any client starts."""

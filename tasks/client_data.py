@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tasks.base import ClientData, Labels, Task
+from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
 from tasks.own_data.reading import Cache
@@ -60,9 +61,37 @@ def data_root(path: str) -> Path:
 @lru_cache(maxsize=4)
 def load_task(settings: TaskSettings) -> Task:
     """Build the task; its data is loaded when first asked for and kept for the life of the process."""
-    cache = Cache(Path(settings.cache_path), settings.name, settings.args) if settings.cache_path else None
-    context = {"data_path": data_root(settings.data_path), "bad_data": settings.bad_data, "cache": cache}
-    return TASKS.build(settings.name, settings.args, **context)
+    root = data_root(settings.data_path)
+    encoder = chosen_encoder(settings, root) if settings.encoder else None
+    tokens = encoder.tokens if isinstance(encoder, TextEncoder) else None
+    args = f"{settings.args} {encoder.digest()}" if encoder and tokens else settings.args
+    cache = Cache(Path(settings.cache_path), settings.name, args) if settings.cache_path else None
+    context = {"data_path": root, "bad_data": settings.bad_data, "cache": cache, "tokens": tokens}
+    task = TASKS.build(settings.name, settings.args, **context)
+    if encoder is None:
+        return task
+    declared = str([settings.name, settings.args, settings.encoder, settings.encoder_args])
+    return EncodedTask(task, encoder, FeatureStore(feature_folder(settings)), declared)
+
+
+def chosen_encoder(settings: TaskSettings, root: Path) -> Encoder:
+    """Build the configured encoder; ``root`` is the data folder.
+
+    Raises
+    ------
+    PluginError
+        If it is unknown, or refuses its arguments or weights.
+    """
+    weights = Path(settings.weights_path) if settings.weights_path else root
+    return ENCODERS.build(settings.encoder, settings.encoder_args, weights_path=weights)
+
+
+def feature_folder(settings: TaskSettings) -> Path:
+    """Return where encoded examples are kept: as configured, else the user's folder for caches."""
+    if settings.cache_path:
+        return Path(settings.cache_path)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "winnow"
 
 
 @lru_cache(maxsize=4)

@@ -6,6 +6,7 @@ Images stay uint8 (N, C, H, W) until a batch is prepared on its device. CIFAR is
 
 import os
 from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,6 +40,11 @@ class ImageTask(Task):
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     brightest: ClassVar[int] = 255
+    encodes_as = "images"
+
+    def encoder_inputs(self, features: Tensor) -> Tensor:
+        """Return uint8 images (n, C, H, W) as float32 between 0 and 1."""
+        return features.float() / self.brightest
 
     def prepare(self, features: Tensor) -> Tensor:
         """Scale uint8 images (N, C, H, W) to [0, 1] and normalise each channel; float32, on the same device."""
@@ -110,6 +116,10 @@ class Digits(ImageTask):
     default_model = "digits-cnn"
     input_shape = (1, 8, 8)
     mean, std, brightest = (0.0,), (1.0,), 16
+
+    def data_state(self, part: str, cache: Path) -> str:
+        """Return the version of the package that has the digits."""
+        return f"scikit-learn {version('scikit-learn')}"
 
     def train_examples(self) -> Examples:
         """Return the 1,437 training images, uint8 (1437, 1, 8, 8) with values 0 to 16."""
@@ -196,6 +206,12 @@ class Cifar(ImageTask):
         if not wanted:
             return np.arange(everything)
         return np.sort(rng(0, self.title, "subset", part).permutation(everything)[:wanted])
+
+    def data_state(self, part: str, cache: Path) -> str:
+        """Return path, size and time of change of the files, and how many examples are used of them."""
+        folder = self._present_folder()
+        states = [(folder / name).stat() for name in self.files]
+        return str([str(folder), self.samples[part], [(found.st_size, found.st_mtime_ns) for found in states]])
 
     def train_ids(self) -> npt.NDArray[np.int64]:
         """Return where each training example stands in the published order, (n,)."""

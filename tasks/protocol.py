@@ -80,10 +80,11 @@ class HeaderError(PublicError):
 class MessageHeader:
     """Addressee, round and settings of one message.
 
-    ``client`` is -1 where the server does not know the client's number. ``overrides`` are the settings in which this
-    variant of the run differs from the run configuration (JSON); ``layout`` says what lies where in the flat model
-    (empty when none travels); ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in simulations
-    only; ``checkpoint_round`` is the oldest round to which the run may still go back.
+    ``encoder`` is the digest of the server's encoder, empty if the run has none. ``client`` is -1 where the server
+    does not know the client's number. ``overrides`` are the settings in which this variant of the run differs from
+    the run configuration (JSON); ``layout`` says what lies where in the flat model (empty when none travels);
+    ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in simulations only;
+    ``checkpoint_round`` is the oldest round to which the run may still go back.
     """
 
     client: int
@@ -95,6 +96,7 @@ class MessageHeader:
     run_name: str = ""
     run_dir: str = ""
     checkpoint_round: int = 0
+    encoder: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return the fields as plain values."""

@@ -65,8 +65,11 @@ class TaskSettings:
         choices=("refuse", "skip"),
     )
     cache_path: str = key(
-        "", "folder that keeps a site's decoded files between processes; a node uses its state-dir", path=True
+        "", "folder that keeps decoded and encoded examples between processes; a node uses its state-dir", path=True
     )
+    encoder: str = key("", "frozen encoder whose features are learned from, or package.module:Name; empty = none")
+    encoder_args: str = key("", "its arguments as inline TOML")
+    weights_path: str = key("", "folder with files of weights; empty = the data folder; a node says its own", path=True)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from tasks.settings import Settings
 # The packages that hold built-in choices: each registry in one of them is a kind, in this order.
 PACKAGES = (
     "tasks.registry",
+    "tasks.encoders",
     "tasks.models",
     "client_app.losses",
     "tasks.noise",

@@ -13,6 +13,15 @@ from tasks.plugins import Registry
 MODELS = Registry("model", nn.Module)
 
 
+@MODELS.register("linear")
+def linear(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """One linear layer, for inputs of any shape; it starts at zero, with equal logits for all classes."""
+    layer = nn.Linear(prod(input_shape), num_classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
 @MODELS.register("mlp")
 def mlp(num_classes: int, input_shape: tuple[int, ...], hidden: int = 64) -> nn.Module:
     """One hidden layer of ReLU units, for inputs of any shape.

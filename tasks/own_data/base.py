@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tasks.base import DataError, Examples, Task
 from tasks.issues import WARNING, Issue
 from tasks.own_data.files import BadDataError, UnusableError, as_stored, existing_folder, listing, nfc, real, summary
-from tasks.own_data.reading import Cache, Reading
+from tasks.own_data.reading import Cache, Reading, folder_state
 from tasks.plugins import did_you_mean
 
 T = TypeVar("T")
@@ -133,6 +133,10 @@ class OwnDataTask(Task):
             If there are none, or some cannot be used.
         """
         return self._test.examples
+
+    def data_state(self, part: str, cache: Path) -> str:
+        """Return a digest of path, size and times of change of all files below the folder."""
+        return folder_state(self.root if part == "train" else self.test_root, cache)
 
     def example_names(self, ids: npt.NDArray[np.int64]) -> Sequence[str]:
         """Return the files of examples, relative to the data folder, or their lines in the table."""

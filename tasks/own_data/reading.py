@@ -192,6 +192,14 @@ def _code_digests(task: type[Task], name: str) -> Iterator[str]:
             yield f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
+def folder_state(root: Path, own: Path) -> str:
+    """Return a SHA-256 of path, size and times of change of all below ``root``, without what lies in ``own``."""
+    digest = hashlib.sha256()
+    for line in _file_states(Path(os.path.realpath(root)), Path(os.path.realpath(own))):
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 def _file_states(root: Path, own: Path) -> Iterator[str]:
     """Yield path and state of all below ``root``, in a fixed order; what this module writes to ``own`` is left out."""
     for folder, names, files in os.walk(root):

@@ -6,7 +6,7 @@ The vocabulary is the same everywhere, and nothing of anybody's texts leaves its
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -52,6 +52,8 @@ class TextTable(OwnDataTask):
         Words of a text that are read.
     vocabulary
         Number of hash values.
+    tokens
+        What cuts a text into numbers in place of the hashes; the run sets it for an encoder of texts.
     **declared
         See :class:`OwnDataTask`.
 
@@ -75,6 +77,7 @@ class TextTable(OwnDataTask):
         quote: str = '"',
         words: int = 64,
         vocabulary: int = 20_000,
+        tokens: Callable[[str, int], npt.NDArray[np.int32]] | None = None,
         **declared: Any,
     ) -> None:
         super().__init__(**declared)
@@ -85,7 +88,8 @@ class TextTable(OwnDataTask):
         if not self._texts:
             raise DataError("text names no column; name the one with the text, or several in a list")
         self._label, self._group = needed_column("label", label), column_name(group)
-        self.words, self.vocabulary, self.input_shape = words, vocabulary, (2 * words - 1,)
+        self._tokens, self.encodes_as = tokens, "texts" if tokens else ""
+        self.words, self.vocabulary, self.input_shape = words, vocabulary, (words if tokens else 2 * words - 1,)
 
     def read(self, root: Path) -> Reading:
         """Read all rows; see :class:`OwnDataTask`."""
@@ -97,6 +101,10 @@ class TextTable(OwnDataTask):
         """Say how the data folder must be laid out."""
         columns = f"the columns {', '.join(self._texts)} and {self._label}"
         return f"expected a table {self._table.file} with {columns}, and a row for each text"
+
+    def encoder_inputs(self, features: Tensor) -> Tensor:
+        """Return the token numbers (N, words)."""
+        return features
 
     def prepare(self, features: Tensor) -> Tensor:
         """Return the hashes (N, 2 x words - 1) as int64; 0 is no word."""
@@ -128,7 +136,23 @@ class TextTable(OwnDataTask):
 
     def _pair(self, row: Row) -> Pair:
         label = self.label(row.label(self._label, self._group))
-        return hashed(" ".join(map(row.cell, self._texts)), self.words, self.vocabulary), label
+        text = " ".join(map(row.cell, self._texts))
+        if self._tokens is None:
+            return hashed(text, self.words, self.vocabulary), label
+        return padded(self._tokens(text, self.words), self.words), label
+
+
+def padded(tokens: npt.NDArray[np.int32], words: int) -> npt.NDArray[np.int32]:
+    """Return token numbers (m,), m up to ``words``, padded with 0 to (words,).
+
+    Raises
+    ------
+    UnusableError
+        If there are none.
+    """
+    if not len(tokens):
+        raise UnusableError("there is no word in the text")
+    return np.pad(tokens, (0, words - len(tokens)))
 
 
 def hashed(text: str, words: int, vocabulary: int) -> npt.NDArray[np.int32]:

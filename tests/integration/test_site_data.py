@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Message
 
@@ -223,3 +224,24 @@ def test_of_two_unnumbered_nodes_with_one_state_directory_one_is_left_out(
     assert len([line for line in run.lines("clients.jsonl") if line["round"] == 0]) == 3
     assert re.search(r"Left out: node \d+: .*nodes \d+ and \d+ have the same state directory; give each", caplog.text)
     assert (tmp_path / "state3" / run.path.name / "site" / "label-audit.csv").is_file()
+
+
+def striped(root: Path, count: int, seed: int) -> None:
+    """Write images of lying ("dark") and standing ("bright") stripes: a network knows them, their mean says nothing."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        lines = 160 * (np.arange(32) // rng.integers(3, 6) % 2) + rng.integers(0, 90, (32, 32))
+        save(root / ("dark", "bright")[number % 2] / f"{number:03}.png", lines if number % 2 else lines.T)
+
+
+def test_a_site_s_images_are_learned_on_the_features_of_an_encoder(play: Play, tmp_path: Path) -> None:
+    striped(tmp_path / "data", 40, seed=0)
+    striped(tmp_path / "data/test", 40, seed=1)
+    changes = settings_for("image-folder", tmp_path / "data")
+    args = changes["task.args"].replace("size = 8", "size = 32")
+    encoder = {"task.encoder": "efficientnet-lite0", "task.encoder-args": "size = 32", "task.args": args}
+    run = play(**{**changes, **encoder, "model.name": "auto", "model.args": "", "task.cache-path": str(tmp_path / "c")})
+    assert run.metrics[-1]["accuracy"] > 0.9
+    versions = json.loads((run.path / "versions.json").read_text())
+    assert re.fullmatch(r"efficientnet-lite0 [0-9a-f]{64}", versions["encoder"])
+    assert versions["encoder"] in (run.path / "report.html").read_text()

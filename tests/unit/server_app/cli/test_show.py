@@ -29,6 +29,7 @@ from tests.unit.server_app.report.test_preview import hand_made
 
 KINDS = (
     "task",
+    "encoder",
     "model",
     "loss",
     "preset",

@@ -1,0 +1,162 @@
+"""Task with an encoder: the same examples, classes and names, but features in place of images or texts.
+
+Only a small head is learned, ``linear`` by default. Labels, noise, methods, detection, attacks and the label audit are
+those of the task.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tasks.base import DataError, Examples, Task
+from tasks.encoders.base import Encoder
+from tasks.encoders.feature_store import FeatureStore, Plan
+from tasks.files import content_digest
+from tasks.issues import ERROR, Issue, RunContext
+from tasks.models import MODELS
+
+VERSION = "1"
+"""Of the way in which examples become features here; another one makes other files."""
+
+
+class EncodedTask(Task):
+    """A task whose examples are encoded once and kept; the head learns from features scaled for each example.
+
+    Each vector is centred and scaled to deviation 1 over its own features, so that no site needs to know the features
+    of another.
+
+    Parameters
+    ----------
+    task
+        The task of the examples.
+    encoder
+        What encodes them.
+    store
+        Where features are kept.
+    declared
+        Text of all declarations that the examples depend on.
+
+    Raises
+    ------
+    DataError
+        If the task's examples are not what the encoder takes.
+    """
+
+    default_model = "linear"
+
+    def __init__(self, task: Task, encoder: Encoder, store: FeatureStore, declared: str) -> None:
+        if task.labels_pixels:
+            raise DataError("an encoder makes one vector of an image, and this task has a label for each pixel")
+        if task.encodes_as != encoder.reads:
+            raise DataError(f"the encoder takes {encoder.reads}, and the examples of this task are no {encoder.reads}")
+        self.inner, self.encoder, self._store, self._declared = task, encoder, store, declared
+        self.class_names, self.input_shape = task.class_names, (encoder.width,)
+        self.brings_own_data, self.encoder_digest = task.brings_own_data, encoder.digest()
+
+    def train_examples(self) -> Examples:
+        """Return the features (n, width) float16 of the training examples, mapped from a file.
+
+        Raises
+        ------
+        DataError
+            If the examples cannot be read or encoded, or the features not be kept.
+        """
+        return self._train
+
+    def test_examples(self) -> Examples:
+        """Return the features (n, width) float16 of the test examples, mapped from a file.
+
+        Raises
+        ------
+        DataError
+            If the examples cannot be read or encoded, or the features not be kept.
+        """
+        return self._test
+
+    def train_ids(self) -> npt.NDArray[np.int64]:
+        """Return the id of each training example, (n,)."""
+        return self.inner.train_ids()
+
+    def example_names(self, ids: npt.NDArray[np.int64]) -> Sequence[str]:
+        """Return what the owner of examples calls them."""
+        return self.inner.example_names(ids)
+
+    def groups(self) -> npt.NDArray[np.str_] | npt.NDArray[np.int64] | None:
+        """Return where each training example comes from, or None if that is unknown."""
+        return self.inner.groups()
+
+    def has_test_examples(self) -> bool:
+        """Tell whether there are clean test examples."""
+        return self.inner.has_test_examples()
+
+    def data_issues(self) -> list[Issue]:
+        """Return what is odd but allowed about the training examples."""
+        return self.inner.data_issues()
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return what such a run lacks or configures in vain because of its task."""
+        found = super().issues(context)
+        if context.settings.noise.name == "open-set":
+            text = "open-set noise replaces images, and with task.encoder the examples are features"
+            found.append(Issue(ERROR, "noise", text, "choose another noise, or leave the encoder out"))
+        return found
+
+    def check(self) -> None:
+        """Raise ``DataError`` if the data cannot be there."""
+        self.inner.check()
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Return the features (N, width) as float32, each vector with mean 0 and deviation 1."""
+        values = features.float()
+        spread, mean = torch.std_mean(values, dim=1, keepdim=True, correction=0)
+        return (values - mean) / spread.clamp_min(1e-6)
+
+    def build_model(self, name: str, args: str) -> nn.Module:
+        """Build the named head ("auto" = ``linear``) for the features.
+
+        Raises
+        ------
+        PluginError
+            If it is unknown, its arguments do not fit, or it cannot take one row of features.
+        """
+        chosen = self.default_model if name == "auto" else name
+        return MODELS.build(chosen, args, num_classes=self.num_classes, input_shape=self.input_shape)
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return the measures of ``logits`` (N, K) against true ``labels`` (N,)."""
+        return self.inner.metrics(logits, labels)
+
+    @cached_property
+    def _train(self) -> Examples:
+        return self._encoded("train")
+
+    @cached_property
+    def _test(self) -> Examples:
+        return self._encoded("test")
+
+    def _encoded(self, part: str) -> Examples:
+        state = self.inner.data_state(part, self._store.folder)
+        key = self._key(part, state) if state is not None else ""
+        found = self._store.find(key) if key else None
+        if found is None:
+            raw = self.inner.train_examples() if part == "train" else self.inner.test_examples()
+            key = key or self._key(part, content_digest("", {"features": raw.features.numpy(), "labels": raw.labels}))
+            title = f"Encoding the {'training' if part == 'train' else 'test'} examples"
+            encode = partial(self._encode, raw.features)
+            found = self._store.make(key, raw.labels, Plan(title, len(raw), self.encoder.width, encode))
+        return Examples(*found)
+
+    def _encode(self, raw: Tensor, start: int, stop: int) -> Tensor:
+        """Return the features (stop - start, width) of raw examples."""
+        batches = torch.split(raw[start:stop], self.encoder.batch_size)
+        return torch.cat([self.encoder.encode(self.inner.encoder_inputs(batch)) for batch in batches])
+
+    def _key(self, part: str, state: str) -> str:
+        facts = json.dumps([VERSION, self._declared, self.encoder_digest, part, state])
+        return hashlib.sha256(facts.encode()).hexdigest()[:24]
