@@ -57,7 +57,12 @@ CHANGES: Mapping[str, Flat] = {
     "masked-optim-keep-0.2": {"method.args": "keep = 0.2"},
     "masked-optim-slow": SLOW,
 }
-COMMON: Flat = {"noise.rates-args": "max = 0.8", "train.device": "cpu", "train.threads": 1}
+COMMON: Flat = {
+    "noise.name": "symmetric",
+    "noise.rates-args": "max = 0.8",
+    "train.device": "cpu",
+    "train.threads": 1,
+}
 
 
 @dataclass(frozen=True)

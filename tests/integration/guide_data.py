@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
+from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from tasks.config import DEFAULTS, nest
 from tasks.plugins import parse_args
 from tests.site_data import save, table
@@ -25,6 +26,7 @@ def make_run(path: Path) -> None:
     """Write as much of a run with default settings as a check of its continuation reads."""
     path.mkdir(parents=True)
     (path / "config.toml").write_text(tomli_w.dumps(nest({**DEFAULTS, "run.output-dir": str(path.parent)})))
+    CheckpointFolder(path).save(Checkpoint({"weight": np.zeros(2, np.float32)}, {}, {"server_round": 1}))
 
 
 def _labels(args: dict[str, Any]) -> list[str]:

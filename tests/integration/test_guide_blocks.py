@@ -26,7 +26,7 @@ from client_app.losses import LOSSES
 from client_app.node import DATA_PATH, STATE_DIR
 from server_app.cli import build_parser, main
 from server_app.cli.config import check_keys, find_recipe, read_toml, split_words
-from tasks.config import DEFAULTS, flatten
+from tasks.config import DEFAULTS, flatten, overlay
 from tests.conftest import ROOT
 from tests.integration.guide_data import make_data, make_run
 
@@ -187,7 +187,8 @@ class Reader:
                 self.skipped.append(" ".join(words))
                 return
             words = [word.replace("/path/to/folder", str(self.data)) for word in words]
-        changes = split_words([word for word in words[1:] if not word.startswith("-")])[1] if words[0] == "run" else {}
+        settings = [word for word in words[1:] if words[0] == "run" and not word.startswith("-")]
+        changes = overlay(*split_words(settings)[1])
         make_data(changes, self.folder)
         if changes.get("run.resume"):
             make_run(self.folder / str(changes["run.resume"]))
@@ -245,9 +246,9 @@ class Reader:
         """Parse a command line of winnow, and check keys, types and ranges of its settings."""
         args, rest = build_parser().parse_known_args(words)
         assert [word for word in rest if word.startswith("-")] == []
-        recipe, changes = split_words([*getattr(args, "words", []), *rest])
+        recipe, layers = split_words([*getattr(args, "words", []), *rest])
         chosen = flatten(read_toml(find_recipe(recipe, self.folder))) if recipe else {}
-        check_keys({**DEFAULTS, **chosen, **changes})
+        check_keys(overlay(DEFAULTS, chosen, *layers))
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_labels_of_pixels_are_refused_with_the_remedy():
 def test_parquet_without_its_package_is_an_error_before_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("client_app.label_audit_files.find_spec", lambda name: None)
     assert format_problem("csv") == ""
-    with pytest.raises(ConfigError, match=r"audit\.format = 'parquet'.*winnow\[parquet\]"):
+    with pytest.raises(ConfigError, match=r"audit\.format = 'parquet'.*pip install -e '\.\[parquet\]'"):
         settings(**{"audit.format": "parquet"})
     with pytest.raises(ValueError, match="pyarrow is not installed"):
         write_audit(tmp_path, example_audit(), CLASSES, "parquet", {})
