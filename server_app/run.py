@@ -24,6 +24,7 @@ from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
+from tasks.client_data import encode_examples
 from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
 from tasks.protocol import MessageHeader, Mode
@@ -85,6 +86,8 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     evaluation = CentralEvaluation(settings)
     encoder = evaluation.task.encoder_digest
     directory.write_versions(str(evaluation.device), f"{settings.task.encoder} {encoder}".strip())
+    if mode is Mode.SIMULATION:
+        encode_examples(settings.task)
     header = MessageHeader(
         client=-1,
         num_rounds=settings.num_server_rounds,

@@ -105,6 +105,20 @@ class Task(Component, ABC):
             If the data is not where the configuration says.
         """
 
+    @property
+    def raw(self) -> "Task":
+        """The task whose examples are as they were read; only one with an encoder has another than itself."""
+        return self
+
+    def first_examples(self, count: int) -> Examples:
+        """Return up to ``count`` training examples, the first ones, to try something with."""
+        examples = self.train_examples()
+        return examples.take(np.arange(min(count, len(examples))))
+
+    def train_labels(self) -> Labels:
+        """Return the labels of all training examples, (n, ...)."""
+        return self.train_examples().labels
+
     def train_ids(self) -> npt.NDArray[np.int64]:
         """Return the id of each training example, (n,): its place in the published order unless a task says else."""
         return np.arange(len(self.train_examples()))

@@ -94,6 +94,21 @@ def feature_folder(settings: TaskSettings) -> Path:
     return Path(home) / "winnow"
 
 
+def encode_examples(settings: TaskSettings) -> None:
+    """Encode the examples that are not encoded yet, so that no client has to wait for it; nothing without an encoder.
+
+    Raises
+    ------
+    DataError
+        If an example cannot be encoded, or the features cannot be kept.
+    """
+    if settings.encoder:
+        task = load_task(settings)
+        task.train_examples()
+        if task.has_test_examples():
+            task.test_examples()
+
+
 @lru_cache(maxsize=4)
 def divide(
     task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int
@@ -109,7 +124,7 @@ def divide(
     """
     loaded = load_task(task)
     partitioner = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
-    labels = loaded.train_examples().labels
+    labels = loaded.train_labels()
     parts = tuple(partitioner(labels, num_clients, rng(seed, "partition")))
     if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels))):
         raise PartitionError(

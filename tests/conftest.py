@@ -52,6 +52,12 @@ def kind_of(test: str) -> str:
     return "federations" if slow else test.partition("::")[0]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let encoded examples lie in a folder of these tests, and not among the user's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder with the real data sets; tests that need it are skipped where there is none."""

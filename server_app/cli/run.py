@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from subprocess import DEVNULL, Popen
@@ -193,10 +193,24 @@ def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
 
 
 def _checked(plan: RunPlan) -> Settings:
-    settings = next(iter(check_parts(plan).values()))
+    variants = check_parts(plan)
+    _encode(variants.values())
+    settings = next(iter(variants.values()))
     clients = settings.federation.num_clients
     print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
     return settings
+
+
+def _encode(variants: Iterable[Settings]) -> None:
+    """Encode the examples of all variants, here where the user sees how far it is."""
+    from tasks.base import DataError
+    from tasks.client_data import encode_examples
+
+    try:
+        for settings in variants:
+            encode_examples(settings.task)
+    except DataError as error:
+        raise CommandError(f"task.encoder: {error}") from error
 
 
 def _attempt(

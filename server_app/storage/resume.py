@@ -29,6 +29,7 @@ FREE = (
     "federation.client-cpus",
     "federation.client-gpus",
     "task.data-path",
+    "task.weights-path",
     "task.cache-path",
     "train.device",
     "train.threads",

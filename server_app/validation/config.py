@@ -203,7 +203,7 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
 
 def _check_server_of_nodes(task: Task, settings: Settings, attempts: Attempts) -> None:
     """Check all that such a server has, its test data; whatever simulates data is without effect."""
-    attempts.build("task", lambda: check_test_data(task))
+    attempts.build("task", lambda: check_test_data(task.raw))
     attempts.issues += unused_on_nodes(settings)
 
 
@@ -223,7 +223,8 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
     if trials:
         ready = there and attempts.succeeds("task", lambda: check_data(settings.task)) and partition
         divide_all = lambda: divide(settings.task, chosen, clients, settings.seed)
-        if ready and attempts.succeeds("partition", divide_all) and rates_fit:
+        divided = ready and attempts.succeeds("partition", divide_all)
+        if divided and rates_fit and not settings.task.encoder:  # whose examples are encoded when the run is to start
             attempts.build("noise", lambda: client_dataset(settings, 0))
         if not attempts.failed():
             attempts.issues += dry_run_issues(settings)

@@ -64,9 +64,8 @@ def _attempt(label: str, trial: Callable[..., None], *parts: Task | Settings) ->
 
 def _first(task: Task) -> ClientData:
     """Return the first examples as if they were a client's."""
-    ids = np.arange(min(EXAMPLES, len(task.train_examples())))
-    examples = task.train_examples().take(ids)
-    return ClientData(0, examples.features, examples.labels, ids, task.num_classes)
+    examples = task.first_examples(EXAMPLES)
+    return ClientData(0, examples.features, examples.labels, np.arange(len(examples)), task.num_classes)
 
 
 def try_model(task: Task, settings: Settings) -> None:
@@ -86,7 +85,7 @@ def try_model(task: Task, settings: Settings) -> None:
 
 def try_loss(task: Task, settings: Settings) -> None:
     """Raise ``ValueError`` unless the loss returns one finite value per label, 0 without a label, and a gradient."""
-    loss, size = settings.loss, (EXAMPLES, *task.train_examples().labels.shape[1:])
+    loss, size = settings.loss, (EXAMPLES, *task.train_labels().shape[1:])
     counts = [1] * task.num_classes
     objective = losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
     logits = torch.randn(size[0], task.num_classes, *size[1:], generator=torch.Generator().manual_seed(0))
@@ -159,10 +158,13 @@ def declared_task(settings: TaskSettings) -> Task:
 
 def check_data(settings: TaskSettings) -> None:
     """Raise ``ValueError`` if examples or inputs are not as declared; built-in data sets have tests of their own."""
-    task, label = load_task(settings), f"task {settings.name!r}: "
+    built, label = load_task(settings), f"task {settings.name!r}: "
+    task = built.raw
     if task.brings_own_data:
         task.train_examples()
         check_test_data(task)
+    if built is not task:
+        built.first_examples(EXAMPLES)  # what the encoder cannot take shows at once
     if not is_own(settings.name):
         return
     _check_examples(task.train_examples(), task, f"{label}train_examples")

@@ -109,7 +109,7 @@ def one_example_issues(task: Task, model: nn.Module, train: TrainSettings, count
     batch_norm = has_batch_norm(model)
     if min((smallest_batch(count, train, batch_norm) for count in counts if count), default=0) != 1:
         return []
-    inputs = task.prepare(task.train_examples().features[:1])
+    inputs = task.prepare(task.first_examples(1).features)
     try:
         with torch.no_grad(), single_example(model.train()) as switched:
             model(inputs)

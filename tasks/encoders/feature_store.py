@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging import INFO
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from flwr.common.logger import log
 from torch import Tensor
 
 from tasks.base import Labels
@@ -104,7 +103,7 @@ class FeatureStore:
         with _progress(plan.title, plan.count) as show:
             for start in range(done, plan.count, BLOCK):
                 stop = min(start + BLOCK, plan.count)
-                target[start:stop] = _checked(plan.encode(start, stop), (stop - start, plan.width))
+                target[start:stop] = checked_features(plan.encode(start, stop), (stop - start, plan.width))
                 show(stop)
                 if time.monotonic() > marked + SECONDS_BETWEEN_MARKS:
                     target.flush()
@@ -144,7 +143,7 @@ class FeatureStore:
             os.close(lock)
 
 
-def _checked(features: Tensor, shape: tuple[int, int]) -> Features:
+def checked_features(features: Tensor, shape: tuple[int, int]) -> Features:
     """Return features as float16.
 
     Raises
@@ -180,6 +179,6 @@ def _progress(title: str, count: int) -> Iterator[Callable[[int], None]]:
         tenth = 10 * done // count
         if tenth > shown and count > 10 * BLOCK:
             shown = tenth
-            log(INFO, "%s: %d of %d", title, done, count)
+            getLogger("flwr").info("%s: %d of %d", title, done, count)
 
     yield show

@@ -312,4 +312,4 @@ def _last_linear(network: nn.Module) -> str:
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise EncoderError("it has no linear layer at its end")
-    return linear[-1]
+    return str(linear[-1])

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tasks.base import DataError, Examples, Task
+from tasks.base import DataError, Examples, Labels, Task
 from tasks.encoders.base import Encoder
-from tasks.encoders.feature_store import FeatureStore, Plan
+from tasks.encoders.feature_store import FeatureStore, Plan, checked_features
 from tasks.files import content_digest
 from tasks.issues import ERROR, Issue, RunContext
 from tasks.models import MODELS
@@ -79,6 +79,22 @@ class EncodedTask(Task):
         """
         return self._test
 
+    @property
+    def raw(self) -> Task:
+        """The task of the examples as they were read."""
+        return self.inner
+
+    def first_examples(self, count: int) -> Examples:
+        """Return up to ``count`` training examples with their features, without encoding all others."""
+        first = self.inner.first_examples(count)
+        features = checked_features(self._encode(first.features, 0, count), (len(first), self.encoder.width))
+        return Examples(torch.from_numpy(features), first.labels)
+
+    def train_labels(self) -> Labels:
+        """Return the labels of all training examples, (n,), whether or not they are encoded yet."""
+        found = self._kept("train")[1]
+        return self.inner.train_labels() if found is None else found[1]
+
     def train_ids(self) -> npt.NDArray[np.int64]:
         """Return the id of each training example, (n,)."""
         return self.inner.train_ids()
@@ -140,10 +156,14 @@ class EncodedTask(Task):
     def _test(self) -> Examples:
         return self._encoded("test")
 
-    def _encoded(self, part: str) -> Examples:
+    def _kept(self, part: str) -> tuple[str, tuple[Tensor, Labels] | None]:
+        """Return the key of what was encoded, empty if only the examples tell it, and what is kept under it."""
         state = self.inner.data_state(part, self._store.folder)
-        key = self._key(part, state) if state is not None else ""
-        found = self._store.find(key) if key else None
+        key = "" if state is None else self._key(part, state)
+        return key, self._store.find(key) if key else None
+
+    def _encoded(self, part: str) -> Examples:
+        key, found = self._kept(part)
         if found is None:
             raw = self.inner.train_examples() if part == "train" else self.inner.test_examples()
             key = key or self._key(part, content_digest("", {"features": raw.features.numpy(), "labels": raw.labels}))

@@ -30,6 +30,7 @@ KINDS = {
     "strategy.name",
     "strategy.pre-aggregators",
     "strategy.server-optimizer",
+    "task.encoder",
     "task.name",
 }
 

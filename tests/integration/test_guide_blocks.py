@@ -23,7 +23,7 @@ import yaml
 from flwr.common.config import parse_config_args
 
 from client_app.losses import LOSSES
-from client_app.node import DATA_PATH, STATE_DIR
+from client_app.node import DATA_PATH, STATE_DIR, WEIGHTS_PATH
 from server_app.cli import build_parser, main
 from server_app.cli.config import check_keys, find_recipe, read_toml, split_words
 from tasks.config import DEFAULTS, flatten, overlay
@@ -224,7 +224,11 @@ class Reader:
         elif words[0] == "flwr" and "-c" in words:
             check_keys({**DEFAULTS, **parse_config_args([words[words.index("-c") + 1]])})
         elif words[0] == "flower-supernode":
-            assert parse_config_args([words[words.index("--node-config") + 1]]).keys() <= {DATA_PATH, STATE_DIR}
+            assert parse_config_args([words[words.index("--node-config") + 1]]).keys() <= {
+                DATA_PATH,
+                STATE_DIR,
+                WEIGHTS_PATH,
+            }
         elif words[0] == "winnow":
             self.parsed(words[1:])
         elif words[:2] == ["docker", "compose"] and "winnow" in words and "--entrypoint" not in words:

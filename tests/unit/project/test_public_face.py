@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 OURS = ("tasks", "client_app", "strategies", "server_app")
 PUBLIC = (
     "tasks",
+    "tasks.encoders",
     "tasks.models",
     "tasks.noise",
     "tasks.own_data",

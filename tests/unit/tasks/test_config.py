@@ -64,7 +64,7 @@ def test_a_bad_value_names_its_limit(key: str, value: object, message: str):
     assert caught.value.errors[0].startswith(f"{key} = {value!r}")
 
 
-PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path")
+PATH_KEYS = ("run.output-dir", "run.resume", "task.data-path", "task.cache-path", "task.weights-path")
 
 
 def test_every_path_may_start_with_the_home_folder(monkeypatch: pytest.MonkeyPatch):

@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from client_app.node import EncoderMismatchError, check_encoder
+from server_app.validation.config import validate
 from tasks.base import DataError
-from tasks.client_data import load_task
+from tasks.client_data import divide, encode_examples, load_task
+from tasks.config import to_flat
 from tasks.encoders import EncodedTask, ImageEncoder
 from tasks.plugins import PluginError
-from tasks.settings import Settings, TaskSettings
+from tasks.protocol import Mode
+from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
 from tests.site_data import ARGS, image_folder, save, shades, text_table
 
 SIZE = "size = 32"
@@ -171,3 +174,22 @@ def test_a_site_with_other_weights_takes_no_part(images: TaskSettings, caplog: p
         check_encoder(Settings(task=missing), own)
     assert "gone.pt" not in str(caught.value), "a path is the site's own"
     assert "gone.pt" in caplog.text
+
+
+def test_a_check_encodes_a_few_examples_and_a_division_none(
+    images: TaskSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = count_encoded(monkeypatch)
+    settings = Settings(
+        task=images, federation=FederationSettings(num_clients=4), partition=PartitionSettings("iid", "")
+    )
+    assert sum(map(len, divide(images, settings.partition, 4, seed=1))) == 40
+    assert counts == [1], "one image tells the width"
+    flat = {**to_flat(settings), "loss.name": "ce"}
+    validate(flat, Mode.SIMULATION)
+    assert sum(counts) < 20
+    first = fresh(images).first_examples(3)
+    counts.clear()
+    encode_examples(images)
+    assert sum(counts) == 50
+    assert torch.equal(first.features, load_task(images).train_examples().features[:3])
