@@ -11,13 +11,12 @@ HOSTILE, ROUND, BYTES = 1, 1, 200_000_000
 
 
 class Oversized(LocalSGD):
-    """Plain training behind the gate; one reply also carries an array that nobody asked for."""
+    """Plain training behind the gate; in one reply a weight is a million times larger than it was."""
 
     def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train, and let the model grow."""
+        """Train, and let a weight grow."""
         wait_at_gate(round_config)
         result = super().fit(model, context, round_config, state)
         if round_config.stream[1:] == (HOSTILE, ROUND):
-            noise = torch.randint(0, 256, (BYTES,), dtype=torch.uint8)  # no two pieces are equal
-            model.register_buffer("more", noise)
+            next(model.parameters()).data = torch.rand(BYTES // 4)  # no two pieces are equal
         return result

@@ -88,8 +88,9 @@ class Scene:
         return CONNECTED in self._whole_log(node)[self.started[node] :]
 
     def adopt(self, name: str, program: "subprocess.Popen[str]") -> None:
-        """Remember a program that has just been started."""
-        entries = Path(f"/proc/{program.pid}/environ").read_text().split("\0")
+        """Remember a program that has just been started; for a moment the system shows an empty environment of it."""
+        environ = Path(f"/proc/{program.pid}/environ")
+        entries = wait_for(environ.read_text, "the environment of a program").split("\0")
         self.programs[name], self.started[name] = program, 0
         self.environments[name] = dict(entry.split("=", 1) for entry in entries if entry)
 
