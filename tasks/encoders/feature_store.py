@@ -60,8 +60,10 @@ class FeatureStore:
         """Return the features (n, width) and labels that were kept under a key, or None."""
         features, labels = self._features(key), self._labels(key)
         try:
-            kept = np.load(features, mmap_mode="c")  # nothing is written back; torch wants memory it might write to
-            return torch.from_numpy(kept), np.load(labels)
+            kept = np.load(
+                features, mmap_mode="c", allow_pickle=False
+            )  # nothing is written back; torch wants memory it might write to
+            return torch.from_numpy(kept), np.load(labels, allow_pickle=False)
         except (OSError, ValueError):  # not there, or cut short by a full disk: encoded anew
             return None
 
@@ -115,7 +117,7 @@ class FeatureStore:
         """Return how many examples an interrupted process has encoded."""
         try:
             done = json.loads(self._mark(key).read_text())
-            kept = np.load(self._partial(key), mmap_mode="r")
+            kept = np.load(self._partial(key), mmap_mode="r", allow_pickle=False)
             return int(done) if kept.shape == shape and kept.dtype == np.float16 else 0
         except (OSError, ValueError):
             return 0
