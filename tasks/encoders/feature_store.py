@@ -60,9 +60,8 @@ class FeatureStore:
         """Return the features (n, width) and labels that were kept under a key, or None."""
         features, labels = self._features(key), self._labels(key)
         try:
-            kept = np.load(
-                features, mmap_mode="c", allow_pickle=False
-            )  # nothing is written back; torch wants memory it might write to
+            # Copy on write: torch wants memory that it might write to, and nothing is written back.
+            kept = np.load(features, mmap_mode="c", allow_pickle=False)
             return torch.from_numpy(kept), np.load(labels, allow_pickle=False)
         except (OSError, ValueError):  # not there, or cut short by a full disk: encoded anew
             return None
