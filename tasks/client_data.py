@@ -70,7 +70,7 @@ def load_task(settings: TaskSettings) -> Task:
     task = TASKS.build(settings.name, settings.args, **context)
     if encoder is None:
         return task
-    declared = str([settings.name, settings.args, settings.encoder, settings.encoder_args])
+    declared = str([settings.name, settings.args, settings.bad_data, settings.encoder, settings.encoder_args])
     return EncodedTask(task, encoder, FeatureStore(feature_folder(settings)), declared)
 
 

@@ -166,10 +166,11 @@ def checked_features(features: Tensor, shape: tuple[int, int]) -> Features:
 def _progress(title: str, count: int) -> Iterator[Callable[[int], None]]:
     """Show how many of ``count`` examples are done: a bar on a terminal, else a line for each tenth."""
     if sys.stderr.isatty():
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as bar:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(title, total=count)
             yield lambda done: bar.update(task, completed=done)
         return

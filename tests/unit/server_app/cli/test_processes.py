@@ -94,6 +94,18 @@ def test_ps_says_the_same_as_proc(monkeypatch: pytest.MonkeyPatch, group: Proces
     assert sorted(group.members()) == sorted(known)
 
 
+@pytest.fixture
+def _heeding() -> Iterator[None]:
+    """Heed signals as a program in a terminal does: one that runs the tests under nohup has them ignored."""
+    before = {each: signal.getsignal(each) for each in STOP_SIGNALS}
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("_heeding")
 @pytest.mark.parametrize("signum", STOP_SIGNALS)
 def test_a_stop_signal_becomes_one_exception_and_later_ones_are_ignored(signum: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in STOP_SIGNALS]

@@ -117,6 +117,13 @@ def test_a_new_file_and_other_declarations_and_weights_are_encoded_anew(
     assert sum(counts) == 3 * (41 + 1)
 
 
+def test_what_was_left_out_once_is_refused_where_nothing_may_be(images: TaskSettings, tmp_path: Path) -> None:
+    (tmp_path / "data/dark/broken.png").write_text("no image")
+    assert len(fresh(replace(images, bad_data="skip")).train_examples()) == 40
+    with pytest.raises(DataError, match="1 of 41 examples cannot be used"):
+        fresh(images).train_examples()
+
+
 def test_what_is_kept_inside_the_data_folder_does_not_count_as_data(
     images: TaskSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
