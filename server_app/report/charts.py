@@ -73,7 +73,7 @@ def accuracy_chart(record: RunRecord) -> Chart | None:
         if best:
             axes.plot(best[0], 100 * best[1], "o", color=FIRST, markersize=8, fillstyle="none", label="best accuracy")
         highest = max(share for _, share in [*accuracy, *f1])
-        axes.set_ylim(0, min(10 * (highest // 10 + 1), 102))
+        axes.set_ylim(0, min(10 * ((highest + 3) // 10 + 1), 102))  # room for the mark of the best round
         axes.set_ylabel("% of clean test data")
 
     note = "Higher is better. Measured on clean test data that no client has."
@@ -119,7 +119,7 @@ def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) ->
             linewidths=0,
             label="one client (larger = more examples)",
         )
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 108 * max(equal_weight, *(client.mean_weight or 0.0 for client in shown)))
         axes.set_xlabel("wrong labels (% of the client's labels)")
         axes.set_ylabel("mean weight (% of model)")
 
