@@ -63,15 +63,16 @@ def load_task(settings: TaskSettings) -> Task:
     """Build the task; its data is loaded when first asked for and kept for the life of the process."""
     root = data_root(settings.data_path)
     encoder = chosen_encoder(settings, root) if settings.encoder else None
+    digest = encoder.digest() if encoder else ""
     tokens = encoder.tokens if isinstance(encoder, TextEncoder) else None
-    args = f"{settings.args} {encoder.digest()}" if encoder and tokens else settings.args
+    args = f"{settings.args} {digest}" if tokens else settings.args
     cache = Cache(Path(settings.cache_path), settings.name, args) if settings.cache_path else None
     context = {"data_path": root, "bad_data": settings.bad_data, "cache": cache, "tokens": tokens}
     task = TASKS.build(settings.name, settings.args, **context)
     if encoder is None:
         return task
     declared = str([settings.name, settings.args, settings.bad_data, settings.encoder, settings.encoder_args])
-    return EncodedTask(task, encoder, FeatureStore(feature_folder(settings)), declared)
+    return EncodedTask(task, encoder, digest, FeatureStore(feature_folder(settings)), declared)
 
 
 def chosen_encoder(settings: TaskSettings, root: Path) -> Encoder:

@@ -66,6 +66,11 @@ class TextEncoder(Encoder):
 ENCODERS = Registry("encoder", Encoder)
 
 
+def missing_extra(error: ImportError) -> EncoderError:
+    """Return that an encoder's package is not installed, with the command that installs it."""
+    return EncoderError(f"it comes with the extra 'encoders': pip install -e \".[encoders]\" ({error})")
+
+
 def digest_of(facts: str, network: nn.Module) -> str:
     """Return a SHA-256 of a text and of the names, types, shapes and values of all tensors of a network."""
     found = hashlib.sha256(facts.encode())

