@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 NODES ?= 3
+DATA := $(or $(WINNOW_DATA),data)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 BIN := .venv/bin
 # Exists only after a complete installation; its name records the Python version.
@@ -12,7 +13,7 @@ USABLE = { [ "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[
 	{ $(BIN)/python -m uv --version || $(BIN)/python -m pip --version; }; } >/dev/null 2>&1
 
 help:
-	@echo "make demo         set up, then train the demo federation"
+	@echo "make demo         set up, then train the demo federations"
 	@echo "make test         set up, then run linters, type checker and all tests"
 	@echo "make test-quick   set up, then run unit and property tests only"
 	@echo "make test-deployment  set up, then run the tests with real processes and containers only"
@@ -24,8 +25,13 @@ help:
 	@echo "make clean        remove the environment and all caches (not runs/ or data/)"
 	@echo "Another Python:   make test PYTHON=python3.12"
 
+# Its second half needs photographs, and none come with Winnow: it runs where CIFAR-10 lies.
 demo: $(INSTALLED)
 	$(BIN)/winnow run demo
+	@if [ -d "$(DATA)/cifar-10-batches-py" ]; then \
+		echo; echo "Second half: photographs of CIFAR-10 from $(DATA)"; $(BIN)/winnow run photos; \
+	else \
+		echo "The second half, on real photographs, needs CIFAR-10: no folder cifar-10-batches-py in $(DATA) (set WINNOW_DATA)"; fi
 
 federation: $(INSTALLED)
 	$(BIN)/winnow federation run --nodes $(NODES) num-server-rounds=3

@@ -49,7 +49,7 @@ METHODS: Mapping[str, Flat] = {
         "strategy.weighting": "uniform",
     },
 }
-RATES = {"frozen": (0.0003, 0.001, 0.003, 0.01), "scratch": (0.01,)}
+RATES = {"frozen": (0.0001, 0.0003, 0.001, 0.003), "scratch": (0.01,)}
 """Learning rates that each method may try."""
 PARTS: Mapping[str, Flat] = {
     "validation": {"task.args": 'part = "validation"'},
@@ -60,7 +60,7 @@ PARTS: Mapping[str, Flat] = {
 def comparison(scratch: bool, rounds: int, cache: str) -> Comparison:
     """Return what is compared, on features of the frozen encoder or from scratch."""
     own = SCRATCH if scratch else FROZEN
-    run: Flat = {"num-server-rounds": rounds, "task.args": f'cache = "{cache}"'}
+    run: Flat = {"num-server-rounds": rounds, "task.args": f'features = "{cache}"'}
     return Comparison(overlay(COMMON, own, run), NOISES, METHODS, RATES["scratch" if scratch else "frozen"], PARTS)
 
 

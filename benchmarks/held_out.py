@@ -25,8 +25,8 @@ class HeldOut(Task):
 
     Parameters
     ----------
-    task, task_args, encoder, cache
-        The task, its arguments, its encoder ("" = none) and where features are kept ("" = the user's cache).
+    task, task_args, encoder, features
+        The task, its arguments, its encoder ("" = none) and the folder that keeps its features ("" = the user's cache).
     part
         "validation": the clients share the training examples that are left. "test": they share all of them, and the
         model is measured on the task's test data.
@@ -45,7 +45,7 @@ class HeldOut(Task):
         task: str,
         task_args: str = "",
         encoder: str = "",
-        cache: str = "",
+        features: str = "",
         part: str = "validation",
         share: float = 0.1,
     ) -> None:
@@ -53,7 +53,7 @@ class HeldOut(Task):
             raise ValueError(f"part = {part!r}: expected one of {', '.join(PARTS)}")
         if not 0 < share < 1:
             raise ValueError(f"share = {share}: a number between 0 and 1 expected")
-        named = TaskSettings(name=task, args=task_args, data_path=str(data_path), encoder=encoder, cache_path=cache)
+        named = TaskSettings(name=task, args=task_args, data_path=str(data_path), encoder=encoder, cache_path=features)
         self.inner, self._part, self._share = load_task(named), part, share
         self.class_names, self.input_shape = self.inner.class_names, self.inner.input_shape
         self.default_model = self.inner.default_model
