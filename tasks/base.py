@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
-from tasks.metrics import IGNORED, classification_metrics
+from tasks.metrics import IGNORED, ClassReport, classification_metrics, server_metrics
 from tasks.plugins import Registry
 
 Labels = npt.NDArray[np.int64]
@@ -231,7 +231,24 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the mean cross-entropy as ``loss`` together with the task's own measures."""
     logits = predict(model, task, examples.features, batch_size, device)
+    return _measures(task, logits, torch.from_numpy(examples.labels))
+
+
+def evaluate_at_server(
+    model: nn.Module, task: Task, examples: Examples, batch_size: int, device: torch.device
+) -> tuple[dict[str, float], ClassReport]:
+    """Return what :func:`evaluate` does, the measures that only the server takes, and what it counted of each class.
+
+    A task that has a measure of the same name as one of the latter is believed.
+    """
+    logits = predict(model, task, examples.features, batch_size, device)
     labels = torch.from_numpy(examples.labels)
+    measures = _measures(task, logits, labels)
+    more, report = server_metrics(logits, labels)
+    return {**measures, **{name: value for name, value in more.items() if name not in measures}}, report
+
+
+def _measures(task: Task, logits: Tensor, labels: Tensor) -> dict[str, float]:
     return {"loss": F.cross_entropy(logits, labels).item(), **task.metrics(logits, labels)}
 
 
