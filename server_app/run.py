@@ -17,7 +17,7 @@ from server_app.evaluation import CentralEvaluation
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
 from server_app.registration import FederationError, register_clients
-from server_app.report import ReportError, write_report
+from server_app.report import ReportError, read_run, results_table, write_report
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
 from server_app.storage.run_directory import RunDirectory, timestamp
@@ -73,9 +73,12 @@ def close(directory: RunDirectory, error: BaseException) -> None:
 
 
 def publish(directory: RunDirectory) -> None:
-    """Write the report; if that fails the run still ends the way it ended, and the reason is logged."""
+    """Write the report and print the results; if that fails the run still ends the way it ended, and it is logged."""
     try:
-        print(f"Report: {write_report(directory.path)}", flush=True)
+        path = write_report(directory.path)
+        if table := results_table(read_run(directory.path)):
+            print(f"\n{table}\n", flush=True)
+        print(f"Report: {path}", flush=True)
     except (OSError, ReportError) as error:
         again = shlex.quote(str(directory.path))
         log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, again)

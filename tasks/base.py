@@ -16,6 +16,7 @@ from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.metrics import IGNORED, ClassReport, classification_metrics, server_metrics
 from tasks.plugins import Registry
 
+PIXEL_METRICS = ("dice", "mean-iou")
 Labels = npt.NDArray[np.int64]
 
 
@@ -160,6 +161,11 @@ class Task(Component, ABC):
             found.append(Issue(ERROR, "run.early-stopping", text, remedy))
         if not context.has_test_examples:
             found.append(_unevaluated(context))
+        if run.monitor in PIXEL_METRICS and not self.labels_pixels:
+            text = (
+                f"run.monitor = {run.monitor!r} is measured where each pixel has a label, and here each example has one"
+            )
+            found.append(Issue(ERROR, "run.monitor", text, "choose accuracy, balanced-accuracy, macro-f1 or loss"))
         if self.labels_pixels and context.settings.audit.enabled:
             text = "audit.enabled has no effect: the label audit takes one label per example, not per pixel"
             found.append(Issue(WARNING, "audit.enabled", text))

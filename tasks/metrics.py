@@ -259,7 +259,8 @@ def server_metrics(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], Cl
     """Return what the server measures on its test data beside a task's own measures, and what it counted of each class.
 
     The measures are ``balanced-accuracy``, ``macro-precision``, ``macro-recall`` and ``calibration-error`` (NaN for a
-    model that has diverged); where each pixel has a label also ``dice`` (over all pixels) and ``dice-per-image``.
+    model that has diverged); where each pixel has a label also ``dice`` and ``mean-iou``, over all pixels, and
+    ``dice-per-image``.
 
     Parameters
     ----------
@@ -282,6 +283,7 @@ def server_metrics(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], Cl
     }
     if labels.dim() > 1 and num_classes > 1:
         measures["dice"] = foreground_dice(report.counts)
+        measures["mean-iou"] = mean_iou(report.counts)
         measures["dice-per-image"] = dice_per_image(predictions, labels, num_classes)
     return measures, report
 
