@@ -9,7 +9,7 @@ from typing import Any
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from client_app.attacks import NO_ATTACK
+from client_app.attacks import refuse_attack
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
 from server_app.callbacks.records import PrivacySpent, Progress, Records
@@ -85,7 +85,7 @@ def publish(directory: RunDirectory) -> None:
 
 
 def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
-    refuse_attack(settings, mode)
+    refuse_attack(settings, mode, FederationError)
     evaluation = CentralEvaluation(settings)
     encoder = evaluation.task.encoder_digest
     directory.write_versions(str(evaluation.device), f"{settings.task.encoder} {encoder}".strip())
@@ -112,21 +112,6 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     reason = loop.run()
     audit_labels(state, clients)
     return reason
-
-
-def refuse_attack(settings: Settings, mode: Mode) -> None:
-    """Refuse to let real nodes be hostile.
-
-    Raises
-    ------
-    FederationError
-        If an attack is configured and the clients are not simulated.
-    """
-    if settings.attack.name != NO_ATTACK and mode is Mode.DEPLOYMENT:
-        raise FederationError(
-            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and these are real nodes; "
-            "remove attack.* from the run configuration"
-        )
 
 
 def callbacks(settings: Settings, label: str) -> list[Callback]:
