@@ -84,10 +84,10 @@ def result_section(record: RunRecord) -> View:
     rows = [[unbroken(text) for text in _texts(one)] for one in found]
     chosen = record.config.get("run.monitor", "accuracy")
     model = "" if record.best_round is None else f" The best model is that of round {record.best_round}, by {chosen}."
-    fewer = "" if not found or len(found[0].rounds) == LAST_ROUNDS else " There were no ten of them."
+    fewer = "" if not found or len(found[0].rounds) == LAST_ROUNDS else " There are fewer here: it is that of all."
     note = (
-        "Best: the highest value, the lowest of a loss and of the calibration error, each measure by itself; it was "
-        "chosen on the test data, so it flatters. The mean is that of the last ten evaluated rounds, which papers "
+        "Best: of each measure by itself, the highest value, or the lowest of a loss, the calibration error and the "
+        "backdoor success; it was chosen on the test data, so it flatters. The mean is that of the last ten evaluated rounds, which papers "
         f"report.{fewer}{model}"
     )
     return {"results": rows, "results_mean": _mean_title(found), "results_note": note}
