@@ -10,7 +10,7 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
-from client_app.attacks import NO_ATTACK
+from client_app.attacks import refuse_attack
 from client_app.methods import RoundConfig
 from client_app.node import (
     PARTITION_ID,
@@ -56,7 +56,7 @@ class Session:
         header = MessageHeader.of(message.content.config_records.get(RECORD, {}))
         node, mode = context.node_config, current_mode()
         settings = node_settings(parse({**context.run_config, **header.changes()}), node, mode)
-        refuse_attack(settings, mode)
+        refuse_attack(settings, mode, NodeError)
         check_encoder(settings, header.encoder)
         header = replace(header, client=client_number(settings, node, header.client, mode))
         torch.set_num_threads(settings.train.threads or thread_share())
@@ -137,21 +137,6 @@ def run_key(name: str) -> str:
     if not re.fullmatch(RUN_NAME, name):
         raise NodeError(f"the name of a run must be up to 200 letters, digits, '.', '_' and '-', got {name!r:.220}")
     return name
-
-
-def refuse_attack(settings: Settings, mode: Mode) -> None:
-    """Refuse to be hostile on a real node: attacks are for experiments, in a simulation.
-
-    Raises
-    ------
-    NodeError
-        If an attack is configured and this client is not simulated.
-    """
-    if settings.attack.name != NO_ATTACK and mode is Mode.DEPLOYMENT:
-        raise NodeError(
-            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and this is a real node; "
-            "remove attack.* from the run configuration"
-        )
 
 
 def thread_share() -> int:

@@ -5,22 +5,30 @@ from torch import nn
 
 from client_app.attacks import configured_attack, federation_facts
 from client_app.trainer import pick_device
-from tasks.base import Examples, Task, evaluate, predict
+from tasks.base import Examples, Task, evaluate_at_server, predict
 from tasks.client_data import load_task
 from tasks.fresh_model import fresh_model
+from tasks.metrics import ClassReport
 from tasks.protocol import Arrays
 from tasks.settings import Settings
 from tasks.weights import buffer_names, load_arrays, model_arrays
 
 
 class CentralEvaluation:
-    """Holds the model of a run, its initial weights and the test data."""
+    """Holds the model of a run, its initial weights and the test data.
+
+    Attributes
+    ----------
+    classes : ClassReport or None
+        What the latest evaluation counted of each class.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.task: Task = load_task(settings.task)
         self.device = pick_device(settings.train.device)
         self.model: nn.Module = fresh_model(settings)
+        self.classes: ClassReport | None = None
         self._has_test = self.task.has_test_examples()
         attack = configured_attack(settings.attack) if self._has_test else None
         self._wanted = attack.probe(self.task.test_examples(), federation_facts(settings)) if attack else None
@@ -38,7 +46,8 @@ class CentralEvaluation:
         model = fresh_model(self._settings)
         load_arrays(model, arrays)
         batch_size = self._settings.evaluate.batch_size
-        measures = evaluate(model, self.task, self.task.test_examples(), batch_size, self.device)
+        test = self.task.test_examples()
+        measures, self.classes = evaluate_at_server(model, self.task, test, batch_size, self.device)
         backdoor = {} if self._wanted is None else {"backdoor_success": self._success(model, self._wanted)}
         return {**measures, **backdoor}
 

@@ -99,8 +99,10 @@ class RunLoop:
     def _finish_round(self, line: Metrics, started: float) -> str:
         """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
         state = self.state
+        state.classes = None
         if self.evaluation.due(state.server_round):
             line.update(self.evaluation.measure(state.arrays))
+            state.classes = self.evaluation.classes
         line = {"round": state.server_round, **line, "seconds": round(time.monotonic() - started, 3)}
         reasons = [callback.on_round_end(state, line) for callback in self.callbacks]
         return next((reason for reason in reasons if reason), "")

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from client_app.attacks import NO_ATTACK
+from client_app.attacks import refuse_attack
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
 from server_app.callbacks.records import PrivacySpent, Progress, Records
@@ -17,7 +17,7 @@ from server_app.evaluation import CentralEvaluation
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
 from server_app.registration import FederationError, register_clients
-from server_app.report import ReportError, write_report
+from server_app.report import ReportError, read_run, results_table, write_report
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
 from server_app.storage.run_directory import RunDirectory, timestamp
@@ -73,16 +73,19 @@ def close(directory: RunDirectory, error: BaseException) -> None:
 
 
 def publish(directory: RunDirectory) -> None:
-    """Write the report; if that fails the run still ends the way it ended, and the reason is logged."""
+    """Write the report and print the results; if that fails the run still ends the way it ended, and it is logged."""
     try:
-        print(f"Report: {write_report(directory.path)}", flush=True)
+        path = write_report(directory.path)
+        if table := results_table(read_run(directory.path)):
+            print(f"\n{table}\n", flush=True)
+        print(f"Report: {path}", flush=True)
     except (OSError, ReportError) as error:
         again = shlex.quote(str(directory.path))
         log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, again)
 
 
 def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
-    refuse_attack(settings, mode)
+    refuse_attack(settings, mode, FederationError)
     evaluation = CentralEvaluation(settings)
     encoder = evaluation.task.encoder_digest
     directory.write_versions(str(evaluation.device), f"{settings.task.encoder} {encoder}".strip())
@@ -109,21 +112,6 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     reason = loop.run()
     audit_labels(state, clients)
     return reason
-
-
-def refuse_attack(settings: Settings, mode: Mode) -> None:
-    """Refuse to let real nodes be hostile.
-
-    Raises
-    ------
-    FederationError
-        If an attack is configured and the clients are not simulated.
-    """
-    if settings.attack.name != NO_ATTACK and mode is Mode.DEPLOYMENT:
-        raise FederationError(
-            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and these are real nodes; "
-            "remove attack.* from the run configuration"
-        )
 
 
 def callbacks(settings: Settings, label: str) -> list[Callback]:

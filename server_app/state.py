@@ -9,6 +9,7 @@ from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
 from strategies.base import FlowerStrategyAdapter, UpdateStrategy
 from strategies.validation import RoundReport
+from tasks.metrics import ClassReport
 from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
 
@@ -20,6 +21,7 @@ class RunState:
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
+    ``classes`` is what the evaluation of this round counted of each class, None if there was none.
     """
 
     settings: Settings
@@ -38,6 +40,7 @@ class RunState:
     rounds_again: int = 0
     resumed: bool = False
     report: RoundReport = field(default_factory=RoundReport)
+    classes: ClassReport | None = None
 
     @property
     def inner_strategy(self) -> Strategy:

@@ -22,6 +22,12 @@ class PluginError(ValueError):
     """A name, import path or argument that does not fit; the message says what would."""
 
 
+def check_flag(name: str, value: bool) -> None:
+    """Raise ``PluginError`` unless ``value`` is true or false; the text "false" is neither."""
+    if not isinstance(value, bool):
+        raise PluginError(f"{name} must be true or false (without quotes), not {value!r}")
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a hint for an unknown word: the closest choice if one is close, and all of them unless they are many.
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
-from tasks.metrics import IGNORED, classification_metrics
+from tasks.metrics import IGNORED, ClassReport, classification_metrics, server_metrics
 from tasks.plugins import Registry
 
+PIXEL_METRICS = ("dice", "mean-iou")
 Labels = npt.NDArray[np.int64]
 
 
@@ -160,6 +161,11 @@ class Task(Component, ABC):
             found.append(Issue(ERROR, "run.early-stopping", text, remedy))
         if not context.has_test_examples:
             found.append(_unevaluated(context))
+        if run.monitor in PIXEL_METRICS and not self.labels_pixels:
+            text = (
+                f"run.monitor = {run.monitor!r} is measured where each pixel has a label, and here each example has one"
+            )
+            found.append(Issue(ERROR, "run.monitor", text, "choose accuracy, balanced-accuracy, macro-f1 or loss"))
         if self.labels_pixels and context.settings.audit.enabled:
             text = "audit.enabled has no effect: the label audit takes one label per example, not per pixel"
             found.append(Issue(WARNING, "audit.enabled", text))
@@ -231,7 +237,24 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the mean cross-entropy as ``loss`` together with the task's own measures."""
     logits = predict(model, task, examples.features, batch_size, device)
+    return _measures(task, logits, torch.from_numpy(examples.labels))
+
+
+def evaluate_at_server(
+    model: nn.Module, task: Task, examples: Examples, batch_size: int, device: torch.device
+) -> tuple[dict[str, float], ClassReport]:
+    """Return what :func:`evaluate` does, the measures that only the server takes, and what it counted of each class.
+
+    A task that has a measure of the same name as one of the latter is believed.
+    """
+    logits = predict(model, task, examples.features, batch_size, device)
     labels = torch.from_numpy(examples.labels)
+    measures = _measures(task, logits, labels)
+    more, report = server_metrics(logits, labels)
+    return {**measures, **{name: value for name, value in more.items() if name not in measures}}, report
+
+
+def _measures(task: Task, logits: Tensor, labels: Tensor) -> dict[str, float]:
     return {"loss": F.cross_entropy(logits, labels).item(), **task.metrics(logits, labels)}
 
 

@@ -28,7 +28,18 @@ def fresh_model(settings: Settings) -> nn.Module:
     PluginError
         If the model is unknown, or its arguments do not fit.
     """
-    return _source(settings.task, settings.model, settings.seed).fresh().cpu()
+    return built_model(settings).cpu()
+
+
+def built_model(settings: Settings) -> nn.Module:
+    """Return what :func:`fresh_model` does, but on the device on which it was built; this may not be the CPU.
+
+    Raises
+    ------
+    PluginError
+        If the model is unknown, or its arguments do not fit.
+    """
+    return _source(settings.task, settings.model, settings.seed).fresh()
 
 
 @lru_cache(maxsize=2)

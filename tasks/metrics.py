@@ -1,5 +1,7 @@
-"""Metrics of a classifier, all of them computed from how often each class was found, occurred and was predicted."""
+"""Metrics of a classifier: those of how often each class was found, occurred and was predicted, and its calibration."""
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -7,6 +9,10 @@ from torch import Tensor
 
 IGNORED = -100
 """Label of a pixel that belongs to no class."""
+MOST_CONFUSED = 200
+"""Classes up to which a confusion matrix is made: 40,000 numbers."""
+CALIBRATION_BINS = 15
+MOST_VALUES = 2**22  # logits or labels that are looked at together: what is made of them takes 32 MB at most
 
 
 class MacroScores(NamedTuple):
@@ -27,6 +33,13 @@ class ClassCounts(NamedTuple):
     hits: Tensor
     actual: Tensor
     predicted: Tensor
+
+
+class ClassReport(NamedTuple):
+    """What one evaluation counted of each class; ``confusion`` (K, K) is None beyond :data:`MOST_CONFUSED` classes."""
+
+    counts: ClassCounts
+    confusion: Tensor | None
 
 
 def class_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> ClassCounts:
@@ -50,16 +63,20 @@ def class_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Class
     >>> [counts.tolist() for counts in class_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)]
     [[1, 1], [2, 1], [1, 2]]
     """
+    actual, predicted = _pair(predictions, labels, num_classes)
+    counted = (actual[actual == predicted], actual, predicted)
+    return ClassCounts(*(torch.bincount(classes, minlength=num_classes) for classes in counted))
+
+
+def _pair(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return both, true classes first, as int64 (N,) on the CPU, or raise ``ValueError``."""
     if predictions.shape != labels.shape:
         raise ValueError(
             f"{tuple(predictions.shape)} predictions but {tuple(labels.shape)} labels: same shape expected"
         )
     if labels.numel() == 0:
         raise ValueError("no examples to measure: at least one is needed")
-    actual = _checked("labels", labels, num_classes)
-    predicted = _checked("predictions", predictions, num_classes)
-    counted = (actual[actual == predicted], actual, predicted)
-    return ClassCounts(*(torch.bincount(classes, minlength=num_classes) for classes in counted))
+    return _checked("labels", labels, num_classes), _checked("predictions", predictions, num_classes)
 
 
 def _checked(name: str, classes: Tensor, num_classes: int) -> Tensor:
@@ -135,3 +152,146 @@ def segmentation_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "macro-f1": macro_scores(counts).f1,
         "mean-iou": mean_iou(counts),
     }
+
+
+def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return how often each class (row) was predicted as each (column), int64 (K, K); see :func:`class_counts`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there is nothing to count, or a class is out of range.
+
+    >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    actual, predicted = _pair(predictions, labels, num_classes)
+    cells = torch.bincount(actual * num_classes + predicted, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
+
+
+def balanced_accuracy(counts: ClassCounts) -> float:
+    """Return the mean recall of the classes that occur, in [0, 1] (Brodersen et al., ICPR 2010).
+
+    :func:`macro_scores` also counts a class that is predicted but never occurs; this does not.
+    """
+    occurs = counts.actual > 0
+    return (counts.hits[occurs].double() / counts.actual[occurs]).mean().item()
+
+
+def foreground_dice(counts: ClassCounts) -> float:
+    """Return the mean Dice coefficient of all classes but the first, the background, in [0, 1].
+
+    A class that neither occurs nor is predicted does not count; 1 if none does either.
+    """
+    return _dice(*(each[None, 1:] for each in counts)).item()
+
+
+def _dice(hits: Tensor, actual: Tensor, predicted: Tensor) -> Tensor:
+    """Return the mean Dice of the classes that each row (N, C) has or is given, 1 without any, float64 (N,)."""
+    total = actual + predicted
+    scores, seen = 2 * hits.double() / total.clamp(min=1), (total > 0).sum(1)
+    return torch.where(seen > 0, scores.sum(1) / seen.clamp(min=1), 1.0)
+
+
+def dice_per_image(predictions: Tensor, labels: Tensor, num_classes: int) -> float:
+    """Return the mean over images of each one's :func:`foreground_dice`, as segmentation challenges report it.
+
+    ``predictions`` and ``labels`` are (N, *D). An image without any pixel that has a class does not count. With two
+    classes this is the Dice of ``probability > 0.5`` without smoothing: 1 for an image without foreground of which none
+    is predicted.
+    """
+    found = []
+    for predicted, given in _parts(predictions.cpu(), labels.cpu()):
+        size, known = len(given) * num_classes, given != IGNORED
+        first = torch.arange(0, size, num_classes).view(-1, *[1] * (given.dim() - 1))  # each image has its own classes
+        actual, guess = (each.flatten() if known.all() else each[known] for each in (given + first, predicted + first))
+        hits = torch.bincount(actual, (actual == guess).double(), minlength=size)
+        sets = (hits, torch.bincount(actual, minlength=size), torch.bincount(guess, minlength=size))
+        found.append(_dice(*(each.view(-1, num_classes)[:, 1:] for each in sets))[known.flatten(1).any(1)])
+    return torch.cat(found).mean().item()
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
+    """Return the expected calibration error, in [0, 1] (Guo et al., ICML 2017).
+
+    The largest probability of each prediction falls into one of ``bins`` intervals of equal width, open below and
+    closed above. Returned is the mean over the predictions of the distance, within their bin, between the mean of these
+    probabilities and the share of right predictions. ``logits`` are (N, K, *D), ``labels`` (N, *D), -100 is no class.
+
+    Raises
+    ------
+    ValueError
+        If there are no labels, or a probability is no number because the logits are not finite.
+    """
+    error = _calibration_error(logits, labels, bins)
+    if math.isnan(error):
+        raise ValueError("the logits are not finite, so there are no probabilities: the model has diverged")
+    return error
+
+
+def _calibration_error(logits: Tensor, labels: Tensor, bins: int) -> float:
+    """Return what :func:`calibration_error` does, but NaN where it raises for a diverged model."""
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    gaps, count = torch.zeros(bins, dtype=torch.float64), 0
+    for part, given in _parts(logits, labels):
+        values = part.cpu().double()
+        highest, predicted = values.max(1)
+        known = given.cpu() != IGNORED
+        confidence, right = (highest - values.logsumexp(1)).exp(), (predicted == given.cpu()).double()
+        if not known.all():
+            confidence, right = confidence[known], right[known]
+        confidence, right = confidence.flatten(), right.flatten()
+        gaps += torch.bincount(torch.bucketize(confidence, edges), right - confidence, minlength=bins)
+        count += len(right)
+    if not count:
+        raise ValueError("no examples to measure: at least one is needed")
+    return gaps.abs().sum().item() / count
+
+
+def _parts(first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split both along their first dimension, so that what is made of one part stays small."""
+    rows = max(1, MOST_VALUES * len(first) // max(first.numel(), 1))
+    return zip(torch.split(first, rows), torch.split(second, rows), strict=True)
+
+
+def server_metrics(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], ClassReport]:
+    """Return what the server measures on its test data beside a task's own measures, and what it counted of each class.
+
+    The measures are ``balanced-accuracy``, ``macro-precision``, ``macro-recall`` and ``calibration-error`` (NaN for a
+    model that has diverged); where each pixel has a label also ``dice`` and ``mean-iou``, over all pixels, and
+    ``dice-per-image``.
+
+    Parameters
+    ----------
+    logits, labels
+        (N, K, *D) and (N, *D) on the CPU; a label of -100 is no class.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, there are no labels, or one is not of the K classes.
+    """
+    predictions, num_classes = logits.max(1).indices, logits.shape[1]  # argmax, and many times faster over pixels
+    report = _class_report(predictions, labels, num_classes)
+    macro = macro_scores(report.counts)
+    measures = {
+        "balanced-accuracy": balanced_accuracy(report.counts),
+        "macro-precision": macro.precision,
+        "macro-recall": macro.recall,
+        "calibration-error": _calibration_error(logits, labels, CALIBRATION_BINS),
+    }
+    if labels.dim() > 1 and num_classes > 1:
+        measures["dice"] = foreground_dice(report.counts)
+        measures["mean-iou"] = mean_iou(report.counts)
+        measures["dice-per-image"] = dice_per_image(predictions, labels, num_classes)
+    return measures, report
+
+
+def _class_report(predictions: Tensor, labels: Tensor, num_classes: int) -> ClassReport:
+    if predictions.shape == labels.shape and not (known := labels != IGNORED).all():
+        predictions, labels = predictions[known], labels[known]
+    if num_classes > MOST_CONFUSED:
+        return ClassReport(class_counts(predictions, labels, num_classes), None)
+    confusion = confusion_matrix(predictions, labels, num_classes)
+    return ClassReport(ClassCounts(confusion.diagonal(), confusion.sum(1), confusion.sum(0)), confusion)

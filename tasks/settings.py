@@ -27,7 +27,11 @@ class RunSettings:
     resume: str = key("", "run directory to continue; its settings must be the same", path=True)
     checkpoint_every: int = key(1, "rounds between checkpoints; best and last are kept", low=1)
     early_stopping: int = key(0, "stop after so many evaluations without a better `run.monitor`; 0 = never", low=0)
-    monitor: str = key("accuracy", "measure that decides which model is best", choices=("accuracy", "macro-f1", "loss"))
+    monitor: str = key(
+        "accuracy",
+        "measure that decides which model is best",
+        choices=("accuracy", "balanced-accuracy", "macro-f1", "dice", "mean-iou", "loss"),
+    )
     callbacks: str = key(
         "", "what else happens around rounds, as inline TOML, e.g. tensorboard = {}; see docs/plugins.md"
     )

@@ -4,8 +4,9 @@
     python -m tests.compare_runs BEFORE AFTER    # compare two such folders; exit status 1 where anything differs
 
 Compared are all values of ``metrics.jsonl`` but the seconds, all of ``clients.jsonl``, the bytes of every model
-array in the checkpoints, the label audits and their scores. What a strategy keeps for itself in a checkpoint may change
-its form with the code, so it is compared by what follows from it: the later rounds.
+array in the checkpoints, the label audits and their scores. A measure that is new is no difference. What a strategy
+keeps for itself in a checkpoint may change its form with the code, so it is compared by what follows from it: the later
+rounds.
 """
 
 import json
@@ -53,7 +54,9 @@ def compare(before: Path, after: Path) -> Iterator[str]:
         old, new = lines(before / name), lines(after / name)
         if len(old) != len(new):
             yield f"{name}: {len(old)} lines before, {len(new)} after"
-        yield from (f"{name} line {i}: {a} != {b}" for i, (a, b) in enumerate(zip(old, new, strict=False), 1) if a != b)
+        known = [{key: b[key] for key in a if key in b} for a, b in zip(old, new, strict=False)]
+        pairs = enumerate(zip(old, known, strict=False), 1)
+        yield from (f"{name} line {i}: {a} != {b}" for i, (a, b) in pairs if a != b)
     for file in sorted(before.glob("checkpoints/*.safetensors")):
         yield from compare_models(file, after / "checkpoints" / file.name)
     for pattern in EXACT:

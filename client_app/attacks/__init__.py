@@ -28,6 +28,7 @@ from client_app.attacks.simulate import (
     attackers,
     configured_attack,
     federation_facts,
+    refuse_attack,
     run_client,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "federation_facts",
     "flipped",
     "largest_hidden_shift",
+    "refuse_attack",
     "run_client",
 ]

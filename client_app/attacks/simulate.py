@@ -18,6 +18,7 @@ from tasks.client_data import client_dataset, load_task
 from tasks.fresh_model import fresh_model
 from tasks.images import ImageTask
 from tasks.issues import ERROR, WARNING, Issue, RunContext
+from tasks.protocol import Mode
 from tasks.seeds import rng
 from tasks.settings import AttackSettings, Settings
 
@@ -71,6 +72,21 @@ def attack_issues(attack: Attack, context: RunContext) -> list[Issue]:
         text = f"attack.start-round = {choice.start_round}: the run ends before the attack begins"
         found.append(Issue(WARNING, "attack.start-round", text))
     return found
+
+
+def refuse_attack(settings: Settings, mode: Mode, error: type[Exception]) -> None:
+    """Refuse to let real nodes be hostile: attacks are for experiments, in a simulation.
+
+    Raises
+    ------
+    Exception
+        An ``error``, if an attack is configured and the clients are not simulated.
+    """
+    if settings.attack.name != NO_ATTACK and mode is Mode.DEPLOYMENT:
+        raise error(
+            f"attack.name = {settings.attack.name!r}: attacks are made in a simulation only, and these are real "
+            "nodes; remove attack.* from the run configuration"
+        )
 
 
 def run_client(

@@ -1,6 +1,7 @@
 """Record callbacks: metrics.jsonl, clients.jsonl, a live line per round, spent epsilon, TensorBoard.
 
-Of a round there is one line in metrics.jsonl, and one of each client in clients.jsonl.
+Of a round there is one line in metrics.jsonl, and one of each client in clients.jsonl; of the last and the best model
+there are tables of the classes.
 """
 
 from collections import deque
@@ -12,21 +13,33 @@ from client_app.attacks import NO_ATTACK, attackers
 from server_app.callbacks.base import CALLBACKS, Callback
 from server_app.privacy import INSTALL, spent_epsilon
 from server_app.state import RunState
+from server_app.storage.class_files import BEST, LAST, class_table, write_classes
 from server_app.storage.run_directory import CLIENTS, METRICS
 from strategies.privacy import PrivateStrategy
 from strategies.validation import RoundReport
+from tasks.client_data import load_task
 
 
 class Records(Callback):
-    """Writes both files as the run goes on. Round 0 of clients.jsonl is the registration."""
+    """Writes all files as the run goes on. Round 0 of clients.jsonl is the registration."""
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
         state.directory.append(METRICS, [metrics])
         lines = _registration_lines(state) if state.server_round == 0 else _client_lines(state)
         state.directory.append(CLIENTS, lines)
+        _write_classes(state)
         state.directory.update_status(rounds_done=state.server_round, best_round=state.best_round)
         return ""
+
+
+def _write_classes(state: RunState) -> None:
+    if state.classes is None:
+        return
+    names = load_task(state.settings.task).class_names
+    table = class_table(state.server_round, names, state.classes)
+    for model in (LAST, BEST) if state.best_round == state.server_round else (LAST,):
+        write_classes(state.directory.path, model, table)
 
 
 def _registration_lines(state: RunState) -> list[dict[str, Any]]:

@@ -4,13 +4,10 @@ import base64
 import json
 import os
 import secrets
-import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from server_app.cli import guarded
-from server_app.cli.environment import probe
+from server_app.cli.environment import ask, probe
 
 TOKEN = "superlink.token"
 ACCOUNT = "flower.account-auth.{}.{}"  # where ``flwr`` looks up how it proves who asks
@@ -44,22 +41,12 @@ def trouble(address: str, authority: Path | None) -> str:
 
 
 def admits_strangers(address: str, authority: Path | None) -> bool:
-    """Tell whether the SuperLink at ``host:port`` lets those ask who do not have its token."""
-    try:
-        _opener(authority).open(_url(address, authority, "/v1/control/list-runs"), data=b"", timeout=10.0).close()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.headers.get("www-authenticate") != guarded.REALM
-    return True
+    """Tell whether the SuperLink at ``host:port`` lets those ask who do not have its token.
 
-
-def _opener(authority: Path | None) -> urllib.request.OpenerDirector:
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if authority is not None:
-        context = ssl.create_default_context(cafile=str(authority))
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    return urllib.request.build_opener(*handlers)
-
-
-def _url(address: str, authority: Path | None, path: str) -> str:
-    return f"http{'s' if authority else ''}://{address}{path}"
+    Raises
+    ------
+    OSError
+        If there is no answer, or from another server.
+    """
+    with ask(address, authority, "/v1/control/list-runs", body=b"", timeout=10.0) as reply:
+        return reply.is_success or reply.headers.get("www-authenticate") != guarded.REALM

@@ -11,6 +11,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,17 +104,35 @@ def probe(address: str, authority: Path | None, timeout: float = 1.0) -> "Iterat
     CommandError
         If the proxies of the environment cannot be used.
     """
+    with ask(address, authority, "/health", timeout=timeout) as reply:
+        if reply.status_code != HTTPStatus.OK:
+            raise ConnectionError(f"it answers {reply.status_code}")
+        yield reply
+
+
+@contextmanager
+def ask(
+    address: str, authority: Path | None, path: str, body: bytes | None = None, timeout: float = 1.0
+) -> "Iterator[httpx.Response]":
+    """Get ``path`` from the server at ``host:port``, or post ``body`` to it, in the way of :func:`probe`; any status.
+
+    Raises
+    ------
+    OSError
+        If there is no answer, or from another server; or ``authority`` is no certificate.
+    CommandError
+        If the proxies of the environment cannot be used.
+    """
     import httpx  # slow, and Flower's own
 
     verify = ssl.create_default_context(cafile=str(authority)) if authority else False
-    url = f"http{'s' if authority else ''}://{address}/health"
+    url = f"http{'s' if authority else ''}://{address}{path}"
     with _client(verify, trust_env=not is_loopback(address.rpartition(":")[0]), timeout=timeout) as client:
         try:
-            reply = client.get(url, follow_redirects=True)
+            method = "GET" if body is None else "POST"
+            reply = client.request(method, url, content=body, follow_redirects=body is None)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
-        if reply.status_code != httpx.codes.OK:
-            raise ConnectionError(f"it answers {reply.status_code}")
         yield reply
 
 

@@ -2,7 +2,8 @@
 
 from server_app.report.page import write_report
 from server_app.report.reading import ReportError, RunRecord, read_run
+from server_app.report.results import results_table
 from server_app.report.table import comparison_table
 from server_app.report.text import headline
 
-__all__ = ["ReportError", "RunRecord", "comparison_table", "headline", "read_run", "write_report"]
+__all__ = ["ReportError", "RunRecord", "comparison_table", "headline", "read_run", "results_table", "write_report"]

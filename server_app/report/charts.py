@@ -146,16 +146,19 @@ def over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
     return svg(name, with_rounds)
 
 
-def svg(name: str, draw: Callable[["Axes"], None]) -> str:
+def svg(name: str, draw: Callable[["Axes"], None], inches: tuple[float, float] = SIZE_INCHES) -> str:
     """Return one drawing as an SVG element for an HTML page; equal drawings give equal text."""
 
     def with_legend(figure: "Figure") -> None:
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        if not axes.get_legend_handles_labels()[0]:
+            return
         figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
 
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     look = {"svg.hashsalt": name}
-    drawn = draw_figure(SIZE_INCHES, with_legend, look, format="svg", transparent=True, metadata=no_metadata)
+    drawn = draw_figure(inches, with_legend, look, format="svg", transparent=True, metadata=no_metadata)
     return _for_page(name, drawn.decode())
 
 

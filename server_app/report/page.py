@@ -19,8 +19,10 @@ from server_app.report.charts import (
     standing_chart,
     trust_chart,
 )
+from server_app.report.classes import class_section, confusion_chart
 from server_app.report.labels import audit_section, group_losses, role_section, standings
 from server_app.report.reading import RunRecord, read_run
+from server_app.report.results import LAST_ROUNDS, result, result_section, write_results
 from server_app.report.summaries import ClientSummary, Quarantine, equal_weight, noisier_half, summarize_clients
 from server_app.report.text import (
     NONE,
@@ -59,7 +61,9 @@ TEMPLATES = Environment(
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Write ``report.html`` into a run directory and return its path; a crash leaves the old report or the new one.
+    """Write ``report.html`` and ``results.json`` into a run directory and return the path of the first.
+
+    A crash leaves the old report or the new one.
 
     Raises
     ------
@@ -69,6 +73,7 @@ def write_report(run_dir: str | Path) -> Path:
     record = read_run(run_dir)
     path = record.path / REPORT
     replace_file(path, render(record).encode(errors="replace"))
+    write_results(record)
     return path
 
 
@@ -84,6 +89,8 @@ def render(record: RunRecord) -> str:
         settings=settings(record.config),
         facts=provenance(record),
         **_charts(record, clients),
+        **result_section(record),
+        **class_section(record),
         **client_section(record, clients),
         **role_section(record),
         **audit_section(record),
@@ -101,6 +108,7 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
     try:
         return {
             "progress": _drawn(accuracy_chart(record), loss_chart(record)),
+            "confusion": confusion_chart(record),
             "trust": trust_chart(clients, equal_weight(record)),
             "role_charts": _drawn(standing_chart(standings(record)), group_chart(group_losses(record))),
             "audit_charts": _drawn(label_chart(record.audit)),
@@ -108,7 +116,14 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
         }
     except ImportError as error:
         missing = f"Install matplotlib for charts, with  pip install -e '.[report]'  in the checkout ({error})."
-        return {"progress": [], "trust": None, "role_charts": [], "audit_charts": [], "no_charts": missing}
+        return {
+            "progress": [],
+            "confusion": None,
+            "trust": None,
+            "role_charts": [],
+            "audit_charts": [],
+            "no_charts": missing,
+        }
 
 
 def _drawn(*charts: Chart | None) -> list[Chart]:
@@ -122,6 +137,11 @@ def key_figures(record: RunRecord) -> list[View]:
     if best:
         figures.append(("Accuracy", percent(record.final("accuracy")), "of clean test data is right"))
         figures.append(("Best accuracy", percent(best[1]), f"round {best[0]}"))
+    recent = result(record, "accuracy")
+    if recent and len(recent.rounds) == LAST_ROUNDS:
+        figures.append(("Last ten rounds", percent(recent.mean), "mean accuracy, as papers report it"))
+    if record.series("dice"):
+        figures.append(("Dice", percent(record.final("dice")), "overlap of the foreground, all pixels"))
     if record.series("macro-f1"):
         figures.append(("Macro-F1", percent(record.final("macro-f1")), "all classes count the same"))
     if record.series("backdoor_success"):

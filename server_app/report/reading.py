@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from server_app.storage.audit_scores import SCORES, Scores, read_scores
+from server_app.storage.class_files import BEST, LAST, ClassTable, read_classes
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
 from tasks.config import DEFAULTS, flatten
 
+LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
@@ -96,6 +98,20 @@ def _read_audit(path: Path) -> Scores:
         return read_scores(content) if content else Scores(())
     except (KeyError, TypeError) as error:
         raise ReportError(f"{path} does not hold the scores of label audits: {error}; delete or restore it") from error
+
+
+def _read_classes(path: Path, model: str) -> ClassTable | None:
+    """Read the tables of classes of a model.
+
+    Raises
+    ------
+    ReportError
+        If they hold something else.
+    """
+    try:
+        return read_classes(path, model)
+    except ValueError as error:
+        raise ReportError(str(error)) from error
 
 
 def as_number(value: Any) -> float | None:
@@ -183,6 +199,8 @@ class RunRecord:
     registration: tuple[RegisteredClient, ...]
     client_rounds: tuple[ClientRound, ...]
     audit: Scores
+    last_classes: ClassTable | None = None
+    best_classes: ClassTable | None = None
 
     @property
     def planned_rounds(self) -> int | None:
@@ -200,14 +218,23 @@ class RunRecord:
         return series[-1][1] if series else None
 
     def best(self, name: str) -> tuple[int, float] | None:
-        """Return (round, value) of the highest value of a measure, the lowest for ``loss``; the first of equals."""
+        """Return (round, value) of the best value of a measure, by :func:`lower_is_better`; the first of equals."""
         series = self.series(name)
-        sign = -1 if name == "loss" else 1
+        sign = -1 if lower_is_better(name) else 1
         return max(series, key=lambda point: sign * point[1]) if series else None
 
     def total(self, name: str) -> float:
         """Return the sum of a measure over the rounds, 0 if it was never recorded."""
         return math.fsum(value for _, value in self.series(name))
+
+
+def lower_is_better(name: str) -> bool:
+    """Tell whether a measure, at the server or at the clients, is one of which less is better.
+
+    >>> lower_is_better("loss"), lower_is_better("clients_loss"), lower_is_better("accuracy")
+    (True, True, False)
+    """
+    return name.removeprefix("clients_").replace("_", "-") in LOWER_IS_BETTER
 
 
 def read_run(run_dir: str | Path) -> RunRecord:
@@ -252,6 +279,8 @@ def _read(path: Path) -> RunRecord:
         registration=tuple(registration[client] for client in sorted(registration)),
         client_rounds=tuple(trained[key] for key in sorted(trained)),
         audit=_read_audit(path / SCORES),
+        last_classes=_read_classes(path, LAST),
+        best_classes=_read_classes(path, BEST),
     )
 
 

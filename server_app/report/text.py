@@ -14,7 +14,13 @@ NONE = "-"
 TITLES = {
     "accuracy": "Accuracy",
     "macro-f1": "Macro-F1",
+    "balanced-accuracy": "Balanced accuracy",
+    "macro-precision": "Macro-precision",
+    "macro-recall": "Macro-recall",
+    "dice": "Dice",
+    "dice-per-image": "Dice per image",
     "mean-iou": "Mean IoU",
+    "calibration-error": "Calibration error",
     "backdoor_success": "Backdoor success",
     "loss": "Test loss",
     "train_loss": "Training loss",
@@ -24,7 +30,18 @@ TITLES = {
     "learning_rate": "Learning rate",
     "seconds": "Time (s)",
 }
-SHARES = ("accuracy", "macro-f1", "mean-iou", "backdoor-success")
+SHARES = (
+    "accuracy",
+    "macro-f1",
+    "balanced-accuracy",
+    "macro-precision",
+    "macro-recall",
+    "dice",
+    "dice-per-image",
+    "mean-iou",
+    "calibration-error",
+    "backdoor-success",
+)
 SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
 
 

@@ -35,6 +35,7 @@ from tasks.config import (
     variants,
     without_effect,
 )
+from tasks.fresh_model import built_model, fresh_model
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
@@ -194,7 +195,7 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     attempts.take("noise", lambda: rate_issues(settings.noise))
     task = parts.task
     if task is not None:
-        attempts.take("model", lambda: _model_issues(task, settings))
+        attempts.take("model", lambda: _model_issues(settings))
         counts = [1] * task.num_classes
         build = lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
         parts.loss = attempts.build("loss", build)
@@ -234,14 +235,14 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
         attempts.take("task", task.data_issues)
 
 
-def _model_issues(task: Task, settings: Settings) -> list[Issue]:
-    model = task.build_model(settings.model.name, settings.model.args)
+def _model_issues(settings: Settings) -> list[Issue]:
+    model = built_model(settings)
     return weights_issues(model) or model_issues(settings, model)
 
 
 def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:
     parts = divide(settings.task, settings.partition, settings.federation.num_clients, settings.seed)
-    model = task.build_model(settings.model.name, settings.model.args)
+    model = fresh_model(settings)
     return one_example_issues(task, model, settings.train, [len(part) for part in parts])
 
 

@@ -22,7 +22,7 @@ from strategies.aggregators import aggregate, build_aggregator
 from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import load_task
-from tasks.fresh_model import ModelSource
+from tasks.fresh_model import fresh_model
 from tasks.issues import ERROR, Issue
 from tasks.plugins import explain, is_own
 from tasks.settings import Settings, TaskSettings
@@ -71,7 +71,7 @@ def _first(task: Task) -> ClientData:
 def try_model(task: Task, settings: Settings) -> None:
     """Raise ``ValueError`` unless the model returns one score per class, for one example as for more."""
     data = _first(task)
-    model = task.build_model(settings.model.name, settings.model.args).eval()
+    model = fresh_model(settings).eval()
     for count in dict.fromkeys((len(data), 1)):
         try:
             with torch.no_grad():
@@ -103,10 +103,9 @@ def try_loss(task: Task, settings: Settings) -> None:
 def try_training(task: Task, settings: Settings) -> None:
     """Raise ``ValueError`` unless two rounds of one client return results that can be sent and kept."""
     quick = replace(settings, train=replace(settings.train, epochs=1, batch_size=EXAMPLES // 2, precision="float32"))
-    source = ModelSource(lambda: task.build_model(settings.model.name, settings.model.args))
-    arrays, state = model_arrays(source.fresh()), None
+    arrays, state = model_arrays(fresh_model(settings)), None
     for server_round in (1, 2):
-        model = source.fresh()
+        model = fresh_model(settings)
         before = _layout(model)
         load_arrays(model, arrays)
         round_config = RoundConfig(server_round, settings.train.learning_rate, (settings.seed, 0, server_round))

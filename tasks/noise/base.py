@@ -82,12 +82,6 @@ def check_share(name: str, value: float) -> None:
         raise NoiseError(f"{name} must be a number between 0 and 1, not {value!r}")
 
 
-def check_flag(name: str, value: bool) -> None:
-    """Raise ``NoiseError`` unless ``value`` is true or false; the text "false" is neither."""
-    if not isinstance(value, bool):
-        raise NoiseError(f"{name} must be true or false (without quotes), not {value!r}")
-
-
 def check_classes(num_classes: int) -> None:
     """Raise ``NoiseError`` unless there are at least two classes to confuse."""
     if num_classes < 2:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from tasks.arguments import check_flag
 from tasks.base import Labels
 from tasks.noise.base import (
     NOISES,
@@ -20,7 +21,6 @@ from tasks.noise.base import (
     Matrix,
     NoiseError,
     check_classes,
-    check_flag,
     check_labels,
     check_share,
     check_table_size,

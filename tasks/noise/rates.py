@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.noise.base import NOISES, LabelNoise, NoiseError, check_flag, check_share
+from tasks.arguments import check_flag
+from tasks.noise.base import NOISES, LabelNoise, NoiseError, check_share
 from tasks.noise.human import below
 from tasks.plugins import Registry
 

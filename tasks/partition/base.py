@@ -136,12 +136,6 @@ def deal(owners: Indices, examples: Indices, clients: Indices, shares: npt.NDArr
     owners[examples] = np.repeat(clients, np.diff(cuts, prepend=0, append=len(examples)))
 
 
-def check_flag(name: str, value: bool) -> None:
-    """Raise ``PartitionError`` unless ``value`` is true or false; the text "false" is neither."""
-    if not isinstance(value, bool):
-        raise PartitionError(f"{name} must be true or false (without quotes), not {value!r}")
-
-
 def check_alpha(alpha: float) -> None:
     """Raise ``PartitionError`` unless ``alpha`` is a positive finite concentration of a Dirichlet distribution."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tasks.arguments import check_flag
 from tasks.partition.base import (
     NOBODY,
     PARTITIONS,
@@ -17,7 +18,6 @@ from tasks.partition.base import (
     PartitionError,
     by_class,
     check_alpha,
-    check_flag,
     deal,
 )
 

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from server_app.callbacks import Callback, CallbackError
 from server_app.registration import FederationError
 from server_app.state import RunState
+from server_app.storage.class_files import BEST, LAST, read_classes
 from tasks.config import ConfigError
 from tests.integration.conftest import Play
 
@@ -23,7 +24,14 @@ def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
     assert [line["round"] for line in run.metrics] == list(range(9))
     assert run.status["status"] == "completed"
     expected = {"config.toml", "versions.json", "status.json", "metrics.jsonl", "clients.jsonl", "report.html"}
-    assert expected <= {path.name for path in run.path.iterdir()}
+    expected |= {f"{kind}-{model}.csv" for kind in ("confusion", "per-class") for model in ("last", "best")}
+    assert expected | {"results.json"} <= {path.name for path in run.path.iterdir()}
+    for model, server_round in ((LAST, 8), (BEST, run.status["best_round"])):
+        table = read_classes(run.path, model)
+        assert table is not None
+        assert table.confusion is not None
+        assert table.round == server_round
+        assert table.confusion.trace() / table.confusion.sum() == run.metrics[server_round]["accuracy"]
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == CHECKPOINTS
     registration = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
     assert [line["client"] for line in registration] == [0, 1, 2, 3]

@@ -32,7 +32,7 @@ def test_all_errors_come_at_once():
     assert "unknown key 'trian.epochs'; did you mean 'train.epochs'?" in text
     assert "train.epochs = 0: must be at least 1" in text
     assert "noise.rates = 3: must be a text in quotes" in text
-    assert "did you mean 'accuracy'? choices: accuracy, loss, macro-f1" in text
+    assert "did you mean 'accuracy'? choices: accuracy, balanced-accuracy, dice, loss, macro-f1, mean-iou" in text
     assert "seed = True: must be a whole number" in text
 
 

@@ -6,16 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.base import Examples, Task
+from tasks.base import Examples, Task, evaluate, evaluate_at_server
 from tasks.metrics import (
     ClassCounts,
     MacroScores,
     accuracy,
+    balanced_accuracy,
+    calibration_error,
     class_counts,
     classification_metrics,
     macro_scores,
     mean_iou,
     segmentation_metrics,
+    server_metrics,
 )
 
 
@@ -100,6 +103,44 @@ def test_pixels_and_examples_are_counted_alike() -> None:
     assert classification_metrics(logits, labels) == flat
 
 
+def test_balanced_accuracy_leaves_out_what_never_occurs_and_macro_recall_does_not() -> None:
+    invented = class_counts(torch.tensor([0, 3]), torch.tensor([0, 0]), 4)
+    assert balanced_accuracy(invented) == 1 / 2
+    assert macro_scores(invented).recall == 1 / 4
+
+
+def test_calibration_error_in_its_limits() -> None:
+    sure, labels = 1000 * torch.eye(2), torch.tensor([0, 1])
+    assert calibration_error(sure, labels) == 0  # sure and right
+    assert calibration_error(sure, 1 - labels) == 1  # sure and wrong
+    assert calibration_error(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1])) == 0  # says 1/2, half are right
+    assert calibration_error(torch.zeros(3, 1), torch.zeros(3).long()) == 0  # one class
+    assert calibration_error(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])) == 0  # a class that is ruled out
+    # 4 of 5 right at probability 0.9
+    logits = torch.tensor([[0.9, 0.1]]).log().repeat(5, 1)
+    assert calibration_error(logits, torch.tensor([0, 0, 0, 0, 1])) == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_that_has_diverged_is_not_calibrated(value: float) -> None:
+    logits = torch.tensor([[1.0, 0.0], [value, 0.0]])
+    with pytest.raises(ValueError, match=r"logits are not finite, .* the model has diverged"):
+        calibration_error(logits, torch.tensor([0, 0]))
+    measures, _ = server_metrics(logits, torch.tensor([0, 0]))  # a run goes on: its loss is no number either
+    assert str(measures.pop("calibration-error")) == "nan"
+    assert set(measures.values()) == {1.0}
+
+
+def test_beyond_a_bound_there_is_no_confusion_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = torch.eye(5), torch.tensor([0, 1, 2, 3, 3])
+    measures, report = server_metrics(logits, labels)
+    monkeypatch.setattr("tasks.metrics.MOST_CONFUSED", 4)
+    fewer, without = server_metrics(logits, labels)
+    assert fewer == measures
+    assert without.confusion is None
+    assert [each.tolist() for each in without.counts] == [each.tolist() for each in report.counts]
+
+
 @pytest.mark.parametrize(
     ("predictions", "labels", "message"),
     [
@@ -141,3 +182,27 @@ def test_a_task_reports_accuracy_and_macro_f1() -> None:
     logits = torch.tensor([[2.0, 1.0], [3.0, 0.0], [0.0, 1.0], [5.0, 1.0]])
     measures = TwoPoints().metrics(logits, torch.tensor([0, 0, 1, 1]))
     assert measures == pytest.approx({"accuracy": 3 / 4, "macro-f1": (4 / 5 + 2 / 3) / 2})
+
+
+class Own(TwoPoints):
+    """A task with measures of its own."""
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        return {"hinge": 0.5, "macro-recall": 2.0}
+
+
+def test_the_server_adds_its_measures_to_those_of_a_task_and_clients_do_not() -> None:
+    cpu = torch.device("cpu")
+    usual = evaluate(nn.Linear(1, 2), TwoPoints(), TwoPoints.points, 2, cpu)
+    assert list(usual) == ["loss", "accuracy", "macro-f1"]
+    measures, report = evaluate_at_server(nn.Linear(1, 2), Own(), Own.points, 2, cpu)
+    assert list(measures) == [
+        "loss",
+        "hinge",
+        "macro-recall",
+        "balanced-accuracy",
+        "macro-precision",
+        "calibration-error",
+    ]
+    assert measures["macro-recall"] == 2.0
+    assert report.counts.actual.tolist() == [1, 1]

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from server_app.report import ReportError, headline, read_run, write_report
+from server_app.storage.class_files import BEST, LAST, class_table, write_classes
 from server_app.storage.run_directory import CLIENTS
 from tasks.config import DEFAULTS
+from tasks.metrics import server_metrics
 from tests.run_directories import CLIENT_LINES, accuracies, write_run
 
 HOSTILE = "</td><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\ud800\u202e"
@@ -118,6 +121,36 @@ def test_ids_are_unique_and_references_resolve(tmp_path: Path) -> None:
     assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', page)) <= {(i, "") for i in ids} | {("", i) for i in ids}
 
 
+def with_classes(path: Path, number: int) -> Path:
+    """A run with ``number`` classes, each of which is taken for the next one once and found three times."""
+    labels = torch.arange(number).repeat(4)
+    predictions = torch.cat([torch.arange(number).repeat(3), (torch.arange(number) + 1) % number])
+    measured = server_metrics(torch.eye(number)[predictions], labels)[1]
+    names = [HOSTILE.encode(errors="replace").decode(), *(f"class {n}" for n in range(1, number))]
+    write_run(path, rounds(10), best_round=9)
+    write_classes(path, LAST, class_table(10, names, measured))
+    write_classes(path, BEST, class_table(9, names, measured))
+    return path
+
+
+@pytest.mark.parametrize("number", [4, 200, 201])
+def test_classes_are_shown_with_a_picture_within_the_page(tmp_path: Path, number: int) -> None:
+    pytest.importorskip("matplotlib")
+    page = page_of(with_classes(tmp_path, number))
+    outline = Outline(page)
+    drawn = number <= 200
+    assert ("Which class is taken for which?" in outline.text) is drawn
+    assert ("img-src data:;" in page) is drawn
+    pictures = [value for name, value in outline.attributes if name == "href" and not value.startswith("#")]
+    assert [value.startswith("data:image/png;base64,") for value in pictures] == [True] * drawn
+    assert "Recall, round 9" in outline.text
+    assert outline.text.count("75.0\u00a0%") == 0  # plain spaces: the cells do not wrap
+    assert outline.text.count("75.0 %") == 4 * min(number, 100)  # recall, precision, F1, and recall of the best
+    assert ("These are the 100 of" in outline.text) == (number > 100)
+    assert not {"script", "img"} & set(outline.tags)
+    assert len(page) < 300_000
+
+
 @pytest.mark.parametrize("simulation", [True, False])
 def test_the_command_that_repeats_a_run_says_what_else_it_needs(tmp_path: Path, simulation: bool) -> None:
     outline = Outline(page_of(write_run(tmp_path, command="winnow federation submit seed=2", simulation=simulation)))
@@ -169,7 +202,7 @@ def test_without_matplotlib(tmp_path: Path, without_matplotlib: None) -> None:
     outline = Outline(page_of(write_run(tmp_path, rounds(10), four_clients())))
     assert "svg" not in outline.tags
     assert "pip install -e '.[report]'" in outline.text
-    assert outline.tags.count("table") == 4
+    assert outline.tags.count("table") == 5
     assert "90.0 %" in outline.text
 
 

@@ -98,10 +98,16 @@ class TestComparison:
         assert header.split("  ")[0] == "run"
         assert set(rule) == {"-"}
         assert [" ".join(row.split()) for row in rows] == [
-            "robust 2 85.0 % - 90.0 % (1) 75.0 % 0.600 3 1 min 20 s",
-            "fedavg 1 (failed) 60.0 % -25.0 60.0 % (1) - - 0 0.0 s",
-            "none 0 (failed) - - - - - 0 0.0 s",
+            "robust 2 85.0 % - 87.5 % 90.0 % (1) 75.0 % 0.600 3 1 min 20 s",
+            "fedavg 1 (failed) 60.0 % -25.0 60.0 % 60.0 % (1) - - 0 0.0 s",
+            "none 0 (failed) - - - - - - 0 0.0 s",
         ]
+
+    def test_masks_have_a_column_for_dice(self, tmp_path: Path) -> None:
+        masks = write_run(tmp_path / "a", [{"round": 1, "accuracy": 0.9, "macro-f1": 0.8, "dice": 0.7}])
+        header, _, row, *_ = comparison_table([masks]).splitlines()
+        assert header.split()[-5:] == ["macro-F1", "Dice", "loss", "quarantined", "time"]
+        assert " ".join(row.split()).endswith("80.0 % 70.0 % - 0 0.0 s")
 
     def test_columns_are_aligned(self, tmp_path: Path) -> None:
         first = write_run(tmp_path / "a", accuracies(0.1, 1.0), label="a label of some length")

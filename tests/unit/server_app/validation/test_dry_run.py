@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server_app.validation.config import check
+from server_app.validation.config import check, validate
 from tasks.config import ConfigError
 
 BROKEN = """
@@ -78,6 +78,14 @@ class Wordy(ClientMethod):
 class Typo(ClientMethod):
     def fit(self, model, kit, plan, state):
         return kit.trianer
+
+
+def counted(num_classes):
+    COUNTED.append(num_classes)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+
+COUNTED = []
 
 
 def too_wide(num_classes):
@@ -259,3 +267,9 @@ def test_a_partition_must_be_disjoint() -> None:
 def test_mistakes_in_independent_parts_are_said_at_once() -> None:
     found = errors(**{"loss.name": "broken_parts:Reduced", "strategy.aggregator": "broken_parts:halved"})
     assert [line.split(":")[0] for line in found] == ["aggregator 'broken_parts", "loss 'broken_parts"]
+
+
+def test_a_model_is_built_once() -> None:
+    flat = {"model.name": "broken_parts:counted", "variants": "ce = { loss.name = 'ce' }\nfsanl = {}"}
+    validate({"num-server-rounds": 1, "partition.args": "alpha = 1.0", **flat})
+    assert sys.modules["broken_parts"].COUNTED == [10]

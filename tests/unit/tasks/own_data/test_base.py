@@ -64,6 +64,7 @@ def configuration(kind: str, root: Path, **changes: object) -> dict[str, object]
             "loss anl-ce differentiates by inputs",
         ),
         ("text-csv", {"model__name": "mlp", "model__args": ""}, "cannot take texts as hashed words"),
+        ("image-folder", {"run__monitor": "dice"}, "'dice' is measured where each pixel has a label"),
         ("image-folder", {"run__early_stopping": 3}, "there is no clean test data to stop by"),
     ],
 )
