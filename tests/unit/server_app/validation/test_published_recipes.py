@@ -33,35 +33,50 @@ SMALL: Flat = {"train.device": "cpu", "train.threads": 1, "train.epochs": 1, "tr
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of an example as published, and number of classes."""
+    """Shape of an example as published, number of classes, and whether each pixel has one."""
 
     inputs: tuple[int, ...]
     classes: int
+    pixels: bool = False
+
+    def small_model(self) -> Flat:
+        """A model that trains at once."""
+        return {"model.name": "unet", "model.args": "width = 8, depth = 1"} if self.pixels else {"model.name": "linear"}
 
 
 SHAPES = {
+    "ag-news": Shape((64,), 4),
+    "animal-10n": Shape((3, 64, 64), 10),
     "cifar-10": Shape((3, 32, 32), 10),
     "cifar-100": Shape((3, 32, 32), 100),
+    "clothing1m": Shape((3, 224, 224), 14),
+    "isic-2017": Shape((3, 256, 256), 2, pixels=True),
+    "mnist": Shape((1, 28, 28), 10),
+    "webvision-mini": Shape((3, 224, 224), 50),
 }
 
 
 @lru_cache
-def random_images(size: int, channels: int, side: int) -> Tensor:
-    drawn = np.random.default_rng(0).integers(256, size=(size, channels, side, side), dtype=np.uint8)
-    return torch.from_numpy(drawn)
+def random_features(size: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(256, size=(size, *shape), dtype=np.uint8))
 
 
 class StandIn(Task):
-    """``size`` images of a data set's classes, evenly many of each, no larger than 32 x 32."""
+    """``size`` examples of a data set's classes, evenly many of each; images are no larger than 32 x 32."""
 
     def __init__(self, name: str, size: int) -> None:
         shape = SHAPES[name]
         self.class_names = tuple(f"class {number}" for number in range(shape.classes))
         self.default_model, self.size = "linear", size
-        self.input_shape = tuple(min(side, 32) for side in shape.inputs)
+        self.labels_pixels = shape.pixels  # type: ignore[misc]
+        self.input_shape = tuple(min(side, 32) for side in shape.inputs) if len(shape.inputs) == 3 else shape.inputs
 
     def train_examples(self) -> Examples:
-        return Examples(random_images(self.size, *self.input_shape[:2]), np.arange(self.size) % self.num_classes)
+        labels = np.arange(self.size) % self.num_classes
+        if self.labels_pixels:
+            labels = np.zeros((self.size, *self.input_shape[1:]), np.int64)
+            labels[:, 8:24, 8:24] = 1
+        return Examples(random_features(self.size, self.input_shape), labels)
 
     def test_examples(self) -> Examples:
         return self.train_examples().take(np.arange(10))
@@ -101,7 +116,7 @@ def added(name: str) -> dict[str, list[str]]:
 
 def stood_in(recipe: Recipe, row: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Flat:
     """The configuration of a recipe with a stand-in for its data, whose arguments are checked, and a linear model."""
-    flat = overlay(DEFAULTS, *recipe.layers(row), SMALL, {"task.data-path": str(folder), "model.name": "linear"})
+    flat = overlay(DEFAULTS, *recipe.layers(row), SMALL, {"task.data-path": str(folder)})
     task, size = str(flat["task.name"]), EACH * int(flat["federation.num-clients"])
     real = TASKS.find(task)
     if real.__module__ != __name__:  # else a stand-in of this test's row before
@@ -110,7 +125,7 @@ def stood_in(recipe: Recipe, row: list[str], folder: Path, monkeypatch: pytest.M
     if not (folder / "cifar-n").exists():
         write_human_labels(folder, size)
     smaller = {"partition.args": "min_size = 1"} if "min_size" in str(flat["partition.args"]) else {}
-    return overlay(flat, {"task.args": ""}, smaller)
+    return overlay(flat, {"task.args": ""}, SHAPES[task].small_model(), smaller)
 
 
 CONSTANTS = (
@@ -128,6 +143,12 @@ PUBLISHED = {
     "anl-cifar10@anl-ce": (120, 1, 1.0, "cnn8", "sgd", 0.01, 0.9, 0.0, 1, 128),
     "anl-cifar100": (200, 1, 1.0, "resnet34", "sgd", 0.1, 0.9, 1e-5, 1, 128),
     "anl-cifar100@anl-fl": (200, 1, 1.0, "resnet34", "sgd", 0.1, 0.9, 0.0, 1, 128),
+    "anl-mnist": (50, 1, 1.0, "mnist-cnn", "sgd", 0.01, 0.9, 1e-3, 1, 128),
+    "anl-webvision": (250, 1, 1.0, "resnet50", "sgd", 0.4, 0.9, 3e-5, 1, 512),
+    "anl-isic2017": (100, 1, 1.0, "unet", "adam", 1e-3, 0.9, 5e-6, 1, 16),
+    "fnbench-clothing1m": (40, 100, 0.05, "resnet50", "sgd", 0.01, 0.0, 5e-4, 5, 64),
+    "fedcorr-clothing1m": (2 * 50 + 50 + 50, 500, 0.02, "resnet50", "sgd", 0.001, 0.5, 0.0, 5, 16),
+    "fedcorr-clothing1m@fedcorr": (2 * 500 + 50 + 50, 500, 0.02, "resnet50", "sgd", 0.001, 0.5, 0.0, 5, 16),
     "apl-report-cifar10": (30, 1, 1.0, "apl-report-cnn", "adam", 1e-3, 0.9, 0.0, 1, 128),
 }
 
@@ -142,7 +163,8 @@ def test_constants_are_the_papers(word: str) -> None:
 def test_every_setting_fits_and_no_key_is_idle(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows(GRIDS[name].axes):
         flat = stood_in(GRIDS[name], row, tmp_path, monkeypatch)
-        assert [issue.line for issue in validate(flat, trials=False).warnings] == [], row
+        found = validate(flat, trials=False).warnings
+        assert [issue.line for issue in found if issue.key != "noise"] == [], row  # which may be strong
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -157,7 +179,7 @@ def test_the_model_takes_the_published_inputs(name: str) -> None:
     flat = overlay(DEFAULTS, *GRIDS[name].layers([]))
     shape = SHAPES[str(flat["task.name"])]
     with torch.device("meta"):
-        context = {"num_classes": shape.classes, "input_shape": shape.inputs}
+        context = {"num_classes": shape.classes, "input_shape": shape.inputs, "vocabulary": 95_814}
         assert MODELS.build(str(flat["model.name"]), str(flat["model.args"]), **context)
 
 
