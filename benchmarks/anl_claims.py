@@ -31,7 +31,6 @@ from server_app.cli.config import path_argument
 from tasks.base import Labels, evaluate, predict
 from tasks.client_data import data_root
 from tasks.images import Cifar10
-from tasks.models.small import init_published
 from tasks.noise import NOISES, realised_rate
 from tasks.noise.base import Matrix, check_labels
 from tasks.seeds import rng, seed_everything, torch_seed
@@ -52,7 +51,7 @@ SCHEDULES: Mapping[str, tuple[Case, tuple[int, ...]]] = {
     "full": (Case(), (1, 2, 3)),
     "reduced": (
         Case(
-            model="benchmarks.anl_claims:thin_cnn8",
+            model="thin-cnn8",
             images=8000,
             test_images=2000,
             epochs=30,
@@ -64,24 +63,6 @@ SCHEDULES: Mapping[str, tuple[Case, tuple[int, ...]]] = {
         (1,),
     ),
 }
-
-
-def thin_cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
-    """Return the paper's network with a quarter of the channels in its six convolutions: 16, 32 and 49.
-
-    The hidden layer keeps its 256 units. A CPU trains it about six times as fast as the full one.
-    """
-    channels, height, width = input_shape
-    layers: list[nn.Module] = []
-    for size in (16, 32, 49):
-        for inputs in (channels, size):
-            layers += [nn.Conv2d(inputs, size, 3, padding=1), nn.BatchNorm2d(size), nn.ReLU(inplace=True)]
-        layers.append(nn.MaxPool2d(2))
-        channels = size
-    hidden = nn.Linear(channels * (height // 8) * (width // 8), 256)
-    model = nn.Sequential(*layers, nn.Flatten(), hidden, nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, num_classes))
-    init_published(model)
-    return model
 
 
 @lru_cache(maxsize=1)

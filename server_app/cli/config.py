@@ -105,14 +105,17 @@ def make_plan(words: Iterable[str], app: Path | str | None, cwd: Path) -> RunPla
     Raises
     ------
     CommandError
-        If a file is missing or is not TOML, or a word is neither a recipe nor ``key=value``.
+        If a file is missing or is not TOML, or a word is neither a recipe (``recipe@setting,setting`` chooses
+        settings of it) nor ``key=value``.
     ConfigError
         With every key, type and range error of the result.
     """
+    from server_app.cli.recipes import recipe_layers  # which reads files by means of this module
+
     folder = app_folder(app, cwd)
     recipe, layers = split_words(words)
     declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
-    layers = [flatten(read_toml(find_recipe(recipe, cwd))) if recipe else {}, *layers]
+    layers = [*(recipe_layers(recipe, cwd) if recipe else []), *layers]
     flat = absolute_paths(overlay({**declared, **_resumed(overlay(*layers), cwd)}, *layers), cwd)
     make_importable(folder)
     check_keys(flat)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
 LOST = "No heartbeat received from the task"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
+WORDS = "a recipe, or recipe@setting,setting (winnow list recipe), then settings that change it"
 
 
 def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> dict[str, Settings]:
@@ -132,7 +133,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Declare the command line."""
     text = "Simulate a federation: check the settings, run on this machine, exit with 0 only if the run completed."
     parser = commands.add_parser("run", help="simulate a federation", description=text, epilog=EXAMPLE)
-    parser.add_argument("words", nargs="*", metavar="recipe | key=value", help="a recipe, then settings that change it")
+    parser.add_argument("words", nargs="*", metavar="recipe | key=value", help=WORDS)
     parser.add_argument("--app", **APP)
     parser.add_argument("--dry-run", action="store_true", help="check and show the settings; start nothing")
     parser.add_argument("--verbose", action="store_true", help="show Flower's and Ray's own messages too")

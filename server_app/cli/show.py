@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from server_app.cli.config import APP, CommandError, make_plan, path_argument
+from server_app.cli.recipes import recipe_choices
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
 from tasks.files import WriteError
@@ -65,7 +66,7 @@ def list_choices(args: argparse.Namespace) -> int:
 
 def kinds() -> dict[str, Choices]:
     """Return (name, description) of every built-in choice, by kind; presets come after the losses they belong to."""
-    found: dict[str, Choices] = {}
+    found: dict[str, Choices] = {"recipe": recipe_choices()}
     for registry in registries():
         found[registry.listed] = [(entry.name, _about(entry)) for entry in registry.entries()]
         if registry.listed == "loss":

@@ -1,7 +1,24 @@
 """Models by name (``MODELS``): ``nn.Module`` made of ``num_classes`` and ``input_shape``, without the batch."""
 
-from tasks.models.resnet import resnet18, resnet34
-from tasks.models.small import MODELS, TextBag, cnn8, digits_cnn, linear, mlp
+from tasks.models.large import resnet50, vgg19_bn
+from tasks.models.resnet import resnet8, resnet18, resnet34
+from tasks.models.small import MODELS, TextBag, apl_report_cnn, cnn8, digits_cnn, linear, mlp, mnist_cnn, thin_cnn8
 from tasks.models.unet import UNet
 
-__all__ = ["MODELS", "TextBag", "UNet", "cnn8", "digits_cnn", "linear", "mlp", "resnet18", "resnet34"]
+__all__ = [
+    "MODELS",
+    "TextBag",
+    "UNet",
+    "apl_report_cnn",
+    "cnn8",
+    "digits_cnn",
+    "linear",
+    "mlp",
+    "mnist_cnn",
+    "resnet8",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "thin_cnn8",
+    "vgg19_bn",
+]

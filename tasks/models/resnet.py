@@ -14,7 +14,7 @@ from tasks.plugins import did_you_mean
 
 Norm = Callable[[int], nn.Module]
 
-NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "group": partial(nn.GroupNorm, 32)}
+NORMS = ("batch", "group")
 
 
 class BasicBlock(nn.Module):
@@ -65,18 +65,37 @@ def resnet34(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch"
     return _resnet((3, 4, 6, 3), num_classes, input_shape, norm)
 
 
-def _resnet(depths: tuple[int, ...], num_classes: int, input_shape: tuple[int, ...], norm: str) -> nn.Module:
+@MODELS.register("resnet8", "He et al., CVPR 2016")
+def resnet8(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch") -> nn.Module:
+    """ResNet-8 for small images and CPUs; ``norm`` is "batch" or "group".
+
+    The family of 6n + 2 layers that He et al. train on CIFAR-10, with n = 1: three stages of one block, with 16, 32 and
+    64 channels. Where a stage widens, its shortcut is a 1x1 convolution, as in ``resnet18``; the paper pads with zeros.
+    78,042 parameters for 3x32x32 images and 10 classes. ``norm = "group"`` has 8 groups.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images, or ``norm`` is unknown.
+    """
+    return _resnet((1, 1, 1), num_classes, input_shape, norm, narrowest=16)
+
+
+def _resnet(
+    depths: tuple[int, ...], num_classes: int, input_shape: tuple[int, ...], norm: str, narrowest: int = 64
+) -> nn.Module:
     """Stack stages of ``depths`` blocks; each stage but the first doubles the channels and halves the image."""
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}{did_you_mean(str(norm), NORMS)}")
+    normed: Norm = nn.BatchNorm2d if norm == "batch" else partial(nn.GroupNorm, narrowest // 2)
     channels, _, _ = image_shape(input_shape, smallest=1)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(*_conv_norm(channels, 64, 3, 1, NORMS[norm]), nn.ReLU(inplace=True))
-    width = 64
+    layers["stem"] = nn.Sequential(*_conv_norm(channels, narrowest, 3, 1, normed), nn.ReLU(inplace=True))
+    width = narrowest
     for index, depth in enumerate(depths):
-        out = 64 * 2**index
-        blocks = [BasicBlock(width, out, 1 if index == 0 else 2, NORMS[norm])]
-        blocks += [BasicBlock(out, out, 1, NORMS[norm]) for _ in range(depth - 1)]
+        out = narrowest * 2**index
+        blocks = [BasicBlock(width, out, 1 if index == 0 else 2, normed)]
+        blocks += [BasicBlock(out, out, 1, normed) for _ in range(depth - 1)]
         layers[f"stage{index + 1}"] = nn.Sequential(*blocks)
         width = out
     layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classifier": nn.Linear(width, num_classes)}

@@ -4,6 +4,7 @@ Starting weights are drawn from torch's global generator: seed it first, see ``t
 inputs is known before any data is read, so that a model that cannot take them is refused then.
 """
 
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -85,19 +86,70 @@ def cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     ValueError
         If the inputs are not images of at least 8 x 8 pixels.
     """
+    return _eight_layers(num_classes, input_shape, (64, 128, 196))
+
+
+@MODELS.register("thin-cnn8")
+def thin_cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """Like cnn8 with a quarter of the channels, 16, 32 and 49; a CPU trains it about six times as fast.
+
+    The hidden layer keeps its 256 units. 256,905 parameters for 3x32x32 images and 10 classes.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images of at least 8 x 8 pixels.
+    """
+    return _eight_layers(num_classes, input_shape, (16, 32, 49))
+
+
+def _eight_layers(num_classes: int, input_shape: tuple[int, ...], widths: tuple[int, int, int]) -> nn.Module:
+    """Stack three pairs of convolutions of these ``widths``, 256 hidden units and the classifier."""
     channels, height, width = image_shape(input_shape, smallest=8)
-    model = nn.Sequential(
-        *_conv_pair(channels, 64),
-        *_conv_pair(64, 128),
-        *_conv_pair(128, 196),
-        nn.Flatten(),
-        nn.Linear(196 * (height // 8) * (width // 8), 256),
-        nn.BatchNorm1d(256),
-        nn.ReLU(),
-        nn.Linear(256, num_classes),
-    )
+    pairs = [layer for a, b in pairwise((channels, *widths)) for layer in _conv_pair(a, b)]
+    size = widths[-1] * (height // 8) * (width // 8)
+    model = nn.Sequential(*pairs, *_hidden(size, 256), nn.Linear(256, num_classes))
     init_published(model)
     return model
+
+
+@MODELS.register("mnist-cnn", "Ma et al., ICML 2020; Ye et al., NeurIPS 2023")
+def mnist_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """Four-layer network of the active-passive and active negative losses for MNIST, with batch normalisation.
+
+    3x3 convolutions with 32 and 64 channels, each followed by a 2x2 maximum; then 128 hidden units. 422,090 parameters
+    for 1x28x28 images and 10 classes. Source and initial weights as for ``cnn8``.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images of at least 4 x 4 pixels.
+    """
+    channels, height, width = image_shape(input_shape, smallest=4)
+    convolutions = [*_conv(channels, 32), nn.MaxPool2d(2), *_conv(32, 64), nn.MaxPool2d(2)]
+    size = 64 * (height // 4) * (width // 4)
+    model = nn.Sequential(*convolutions, *_hidden(size, 128), nn.Linear(128, num_classes))
+    init_published(model)
+    return model
+
+
+@MODELS.register("apl-report-cnn")
+def apl_report_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """Eight-layer network of a student report on active-passive losses; with dropout of one half.
+
+    Pairs of normalised 3x3 convolutions with 64, 128 and 256 channels, each pair followed by a 2x2 maximum; then 1,024
+    hidden units. 5,352,778 parameters for 3x32x32 images and 10 classes (the report says about 4.2 million). Weights
+    start as torch draws them: the report does not say how. Its losses are those of the preset ``apl-report``.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images of at least 8 x 8 pixels.
+    """
+    channels, height, width = image_shape(input_shape, smallest=8)
+    pairs = [layer for a, b in pairwise((channels, 64, 128, 256)) for layer in _conv_pair(a, b)]
+    hidden = nn.Linear(256 * (height // 8) * (width // 8), 1024)
+    return nn.Sequential(*pairs, nn.Flatten(), hidden, nn.ReLU(), nn.Dropout(0.5), nn.Linear(1024, num_classes))
 
 
 @MODELS.register("text-bag", "Joulin et al. (fastText), EACL 2017")
@@ -165,7 +217,14 @@ def image_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, 
 
 def _conv_pair(in_channels: int, channels: int) -> list[nn.Module]:
     """Two normalised 3x3 convolutions at full size, then half the height and width."""
-    layers: list[nn.Module] = []
-    for inputs in (in_channels, channels):
-        layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-    return [*layers, nn.MaxPool2d(2)]
+    return [*_conv(in_channels, channels), *_conv(channels, channels), nn.MaxPool2d(2)]
+
+
+def _conv(in_channels: int, channels: int) -> list[nn.Module]:
+    """One normalised 3x3 convolution at full size."""
+    return [nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def _hidden(inputs: int, units: int) -> list[nn.Module]:
+    """One normalised layer of ReLU ``units`` over all ``inputs``."""
+    return [nn.Flatten(), nn.Linear(inputs, units), nn.BatchNorm1d(units), nn.ReLU()]

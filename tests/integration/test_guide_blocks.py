@@ -25,8 +25,9 @@ from flwr.common.config import parse_config_args
 from client_app.losses import LOSSES
 from client_app.node import DATA_PATH, STATE_DIR, WEIGHTS_PATH
 from server_app.cli import build_parser, main
-from server_app.cli.config import check_keys, find_recipe, read_toml, split_words
-from tasks.config import DEFAULTS, flatten, overlay
+from server_app.cli.config import check_keys, split_words
+from server_app.cli.recipes import recipe_layers
+from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
 from tests.integration.guide_data import make_data, make_run
 
@@ -45,7 +46,7 @@ NOT_STARTED = {
     r"mkdir backup$": "a folder for what Docker writes",
     r"cat > \.env": "a file that only Docker reads; tests/deployment uses such a one",
     r"winnow federation ": "starts processes with ports; parsed, and the settings are checked",
-    r"winnow run cifar10-gpu": "needs a GPU; the settings are checked",
+    r"winnow run (cifar10-gpu|[\w-]+@)": "needs a GPU and its data; the settings are checked",
     r"python -m tests\.compare_runs ": "trains six times; the module is looked up",
     r"python -m benchmarks\.\w+ --(?!help)": "trains for minutes; the module's --help names the options",
     r"python -m pytest tests/": "the tests of the repository, which run anyway; the files are looked up",
@@ -251,8 +252,8 @@ class Reader:
         args, rest = build_parser().parse_known_args(words)
         assert [word for word in rest if word.startswith("-")] == []
         recipe, layers = split_words([*getattr(args, "words", []), *rest])
-        chosen = flatten(read_toml(find_recipe(recipe, self.folder))) if recipe else {}
-        check_keys(overlay(DEFAULTS, chosen, *layers))
+        chosen = recipe_layers(recipe, self.folder) if recipe else []
+        check_keys(overlay(DEFAULTS, *chosen, *layers))
 
 
 @pytest.fixture

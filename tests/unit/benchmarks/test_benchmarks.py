@@ -14,7 +14,7 @@ from benchmarks.anl_runs import LOSSES, PUBLISHED, Case, Outcome, table
 from benchmarks.ledger import Ledger
 from client_app.losses import L1, EntropyOfMean, build
 from tasks.images import Cifar10
-from tasks.models import cnn8
+from tasks.models import MODELS, cnn8
 
 CPU = torch.device("cpu")
 
@@ -129,8 +129,12 @@ def test_the_share_of_wrong_labels_learnt():
     assert math.isnan(anl_claims.learnt_wrong(true, true, true))
 
 
-def test_the_thin_network_is_the_papers_with_fewer_channels():
-    thin, full = anl_claims.thin_cnn8(10, (3, 32, 32)), cnn8(10, (3, 32, 32))
+def test_the_reduced_network_is_the_papers_with_fewer_channels():
+    name = anl_claims.SCHEDULES["reduced"][0].model
+    thin = MODELS.build(name, num_classes=10, input_shape=(3, 32, 32))
+    full = cnn8(10, (3, 32, 32))
+    assert isinstance(thin, torch.nn.Sequential)
+    assert isinstance(full, torch.nn.Sequential)
     assert [type(layer) for layer in thin] == [type(layer) for layer in full]
     widths = [[layer.out_channels for layer in model if isinstance(layer, torch.nn.Conv2d)] for model in (thin, full)]
     assert widths[0] == [width // 4 for width in widths[1]]

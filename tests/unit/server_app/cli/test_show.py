@@ -18,6 +18,7 @@ import pytest
 
 from client_app.losses import PRESETS
 from server_app.cli import main
+from server_app.cli.config import RECIPES
 from server_app.cli.show import PACKAGES, kinds, registries, section
 from server_app.report.preview_page import draw_picture, key_figures, render
 from server_app.storage.run_directory import RunDirectory
@@ -28,6 +29,7 @@ from tests.unit.server_app.report.test_page import Outline
 from tests.unit.server_app.report.test_preview import hand_made
 
 KINDS = (
+    "recipe",
     "task",
     "encoder",
     "model",
@@ -51,7 +53,8 @@ OURS = ("tasks", "client_app", "strategies", "server_app")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_choice_of_a_kind_is_listed_with_a_description(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    names = sorted(PRESETS) if kind == "preset" else [entry.name for entry in LISTED[kind].entries()]
+    tables = {"preset": sorted(PRESETS), "recipe": sorted(path.stem for path in RECIPES.glob("*.toml"))}
+    names = tables[kind] if kind in tables else [entry.name for entry in LISTED[kind].entries()]
     assert names
     assert [name for name, _ in kinds()[kind]] == names
     assert [name for name, text in kinds()[kind] if not text] == []
@@ -90,7 +93,7 @@ def test_every_registry_of_the_product_is_listed() -> None:
                 values = vars(importlib.import_module(module.name)).items()
                 found |= {id(value): f"{module.name}:{name}" for name, value in values if isinstance(value, Registry)}
     assert [place for key, place in found.items() if key not in map(id, LISTED.values())] == []
-    assert len(found) == len(LISTED) == len(KINDS) - 1  # presets are a table
+    assert len(found) == len(LISTED) == len(KINDS) - 2  # recipes are files, presets a table
 
 
 @pytest.mark.parametrize("kind", LISTED)

@@ -1,17 +1,19 @@
-"""The recipes that come with Winnow: that each could start, and that those of a paper are the paper's."""
+"""The recipes without settings to choose from: that each could start, and that those of a paper are the paper's."""
 
 from pathlib import Path
 
 import pytest
 
 from server_app.cli.config import flatten, read_toml
+from server_app.cli.recipes import read_recipe
 from server_app.validation.config import check_variants
 from tasks.config import DEFAULTS, Flat, to_flat
 from tasks.settings import Settings
 from tests.conftest import ROOT
 from tests.issues import warning_lines
 
-RECIPES = sorted((ROOT / "server_app/recipes").glob("*.toml"))
+FOLDER = ROOT / "server_app/recipes"
+RECIPES = [path for path in sorted(FOLDER.glob("*.toml")) if not read_recipe(path.stem, FOLDER).axes]
 CORRECTING = ["masked-optim-digits", "fedelc-digits", "fednoro-digits"]
 
 

@@ -24,23 +24,32 @@ def size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def cnn8_size(num_classes: int) -> int:
-    """Count layer by layer: weights, biases, and scale and shift of every normalisation."""
-    channels = [3, 64, 64, 128, 128, 196, 196]
-    convolutions = sum(9 * a * b + b + 2 * b for a, b in pairwise(channels))
-    hidden = 4 * 4 * 196 * 256 + 256 + 2 * 256
-    return convolutions + hidden + 256 * num_classes + num_classes
+def convolutions_size(*channels: int) -> int:
+    """Count 3x3 convolutions one after the other: weights, biases, and scale and shift of their normalisation."""
+    return sum(9 * a * b + b + 2 * b for a, b in pairwise(channels))
 
 
-def resnet_size(depths: list[int], num_classes: int) -> int:
+def cnn8_size(num_classes: int, widths: tuple[int, int, int] = (64, 128, 196)) -> int:
+    """Count layer by layer: the hidden layer is normalised too."""
+    a, b, c = widths
+    hidden = 4 * 4 * c * 256 + 256 + 2 * 256
+    return convolutions_size(3, a, a, b, b, c, c) + hidden + 256 * num_classes + num_classes
+
+
+def apl_report_size(num_classes: int) -> int:
+    """Count layer by layer: the hidden layer is not normalised."""
+    return convolutions_size(3, 64, 64, 128, 128, 256, 256) + 4097 * 1024 + 1025 * num_classes
+
+
+def resnet_size(depths: list[int], num_classes: int, narrowest: int = 64) -> int:
     """Count layer by layer: convolutions without bias, each with the scale and shift of its normalisation."""
-    total, inputs = 9 * 3 * 64 + 2 * 64, 64
-    for channels, depth in zip([64, 128, 256, 512], depths, strict=True):
+    total, inputs = 9 * 3 * narrowest + 2 * narrowest, narrowest
+    for channels, depth in zip([narrowest * 2**stage for stage in range(len(depths))], depths, strict=True):
         for _ in range(depth):
             total += 9 * inputs * channels + 2 * channels + 9 * channels * channels + 2 * channels
             total += inputs * channels + 2 * channels if inputs != channels else 0
             inputs = channels
-    return total + 512 * num_classes + num_classes
+    return total + inputs * num_classes + num_classes
 
 
 @pytest.mark.parametrize(
@@ -50,6 +59,9 @@ def resnet_size(depths: list[int], num_classes: int) -> int:
         ("resnet18", "", 10, resnet_size([2, 2, 2, 2], 10), 11_173_962),
         ("resnet18", 'norm = "group"', 10, resnet_size([2, 2, 2, 2], 10), 11_173_962),
         ("resnet34", "", 100, resnet_size([3, 4, 6, 3], 100), 21_328_292),
+        ("resnet8", "", 10, resnet_size([1, 1, 1], 10, 16), 78_042),
+        ("thin-cnn8", "", 10, cnn8_size(10, (16, 32, 49)), 256_905),
+        ("apl-report-cnn", "", 10, apl_report_size(10), 5_352_778),
     ],
 )
 def test_parameters_as_counted_and_as_published(
@@ -62,6 +74,66 @@ def test_small_models_have_the_parameters_of_their_formula() -> None:
     assert size(build("mlp", (1, 8, 8))) == 64 * 64 + 64 + 64 * 10 + 10
     assert size(build("mlp", (5,), 3, "hidden = 7")) == 5 * 7 + 7 + 7 * 3 + 3
     assert size(build("digits-cnn", (1, 8, 8))) == (9 * 16 + 16) + (9 * 16 * 32 + 32) + (32 * 4 * 4 * 10 + 10)
+
+
+def test_mnist_cnn_has_the_parameters_of_its_layers() -> None:
+    counted = convolutions_size(1, 32, 64) + (7 * 7 * 64 * 128 + 128 + 2 * 128) + (128 * 10 + 10)
+    assert size(build("mnist-cnn", (1, 28, 28))) == counted == 422_090
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "hidden"), [("resnet50", 25_557_032, 2048), ("vgg19-bn", 143_678_248, 4096)]
+)
+def test_torchvision_models_have_the_published_parameters_but_for_the_classes(
+    name: str, published: int, hidden: int
+) -> None:
+    with torch.device("meta"):  # sizes without the numbers
+        model = build(name, (3, 224, 224), num_classes=14)
+    assert size(model) == published - (hidden + 1) * (1000 - 14)
+    if name == "vgg19-bn":
+        model.to_empty(device="cpu")
+        with torch.inference_mode():
+            assert model.eval()(torch.zeros(1, *CIFAR)).shape == (1, 14)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("cnn8", CIFAR),
+        ("thin-cnn8", CIFAR),
+        ("apl-report-cnn", CIFAR),
+        ("mnist-cnn", (1, 28, 28)),
+        ("resnet8", CIFAR),
+        ("resnet50", CIFAR),
+    ],
+)
+def test_one_step_lowers_the_loss_and_the_last_linear_layer_gives_the_logits(name: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model, heads = build(name, shape, num_classes=3), []
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    last.register_forward_hook(lambda module, inputs, output: heads.append(output))
+    images, labels = torch.randn(4, *shape), torch.tensor([0, 1, 2, 1])
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    before = nn.functional.cross_entropy(model(images), labels)
+    torch.autograd.backward(before)
+    optimizer.step()
+    logits = model(images)
+    assert logits.shape == (4, 3)
+    assert logits is heads[-1]
+    assert nn.functional.cross_entropy(logits, labels) < before
+
+
+def test_the_report_s_network_drops_half_of_the_hidden_units() -> None:
+    model = build("apl-report-cnn")
+    seen: list[Tensor] = []
+    list(model.children())[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.eval()(torch.randn(8, *CIFAR))
+    model.train()(torch.randn(8, *CIFAR))
+    kept = [(hidden != 0).float().mean().item() for hidden in seen]
+    assert kept[1] == pytest.approx(kept[0] / 2, rel=0.15)
 
 
 def test_cnn8_multiplies_as_often_as_published() -> None:
@@ -95,6 +167,9 @@ def multiplications(model: nn.Module) -> int:
         ("cnn8", (3, 30, 17)),
         ("resnet18", (1, 8, 8)),
         ("resnet34", (4, 9, 5)),
+        ("resnet8", (2, 7, 5)),
+        ("mnist-cnn", (2, 5, 9)),
+        ("apl-report-cnn", (1, 8, 9)),
     ],
 )
 def test_one_logit_per_class_for_many_shapes(name: str, shape: tuple[int, ...]) -> None:
@@ -121,11 +196,11 @@ def weighted(model: nn.Module) -> Iterator[tuple[nn.Conv2d | nn.Linear, float]]:
             yield module, math.sqrt(6 / (module.in_features + module.out_features))
 
 
-@pytest.mark.parametrize("name", ["cnn8", "resnet18"])
-def test_starting_weights_are_uniform_within_their_bound(name: str) -> None:
+@pytest.mark.parametrize(("name", "count"), [("cnn8", 8), ("resnet18", 21), ("mnist-cnn", 4)])
+def test_starting_weights_are_uniform_within_their_bound(name: str, count: int) -> None:
     torch.manual_seed(1)
-    layers = list(weighted(build(name)))
-    assert len(layers) == {"cnn8": 8, "resnet18": 21}[name]
+    layers = list(weighted(build(name, (1, 28, 28) if name == "mnist-cnn" else CIFAR)))
+    assert len(layers) == count
     for layer, bound in layers:
         assert 0.99 * bound < layer.weight.abs().max().item() <= bound * (1 + 1e-6)
         assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
@@ -143,8 +218,10 @@ def test_starting_weights_follow_the_global_seed() -> None:
     assert not torch.equal(first["0.weight"], second["0.weight"])
 
 
-def test_group_normalisation_treats_every_example_alone() -> None:
-    model = build("resnet18", (3, 8, 8), args='norm = "group"').train()
+@pytest.mark.parametrize(("name", "groups"), [("resnet18", 32), ("resnet8", 8)])
+def test_group_normalisation_treats_every_example_alone(name: str, groups: int) -> None:
+    model = build(name, (3, 8, 8), args='norm = "group"').train()
+    assert {module.num_groups for module in model.modules() if isinstance(module, nn.GroupNorm)} == {groups}
     assert not list(model.buffers())
     images = torch.randn(3, 3, 8, 8)
     alone = torch.cat([model(image[None]) for image in images])
@@ -189,6 +266,9 @@ def test_block_with_stride_halves_the_image(channels: int) -> None:
         ("mlp", (1, 8, 8), "hidden = 2.5", "hidden must be a whole number, not 2.5"),
         ("mlp", (1, 8, 8), "width = 3", "its arguments: hidden"),
         ("cnn9", CIFAR, "", "did you mean 'cnn8'"),
+        ("mnist-cnn", (1, 3, 28), "", "at least 4 x 4 pixels"),
+        ("resnet50", (1, 64, 64), "", "images of three channels expected, the task's have 1: choose resnet18"),
+        ("vgg19-bn", (3, 31, 64), "", "at least 32 x 32 pixels"),
     ],
 )
 def test_errors_say_what_would_fit(name: str, shape: tuple[int, ...], args: str, message: str) -> None:
@@ -198,8 +278,8 @@ def test_errors_say_what_would_fit(name: str, shape: tuple[int, ...], args: str,
 
 def test_every_model_is_listed_with_a_summary() -> None:
     entries = {entry.name: entry for entry in MODELS.entries()}
-    assert list(entries) == ["cnn8", "digits-cnn", "linear", "mlp", "resnet18", "resnet34", "text-bag", "unet"]
     assert all(entry.summary for entry in entries.values())
+    assert entries.keys() >= {"apl-report-cnn", "mnist-cnn", "resnet50", "resnet8", "thin-cnn8", "vgg19-bn"}
 
 
 def unet_size(width: int, depth: int, channels: int, num_classes: int) -> int:
