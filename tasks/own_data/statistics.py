@@ -276,6 +276,7 @@ def _check_values(name: str, values: Sequence[Any]) -> None:
     """Raise ``ValueError`` unless these are different texts that may be the values of a column of categories."""
     if not all(isinstance(value, str) and 0 < len(value) <= LONGEST_VALUE for value in values):
         raise ValueError(f"values of the column {name!r} must be texts of 1 to {LONGEST_VALUE} characters")
+    "".join(values).encode()  # half a character, which no file takes, is a ValueError too
     if len(set(values)) < len(values) or len(values) > MOST_VALUES:
         raise ValueError(f"values of the column {name!r} must be different, and at most {MOST_VALUES}")
 

@@ -186,6 +186,7 @@ GOOD = {
         ({"category-values": list(b"[]")}, "must be 1 lists"),
         ({"category-values": list(b'[["x", "x"]]')}, "must be different"),
         ({"category-values": list(b"[[1]]")}, "must be texts"),
+        ({"category-values": list(rb'[["\ud800"]]')}, "surrogates not allowed"),
         ({"category-values": list(json.dumps([["x" * 101]]).encode())}, "must be texts of 1 to 100"),
         ({"category-values": list(json.dumps([[str(n) for n in range(1001)]]).encode())}, "at most 1000"),
     ],
