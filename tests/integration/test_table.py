@@ -9,9 +9,12 @@ import pytest
 from flwr.app import Error, Message, MetricRecord
 from sklearn.datasets import load_breast_cancer, load_wine
 
+from benchmarks.in_process import rounds
 from server_app.registration import FederationError
 from server_app.storage.audit_scores import SCORES
-from tests.integration.conftest import Play
+from server_app.validation.config import check
+from tasks.config import DEFAULTS
+from tests.integration.conftest import QUICK, Play
 from tests.site_data import ARGS, column_table, table
 
 QUERY = "query.statistics"
@@ -116,5 +119,8 @@ def test_statistics_that_are_declared_are_asked_of_nobody(play: Play, tmp_path: 
     assert not [client for kind, client in silent.asked if kind == QUERY]
     assert second.metrics == first.metrics
     assert json.loads((second.path / "checkpoints" / "preprocessing.json").read_text()) == json.loads(kept)
+    flat = {**DEFAULTS, **QUICK, **settings}
+    alone = [line["accuracy"] for line in rounds(check(flat))]
+    assert alone == [line["accuracy"] for line in first.metrics[1:]], "as benchmarks do it"
     private = {"privacy.mode": "local", "privacy.clipping-norm": 1.0, "num-server-rounds": 1}
     play(**settings, **private, **{"task.statistics": kept})

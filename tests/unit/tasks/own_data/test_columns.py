@@ -1,7 +1,6 @@
 """Tables of numbers and categories: fitted over sites without their rows, to what scikit-learn makes of all rows."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import MetricRecord
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from benchmarks.in_process import asked
 from server_app.preprocessing import with_statistics
 from server_app.validation.config import check
 from tasks.base import DataError
@@ -76,17 +75,6 @@ def settings_of(root: Path, args: str, clients: int = 3, **changes: str) -> Sett
     return replace(settings, partition=replace(settings.partition, args="alpha = 0.5, min_size = 10"), **changes)
 
 
-def fitted(settings: Settings, clients: Sequence[int]) -> Settings:
-    """The settings once these clients have been asked, each by its share of the table."""
-    task = load_task(settings.task)
-    assert isinstance(task, ColumnTable)
-    summaries = {}
-    for client in clients:
-        ids = client_dataset(settings, client).data.ids
-        summaries[client] = task.read_summary(MetricRecord(task.summary(ids)), len(ids))
-    return with_statistics(settings, task.merge(summaries).statistics)
-
-
 @pytest.mark.parametrize("name", ["wine", "cancer"])
 def test_three_sites_make_of_their_rows_what_scikit_learn_makes_of_all(name: str, tmp_path: Path) -> None:
     rows, numbers, sorts, labels = wide_table(name)
@@ -94,7 +82,7 @@ def test_three_sites_make_of_their_rows_what_scikit_learn_makes_of_all(name: str
     table(tmp_path / "table.csv", (*numbers, *sorts, "label"), written)
     classes = json.dumps(sorted(set(labels)))
     args = f"classes = {classes}, numbers = {json.dumps(numbers)}, categories = {json.dumps(sorts)}, min_count = 1"
-    known = fitted(settings_of(tmp_path, args), range(3))
+    known = asked(settings_of(tmp_path, args), range(3))
     _, expected = pooled(rows, 4)
     task = load_task(known.task)
     assert isinstance(task, ColumnTable)
@@ -297,7 +285,7 @@ def test_rows_are_kept_on_disk_once_their_statistics_are_known(tmp_path: Path) -
     kept = replace(settings, task=replace(settings.task, cache_path=str(tmp_path / "kept")))
     load_task(kept.task).train_examples()
     assert not (tmp_path / "kept").exists(), "the rows themselves are asked for"
-    known = fitted(kept, range(3))
+    known = asked(kept, range(3))
     expected = load_task(known.task).train_examples().features
     again = load_task.__wrapped__(known.task)
     again.read = None  # type: ignore[method-assign,assignment]
@@ -310,7 +298,7 @@ def test_rows_are_kept_on_disk_once_their_statistics_are_known(tmp_path: Path) -
 def test_wrong_labels_do_not_depend_on_whether_the_sites_were_asked(noise: str, tmp_path: Path) -> None:
     settings = settings_of(column_table(tmp_path, 90), ARGS["table"])
     settings = replace(settings, noise=replace(settings.noise, name=noise, rates_args="max = 0.4"))
-    known = fitted(settings, range(2))  # one has not answered: its numbers are standardised by those of others
+    known = asked(settings, range(2))  # one has not answered: its numbers are standardised by those of others
     for client in range(3):
         before, after = client_dataset(settings, client), client_dataset(known, client)
         np.testing.assert_array_equal(before.data.labels, after.data.labels)
