@@ -17,11 +17,12 @@ from client_app.local import answer_locally
 from client_app.methods import RoundConfig, State
 from client_app.trainer import learning_rate
 from server_app.evaluation import CentralEvaluation
+from server_app.preprocessing import with_statistics
 from server_app.registration import Client, Registration
 from server_app.strategy import build_strategy
 from strategies.validation import to_numpy, to_record
-from tasks.base import ClientData
-from tasks.client_data import client_dataset
+from tasks.base import ClientData, FittedTask
+from tasks.client_data import client_dataset, load_task
 from tasks.fresh_model import fresh_model
 from tasks.protocol import Mode
 from tasks.seeds import seed_everything
@@ -112,6 +113,7 @@ class Federation:
     """A run in this process: its clients, strategy, and present model ``arrays``."""
 
     def __init__(self, settings: Settings) -> None:
+        settings = asked(settings, range(settings.federation.num_clients))
         self.settings = settings
         self.evaluation = CentralEvaluation(settings)
         self.arrays = self.evaluation.initial_arrays()
@@ -134,6 +136,16 @@ class Federation:
             self.arrays = self.arrays if combined is None else to_numpy(combined)
             measures = self.evaluation.measure(self.arrays) if server_round >= first_measured else {}
             yield {"round": server_round, "quarantined": len(self.strategy.report.quarantined), **measures}
+
+
+def asked(settings: Settings, clients: Iterable[int]) -> Settings:
+    """Return the settings with the statistics of these clients' examples, if the task must know some."""
+    task = load_task(settings.task)
+    if not isinstance(task, FittedTask) or task.statistics:
+        return settings
+    data = {client: client_dataset(settings, client).data for client in clients}
+    summaries = {client: task.read_summary(task.summary(own.ids), len(own)) for client, own in data.items()}
+    return with_statistics(settings, task.merge(summaries).statistics)
 
 
 def rounds(settings: Settings, first_measured: int = 1) -> Iterator[dict[str, float]]:

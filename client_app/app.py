@@ -12,9 +12,9 @@ from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally
 from client_app.mods import egress_log, named_arrays, watchdog, with_privacy
-from client_app.node import brings_data, fingerprint, warn_of_left_out, with_mode
+from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_out, with_mode
 from client_app.session import Session
-from tasks.base import Examples, evaluate
+from tasks.base import Examples, FittedTask, evaluate
 from tasks.client_data import load_task
 from tasks.protocol import Mode
 
@@ -35,6 +35,19 @@ def identity(message: Message, context: Context) -> Message:
         if session.dataset.data.labels.ndim == 1:
             facts["class-counts"] = session.dataset.data.class_counts().tolist()
     return session.reply(facts)
+
+
+@app.query("statistics")
+def statistics(message: Message, context: Context) -> Message:
+    """Say what the task must know of all clients' examples before it can make inputs of them; no example leaves."""
+    session = Session.open(message, context)
+    task = load_task(session.settings.task)
+    if not isinstance(task, FittedTask) or task.statistics:
+        raise NodeError(f"the task {session.settings.task.name!r} needs no statistics of this node")
+    answer = task.summary(session.dataset.data.ids)
+    if session.mode is Mode.DEPLOYMENT:  # the log of what leaves a node only counts the numbers of a list
+        log(INFO, "Statistics for the server: %s", task.in_words(answer))
+    return session.reply(answer)
 
 
 @app.train()

@@ -10,12 +10,14 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from client_app.attacks import refuse_attack
+from client_app.trainer import pick_device
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
 from server_app.callbacks.records import PrivacySpent, Progress, Records
 from server_app.evaluation import CentralEvaluation
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
+from server_app.preprocessing import Fitted, fit_preprocessing
 from server_app.registration import FederationError, register_clients
 from server_app.report import ReportError, read_run, results_table, write_report
 from server_app.state import RunState
@@ -24,7 +26,7 @@ from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
-from tasks.client_data import encode_examples
+from tasks.client_data import encode_examples, load_task
 from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
 from tasks.protocol import MessageHeader, Mode
@@ -86,9 +88,9 @@ def publish(directory: RunDirectory) -> None:
 
 def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
     refuse_attack(settings, mode, FederationError)
-    evaluation = CentralEvaluation(settings)
-    encoder = evaluation.task.encoder_digest
-    directory.write_versions(str(evaluation.device), f"{settings.task.encoder} {encoder}".strip())
+    encoder = load_task(settings.task).encoder_digest
+    device = pick_device(settings.train.device)
+    directory.write_versions(str(device), f"{settings.task.encoder} {encoder}".strip())
     if mode is Mode.SIMULATION:
         encode_examples(settings.task)
     header = MessageHeader(
@@ -102,6 +104,9 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     )
     registration = register_clients(grid, settings.federation, header, mode)
     print(wrong_labels_line(settings, mode, registration), flush=True)
+    fitted = fit_preprocessing(grid, Fitted(settings, registration, header), directory, mode)
+    settings, registration, header = fitted.settings, fitted.registration, fitted.header
+    evaluation = CentralEvaluation(settings)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
     state = RunState(settings, directory, registration, strategy, evaluation.initial_arrays(), mode)
     if settings.run.resume:

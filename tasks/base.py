@@ -1,10 +1,10 @@
 """Tasks, what they have in common: examples, the data of one client, the model, the measures, and evaluation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -166,6 +166,9 @@ class Task(Component, ABC):
                 f"run.monitor = {run.monitor!r} is measured where each pixel has a label, and here each example has one"
             )
             found.append(Issue(ERROR, "run.monitor", text, "choose accuracy, balanced-accuracy, macro-f1 or loss"))
+        if context.settings.task.statistics and not isinstance(self, FittedTask):
+            text = "task.statistics has no effect: nothing of this task depends on statistics of the clients' examples"
+            found.append(Issue(WARNING, "task.statistics", text))
         if self.labels_pixels and context.settings.audit.enabled:
             text = "audit.enabled has no effect: the label audit takes one label per example, not per pixel"
             found.append(Issue(WARNING, "audit.enabled", text))
@@ -218,6 +221,57 @@ class Task(Component, ABC):
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the measures of ``logits`` (N, K) against true ``labels`` (N,); higher is better."""
         return classification_metrics(logits, labels)
+
+
+class FittedTask(Task):
+    """A task whose inputs depend on statistics of all clients' examples, such as the mean of a column.
+
+    Before the first round the clients are asked for their :meth:`summary`, and the server merges the answers. From then
+    on everybody builds the task with the merged statistics; nobody builds a model for it before. Until then its
+    examples look as if there were no others than those of this folder.
+
+    Attributes
+    ----------
+    statistics
+        The merged statistics as text; empty until they are known.
+    """
+
+    statistics: str = ""
+
+    @abstractmethod
+    def summary(self, ids: npt.NDArray[np.int64]) -> dict[str, list[int] | list[float]]:
+        """Return what a client says of its examples with these ids: metrics, which reach the server."""
+
+    @abstractmethod
+    def in_words(self, metrics: Mapping[str, Any]) -> str:
+        """Return what a summary says, for the log of the site that it leaves."""
+
+    @abstractmethod
+    def read_summary(self, metrics: Mapping[str, Any], examples: int) -> Any:
+        """Return the summary behind the metrics that a client with so many examples has sent.
+
+        Raises
+        ------
+        ValueError
+            If it is none; whatever else this raises is the client's fault too.
+        """
+
+    @abstractmethod
+    def merge(self, summaries: Mapping[int, Any]) -> "Merged":
+        """Return the statistics of all clients, from the summaries by client."""
+
+    @abstractmethod
+    def outline(self) -> str:
+        """Say in half a line which statistics these are, for the record of the run."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Merged statistics as text, by client why its summary is left out and it with it, and what is worth a warning."""
+
+    statistics: str
+    problems: Mapping[int, str]
+    notes: tuple[str, ...] = ()
 
 
 TASKS = Registry("task", Task)

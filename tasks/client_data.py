@@ -4,7 +4,7 @@ Everything here is a function of the settings alone, so any process can compute 
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasks.base import ClientData, Labels, Task
+from tasks.base import ClientData, DataError, FittedTask, Labels, Task
 from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
@@ -65,10 +65,10 @@ def load_task(settings: TaskSettings) -> Task:
     encoder = chosen_encoder(settings, root) if settings.encoder else None
     digest = encoder.digest() if encoder else ""
     tokens = encoder.tokens if isinstance(encoder, TextEncoder) else None
-    args = f"{settings.args} {digest}" if tokens else settings.args
+    args = " ".join([settings.args, *([digest] if tokens else []), *filter(None, [settings.statistics])])
     cache = Cache(Path(settings.cache_path), settings.name, args) if settings.cache_path else None
     context = {"data_path": root, "bad_data": settings.bad_data, "cache": cache, "tokens": tokens}
-    task = TASKS.build(settings.name, settings.args, **context)
+    task = TASKS.build(settings.name, settings.args, **context, statistics=settings.statistics)
     if encoder is None:
         return task
     declared = str([settings.name, settings.args, settings.bad_data, settings.encoder, settings.encoder_args])
@@ -159,11 +159,25 @@ def client_dataset(settings: Settings, client: int) -> ClientDataset:
 @lru_cache(maxsize=1024)
 def _dataset(data: Settings, client: int) -> ClientDataset:
     task = load_task(data.task)
+    if isinstance(task, FittedTask) and task.statistics:
+        return _fitted_dataset(task, data, client)
     indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
     examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
     given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
+    if isinstance(task, FittedTask) and len(given.replaced):
+        raise DataError(
+            f"noise {data.noise.name!r} replaces examples, whose columns this task asks for: choose another"
+        )
     shown = ClientData(client, torch.from_numpy(given.features), given.labels, ids, task.num_classes)
     return ClientDataset(shown, examples.labels, given.replaced)
+
+
+def _fitted_dataset(task: FittedTask, data: Settings, client: int) -> ClientDataset:
+    """Return the client's data by merged statistics: noise has drawn its labels before they were known."""
+    unfitted = replace(data, task=replace(data.task, statistics=""))
+    before = _dataset(unfitted, client)
+    indices = divide(unfitted.task, data.partition, data.federation.num_clients, data.seed)[client]
+    return replace(before, data=replace(before.data, features=task.train_examples().take(indices).features))
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,16 @@
 
 from tasks.base import TASKS
 from tasks.images import Cifar10, Cifar100, Digits
-from tasks.own_data import ImageFolder, ImageMasks, ImageTable, TextTable
+from tasks.own_data import ColumnTable, ImageFolder, ImageMasks, ImageTable, TextTable
 
-__all__ = ["TASKS", "Cifar10", "Cifar100", "Digits", "ImageFolder", "ImageMasks", "ImageTable", "TextTable"]
+__all__ = [
+    "TASKS",
+    "Cifar10",
+    "Cifar100",
+    "ColumnTable",
+    "Digits",
+    "ImageFolder",
+    "ImageMasks",
+    "ImageTable",
+    "TextTable",
+]

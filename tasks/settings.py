@@ -74,6 +74,7 @@ class TaskSettings:
     encoder: str = key("", "frozen encoder whose features are learned from, or package.module:Name; empty = none")
     encoder_args: str = key("", "its arguments as inline TOML")
     weights_path: str = key("", "folder with files of weights; empty = the data folder; a node says its own", path=True)
+    statistics: str = key("", "table: statistics of the columns as JSON; empty = sites are asked before round 1")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,17 @@ def text_table(root: Path, count: int = 40, seed: int = 0) -> Path:
     return table(root / "texts.csv", ("text", "label"), rows)
 
 
+def column_table(root: Path, count: int = 40, seed: int = 0) -> Path:
+    """Write ``table.csv`` with two numbers, one of them with gaps and a category."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        age, unit = rng.normal(40 + 30 * (i % 2), 5), ("north", "south", "")[rng.integers(3)]
+        dose = "NA" if rng.random() < 0.2 else f"{rng.normal(1e-3, 1e-4):.6g}"
+        rows.append((f"{age:.3f}", dose, unit, CLASSES[i % 2]))
+    return table(root / "table.csv", ("age", "dose", "unit", "label"), rows)
+
+
 def image_masks(root: Path, count: int = 24, seed: int = 0, size: int = 16) -> Path:
     """Write ``images/`` with a bright square each, and ``masks/`` with 255 where it is."""
     rng = np.random.default_rng(seed)
@@ -67,14 +78,22 @@ def table(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> P
     return path.parent
 
 
-KINDS = {"image-folder": image_folder, "image-csv": image_table, "text-csv": text_table, "image-masks": image_masks}
+KINDS = {
+    "image-folder": image_folder,
+    "image-csv": image_table,
+    "text-csv": text_table,
+    "image-masks": image_masks,
+    "table": column_table,
+}
 ARGS = {
     "image-folder": 'classes = ["dark", "bright"], size = 8',
     "image-csv": 'classes = ["dark", "bright"], size = 8, group = "hospital"',
     "text-csv": 'classes = ["dark", "bright"], words = 8, vocabulary = 200',
+    "table": 'classes = ["dark", "bright"], numbers = ["age", "dose"], categories = ["unit"], min_count = 1',
     "image-masks": 'classes = ["ground", "square"], size = 16, values = [0, 255]',
 }
 MODELS = {
+    "table": ("auto", ""),
     "image-folder": ("mlp", ""),
     "image-csv": ("mlp", ""),
     "text-csv": ("auto", "width = 8"),

@@ -100,6 +100,12 @@ class RunDirectory:
         }
         self._write_json(VERSIONS, {**found, **facts})
 
+    def add_version(self, name: str, value: str) -> None:
+        """Record one more fact in versions.json, such as by what a run made its inputs."""
+        path = self.path / VERSIONS
+        found = dict(json.loads(path.read_text())) if path.exists() else {}
+        self._write_json(VERSIONS, {**found, name: value})
+
     def status(self) -> dict[str, Any]:
         """Return the recorded status."""
         path = self.path / STATUS
