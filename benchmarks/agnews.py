@@ -16,7 +16,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +153,8 @@ def best_rates(tuned: Mapping[Case, Outcome]) -> dict[Case, float]:
     return {cell: max(results)[1] for cell, results in found.items()}
 
 
-def table(runs: Mapping[Case, Outcome]) -> str:
+def table(tested: Mapping[Case, Outcome]) -> str:
     """Return test accuracies as Markdown: mean over seeds ± deviation, and in brackets the learning rate."""
-    tested = {case: outcome for case, outcome in runs.items() if not case.held_out}
     columns = list(dict.fromkeys((case.features, case.noise) for case in tested))
     lines = [f"| method | {' | '.join(map(', '.join, columns))} |", "|---|" + "---|" * len(columns)]
     for method in dict.fromkeys(case.method for case in tested):
@@ -176,19 +176,18 @@ def words(case: Case, outcome: Outcome) -> str:
     return f"{what}: {where} {outcome.accuracy:.2f} % after {outcome.seconds:.0f} s"
 
 
-def compare(args: argparse.Namespace) -> str:
-    """Tune and test all that the command line asks for, and return the table."""
+def compare(args: argparse.Namespace) -> dict[Case, Outcome]:
+    """Tune and test all that the command line asks for, one noise after the other, and return the tests."""
     ledger = Ledger(args.output, Case, Outcome)
-    cells = [
-        Case(features, noise, method, 0.0, 0, False)
-        for features in args.features
-        for noise in args.noises
-        for method in args.methods
-    ]
-    trials = [replace(cell, learning_rate=rate, seed=TUNING_SEED, held_out=True) for cell in cells for rate in RATES]
-    rates = best_rates(ledger.complete(trials, run_case, args.jobs, words))
-    tests = [replace(cell, learning_rate=rates[cell], seed=seed) for seed in args.seeds for cell in cells]
-    return table(ledger.complete(tests, run_case, args.jobs, words))
+    tested: dict[Case, Outcome] = {}
+    for noise, features in product(args.noises, args.features):
+        cells = [Case(features, noise, method, 0.0, 0, False) for method in args.methods]
+        trial = partial(replace, seed=TUNING_SEED, held_out=True)
+        trials = [trial(cell, learning_rate=rate) for cell in cells for rate in RATES]
+        rates = best_rates(ledger.complete(trials, run_case, args.jobs, words))
+        tests = [replace(cell, learning_rate=rates[cell], seed=seed) for seed in args.seeds for cell in cells]
+        tested |= ledger.complete(tests, run_case, args.jobs, words)
+    return tested
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -208,7 +207,7 @@ def main() -> None:
     args = arguments()
     logging.getLogger("flwr").setLevel(logging.ERROR)
     try:
-        text = compare(args)
+        text = table(compare(args))
     except ValueError as error:  # what the user can put right: settings, data, files, names
         sys.exit(f"error: {error}")
     args.output.with_suffix(".md").write_text(f"{text}\n")
