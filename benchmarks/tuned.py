@@ -75,6 +75,8 @@ class Comparison:
     methods: Mapping[str, Flat]
     rates: tuple[float, ...]
     parts: Mapping[str, Flat]
+    audits: bool = True
+    """Whether audits are measured too, which takes half as long again."""
 
     def settings(self, case: Case) -> Settings:
         """Return the checked settings of a run."""
@@ -91,7 +93,7 @@ class Comparison:
         lines = list(federation.rounds(max(1, settings.num_server_rounds - LAST + 1)))
         accuracies = [100 * line["accuracy"] for line in lines if "accuracy" in line]
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        audits = _audits(federation) if case.part == "test" else [math.nan] * 6
+        audits = _audits(federation) if self.audits and case.part == "test" else [math.nan] * 6
         return Outcome(statistics.fmean(accuracies), accuracies[-1], *audits, cpu, wall)
 
     def tuning(self, noises: Sequence[str], methods: Sequence[str], seed: int) -> list[Case]:

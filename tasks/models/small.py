@@ -159,27 +159,41 @@ class TextBag(nn.Module):
     ``vocabulary`` x ``width`` parameters for the words. The classifier of Joulin, Grave, Bojanowski and Mikolov,
     EACL 2017 (fastText); word pairs and hashing are the task's.
 
+    Parameters
+    ----------
+    vocabulary
+        Number of word numbers.
+    width
+        Features of a word.
+    hidden
+        Width of another linear layer before the last, without activation as in FNBench (width = 256, hidden = 256);
+        0 = none.
+
     Raises
     ------
     ValueError
         If the inputs are not one row of words, or a size is not positive.
     """
 
-    def __init__(self, num_classes: int, input_shape: tuple[int, ...], vocabulary: int, width: int = 32) -> None:
+    def __init__(
+        self, num_classes: int, input_shape: tuple[int, ...], vocabulary: int, width: int = 32, hidden: int = 0
+    ) -> None:
         super().__init__()
         if len(input_shape) != 1:
             raise ValueError(f"texts of shape (words,) expected, the task's inputs are {input_shape}")
-        if vocabulary < 2 or width < 1:
-            raise ValueError(f"vocabulary = {vocabulary}, width = {width}: at least 2 and 1 expected")
+        if vocabulary < 2 or width < 1 or hidden < 0:
+            sizes = f"vocabulary = {vocabulary}, width = {width}, hidden = {hidden}"
+            raise ValueError(f"{sizes}: at least 2, 1 and 0 expected")
         self.words = nn.EmbeddingBag(vocabulary, width, mode="mean", padding_idx=0)
-        self.classifier = nn.Linear(width, num_classes)
+        self.hidden = nn.Linear(width, hidden) if hidden else nn.Identity()
+        self.classifier = nn.Linear(hidden or width, num_classes)
         nn.init.uniform_(self.words.weight, -1 / width, 1 / width)
         nn.init.zeros_(self.words.weight[0].detach())
 
     def forward(self, words: Tensor) -> Tensor:
         """Return logits (N, K) of word numbers (N, L)."""
         mean: Tensor = self.words(words)
-        logits: Tensor = self.classifier(mean)
+        logits: Tensor = self.classifier(self.hidden(mean))
         return logits
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tasks.base import TASKS, DataError
+from tasks.base import TASKS, DataError, Task
 from tasks.models import MODELS
 from tasks.own_data.base import OwnDataTask
 from tasks.own_data.files import UnusableError, nfc
@@ -29,33 +29,24 @@ NO_TOKEN = 0
 JOINERS = "\u200c\u200d"
 
 
-@TASKS.register("text-csv")
-class TextTable(OwnDataTask):
-    """A CSV file with a row for each text.
+class TextTask(Task):
+    """What tasks of texts have in common: words as numbers, and models that take them.
 
     A text becomes the hashes of its first ``words`` words, in lower case, and of each pair of neighbours: two words in
     one place of the ``vocabulary`` cannot be told apart. Texts are held as int32 (n, 2 x words - 1).
 
     Parameters
     ----------
-    file
-        The table, in the data folder.
-    text
-        Column of the text, or a list of columns that are put together.
-    label
-        Column of the label.
-    group
-        Column that says where a text comes from, for the partition ``natural``.
-    delimiter, header, quote
-        How the table is written; see :class:`TableFormat`.
     words
         Words of a text that are read.
     vocabulary
         Number of hash values.
+    pairs
+        Whether pairs of neighbours are read too; without them texts are int32 (n, words), in the order of the words.
     tokens
         What cuts a text into numbers in place of the hashes; the run sets it for an encoder of texts.
     **declared
-        See :class:`OwnDataTask`.
+        For the next class.
 
     Raises
     ------
@@ -68,46 +59,37 @@ class TextTable(OwnDataTask):
 
     def __init__(
         self,
-        file: str = "texts.csv",
-        text: str | Sequence[str] = "text",
-        label: str = "label",
-        group: str = "",
-        delimiter: str = ",",
-        header: Sequence[str] = (),
-        quote: str = '"',
         words: int = 64,
         vocabulary: int = 20_000,
+        pairs: bool = True,
         tokens: Callable[[str, int], npt.NDArray[np.int32]] | None = None,
         **declared: Any,
     ) -> None:
         super().__init__(**declared)
         if words < 1 or vocabulary < 2:
             raise DataError(f"words = {words}, vocabulary = {vocabulary}: at least 1 and 2 are expected")
-        self._table = TableFormat(file, delimiter, column_names("header", header), quote)
-        self._texts = (needed_column("text", text),) if isinstance(text, str) else column_names("text", text)
-        if not self._texts:
-            raise DataError("text names no column; name the one with the text, or several in a list")
-        self._label, self._group = needed_column("label", label), column_name(group)
         self._tokens, self.encodes_as = tokens, "texts" if tokens else ""
-        self.words, self.vocabulary, self.input_shape = words, vocabulary, (words if tokens else 2 * words - 1,)
+        self.words, self.vocabulary, self.pairs = words, vocabulary, pairs and not tokens
+        self.input_shape = (2 * words - 1 if self.pairs else words,)
 
-    def read(self, root: Path) -> Reading:
-        """Read all rows; see :class:`OwnDataTask`."""
-        table = read_table(root, self._table, tuple(filter(None, (*self._texts, self._label, self._group))))
-        reading = read_items([self._item(row) for row in table.rows], Shape(self.input_shape, np.int32))
-        return replace(reading, notes=table.notes)
+    def numbers(self, text: str) -> npt.NDArray[np.int32]:
+        """Return a text as the numbers of its words, padded with 0 to ``input_shape``.
 
-    def expected(self) -> str:
-        """Say how the data folder must be laid out."""
-        columns = f"the columns {', '.join(self._texts)} and {self._label}"
-        return f"expected a table {self._table.file} with {columns}, and a row for each text"
+        Raises
+        ------
+        UnusableError
+            If there is no word in the text.
+        """
+        if self._tokens is None:
+            return hashed(text, self.words, self.vocabulary, self.pairs)
+        return padded(self._tokens(text, self.words), self.words)
 
     def encoder_inputs(self, features: Tensor) -> Tensor:
         """Return the token numbers (N, words)."""
         return features
 
     def prepare(self, features: Tensor) -> Tensor:
-        """Return the hashes (N, 2 x words - 1) as int64; 0 is no word."""
+        """Return the hashes (N, L) as int64; 0 is no word."""
         return features.long()
 
     def build_model(self, name: str, args: str) -> nn.Module:
@@ -127,8 +109,64 @@ class TextTable(OwnDataTask):
             with torch.no_grad():
                 model(torch.zeros(1, *self.input_shape, dtype=torch.int64))
         except Exception as error:  # a model may fail on whole numbers in any way
-            raise DataError(f"the model {chosen!r} cannot take texts as hashed words; choose 'text-bag'") from error
+            fitting = "'text-bag' or 'text-transformer'"
+            raise DataError(f"the model {chosen!r} cannot take texts as hashed words; choose {fitting}") from error
         return model.train()
+
+
+@TASKS.register("text-csv")
+class TextTable(TextTask, OwnDataTask):
+    """A CSV file with a row for each text.
+
+    Parameters
+    ----------
+    file
+        The table, in the data folder.
+    text
+        Column of the text, or a list of columns that are put together.
+    label
+        Column of the label.
+    group
+        Column that says where a text comes from, for the partition ``natural``.
+    delimiter, header, quote
+        How the table is written; see :class:`TableFormat`.
+    **declared
+        See :class:`TextTask` and :class:`OwnDataTask`.
+
+    Raises
+    ------
+    DataError
+        If a declaration is out of its range.
+    """
+
+    def __init__(
+        self,
+        file: str = "texts.csv",
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        group: str = "",
+        delimiter: str = ",",
+        header: Sequence[str] = (),
+        quote: str = '"',
+        **declared: Any,
+    ) -> None:
+        super().__init__(**declared)
+        self._table = TableFormat(file, delimiter, column_names("header", header), quote)
+        self._texts = (needed_column("text", text),) if isinstance(text, str) else column_names("text", text)
+        if not self._texts:
+            raise DataError("text names no column; name the one with the text, or several in a list")
+        self._label, self._group = needed_column("label", label), column_name(group)
+
+    def read(self, root: Path) -> Reading:
+        """Read all rows; see :class:`OwnDataTask`."""
+        table = read_table(root, self._table, tuple(filter(None, (*self._texts, self._label, self._group))))
+        reading = read_items([self._item(row) for row in table.rows], Shape(self.input_shape, np.int32))
+        return replace(reading, notes=table.notes)
+
+    def expected(self) -> str:
+        """Say how the data folder must be laid out."""
+        columns = f"the columns {', '.join(self._texts)} and {self._label}"
+        return f"expected a table {self._table.file} with {columns}, and a row for each text"
 
     def _item(self, row: Row) -> Item:
         place = f"{self._table.file} line {row.line}"
@@ -136,10 +174,7 @@ class TextTable(OwnDataTask):
 
     def _pair(self, row: Row) -> Pair:
         label = self.label(row.label(self._label, self._group))
-        text = " ".join(map(row.cell, self._texts))
-        if self._tokens is None:
-            return hashed(text, self.words, self.vocabulary), label
-        return padded(self._tokens(text, self.words), self.words), label
+        return self.numbers(" ".join(map(row.cell, self._texts))), label
 
 
 def padded(tokens: npt.NDArray[np.int32], words: int) -> npt.NDArray[np.int32]:
@@ -155,8 +190,8 @@ def padded(tokens: npt.NDArray[np.int32], words: int) -> npt.NDArray[np.int32]:
     return np.pad(tokens, (0, words - len(tokens)))
 
 
-def hashed(text: str, words: int, vocabulary: int) -> npt.NDArray[np.int32]:
-    """Return CRC-32 hashes 1 to ``vocabulary - 1`` of the first words and of pairs of them, padded with 0.
+def hashed(text: str, words: int, vocabulary: int, pairs: bool = True) -> npt.NDArray[np.int32]:
+    """Return CRC-32 hashes 1 to ``vocabulary - 1`` of the first words and, if asked, of pairs of them, padded with 0.
 
     Raises
     ------
@@ -166,8 +201,8 @@ def hashed(text: str, words: int, vocabulary: int) -> npt.NDArray[np.int32]:
     found = words_of(text)[:words]
     if not found:
         raise UnusableError("there is no word in the text")
-    tokens = [*found, *(f"{first} {second}" for first, second in pairwise(found))]
-    hashes = np.full(2 * words - 1, NO_TOKEN, np.int32)
+    tokens = [*found, *(f"{first} {second}" for first, second in pairwise(found) if pairs)]
+    hashes = np.full(2 * words - 1 if pairs else words, NO_TOKEN, np.int32)
     hashes[: len(tokens)] = [1 + zlib.crc32(token.encode()) % (vocabulary - 1) for token in tokens]
     return hashes
 

@@ -1,0 +1,118 @@
+"""Which method learns most from news texts with wrong labels? AG News, 20 clients, a bag of words or frozen embeddings.
+
+    python -m benchmarks.agnews --features bag --output agnews-bag.csv
+    python -m benchmarks.agnews --features wordllama --noises human --seeds 1 --output few.csv
+
+Each method is tuned alike, see ``benchmarks/tuned.py``; the test texts are the published ones. All clients run in this
+process. Finished runs stay in the CSV file and are not repeated; the table is written beside it, as Markdown.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+
+from benchmarks.anl_claims import positive
+from benchmarks.held_out import HeldOut
+from benchmarks.ledger import Ledger
+from benchmarks.tuned import Case, Comparison, Outcome, accuracy_table, compare
+from server_app.cli.config import path_argument
+from tasks.config import Flat, overlay
+
+
+class HeldOutWords(HeldOut):
+    """Task whose examples are word numbers; see :class:`HeldOut`."""
+
+    has_smooth_inputs = False
+
+
+COMMON: Flat = {
+    "num-server-rounds": 20,
+    "federation.num-clients": 20,
+    "federation.fraction-train": 0.25,
+    "partition.args": "alpha = 1.0, min_size = 20",
+    "train.epochs": 2,
+    "train.batch-size": 64,
+    "train.device": "cpu",
+    "train.threads": 1,
+}
+FEATURES: Mapping[str, Flat] = {
+    "wordllama": {
+        "task.name": "benchmarks.held_out:HeldOut",
+        "task.args": 'task = "ag-news", encoder = "wordllama"',
+        "train.weight-decay": 5e-4,
+    },
+    "bag": {
+        "task.name": "benchmarks.agnews:HeldOutWords",
+        "task.args": 'task = "ag-news"',
+        "model.args": "width = 16",
+        "train.optimizer": "adam",
+    },
+}
+"""The bag is learned with Adam: most words are rare, and plain gradients hardly move their embeddings."""
+TEXTS = "vocabulary = 10_000, train"
+NOISES: Mapping[str, Flat] = {
+    "0-0.4": {"noise.name": "symmetric", "noise.rates-args": "max = 0.4"},
+    "0-0.8": {"noise.name": "symmetric", "noise.rates-args": "max = 0.8"},
+    "human": {
+        "noise.name": "human",
+        "noise.args": 'path = "agnews/merged_train_small.csv", column = "human_noisy_med", clean_column = "gt"',
+    },
+}
+METHODS: Mapping[str, Flat] = {
+    "fedavg": {"loss.name": "ce", "strategy.aggregator": "mean"},
+    "fedprox": {"loss.name": "ce", "strategy.aggregator": "mean", "method.name": "fedprox", "method.args": "mu = 0.1"},
+    "masked-optim": {
+        "loss.name": "la-ce",
+        "method.name": "masked-optim",
+        "strategy.name": "noise-partition",
+        "strategy.args": "warmup_rounds = 6",
+    },
+    "fsanl": {"strategy.aggregator": "mean"},
+    "winnow": {},
+}
+RATES = (0.001, 0.004, 0.016)
+"""Learning rates that each method may try."""
+PARTS: Mapping[str, Flat] = {
+    "validation": {"task.args": 'part = "validation"'},
+    "test": {"task.args": 'part = "test"'},
+}
+
+
+def comparison(features: str) -> Comparison:
+    """Return what is compared on these features; people's labels are there for a part of the texts."""
+    trains = {name: "human" if name == "human" else "small" for name in NOISES}
+    noises = {
+        name: {**noise, "task.args": f"""task_args = '{TEXTS} = "{trains[name]}"'"""} for name, noise in NOISES.items()
+    }
+    return Comparison(overlay(COMMON, FEATURES[features]), noises, METHODS, RATES, PARTS, audits=False)
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", choices=FEATURES, required=True, help="what is learned from")
+    parser.add_argument("--noises", nargs="+", choices=NOISES, default=list(NOISES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time, each a process of its own")
+    parser.add_argument("--output", type=path_argument, required=True, help="CSV file of finished runs")
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    """Tune, do the runs, print the table and write it beside the CSV file."""
+    args = arguments()
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    ledger = Ledger(args.output, Case, Outcome)
+    try:
+        runs = compare(ledger, comparison(args.features), (args.noises, args.methods), args.seeds, args.jobs)
+    except ValueError as error:  # what the user can put right: settings, data, files, names
+        sys.exit(f"error: {error}")
+    text = f"Test accuracy, mean of the last ten rounds (chosen rate):\n\n{accuracy_table(runs)}\n"
+    args.output.with_suffix(".md").write_text(text)
+    print(f"\n{text}")
+
+
+if __name__ == "__main__":
+    main()
