@@ -160,9 +160,6 @@ class Task(Component, ABC):
             found.append(Issue(ERROR, "run.early-stopping", text, remedy))
         if not context.has_test_examples:
             found.append(_unevaluated(context))
-        if self.labels_pixels and context.settings.audit.enabled:
-            text = "audit.enabled has no effect: the label audit takes one label per example, not per pixel"
-            found.append(Issue(WARNING, "audit.enabled", text))
         return found
 
     def data_issues(self) -> list[Issue]:
