@@ -71,10 +71,10 @@ COMMON: Flat = {
     "train.threads": 1,
     "audit.enabled": False,
 }
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (3e-3, 1e-2)
 NOISES_SHOWN = ((0.0, 0.5), (0.5, 0.5), (0.7, 0.7))
 TUNED_AT = (0.5, 0.5)
-ROUNDS, TUNING_ROUNDS = 12, 6
+ROUNDS, TUNING_ROUNDS = 10, 6
 
 
 class LesionMasks(ImageMasks):

@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ def read_suggested(folder: Path) -> tuple[Labels, Labels]:
     try:
         with np.load(path, allow_pickle=False) as content:
             return content["places"].astype(np.int64), content["suggested"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} does not hold the masks of an audit: {error}") from error
 
 
