@@ -11,6 +11,8 @@ from client_app.attacks import run_client
 from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally
+from client_app.mask_audit import audit_masks
+from client_app.mask_audit_files import write_mask_audit
 from client_app.mods import egress_log, named_arrays, watchdog, with_privacy
 from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_out, with_mode
 from client_app.session import Session
@@ -99,15 +101,20 @@ def audit(message: Message, context: Context) -> Message:
             "get one after the next run.",
         )
         return session.reply({})
-    state = session.store().load(server_round + 1)
-    found = audit_client(session.model(), session.dataset.data, settings, state, session.device)
+    data, task, wanted = session.dataset.data, load_task(settings.task), settings.audit.format
     facts = {
         "run": session.header.run_name,
         "client": session.header.client,
         "round": server_round,
         "method": settings.method.name,
     }
-    path = write_audit(folder, found, load_task(settings.task).class_names, settings.audit.format, facts)
+    if task.labels_pixels:
+        masks = audit_masks(session.model(), data, settings, session.device)
+        path = write_mask_audit(folder, masks, data, task, wanted, facts)
+    else:
+        state = session.store().load(server_round + 1)
+        found = audit_client(session.model(), data, settings, state, session.device)
+        path = write_audit(folder, found, task.class_names, wanted, facts)
     if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
         log(INFO, "Label audit: %s", path)
     return session.reply({})

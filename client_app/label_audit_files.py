@@ -49,13 +49,10 @@ def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: 
     WriteError
         If a file cannot be written.
     """
-    problem = format_problem(wanted)
-    if problem:
-        raise ValueError(problem)
+    content = list_bytes(_columns(audit, class_names), wanted)
     private_folder(folder)
     path = list_path(folder, wanted)
-    columns = _columns(audit, class_names)
-    replace_file(path, _csv(columns) if wanted == "csv" else _parquet(columns), private=True)
+    replace_file(path, content, private=True)
     summary = json.dumps({**facts, **summarize(audit, class_names)}, indent=2, ensure_ascii=False)
     replace_file(folder / SUMMARY, _encode(f"{summary}\n"), private=True)
     return path
@@ -88,17 +85,47 @@ def read_columns(path: Path) -> Columns:
     DataError
         If the file is not such a list.
     """
+    texts, numbers = ("id", "given", "suggested", "changed_to"), ("confidence", "suspicion")
+    return read_list(path, COLUMNS, texts, numbers, ("changed",))
+
+
+def read_list(
+    path: Path, columns: Sequence[str], texts: Sequence[str], numbers: Sequence[str], flags: Sequence[str]
+) -> Columns:
+    """Return those columns of a list that are texts, numbers or flags, by name, as they were before writing.
+
+    Raises
+    ------
+    DataError
+        If the file has other ``columns``.
+    """
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
         return dict(parquet.read_table(path).to_pydict())
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-    texts = {name: [_plain(row[name]) for row in rows] for name in ("id", "given", "suggested", "changed_to")}
-    numbers = {name: [float(row[name]) for row in rows] for name in ("confidence", "suspicion")}
-    return {**texts, **numbers, "changed": [row["changed"] == "true" for row in rows]}
+    if not rows or tuple(rows[0]) != tuple(columns):
+        raise DataError(f"{path}: expected the columns {', '.join(columns)}")
+    return {
+        **{name: [_plain(row[name]) for row in rows] for name in texts},
+        **{name: [float(row[name]) for row in rows] for name in numbers},
+        **{name: [row[name] == "true" for row in rows] for name in flags},
+    }
+
+
+def list_bytes(columns: Columns, wanted: str) -> bytes:
+    """Return a list as a file in the format ``csv`` or ``parquet``.
+
+    Raises
+    ------
+    ValueError
+        If the format needs a package that is not installed.
+    """
+    problem = format_problem(wanted)
+    if problem:
+        raise ValueError(problem)
+    return _csv(columns) if wanted == "csv" else _parquet(columns)
 
 
 def _columns(audit: Audit, class_names: Sequence[str]) -> Columns:
@@ -116,8 +143,8 @@ def _columns(audit: Audit, class_names: Sequence[str]) -> Columns:
 def _csv(columns: Columns) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(zip(*([_cell(value) for value in columns[name]] for name in COLUMNS), strict=True))
+    writer.writerow(columns)
+    writer.writerows(zip(*([_cell(value) for value in values] for values in columns.values()), strict=True))
     return _encode(text.getvalue())
 
 

@@ -57,10 +57,16 @@ def confident_pairs(beliefs: Beliefs, labels: Labels) -> tuple[Labels, Labels]:
     are several; examples without one are left out. Where the threshold of a class is next to nothing, everybody would
     reach it: a probability below ``NO_BELIEF`` counts for no class (cleanlab bounds its thresholds likewise).
     """
-    needed = np.maximum(class_thresholds(beliefs, labels) * (1 - ROUNDING), NO_BELIEF)
+    confident = confident_classes(beliefs, class_thresholds(beliefs, labels))
+    sure = confident >= 0
+    return labels[sure], confident[sure]
+
+
+def confident_classes(beliefs: Beliefs, thresholds: Beliefs) -> Labels:
+    """Return the class of which the model is confident by the ``thresholds`` (K,), (n,); -1 where there is none."""
+    needed = np.maximum(thresholds * (1 - ROUNDING), NO_BELIEF)
     reached = np.where(beliefs >= needed, beliefs, -1.0)
-    sure = reached.max(1) >= 0
-    return labels[sure], reached.argmax(1)[sure]
+    return np.where(reached.max(1) >= 0, reached.argmax(1), -1)
 
 
 def confident_joint(beliefs: Beliefs, labels: Labels) -> Labels:

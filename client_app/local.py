@@ -1,5 +1,7 @@
 """Local training of an honest client for a round: the configured method and loss on its examples."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -10,6 +12,9 @@ from tasks.base import ClientData
 from tasks.client_data import load_task
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
+
+OF_LOSS = "loss."
+"""Begins the names under which a client's state keeps what the loss learns; the method does not see them."""
 
 
 def train_locally(
@@ -30,7 +35,7 @@ def train_locally(
         If the method or the loss is unknown, or an argument does not fit.
     """
     method, context, known = _prepare(data, settings, round_config, state, device)
-    return method.fit(model, context, round_config, known)
+    return _with_loss(method.fit(model, context, round_config, known), context.objective.loss)
 
 
 def answer_locally(
@@ -49,7 +54,7 @@ def answer_locally(
         If the method answers no questions, or not this one.
     """
     method, context, known = _prepare(data, settings, round_config, state, device)
-    return method.answer(model, context, round_config, known)
+    return _with_loss(method.answer(model, context, round_config, known), context.objective.loss)
 
 
 def _prepare(
@@ -62,4 +67,22 @@ def _prepare(
     objective = losses.build(loss.name, data.num_classes, loss.args, preset=loss.preset, class_counts=counts)
     trainer = Trainer(load_task(settings.task), settings.train, device)
     context = TrainContext(trainer, objective, to_device(data, device), data.num_classes)
-    return method, context, method.init_state(data) if state is None else state
+    own = _without_loss(state, objective.loss)
+    return method, context, method.init_state(data) if own is None else own
+
+
+@torch.no_grad()
+def _without_loss(state: State | None, loss: losses.Loss) -> State | None:
+    """Give the loss what it has learned so far and return the rest of the state, None if only that was kept."""
+    kept = {name: array for name, array in (state or {}).items() if name.startswith(OF_LOSS)}
+    for name, parameter in loss.parameters().items():
+        if f"{OF_LOSS}{name}" in kept:
+            parameter.copy_(torch.from_numpy(kept[f"{OF_LOSS}{name}"]))
+    if state is None or len(state) == len(kept) > 0:
+        return None
+    return {name: array for name, array in state.items() if name not in kept}
+
+
+def _with_loss(result: FitResult, loss: losses.Loss) -> FitResult:
+    learned = {f"{OF_LOSS}{name}": value.detach().cpu().numpy() for name, value in loss.parameters().items()}
+    return replace(result, state={**result.state, **learned})

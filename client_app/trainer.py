@@ -72,13 +72,17 @@ class BatchLoss(ABC):
             What it answered, float32, (B, K).
         """
 
+    def end_step(self) -> None:
+        """Do what is due after each step of the optimizer; the default does nothing."""
+        return
+
     def end_epoch(self) -> None:
         """Do what is due between two epochs; the default does nothing."""
         return
 
 
 class GivenLabels(BatchLoss):
-    """Minimise an objective on the labels as they were given.
+    """Minimise an objective on the labels as they were given, also by what its loss learns itself.
 
     ``global_parameters`` are those received, by name, for the regularizers that measure a distance to them.
     """
@@ -87,10 +91,18 @@ class GivenLabels(BatchLoss):
         self._objective = objective
         self._global_parameters = global_parameters
         self.needs_inputs = objective.needs_inputs
+        learned = list(objective.loss.parameters().values())
+        self._own = torch.optim.Adam(learned, objective.loss.parameter_rate) if learned else None
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return the objective; see :class:`BatchLoss`."""
         return self._objective(logits, batch.labels, model, self._global_parameters, inputs=inputs)
+
+    def end_step(self) -> None:
+        """Move what the loss learns itself."""
+        if self._own is not None:
+            self._own.step()
+            self._own.zero_grad(set_to_none=True)
 
 
 @dataclass(frozen=True)
@@ -217,6 +229,7 @@ class Trainer:
         if self.options.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), self.options.clip_norm)
         optimizer.step()
+        batch_loss.end_step()
         return value
 
     def probabilities(self, model: nn.Module, data: LocalData) -> Tensor:

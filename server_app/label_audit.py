@@ -9,11 +9,10 @@ from flwr.common.logger import log
 from client_app.label_audit_files import list_path
 from server_app.report.text import percent
 from server_app.state import RunState
-from server_app.storage.audit_scores import score_run, write_scores
+from server_app.storage.audit_scores import nouns, score_run, write_scores
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
-from tasks.client_data import load_task
 from tasks.protocol import Mode
 
 QUERY = "query.audit"
@@ -24,7 +23,7 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
 
     A client that does not answer is named with its reason; that does not end the run.
     """
-    if not state.settings.audit.enabled or load_task(state.settings.task).labels_pixels:
+    if not state.settings.audit.enabled:
         return
     done, problems = request_audits(state, grid)
     for reason, clients in problems.items():
@@ -71,9 +70,9 @@ def _score(state: RunState, clients: list[int]) -> None:
     write_scores(state.directory.path, scores)
     found, rates = scores.mean("precision_at_wrong"), scores.rates("suggested")
     if found is not None:
-        wrong = percent(scores.wrong / scores.examples)
+        wrong, (many, each) = percent(scores.wrong / scores.examples), nouns(scores)
         print(
-            f"Label audit: {wrong} of all labels are wrong, and {percent(found)} of those at the top of the lists. "
-            f"With every suggestion followed {percent(rates['accuracy'])} of all labels would be right.",
+            f"Label audit: {wrong} of all {many} are wrong, and {percent(found)} of those at the top of the lists. "
+            f"With every suggestion followed {percent(rates['accuracy'])} of all {each} would be right.",
             flush=True,
         )

@@ -169,9 +169,6 @@ class Task(Component, ABC):
         if context.settings.task.statistics and not isinstance(self, FittedTask):
             text = "task.statistics has no effect: nothing of this task depends on statistics of the clients' examples"
             found.append(Issue(WARNING, "task.statistics", text))
-        if self.labels_pixels and context.settings.audit.enabled:
-            text = "audit.enabled has no effect: the label audit takes one label per example, not per pixel"
-            found.append(Issue(WARNING, "audit.enabled", text))
         return found
 
     def data_issues(self) -> list[Issue]:

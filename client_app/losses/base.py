@@ -6,11 +6,12 @@ width for segmentation). Reduction, masks and weights belong to the ``Objective`
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 IGNORE_INDEX = -100
 """The target that means "no label here" (padding, unlabelled pixels): loss and gradient are zero."""
@@ -26,7 +27,25 @@ class Loss(ABC):
 
     Most losses are an ``ElementwiseLoss``; only one that couples the elements of an example, such as ``TLoss``,
     implements ``__call__`` itself.
+
+    Attributes
+    ----------
+    needs_pixels
+        Whether it is a loss of images whose pixels are labelled, and of nothing else.
+    parameter_rate
+        Learning rate (Adam) of the loss's own :meth:`parameters`.
     """
+
+    needs_pixels: ClassVar[bool] = False
+    parameter_rate: ClassVar[float] = 0.0
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Return what the loss learns itself, by name; the default learns nothing.
+
+        It is learned beside the model and kept in the client's own state from round to round: it describes the labels
+        of one client, so it is neither sent nor averaged.
+        """
+        return {}
 
     @abstractmethod
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:

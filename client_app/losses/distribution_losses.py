@@ -1,11 +1,13 @@
 """Losses of the whole predicted distribution: reverse, normalized, normalized negative, logit-adjusted, T-Loss."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from client_app.losses.base import (
     IGNORE_INDEX,
@@ -147,16 +149,24 @@ class TLoss(Loss):
     ignored: those are left out of the image). The loss grows with the number of pixels: compare it only between
     images of one size.
 
-    ``log_nu`` is the logarithm of the degrees of freedom. To learn it as the authors do (start 1, Adam, learning rate
-    1e-3), pass an ``nn.Parameter`` of one element and give it to the optimizer too. ``form`` is "official" (the
-    authors' code, whose precisions are e) or "paper" (unit scale matrix).
+    ``log_nu`` is the logarithm of the degrees of freedom; an ``nn.Parameter`` of one element is learned with the model,
+    by Adam with the learning rate ``parameter_rate``. ``form`` is "official" (the authors' code, whose precisions are
+    e) or "paper" (unit scale matrix).
     """
 
+    needs_pixels: ClassVar[bool] = True
     log_nu: float | Tensor = 1.0
     form: str = "official"
+    parameter_rate: float = 1e-3  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         expect(self.form in T_FORMS, f"form must be one of {', '.join(T_FORMS)}, got {self.form!r}")
+        rate = self.parameter_rate
+        expect(0 <= rate < math.inf, f"nu_rate must be at least 0, got {rate}")
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Return ``log_nu`` if it is learned."""
+        return {"log_nu": self.log_nu} if isinstance(self.log_nu, nn.Parameter) else {}
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of its image at every pixel, (N, *D); see ``Loss``."""
@@ -177,16 +187,19 @@ class TLoss(Loss):
 
 
 @LOSSES.register("t-loss", "Gonzalez-Jimenez et al., MICCAI 2023")
-def t_loss(num_classes: int, log_nu: float = 1.0, form: str = "official") -> TLoss:
+def t_loss(num_classes: int, log_nu: float = 1.0, form: str = "official", nu_rate: float = 1e-3) -> TLoss:
     """T-Loss, the negative log-likelihood of a Student-t error image; binary masks only.
+
+    Each client learns its own degrees of freedom, exp(log_nu), by Adam with the learning rate ``nu_rate``, published
+    1e-3; they stay with the client. 0 leaves them as they start.
 
     Raises
     ------
     ValueError
-        If there are not 2 classes.
+        If there are not 2 classes, or an argument is out of its range.
     """
     expect(num_classes == 2, f"is for 2 classes (background, foreground), not {num_classes}")
-    return TLoss(log_nu, form)
+    return TLoss(nn.Parameter(torch.tensor(float(log_nu))) if nu_rate else log_nu, form, nu_rate)
 
 
 def per_example(values: Tensor) -> Tensor:

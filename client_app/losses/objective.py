@@ -91,11 +91,13 @@ class Objective(Component):
         return total
 
     def issues(self, context: RunContext) -> list[Issue]:
-        """Return that the task's inputs cannot be differentiated by, if they must be."""
-        if context.has_smooth_inputs or not self.needs_inputs:
-            return []
-        text = f"loss {context.settings.loss.name} differentiates by inputs, and {context.words}"
-        return [Issue(ERROR, "loss", text, "choose another loss")]
+        """Return that the inputs cannot be differentiated by, or pixels have no labels, where either is needed."""
+        name, texts = context.settings.loss.name, list[str]()
+        if self.needs_inputs and not context.has_smooth_inputs:
+            texts.append(f"loss {name} differentiates by inputs, and {context.words}")
+        if self.loss.needs_pixels and not context.labels_pixels:
+            texts.append(f"loss {name} needs a label per pixel, and the task {context.settings.task.name} has none")
+        return [Issue(ERROR, "loss", text, "choose another loss") for text in texts]
 
 
 def weighted(coefficient: float, regularizers: tuple[Regularizer, ...]) -> WeightedRegularizers:

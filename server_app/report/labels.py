@@ -6,7 +6,7 @@ from statistics import fmean, median
 
 from server_app.report.reading import RunRecord
 from server_app.report.text import NONE, View, counted, enumeration, number, percent, unbroken
-from server_app.storage.audit_scores import Relabelling, Score, Scores
+from server_app.storage.audit_scores import Relabelling, Score, Scores, nouns
 
 CLEAN, NOISY = "clean", "noisy"
 MOST_CLIENTS, MOST_CHANGES = 30, 10
@@ -20,16 +20,24 @@ COLUMNS = (
     "suggested, and as the client method changed them while it trained. Fixed: wrong labels with the right "
     "suggestion. Spoiled: right labels for which another is suggested."
 )
+MASK_COLUMNS = (
+    "AUC: probability that a wrong mask stands before a right one; a mask is wrong if any of its pixels is. Wrong at "
+    "the top: share of wrong masks among the first lines of the list, as many as the client has wrong masks. Right: "
+    "share of pixels with the right class, as given and as suggested. Fixed: wrong pixels with the right suggestion. "
+    "Spoiled: right pixels for which another class is suggested."
+)
 
 
 def audit_section(record: RunRecord) -> View:
     """Return the rows of the table of lists and the sentences above it."""
     scores = record.audit
     place = f"clients/<client>/label-audit.{record.config.get('audit.format', 'csv')}"
-    notes = [WHAT.format(place=place), *_overall(scores), COLUMNS] if scores.clients else []
+    columns = MASK_COLUMNS if scores.of_pixels else COLUMNS
+    notes = [WHAT.format(place=place), *_overall(scores), columns] if scores.clients else []
     return {
         "audit_notes": [unbroken(note) for note in notes],
         "audit_rows": [_row(score) for score in scores.clients],
+        "audit_of": nouns(scores)[0],
         "has_corrected": any(score.corrected for score in scores.clients),
     }
 
@@ -38,13 +46,13 @@ def _overall(scores: Scores) -> list[str]:
     found, ranked = scores.mean("precision_at_wrong"), scores.mean("auc")
     if found is None or ranked is None:
         return []
-    suggested = scores.rates("suggested")
+    suggested, (many, each) = scores.rates("suggested"), nouns(scores)
     sentences = [
-        f"{number(scores.wrong)} of {number(scores.examples)} labels are wrong. On average over the clients, "
-        f"{percent(found)} of the labels at the top of a list are wrong ones (AUC {ranked:.3f}).",
-        f"If every suggestion were followed, {percent(suggested['accuracy'])} of all labels would be right instead of "
-        f"{percent(1 - scores.wrong / scores.examples)}: {percent(suggested['fix_rate'])} of the wrong ones would be "
-        f"fixed and {percent(suggested['damage_rate'])} of the right ones spoiled.",
+        f"{number(scores.wrong)} of {number(scores.examples)} {many} are wrong. On average over the clients, "
+        f"{percent(found)} of the {many} at the top of a list are wrong ones (AUC {ranked:.3f}).",
+        f"If every suggestion were followed, {percent(suggested['accuracy'])} of all {each} would be right instead of "
+        f"{percent(1 - scores.wrong_labels / scores.labels)}: {percent(suggested['fix_rate'])} of the wrong ones "
+        f"would be fixed and {percent(suggested['damage_rate'])} of the right ones spoiled.",
     ]
     changed = [score for score in scores.clients if score.corrected]
     if changed:
@@ -70,15 +78,15 @@ def _row(score: Score) -> View:
         "at_wrong": percent(score.precision_at_wrong, 0),
         "given": percent(score.given_accuracy),
         "suggested": percent(accuracy(score, score.suggested)),
-        "fixed": f"{score.suggested.fixed} of {score.wrong}",
-        "spoiled": f"{score.suggested.damaged} of {score.examples - score.wrong}",
+        "fixed": f"{score.suggested.fixed} of {score.wrong_labels}",
+        "spoiled": f"{score.suggested.damaged} of {score.labels - score.wrong_labels}",
         "corrected": percent(accuracy(score, score.corrected)),
     }
 
 
 def accuracy(score: Score, labels: Relabelling | None) -> float | None:
     """Return the share of right labels, None without labels."""
-    return None if labels is None else labels.right / score.examples
+    return None if labels is None else labels.right / score.labels
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from client_app.label_audit_files import Columns, list_path, read_columns
+from client_app.mask_audit_files import read_mask_list, read_suggested
 from tasks.base import Labels
 from tasks.client_data import ClientDataset, client_dataset, load_task
 from tasks.files import replace_file
+from tasks.metrics import IGNORED
 from tasks.settings import Settings
 
 SCORES = "audit-scores.json"
@@ -51,9 +53,9 @@ class Score:
     Attributes
     ----------
     examples, wrong
-        Number of examples, and of wrong given labels.
+        Number of examples, and of those whose given label is wrong, or any pixel of the given mask.
     estimated_noise_rate
-        Share of the labels that the list doubts.
+        Share of the examples that the list doubts.
     auc
         Probability that a wrong label stands before a right one; None if there are not both.
     precision_at_wrong, precision_at_10, precision_at_20
@@ -63,6 +65,9 @@ class Score:
         If the client followed all suggestions.
     corrected
         With the labels that the client method changed, and no others; None if it changed none.
+    pixels, wrong_pixels
+        Number of labelled pixels, and of those with a wrong class, where pixels are labelled: ``suggested`` counts
+        pixels then. None where examples are.
     """
 
     client: int
@@ -75,16 +80,28 @@ class Score:
     precision_at_20: float
     suggested: Relabelling
     corrected: Relabelling | None
+    pixels: int | None = None
+    wrong_pixels: int | None = None
 
     @property
     def noise_rate(self) -> float:
-        """Share of the given labels that are wrong."""
+        """Share of the examples whose given label or mask is wrong."""
         return self.wrong / self.examples
+
+    @property
+    def labels(self) -> int:
+        """Number of labels: of examples, or of pixels."""
+        return self.examples if self.pixels is None else self.pixels
+
+    @property
+    def wrong_labels(self) -> int:
+        """Number of wrong labels among :attr:`labels`."""
+        return self.wrong if self.wrong_pixels is None else self.wrong_pixels
 
     @property
     def given_accuracy(self) -> float:
         """Share of the given labels that are right."""
-        return 1 - self.noise_rate
+        return 1 - self.wrong_labels / self.labels
 
 
 @dataclass(frozen=True)
@@ -100,8 +117,23 @@ class Scores:
 
     @property
     def wrong(self) -> int:
-        """Number of wrong labels of all clients."""
+        """Number of examples of all clients whose label or mask is wrong."""
         return sum(score.wrong for score in self.clients)
+
+    @property
+    def labels(self) -> int:
+        """Number of labels of all clients: of examples, or of pixels."""
+        return sum(score.labels for score in self.clients)
+
+    @property
+    def wrong_labels(self) -> int:
+        """Number of wrong labels of all clients."""
+        return sum(score.wrong_labels for score in self.clients)
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether pixels are labelled."""
+        return any(score.pixels is not None for score in self.clients)
 
     def mean(self, name: str) -> float | None:
         """Return the mean of a score over the clients that have it."""
@@ -119,11 +151,16 @@ class Scores:
         gained = sum(found.fixed - found.damaged for _, found in known)
         differing = sum(found.differing for _, found in known)
         return {
-            "accuracy": share(self.examples - self.wrong + gained, self.examples),
-            "fix_rate": share(sum(found.fixed for _, found in known), self.wrong),
-            "damage_rate": share(sum(found.damaged for _, found in known), self.examples - self.wrong),
+            "accuracy": share(self.labels - self.wrong_labels + gained, self.labels),
+            "fix_rate": share(sum(found.fixed for _, found in known), self.wrong_labels),
+            "damage_rate": share(sum(found.damaged for _, found in known), self.labels - self.wrong_labels),
             "precision": share(sum(found.differing_right for _, found in known), differing),
         }
+
+
+def nouns(scores: Scores) -> tuple[str, str]:
+    """Return what a list ranks and what a suggestion is about: labels, or masks and their pixels."""
+    return ("masks", "pixels") if scores.of_pixels else ("labels", "labels")
 
 
 def share(part: float, whole: float) -> float | None:
@@ -139,7 +176,7 @@ def write_scores(run_dir: Path, scores: Scores) -> None:
         "mean_over_clients": {name: scores.mean(name) for name in MEANS},
         "suggested": scores.rates("suggested"),
         "corrected": scores.rates("corrected"),
-        "clients": [asdict(score) for score in scores.clients],
+        "clients": [_entry(score) for score in scores.clients],
     }
     replace_file(run_dir / SCORES, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -153,6 +190,12 @@ def read_scores(content: dict[str, Any]) -> Scores:
         If it is something else.
     """
     return Scores(tuple(_score(entry) for entry in content["clients"]))
+
+
+def _entry(score: Score) -> dict[str, Any]:
+    """Return a score as plain values; what only masks have is left out of that of labels."""
+    entry = asdict(score)
+    return entry if score.pixels is not None else {k: v for k, v in entry.items() if "pixels" not in k}
 
 
 def _score(entry: dict[str, Any]) -> Score:
@@ -170,9 +213,13 @@ def score_run(run_dir: Path, settings: Settings, clients: Sequence[int]) -> tupl
     found, problems = [], {}
     for client in clients:
         dataset = client_dataset(settings, client)
+        folder, names = run_dir / "clients" / str(client), task.example_names(dataset.data.ids)
+        path = list_path(folder, settings.audit.format)
         try:
-            columns = read_columns(list_path(run_dir / "clients" / str(client), settings.audit.format))
-            found.append(score_list(columns, dataset, task.example_names(dataset.data.ids), task.class_names))
+            if task.labels_pixels:
+                found.append(score_masks(read_mask_list(path), *read_suggested(folder), dataset, names))
+            else:
+                found.append(score_list(read_columns(path), dataset, names, task.class_names))
         except (OSError, ValueError) as error:
             problems[client] = str(error)
     return Scores(tuple(found)), problems
@@ -186,10 +233,7 @@ def score_list(columns: Columns, dataset: ClientDataset, names: Sequence[str], c
     ValueError
         If the list does not name each of the client's examples once, or names a class that the task does not have.
     """
-    if sorted(columns["id"]) != sorted(names) or len(set(names)) < len(names):
-        raise ValueError("the list must name each of the client's examples once; is the run directory another run's?")
-    place = {name: i for i, name in enumerate(names)}
-    order = np.array([place[name] for name in columns["id"]])
+    order = _order(columns, names)
     numbers = {name: number for number, name in reversed([*enumerate(class_names)])}
     if unknown := sorted({*columns["suggested"], *filter(None, columns["changed_to"])} - numbers.keys()):
         raise ValueError(f"the list names the class {unknown[0]!r}, which the task does not have")
@@ -211,6 +255,46 @@ def score_list(columns: Columns, dataset: ClientDataset, names: Sequence[str], c
         suggested=relabelling(given, suggested, truth),
         corrected=relabelling(given, np.where(changed, trained, given), truth) if changed.any() else None,
     )
+
+
+def score_masks(
+    columns: Columns, places: Labels, suggested: Labels, dataset: ClientDataset, names: Sequence[str]
+) -> Score:
+    """Score one client's list of masks; ``suggested`` (n, H, W) are for the images at ``places`` (n,) of its data.
+
+    Raises
+    ------
+    ValueError
+        If the list does not name each of the client's images once, or the masks do not fit it.
+    """
+    order = _order(columns, names)
+    given, truth, differs = dataset.data.labels[order], dataset.true_labels[order], dataset.wrong()[order]
+    if not np.array_equal(places, order) or suggested.shape != given.shape:
+        raise ValueError("the suggested masks are not those of the list; is the run directory another run's?")
+    known = given != IGNORED
+    wrong = (differs & known).any((1, 2))
+    return Score(
+        client=dataset.data.client,
+        examples=len(order),
+        wrong=int(wrong.sum()),
+        estimated_noise_rate=float(np.mean(columns["look"])),
+        auc=_auc(wrong),
+        precision_at_wrong=float(wrong[: wrong.sum()].mean()) if wrong.any() else None,
+        precision_at_10=float(wrong[:10].mean()),
+        precision_at_20=float(wrong[:20].mean()),
+        suggested=relabelling(given[known], suggested[known], truth[known]),
+        corrected=None,
+        pixels=int(known.sum()),
+        wrong_pixels=int(differs[known].sum()),
+    )
+
+
+def _order(columns: Columns, names: Sequence[str]) -> Labels:
+    """Return the place in the client's data of each line of its list."""
+    if sorted(columns["id"]) != sorted(names) or len(set(names)) < len(names):
+        raise ValueError("the list must name each of the client's examples once; is the run directory another run's?")
+    place = {name: i for i, name in enumerate(names)}
+    return np.array([place[name] for name in columns["id"]])
 
 
 def relabelling(given: Labels, final: Labels, truth: Labels) -> Relabelling:

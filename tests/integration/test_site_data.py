@@ -71,7 +71,15 @@ def test_masks_can_be_made_wrong_in_a_simulation(
     KINDS["image-masks"](tmp_path / "data")
     changes = settings_for("image-masks", tmp_path / "data")
     run = play(**{**changes, "noise.name": "masks", "num-server-rounds": 1})
-    assert re.search(r"about [1-9]\d? % of the training labels, by the noise 'masks'", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"about [1-9]\d? % of the training labels, by the noise 'masks'", said)
+    assert re.search(r"Label audit: \d+\.\d % of all masks are wrong, and .* of all pixels would be right", said)
+    page = (run.path / "report.html").read_text()
+    assert "Wrong masks" in page
+    assert "masks are wrong" in page
+    scores = json.loads((run.path / "audit-scores.json").read_text())
+    assert [entry["pixels"] for entry in scores["clients"]] == [6 * 16 * 16] * 4
+    assert all((run.path / f"clients/{client}/label-audit-masks.npz").is_file() for client in range(4))
     rates = [line["noise_rate"] for line in run.lines("clients.jsonl") if line["round"] == 0]
     assert rates[0] == 0 < rates[-1]
 

@@ -1,5 +1,7 @@
 """The T-Loss: one value per image, ignored pixels, a learned parameter."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -46,6 +48,13 @@ def test_outlying_images_pull_less_than_under_a_squared_error() -> None:
     slope = gradient(lambda z: TLoss(-6.0, "paper")(z, wrong)[:, 0], logits)[:, 1, 0]
     per_error = slope / (error * (1 - error))[:, 0]
     assert per_error[1] < per_error[0]
+
+
+def test_with_many_degrees_of_freedom_it_is_the_squared_error() -> None:
+    logits, masks = batch((2, 4, 5), 2)
+    error = torch.softmax(logits, 1)[:, 1] - masks
+    expected = (error.square().sum((1, 2)) + 20 * math.log(2 * math.pi)) / 2  # a normal density of unit variance
+    assert torch.allclose(TLoss(math.log(1e7), "paper")(logits, masks)[:, 0, 0], expected, rtol=1e-5)
 
 
 def test_degrees_of_freedom_can_be_learned() -> None:

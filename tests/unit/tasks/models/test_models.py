@@ -279,7 +279,8 @@ def test_errors_say_what_would_fit(name: str, shape: tuple[int, ...], args: str,
 def test_every_model_is_listed_with_a_summary() -> None:
     entries = {entry.name: entry for entry in MODELS.entries()}
     assert all(entry.summary for entry in entries.values())
-    assert entries.keys() >= {"apl-report-cnn", "mnist-cnn", "resnet50", "resnet8", "text-transformer", "thin-cnn8", "vgg19-bn"}
+    assert entries.keys() >= {"apl-report-cnn", "mnist-cnn", "resnet50", "resnet8", "thin-cnn8", "vgg19-bn"}
+    assert entries.keys() >= {"text-bag", "text-transformer", "unet"}
 
 
 def unet_size(width: int, depth: int, channels: int, num_classes: int) -> int:
