@@ -24,9 +24,11 @@ from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
-from tasks.client_data import encode_examples
+from tasks.client_data import encode_examples, weights_folder
 from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
+from tasks.fresh_model import model_digest
+from tasks.initial_weights import file_digest
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
 
@@ -85,7 +87,9 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     refuse_attack(settings, mode)
     evaluation = CentralEvaluation(settings)
     encoder = evaluation.task.encoder_digest
-    directory.write_versions(str(evaluation.device), f"{settings.task.encoder} {encoder}".strip())
+    directory.write_versions(
+        str(evaluation.device), f"{settings.task.encoder} {encoder}".strip(), initial_facts(settings)
+    )
     if mode is Mode.SIMULATION:
         encode_examples(settings.task)
     header = MessageHeader(
@@ -96,11 +100,14 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
         # a real node need not know the server's folders
         run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
         encoder=encoder,
+        frozen=model_digest(settings),
     )
     registration = register_clients(grid, settings.federation, header, mode)
     print(wrong_labels_line(settings, mode, registration), flush=True)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
-    state = RunState(settings, directory, registration, strategy, evaluation.initial_arrays(), mode)
+    state = RunState(
+        settings, directory, registration, strategy, evaluation.initial_arrays(), mode, evaluation.frozen()
+    )
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
@@ -109,6 +116,16 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     reason = loop.run()
     audit_labels(state, clients)
     return reason
+
+
+def initial_facts(settings: Settings) -> dict[str, str]:
+    """Return where the weights come from that a run starts from, and what is frozen, with digests; for its record."""
+    model, facts = settings.model, dict[str, str]()
+    if model.init:
+        facts["model.init"] = f"{model.init} {file_digest(model, weights_folder(settings.task))}"
+    if model.freeze:
+        facts["model.freeze"] = f"{model.freeze} {model_digest(settings)}"
+    return facts
 
 
 def refuse_attack(settings: Settings, mode: Mode) -> None:

@@ -22,7 +22,7 @@ from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
 from tasks.arguments import merge_args
 from tasks.base import Task
-from tasks.client_data import client_dataset, divide, federated_noise
+from tasks.client_data import client_dataset, divide, federated_noise, weights_folder
 from tasks.config import (
     DEFAULTS,
     OWNERS,
@@ -35,6 +35,8 @@ from tasks.config import (
     variants,
     without_effect,
 )
+from tasks.fresh_model import built_model
+from tasks.initial_weights import load_initial_weights
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
@@ -235,13 +237,17 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
 
 
 def _model_issues(task: Task, settings: Settings) -> list[Issue]:
-    model = task.build_model(settings.model.name, settings.model.args)
-    return weights_issues(model) or model_issues(settings, model)
+    model, chosen = built_model(task, settings.task, settings.model), settings.model
+    if found := weights_issues(model) or model_issues(settings, model):
+        return found
+    if chosen.init and not chosen.freeze:
+        load_initial_weights(model, chosen, weights_folder(settings.task))
+    return []
 
 
 def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:
     parts = divide(settings.task, settings.partition, settings.federation.num_clients, settings.seed)
-    model = task.build_model(settings.model.name, settings.model.args)
+    model = built_model(task, settings.task, settings.model)
     return one_example_issues(task, model, settings.train, [len(part) for part in parts])
 
 

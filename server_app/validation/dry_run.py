@@ -22,7 +22,7 @@ from strategies.aggregators import aggregate, build_aggregator
 from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import load_task
-from tasks.fresh_model import ModelSource
+from tasks.fresh_model import ModelSource, built_model
 from tasks.issues import ERROR, Issue
 from tasks.plugins import explain, is_own
 from tasks.settings import Settings, TaskSettings
@@ -103,7 +103,7 @@ def try_loss(task: Task, settings: Settings) -> None:
 def try_training(task: Task, settings: Settings) -> None:
     """Raise ``ValueError`` unless two rounds of one client return results that can be sent and kept."""
     quick = replace(settings, train=replace(settings.train, epochs=1, batch_size=EXAMPLES // 2, precision="float32"))
-    source = ModelSource(lambda: task.build_model(settings.model.name, settings.model.args))
+    source = ModelSource(lambda: built_model(task, settings.task, settings.model))
     arrays, state = model_arrays(source.fresh()), None
     for server_round in (1, 2):
         model = source.fresh()
