@@ -26,9 +26,11 @@ from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
-from tasks.client_data import encode_examples, load_task
+from tasks.client_data import encode_examples, load_task, weights_folder
 from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
+from tasks.fresh_model import model_digest
+from tasks.initial_weights import file_digest
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
 
@@ -90,7 +92,7 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     refuse_attack(settings, mode, FederationError)
     encoder = load_task(settings.task).encoder_digest
     device = pick_device(settings.train.device)
-    directory.write_versions(str(device), f"{settings.task.encoder} {encoder}".strip())
+    directory.write_versions(str(device), f"{settings.task.encoder} {encoder}".strip(), initial_facts(settings))
     if mode is Mode.SIMULATION:
         encode_examples(settings.task)
     header = MessageHeader(
@@ -101,6 +103,7 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
         # a real node need not know the server's folders
         run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
         encoder=encoder,
+        frozen=model_digest(settings),
     )
     registration = register_clients(grid, settings.federation, header, mode)
     print(wrong_labels_line(settings, mode, registration), flush=True)
@@ -108,7 +111,9 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
     evaluation = CentralEvaluation(settings)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
-    state = RunState(settings, directory, registration, strategy, evaluation.initial_arrays(), mode)
+    state = RunState(
+        settings, directory, registration, strategy, evaluation.initial_arrays(), mode, evaluation.frozen()
+    )
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
@@ -117,6 +122,16 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     reason = loop.run()
     audit_labels(state, clients)
     return reason
+
+
+def initial_facts(settings: Settings) -> dict[str, str]:
+    """Return where the weights come from that a run starts from, and what is frozen, with digests; for its record."""
+    model, facts = settings.model, dict[str, str]()
+    if model.init:
+        facts["model.init"] = f"{model.init} {file_digest(model, weights_folder(settings.task))}"
+    if model.freeze:
+        facts["model.freeze"] = f"{model.freeze} {model_digest(settings)}"
+    return facts
 
 
 def callbacks(settings: Settings, label: str) -> list[Callback]:

@@ -87,8 +87,8 @@ def result_section(record: RunRecord) -> View:
     fewer = "" if not found or len(found[0].rounds) == LAST_ROUNDS else " There are fewer here: it is that of all."
     note = (
         "Best: of each measure by itself, the highest value, or the lowest of a loss, the calibration error and the "
-        "backdoor success; it was chosen on the test data, so it flatters. The mean is that of the last ten evaluated rounds, which papers "
-        f"report.{fewer}{model}"
+        "backdoor success; it was chosen on the test data, so it flatters. The mean is that of the last ten evaluated "
+        f"rounds, which papers report.{fewer}{model}"
     )
     return {"results": rows, "results_mean": _mean_title(found), "results_note": note}
 

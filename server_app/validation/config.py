@@ -22,7 +22,7 @@ from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
 from tasks.arguments import merge_args
 from tasks.base import Task
-from tasks.client_data import client_dataset, divide, federated_noise
+from tasks.client_data import client_dataset, divide, federated_noise, weights_folder
 from tasks.config import (
     DEFAULTS,
     OWNERS,
@@ -36,6 +36,7 @@ from tasks.config import (
     without_effect,
 )
 from tasks.fresh_model import built_model, fresh_model
+from tasks.initial_weights import load_initial_weights
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
@@ -236,8 +237,12 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
 
 
 def _model_issues(settings: Settings) -> list[Issue]:
-    model = built_model(settings)
-    return weights_issues(model) or model_issues(settings, model)
+    model, chosen = built_model(settings), settings.model
+    if found := weights_issues(model) or model_issues(settings, model):
+        return found
+    if chosen.init and not chosen.freeze:
+        load_initial_weights(model, chosen, weights_folder(settings.task))
+    return []
 
 
 def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:
