@@ -136,7 +136,7 @@ def write_results(record: RunRecord) -> None:
             "last": one.last,
             "best": one.best and one.best[1],
             "best_round": one.best and one.best[0],
-            "mean": one.mean,
+            "mean_of_last": one.mean,
             "mean_evaluations": len(one.rounds),
             "mean_from_round": one.rounds[0] if one.rounds else None,
         }

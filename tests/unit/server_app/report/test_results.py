@@ -59,6 +59,13 @@ def test_less_is_better_of_losses_and_of_errors(tmp_path: Path) -> None:
 def test_results_are_kept_beside_the_report_and_nothing_measured_is_no_table(tmp_path: Path) -> None:
     write_report(write_run(tmp_path / "a", accuracies(0.0, 0.5, 0.75), best_round=2))
     kept = json.loads((tmp_path / "a" / "results.json").read_text())
-    accuracy = {"last": 0.75, "best": 0.75, "best_round": 2, "mean": 0.625, "mean_evaluations": 2, "mean_from_round": 1}
+    accuracy = {
+        "last": 0.75,
+        "best": 0.75,
+        "best_round": 2,
+        "mean_of_last": 0.625,
+        "mean_evaluations": 2,
+        "mean_from_round": 1,
+    }
     assert kept == {"best_model_round": 2, "measures": {"accuracy": accuracy}}
     assert results_table(read_run(write_run(tmp_path / "b", [{"round": 1, "selected": 3}]))) == ""
