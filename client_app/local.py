@@ -85,4 +85,6 @@ def _without_loss(state: State | None, loss: losses.Loss) -> State | None:
 
 def _with_loss(result: FitResult, loss: losses.Loss) -> FitResult:
     learned = {f"{OF_LOSS}{name}": value.detach().cpu().numpy() for name, value in loss.parameters().items()}
+    if not learned:
+        return result
     return replace(result, state={**result.state, **learned})

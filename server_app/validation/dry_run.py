@@ -162,10 +162,10 @@ def check_data(settings: TaskSettings) -> None:
     if task.brings_own_data:
         task.train_examples()
         check_test_data(task)
-    built.train_labels()  # what is wrong with files is no fault of the partition, which asks for these labels next
     if built is not task:
         built.first_examples(EXAMPLES)  # what the encoder cannot take shows at once
     if not is_own(settings.name):
+        built.train_labels()  # what is wrong with files is no fault of the partition, which asks for these labels next
         return
     _check_examples(task.train_examples(), task, f"{label}train_examples")
     if task.has_test_examples():
