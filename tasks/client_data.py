@@ -66,7 +66,7 @@ def load_task(settings: TaskSettings) -> Task:
     digest = encoder.digest() if encoder else ""
     tokens = encoder.tokens if isinstance(encoder, TextEncoder) else None
     args = " ".join([settings.args, *([digest] if tokens else []), *filter(None, [settings.statistics])])
-    cache = Cache(Path(settings.cache_path), settings.name, args) if settings.cache_path else None
+    cache = Cache(feature_folder(settings), settings.name, args, keeps_few=bool(settings.cache_path))
     context = {"data_path": root, "bad_data": settings.bad_data, "cache": cache, "tokens": tokens}
     task = TASKS.build(settings.name, settings.args, **context, statistics=settings.statistics)
     if encoder is None:
@@ -92,7 +92,7 @@ def weights_folder(settings: TaskSettings) -> Path:
 
 
 def feature_folder(settings: TaskSettings) -> Path:
-    """Return where encoded examples are kept: as configured, else the user's folder for caches."""
+    """Return where encoded and decoded examples are kept: as configured, else the user's folder for caches."""
     if settings.cache_path:
         return Path(settings.cache_path)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -136,7 +136,7 @@ class ExampleStore:
         paths, widths = self._partial(key), rows.shape.columns
         done, kept, lost = self._done(key, rows)
         with ExitStack() as stack:
-            files: list[IO[bytes]] = [stack.enter_context(path.open("r+b" if kept else "w+b")) for path in paths]
+            files: list[IO[bytes]] = [stack.enter_context(_opened(path, kept > 0)) for path in paths]
             for file, (width, dtype) in zip(files, widths, strict=True):
                 _go_to_end(file, width, dtype, rows.count, kept)
             kept, lost = self._fill(key, rows, files, (done, kept, lost))
@@ -204,6 +204,12 @@ class ExampleStore:
             yield
         finally:
             os.close(lock)
+
+
+def _opened(path: Path, goes_on: bool) -> IO[bytes]:
+    """Open a file that only this user may read, with or without what it holds."""
+    flags = os.O_RDWR | os.O_CREAT | (0 if goes_on else os.O_TRUNC)
+    return os.fdopen(os.open(path, flags, 0o600), "r+b")
 
 
 def _go_to_end(file: IO[bytes], width: tuple[int, ...], dtype: npt.DTypeLike, count: int, kept: int) -> None:

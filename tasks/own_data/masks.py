@@ -85,7 +85,7 @@ class ImageMasks(OwnImages):
         ]
         kept, refused = sift(root, items, left_out, grouped=root != self.test_root)
         shape = Shape(self.input_shape, self.shape.dtype, self.input_shape[1:])
-        reading = read_items(kept, shape, [*problems, *refused])
+        reading = read_items(kept, shape, [*problems, *refused], self.place(root))
         return replace(reading, notes=(*reading.notes, *_turned_note(root, turned)))
 
     def expected(self) -> str:
