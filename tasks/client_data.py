@@ -146,7 +146,7 @@ def federated_noise(settings: Settings) -> FederatedNoise:
         seed=settings.seed,
         num_clients=settings.federation.num_clients,
         num_classes=task.num_classes,
-        noise=chosen_noise(noise.name, task.brings_own_data),
+        noise=chosen_noise(noise.name, task.keeps_labels),
         noise_args=noise.args,
         distribution=noise.rates,
         rates_args=noise.rates_args,
