@@ -16,7 +16,7 @@ from tasks.base import ClientData, DataError, FittedTask, Labels, Task
 from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
-from tasks.own_data.reading import Cache
+from tasks.own_data.reading import LARGE, Cache
 from tasks.partition import PARTITIONS, PartitionError
 from tasks.registry import TASKS
 from tasks.seeds import rng
@@ -156,12 +156,28 @@ def federated_noise(settings: Settings) -> FederatedNoise:
 
 
 def client_dataset(settings: Settings, client: int) -> ClientDataset:
-    """Return the data of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
-    return _dataset(data_settings(settings), client)
+    """Return the data of client number ``client`` (0 to num-clients - 1).
+
+    It is kept for the life of the process, unless the examples are so many that they are kept in mapped files: then the
+    shares of all clients together would fill the memory.
+    """
+    data = data_settings(settings)
+    return (
+        _last_dataset(data, client) if load_task(data.task).train_examples().bytes > LARGE else _dataset(data, client)
+    )
 
 
 @lru_cache(maxsize=1024)
 def _dataset(data: Settings, client: int) -> ClientDataset:
+    return _share(data, client)
+
+
+@lru_cache(maxsize=2)
+def _last_dataset(data: Settings, client: int) -> ClientDataset:
+    return _share(data, client)
+
+
+def _share(data: Settings, client: int) -> ClientDataset:
     task = load_task(data.task)
     if isinstance(task, FittedTask) and task.statistics:
         return _fitted_dataset(task, data, client)

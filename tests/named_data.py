@@ -9,7 +9,6 @@ from PIL import Image
 
 from tasks.datasets.idx import IdxImages
 
-
 COUNTS = {"noisy_train": 12, "clean_train": 4, "clean_val": 3, "clean_test": 5}
 
 
