@@ -31,7 +31,7 @@ class IdxImages(PublishedImages):
 
     sizes: ClassVar[dict[str, int]] = {"train": 60_000, "test": 10_000}
     input_shape = (1, 28, 28)
-    default_model = "cnn8"
+    default_model = "mnist-cnn"
 
     def paths(self) -> list[Path]:
         """Return the four files; see :class:`PublishedImages`."""

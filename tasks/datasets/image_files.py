@@ -321,7 +321,7 @@ class WebImages(LabelledFiles):
     """
 
     has_own_noise = True
-    default_model = "resnet18"
+    default_model = "resnet50"
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
     def pixels(self, path: Path) -> Pixels:

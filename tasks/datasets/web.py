@@ -147,6 +147,7 @@ class Animal10N(WebImages):
     """
 
     title = "ANIMAL-10N"
+    default_model = "vgg19-bn"
     folders = ("animal-10n", "ANIMAL-10N", "Animal-10N")
     layout = (
         "a folder animal-10n with the folders training/ and testing/ of the image version, files 'label_number.jpg'"

@@ -73,6 +73,7 @@ def test_webvision_takes_the_first_50_of_its_classes(tmp_path: Path) -> None:
 def test_animal10n_has_its_labels_in_its_names(tmp_path: Path) -> None:
     task = TASKS.build("animal-10n", data_path=animal10n(tmp_path))
     assert (len(task.train_examples()), len(task.test_examples())) == (15, 5)
+    assert task.build_model("auto", "").eval()(task.prepare(task.train_examples().features[:2])).shape == (2, 10)
     names = task.example_names(task.train_ids())
     assert list(names) == sorted(names)
     assert task.train_examples().labels.tolist() == [int(name.split("/")[1][0]) for name in names]
