@@ -1,7 +1,7 @@
 """Tasks, what they have in common: examples, the data of one client, the model, the measures, and evaluation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +38,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of features and labels, in memory or in files that are mapped."""
+        return self.features.nbytes + self.labels.nbytes
+
     def take(self, indices: npt.NDArray[np.int64]) -> "Examples":
         """Return the examples at ``indices``, in that order."""
         return Examples(self.features[torch.from_numpy(indices)], self.labels[indices])
@@ -72,6 +77,8 @@ class Task(Component, ABC):
     brings_own_data
         Whether a real node's data folder holds that site's own examples, all of them and with their labels as given;
         if not, every node has the same data set and takes its share of it.
+    has_own_noise
+        Whether training labels are wrong already, as people or the web gave them.
     labels_pixels
         Whether each pixel has a label, (n, H, W), and not each example.
     has_smooth_inputs
@@ -86,6 +93,7 @@ class Task(Component, ABC):
     default_model: str
     input_shape: tuple[int, ...]
     brings_own_data: bool = False
+    has_own_noise: bool = False
     labels_pixels: ClassVar[bool] = False
     has_smooth_inputs: ClassVar[bool] = True
     encodes_as: str = ""
@@ -95,6 +103,11 @@ class Task(Component, ABC):
     def num_classes(self) -> int:
         """Number of classes K."""
         return len(self.class_names)
+
+    @property
+    def keeps_labels(self) -> bool:
+        """Whether the noise ``auto`` adds none: labels are somebody's own, wrong already, or those of pixels."""
+        return self.brings_own_data or self.has_own_noise or self.labels_pixels
 
     @abstractmethod
     def train_examples(self) -> Examples:
@@ -180,6 +193,13 @@ class Task(Component, ABC):
 
         By it what was made of the examples is found again without reading them. What lies in the folder ``cache`` is
         no part of the data, wherever that is.
+        """
+        return None
+
+    def block_reader(self, part: str) -> tuple[Labels, Callable[[int, int], Tensor]] | None:
+        """Return the labels (n,) of ``part`` and what reads its raw examples ``start`` to ``stop`` - 1, or None.
+
+        With it an encoder needs no copy of all of them; None = they can only be had together.
         """
         return None
 

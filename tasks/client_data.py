@@ -16,7 +16,7 @@ from tasks.base import ClientData, DataError, FittedTask, Labels, Task
 from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
-from tasks.own_data.reading import Cache
+from tasks.own_data.reading import LARGE, Cache
 from tasks.partition import PARTITIONS, PartitionError
 from tasks.registry import TASKS
 from tasks.seeds import rng
@@ -66,7 +66,7 @@ def load_task(settings: TaskSettings) -> Task:
     digest = encoder.digest() if encoder else ""
     tokens = encoder.tokens if isinstance(encoder, TextEncoder) else None
     args = " ".join([settings.args, *([digest] if tokens else []), *filter(None, [settings.statistics])])
-    cache = Cache(Path(settings.cache_path), settings.name, args) if settings.cache_path else None
+    cache = Cache(feature_folder(settings), settings.name, args, keeps_few=bool(settings.cache_path))
     context = {"data_path": root, "bad_data": settings.bad_data, "cache": cache, "tokens": tokens}
     task = TASKS.build(settings.name, settings.args, **context, statistics=settings.statistics)
     if encoder is None:
@@ -92,7 +92,7 @@ def weights_folder(settings: TaskSettings) -> Path:
 
 
 def feature_folder(settings: TaskSettings) -> Path:
-    """Return where encoded examples are kept: as configured, else the user's folder for caches."""
+    """Return where encoded and decoded examples are kept: as configured, else the user's folder for caches."""
     if settings.cache_path:
         return Path(settings.cache_path)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -146,7 +146,7 @@ def federated_noise(settings: Settings) -> FederatedNoise:
         seed=settings.seed,
         num_clients=settings.federation.num_clients,
         num_classes=task.num_classes,
-        noise=chosen_noise(noise.name, task.brings_own_data),
+        noise=chosen_noise(noise.name, task.keeps_labels),
         noise_args=noise.args,
         distribution=noise.rates,
         rates_args=noise.rates_args,
@@ -156,12 +156,28 @@ def federated_noise(settings: Settings) -> FederatedNoise:
 
 
 def client_dataset(settings: Settings, client: int) -> ClientDataset:
-    """Return the data of client number ``client`` (0 to num-clients - 1); kept for the life of the process."""
-    return _dataset(data_settings(settings), client)
+    """Return the data of client number ``client`` (0 to num-clients - 1).
+
+    It is kept for the life of the process, unless the examples are so many that they are kept in mapped files: then the
+    shares of all clients together would fill the memory.
+    """
+    data = data_settings(settings)
+    return (
+        _last_dataset(data, client) if load_task(data.task).train_examples().bytes > LARGE else _dataset(data, client)
+    )
 
 
 @lru_cache(maxsize=1024)
 def _dataset(data: Settings, client: int) -> ClientDataset:
+    return _share(data, client)
+
+
+@lru_cache(maxsize=2)
+def _last_dataset(data: Settings, client: int) -> ClientDataset:
+    return _share(data, client)
+
+
+def _share(data: Settings, client: int) -> ClientDataset:
     task = load_task(data.task)
     if isinstance(task, FittedTask) and task.statistics:
         return _fitted_dataset(task, data, client)

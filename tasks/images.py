@@ -5,6 +5,7 @@ Images stay uint8 (N, C, H, W) until a batch is prepared on its device. CIFAR is
 """
 
 import os
+from abc import abstractmethod
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -141,15 +142,13 @@ class Digits(ImageTask):
         return everything.take(np.sort(train)), everything.take(np.sort(test))
 
 
-class Cifar(ImageTask):
-    """Common part of CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test photographs, 3x32x32.
-
-    Augmentation is a random crop after padding by 4 pixels, and a mirror image half of the time.
+class PublishedImages(ImageTask):
+    """A published data set of images that fit into memory, in files of a folder; a subclass reads them.
 
     Parameters
     ----------
     data_path
-        Folder that holds ``folder``, the unpacked archive.
+        Folder that holds ``folder``, as published.
     train_samples, test_samples
         Use only this many examples: the same ones in every run, all of them part of any larger choice; 0 = all.
 
@@ -160,11 +159,8 @@ class Cifar(ImageTask):
     """
 
     title: ClassVar[str]
-    reader: ClassVar[str]
     folder: ClassVar[str]
-    files: ClassVar[tuple[str, ...]]
-    sizes: ClassVar[dict[str, int]] = {"train": 50_000, "test": 10_000}
-    input_shape = (3, 32, 32)
+    sizes: ClassVar[dict[str, int]]
 
     def __init__(self, data_path: Path | str | None = None, train_samples: int = 0, test_samples: int = 0) -> None:
         self.data_path = None if data_path is None else Path(data_path)
@@ -173,12 +169,32 @@ class Cifar(ImageTask):
             if not isinstance(wanted, int) or not 0 <= wanted <= self.sizes[part]:
                 raise ValueError(f"{part}_samples = {wanted!r}: a number from 0 (all) to {self.sizes[part]} expected")
 
+    @abstractmethod
+    def paths(self) -> list[Path]:
+        """Return the published files.
+
+        Raises
+        ------
+        DataError
+            If the folder is not named or a file is not there; contents are not read.
+        """
+
+    @abstractmethod
+    def read(self, part: str) -> Examples:
+        """Return all examples of ``part`` ("train" or "test") in the published order.
+
+        Raises
+        ------
+        DataError
+            If files are missing or damaged.
+        """
+
     def check(self) -> None:
         """Raise ``DataError`` unless the folder is named and every file is there; contents are not read."""
-        self._present_folder()
+        self.paths()
 
     def train_examples(self) -> Examples:
-        """Return the training images, uint8 (n, 3, 32, 32), read once per task object.
+        """Return the training images, uint8 (n, C, H, W), read once per task object.
 
         Raises
         ------
@@ -188,7 +204,7 @@ class Cifar(ImageTask):
         return self._train
 
     def test_examples(self) -> Examples:
-        """Return the test images, uint8 (n, 3, 32, 32), read once per task object.
+        """Return the test images, uint8 (n, C, H, W), read once per task object.
 
         Raises
         ------
@@ -202,34 +218,65 @@ class Cifar(ImageTask):
 
         Label files that others made for the whole set are in that order.
         """
-        everything, wanted = self.sizes[part], self.samples[part]
-        if not wanted:
-            return np.arange(everything)
-        return np.sort(rng(0, self.title, "subset", part).permutation(everything)[:wanted])
+        return subset(self.title, part, self.sizes[part], self.samples[part])
 
     def data_state(self, part: str, cache: Path) -> str:
         """Return path, size and time of change of the files, and how many examples are used of them."""
-        folder = self._present_folder()
-        states = [(folder / name).stat() for name in self.files]
-        return str([str(folder), self.samples[part], [(found.st_size, found.st_mtime_ns) for found in states]])
+        paths = self.paths()
+        states = [path.stat() for path in paths]
+        folder = str(paths[0].parent)
+        return str([folder, self.samples[part], [(found.st_size, found.st_mtime_ns) for found in states]])
 
     def train_ids(self) -> npt.NDArray[np.int64]:
         """Return where each training example stands in the published order, (n,)."""
         return self.positions("train")
 
+    @cached_property
+    def _train(self) -> Examples:
+        return self._chosen("train")
+
+    @cached_property
+    def _test(self) -> Examples:
+        return self._chosen("test")
+
+    def _chosen(self, part: str) -> Examples:
+        examples = self.read(part)
+        return examples.take(self.positions(part)) if self.samples[part] else examples
+
+
+def subset(title: str, part: str, everything: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Return which of a data set's examples are used, ascending (n,): always the same ones, part of any larger choice.
+
+    ``wanted`` is their number, 0 stands for all.
+    """
+    if not wanted:
+        return np.arange(everything)
+    return np.sort(rng(0, title, "subset", part).permutation(everything)[:wanted])
+
+
+class Cifar(PublishedImages):
+    """Common part of CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test photographs, 3x32x32.
+
+    Augmentation is a random crop after padding by 4 pixels, and a mirror image half of the time. See
+    :class:`PublishedImages` for the parameters; ``folder`` is the unpacked archive.
+    """
+
+    reader: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]
+    sizes: ClassVar[dict[str, int]] = {"train": 50_000, "test": 10_000}
+    input_shape = (3, 32, 32)
+
     def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return a crop after zero padding by 4 pixels of each raw image, mirrored half of the time."""
         return crop_and_flip(features, generator, padding=4)
 
-    @cached_property
-    def _train(self) -> Examples:
-        return self._read("train")
+    def paths(self) -> list[Path]:
+        """Return the files of the unpacked archive; see :class:`PublishedImages`."""
+        folder = self._present_folder()
+        return [folder / name for name in self.files]
 
-    @cached_property
-    def _test(self) -> Examples:
-        return self._read("test")
-
-    def _read(self, part: str) -> Examples:
+    def read(self, part: str) -> Examples:
+        """Return all images of ``part``; see :class:`PublishedImages`."""
         from torchvision import datasets
         from torchvision.datasets.utils import check_integrity
 
@@ -245,8 +292,7 @@ class Cifar(ImageTask):
                 f"{self._remedy(folder.parent)}"
             ) from error
         images = torch.from_numpy(data.data).permute(0, 3, 1, 2)  # torchvision shows its (N, C, H, W) array as NHWC
-        examples = Examples(images.contiguous(), np.array(data.targets, dtype=np.int64))
-        return examples.take(self.positions(part)) if self.samples[part] else examples
+        return Examples(images.contiguous(), np.array(data.targets, dtype=np.int64))
 
     def _present_folder(self) -> Path:
         if self.data_path is None:

@@ -207,7 +207,7 @@ def show(settings: Settings, folder: Path, name: str) -> None:
     except (DataError, NoiseError, PartitionError) as error:
         raise CommandError(str(error)) from error
     issues = without_effect(settings) + federated_noise(settings).issues()
-    issues += unasked_issues(settings.noise) if load_task(settings.task).brings_own_data else []
+    issues += unasked_issues(settings.noise) if load_task(settings.task).keeps_labels else []
     notes = [issue.line for issue in issues]
     try:
         paths = write_preview(survey, folder, name, notes)

@@ -219,7 +219,7 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
         attempts.issues += _dropped_args(settings)
     if rates_fit:
         attempts.take("noise", noise.issues)
-    if task.brings_own_data:
+    if task.keeps_labels:
         attempts.issues += unasked_issues(settings.noise)
     there = attempts.succeeds("task", task.check)
     if trials:

@@ -57,7 +57,8 @@ class EncodedTask(Task):
             raise DataError(f"the encoder takes {encoder.reads}, and the examples of this task are no {encoder.reads}")
         self.inner, self.encoder, self._store, self._declared = task, encoder, store, declared
         self.class_names, self.input_shape = task.class_names, (encoder.width,)
-        self.brings_own_data, self.encoder_digest = task.brings_own_data, digest
+        self.brings_own_data, self.has_own_noise = task.brings_own_data, task.has_own_noise
+        self.encoder_digest = digest
 
     def train_examples(self) -> Examples:
         """Return the features (n, width) float16 of the training examples, mapped from a file.
@@ -87,7 +88,7 @@ class EncodedTask(Task):
     def first_examples(self, count: int) -> Examples:
         """Return up to ``count`` training examples with their features, without encoding all others."""
         first = self.inner.first_examples(count)
-        features = checked_features(self._encode(first.features, 0, count), (len(first), self.encoder.width))
+        features = checked_features(self._encode(first.features), (len(first), self.encoder.width))
         return Examples(torch.from_numpy(features), first.labels)
 
     def train_labels(self) -> Labels:
@@ -165,18 +166,27 @@ class EncodedTask(Task):
     def _encoded(self, part: str) -> Examples:
         key, found = self._kept(part)
         if found is None:
-            raw = self.inner.train_examples() if part == "train" else self.inner.test_examples()
-            key = key or self._key(part, content_digest("", {"features": raw.features.numpy(), "labels": raw.labels}))
+            reader = self.inner.block_reader(part) if key else None
+            if reader is None:
+                raw = self.inner.train_examples() if part == "train" else self.inner.test_examples()
+                content = {"features": raw.features.numpy(), "labels": raw.labels}
+                key = key or self._key(part, content_digest("", content))
+                reader = raw.labels, partial(_slice, raw.features)
+            labels, block = reader
             title = f"Encoding the {'training' if part == 'train' else 'test'} examples"
-            encode = partial(self._encode, raw.features)
-            found = self._store.make(key, raw.labels, Plan(title, len(raw), self.encoder.width, encode))
+            encode = lambda start, stop: self._encode(block(start, stop))
+            found = self._store.make(key, labels, Plan(title, len(labels), self.encoder.width, encode))
         return Examples(*found)
 
-    def _encode(self, raw: Tensor, start: int, stop: int) -> Tensor:
-        """Return the features (stop - start, width) of raw examples."""
-        batches = torch.split(raw[start:stop], self.encoder.batch_size)
+    def _encode(self, raw: Tensor) -> Tensor:
+        """Return the features (n, width) of raw examples (n, ...)."""
+        batches = torch.split(raw, self.encoder.batch_size)
         return torch.cat([self.encoder.encode(self.inner.encoder_inputs(batch)) for batch in batches])
 
     def _key(self, part: str, state: str) -> str:
         facts = json.dumps([VERSION, self._declared, self.encoder_digest, part, state])
         return hashlib.sha256(facts.encode()).hexdigest()[:24]
+
+
+def _slice(features: Tensor, start: int, stop: int) -> Tensor:
+    return features[start:stop]

@@ -129,20 +129,20 @@ class FederatedNoise:
             raise NoiseError(f"{label} labels in 0..{self.num_classes - 1}, got {given[outside][0]}")
 
 
-def chosen_noise(name: str, brings_own_data: bool) -> str:
-    """Return the noise that ``noise.name`` means: ``auto`` leaves the labels of somebody's own data alone."""
+def chosen_noise(name: str, keeps_labels: bool) -> str:
+    """Return the noise that ``noise.name`` means: ``auto`` adds none where a task keeps its labels as they are."""
     if name != AUTO:
         return name
-    return NO_NOISE if brings_own_data else SIMULATED_NOISE
+    return NO_NOISE if keeps_labels else SIMULATED_NOISE
 
 
 def unasked_issues(settings: NoiseSettings) -> list[Issue]:
-    """Return the settings of the noise that were changed although own data has none, as ``noise.name`` names none."""
+    """Return the settings of the noise that were changed although there is none, as ``noise.name`` names none."""
     if settings.name != AUTO:
         return []
     default = NoiseSettings()
     changed = [name for name in ("args", "rates", "rates_args") if getattr(settings, name) != getattr(default, name)]
-    text = "has no effect: the labels of data of your own are kept unless noise.name says how to make them wrong"
+    text = "has no effect: the labels of this task are kept unless noise.name says how to make them wrong"
     remedy = f"set noise.name={SIMULATED_NOISE}, or leave it out"
     keys = [f"noise.{name.replace('_', '-')}" for name in changed]
     return [Issue(WARNING, key, f"{key} {text}", remedy) for key in keys]

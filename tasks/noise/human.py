@@ -1,7 +1,8 @@
 """Human label noise: labels that people really gave (CIFAR-10N, CIFAR-100N, AG News), or a file of your own.
 
 Wei et al., "Learning with noisy labels revisited: a study using real-world human annotations", ICLR 2022. Columns of
-class numbers come from .npz, .pt and .csv files, read without running code that a file may hold.
+class numbers come from .npz, .pt and .csv files, read without running code that a file may hold. The authors also
+publish labels in the order of TensorFlow Datasets, with the places of these examples in torchvision's order.
 """
 
 import codecs
@@ -48,7 +49,8 @@ class HumanNoise(LabelNoise):
     The noise rate is the people's: a noise-rate distribution has no effect. ``path`` is below the data folder, and
     relative to it; ``column`` is for example "worse_label" (CIFAR-10N) or, with ``clean_column = "gt"``,
     "human_noisy_med" (AG News). ``missing`` says what an example without a human label gets: "error", or "clean" for
-    its true label.
+    its true label. ``order`` is for labels in another order than the examples': a .npy file, beside them below the data
+    folder, with the place of each row's example, as ``image_order_c100.npy``.
     """
 
     num_classes: int
@@ -56,6 +58,7 @@ class HumanNoise(LabelNoise):
     column: str
     clean_column: str = "clean_label"
     missing: str = "error"
+    order: str = ""
     data_root: Path = Path()
 
     def __post_init__(self) -> None:
@@ -87,7 +90,13 @@ class HumanNoise(LabelNoise):
         return np.where(absent, labels, noisy)
 
     def _column(self, name: str) -> Labels:
-        return read_column(below(self.data_root, self.path), name)
+        column = read_column(below(self.data_root, self.path), name)
+        if not self.order:
+            return column
+        order = read_order(below(self.data_root, self.order), len(column))
+        placed = np.empty_like(column)
+        placed[order] = column
+        return placed
 
 
 def _check_order(clean: Labels, labels: Labels, path: str | Path) -> None:
@@ -97,7 +106,8 @@ def _check_order(clean: Labels, labels: Labels, path: str | Path) -> None:
     if same < 1:
         raise NoiseError(
             f"only {same:.1%} of the true labels in {path} are those of the data set: it belongs to other data or is "
-            "in another order (CIFAR-N exists in torchvision's and in TensorFlow Datasets' order; use torchvision's)"
+            "in another order (CIFAR-N exists in torchvision's order, CIFAR-10_human.pt, and in that of TensorFlow "
+            "Datasets; for the latter name image_order_c10.npy in order)"
         )
 
 
@@ -139,8 +149,29 @@ def read_column(path: Path, name: str) -> Labels:
     return labels
 
 
+@lru_cache(maxsize=2)
+def read_order(path: Path, count: int) -> Labels:
+    """Read the place of each of ``count`` rows, (count,), from a .npy file.
+
+    Raises
+    ------
+    NoiseError
+        If it cannot be read, or is no permutation of 0 to ``count`` - 1.
+    """
+    try:
+        order = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise NoiseError(f"cannot read the order in {path}: {error}") from error
+    if order.dtype.kind not in "iu" or not np.array_equal(np.sort(order, axis=None), np.arange(count)):
+        raise NoiseError(f"{path} must hold each number from 0 to {count - 1} once, the place of each row's example")
+    return np.asarray(order, np.int64)
+
+
 def _read_table(path: Path) -> dict[str, Column]:
     readers: dict[str, Callable[[Path], dict[str, Column]]] = {".npz": _read_npz, ".pt": _read_pt, ".csv": _read_csv}
+    if path.suffix == ".npy":  # a pickled dict, which could run code
+        convert = f"import numpy as np; np.savez('{path.stem}', **np.load('{path.name}', allow_pickle=True).item())"
+        raise NoiseError(f'{path}: make an .npz file of it, once and if you trust it: run  python -c "{convert}"')
     if path.suffix not in readers:
         raise NoiseError(f"labels are read from .npz, .pt or .csv files, not from {path}")
     if not path.is_file():
@@ -167,10 +198,12 @@ def _read_pt(path: Path) -> dict[str, Column]:
     """Read a dict of arrays saved by torch; of all pickled types, only those of plain arrays are let in."""
     import torch
 
-    rebuild = np.zeros(0).__reduce__()[0]
+    rebuild, scalar = np.zeros(0).__reduce__()[0], np.int64(0).__reduce__()[0]
     allowed: list[Any] = [
         (rebuild, "numpy.core.multiarray._reconstruct"),
         (rebuild, "numpy._core.multiarray._reconstruct"),
+        (scalar, "numpy.core.multiarray.scalar"),  # CIFAR-100N holds lists
+        (scalar, "numpy._core.multiarray.scalar"),
         np.ndarray,
         np.dtype,
         *(type(np.dtype(kind)) for kind in ("uint8", "int32", "int64")),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tasks.base import DataError, Examples, Task
 from tasks.issues import WARNING, Issue
 from tasks.own_data.files import BadDataError, UnusableError, as_stored, existing_folder, listing, nfc, real, summary
-from tasks.own_data.reading import Cache, Reading, folder_state
+from tasks.own_data.reading import Cache, Place, Reading, folder_state
 from tasks.plugins import did_you_mean
 
 T = TypeVar("T")
@@ -41,7 +41,8 @@ class OwnDataTask(Task):
         Classes that may have no example left where some are skipped; any other class must keep one, unless a site
         has nothing of it.
     cache
-        Keeps the decoded training examples for other processes; None decodes them in each.
+        Keeps the decoded training examples for other processes, and many of them out of memory; None decodes them in
+        each process.
 
     Raises
     ------
@@ -177,7 +178,13 @@ class OwnDataTask(Task):
 
     @cached_property
     def _test(self) -> Reading:
-        return self._accepted(self.test_root, self._noted(existing_folder(self.test_root)), skip=False)
+        root, cache = existing_folder(self.test_root), self._cache
+        reading = cache.reading(root, self._noted, type(self), few=False) if cache else self._noted(root)
+        return self._accepted(self.test_root, reading, skip=False)
+
+    def place(self, root: Path) -> Place | None:
+        """Return where the examples of a data folder go if they are too many for memory, for :func:`read_items`."""
+        return self._cache.place(root, type(self)) if self._cache else None
 
     def _noted(self, root: Path) -> Reading:
         reading = self.read(root)

@@ -176,7 +176,7 @@ class ImageFolder(OwnImages):
                 count = count_files(folder, left_out) if os.path.isdir(folder) else 1
                 problems.append(Problem(folder.name, str(problem), count, folder.name))
         kept, refused = sift(root, items, left_out, grouped=root != self.test_root)
-        return read_items(kept, self.shape, [*problems, *refused])
+        return read_items(kept, self.shape, [*problems, *refused], self.place(root))
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
@@ -252,7 +252,7 @@ class ImageTable(OwnImages):
         table = read_table(root, self._table, columns)
         reasons = self._repeated(root, table.rows)
         items = [self._item(root, row, reasons.get(row.line, "")) for row in table.rows]
-        return replace(read_items(items, self.shape), notes=table.notes)
+        return replace(read_items(items, self.shape, place=self.place(root)), notes=table.notes)
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""

@@ -85,7 +85,7 @@ class ImageMasks(OwnImages):
         ]
         kept, refused = sift(root, items, left_out, grouped=root != self.test_root)
         shape = Shape(self.input_shape, self.shape.dtype, self.input_shape[1:])
-        reading = read_items(kept, shape, [*problems, *refused])
+        reading = read_items(kept, shape, [*problems, *refused], self.place(root))
         return replace(reading, notes=(*reading.notes, *_turned_note(root, turned)))
 
     def expected(self) -> str:
@@ -100,12 +100,7 @@ class ImageMasks(OwnImages):
         DataError
             If it does not answer for each pixel.
         """
-        model = super().build_model(name, args).eval()
-        with torch.no_grad():
-            got = tuple(model(torch.zeros(1, *self.input_shape)).shape)
-        if got != (wanted := (1, self.num_classes, *self.input_shape[1:])):
-            raise DataError(f"the model must answer for each pixel of an image, {wanted}, got {got}; choose 'unet'")
-        return model.train()
+        return per_pixel(super().build_model(name, args), self.num_classes, self.input_shape)
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return accuracy, macro F1 and mean intersection over union of the pixels that have a class."""
@@ -141,6 +136,15 @@ class ImageMasks(OwnImages):
             return mask_image(readable_image(root, path))
         except UnusableError as problem:
             raise UnusableError(f"its mask {problem}") from problem
+
+
+def per_pixel(model: nn.Module, classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """Return a model of images (C, H, W), or raise ``DataError`` if it does not answer for each pixel."""
+    with torch.no_grad():
+        got = tuple(model.eval()(torch.zeros(1, *shape)).shape)
+    if got != (wanted := (1, classes, *shape[1:])):
+        raise DataError(f"the model must answer for each pixel of an image, {wanted}, got {got}; choose 'unet'")
+    return model.train()
 
 
 def turned_alike(mask: Picture, image: Picture) -> Picture:

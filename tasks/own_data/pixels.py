@@ -125,6 +125,20 @@ def read_image(path: Path, channels: int, size: int, bits: Callable[[], int] = s
     return as_pixels(open_image(path, bits), channels, size)
 
 
+def as_centre(picture: Picture, size: int, short: int) -> Pixels:
+    """Return the centre (3, size, size) of a decoded image whose shorter side is scaled to ``short`` pixels.
+
+    Proportions are kept, and of both sides as much is cut: bilinear with antialiasing, as Pillow does it.
+    """
+    image = _eight_bits(picture.image).convert("RGB")
+    width, height = image.size
+    scale = short / min(width, height)
+    wide, high = (short if side == min(width, height) else int(side * scale) for side in (width, height))
+    left, top = round((wide - size) / 2), round((high - size) / 2)
+    cut = image.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return np.ascontiguousarray(np.asarray(cut, dtype=np.uint8).transpose(2, 0, 1))
+
+
 def as_pixels(picture: Picture, channels: int, size: int) -> Pixels:
     """Convert and scale a decoded image; see :func:`read_image`."""
     shown = _eight_bits(picture.image)

@@ -1,19 +1,22 @@
-"""Reading of files to examples in memory, where what cannot be used is noted and left out; and a cache of them on disk.
+"""Reading of files to examples, where what cannot be used is noted and left out; and a cache of them on disk.
 
 A real node starts a process for each message, and each would decode every file again. One file holds what was read
 last. It counts as long as the declarations, the code that reads and, of every file in the data folder, path, size and
-times of change are the same, and its content matches its digest; otherwise everything is read anew.
+times of change are the same, and its content matches its digest; otherwise everything is read anew. Many examples are
+decoded into mapped files instead, block by block, so that they are never in memory at once.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -26,12 +29,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tasks.base import Examples, Task
-from tasks.files import content_digest, private_folder
+from tasks.example_store import Block, ExampleStore, Rows, RowShape
+from tasks.files import content_digest, private_folder, replace_file, write_problem
 from tasks.own_data.files import Problem, UnusableError, lost_examples, nfc
 from tasks.plugins import explain
 
 CACHE_FILE = "examples.safetensors"
 PARTIAL_FILE = f".{CACHE_FILE}.partial"
+MAPPED_FILE = re.compile(r"\.?examples-[0-9a-f]{12}-[0-9a-f]{24}\.")
+LARGE = 2**28
+"""Bytes of examples from which on they are kept in mapped files and not in memory."""
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[np.int64] | int]
 
@@ -53,24 +60,40 @@ class Item:
     file: Path | None = None
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Shape and type of one example's features, and the shape of its label."""
+Shape = RowShape
 
-    features: tuple[int, ...]
-    dtype: npt.DTypeLike
-    label: tuple[int, ...] = ()
+
+@dataclass(frozen=True)
+class Place:
+    """Where examples go of which there are more than ``limit`` bytes: mapped files of ``store`` under ``key``.
+
+    ``refuses`` says why nothing can be written there, and notes it for the owner of the data; then all stay in memory.
+    """
+
+    store: ExampleStore
+    key: str
+    limit: int
+    title: str = "Decoding the examples"
+    refuses: Callable[[], str] = field(default=lambda: "")
+
+    def takes(self, size: int) -> bool:
+        """Tell whether examples of so many bytes belong here, and can be written."""
+        return size > self.limit and not self.refuses()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Examples in memory, their names and groups in the same order, what was left out, and what is worth a warning."""
+    """Examples, their names and groups in the same order, what was left out, and what is worth a warning.
+
+    ``mapped`` says that the examples are in mapped files, and not in memory.
+    """
 
     examples: Examples
     names: tuple[str, ...]
     groups: tuple[str, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
+    mapped: bool = False
 
     @property
     def total(self) -> int:
@@ -78,51 +101,111 @@ class Reading:
         return len(self.names) + lost_examples(self.problems)
 
 
-def read_items(items: Sequence[Item], shape: Shape, known: Sequence[Problem] = ()) -> Reading:
-    """Read all items, once each, into one block of memory; ``known`` are problems that were found before."""
-    features = np.empty((len(items), *shape.features), shape.dtype)
-    labels = np.empty((len(items), *shape.label), np.int64)
-    kept: list[Item] = []
-    problems = list(known)
-    for item in items:
+def read_items(
+    items: Sequence[Item], shape: Shape, known: Sequence[Problem] = (), place: Place | None = None
+) -> Reading:
+    """Read all items, once each, into one block of memory, or into mapped files if ``place`` takes so many.
+
+    ``known`` are problems that were found before.
+
+    Raises
+    ------
+    DataError
+        If a mapped file cannot be written to its end.
+    """
+    read = partial(_block, items, shape)
+    mapped = place is not None and place.takes(len(items) * shape.bytes)
+    if place is not None and mapped:
+        found = place.store.keep(place.key, Rows(place.title, len(items), shape, read))
+        examples, lost = Examples(found.features, found.labels), dict(found.lost)
+    else:
+        features, labels, missing = read(0, len(items))
+        examples, lost = Examples(torch.from_numpy(features), labels), dict(missing)
+    names, groups, problems = list[str](), list[str](), list(known)
+    for number, item in enumerate(items):
+        if number in lost:
+            problems.append(Problem(item.place or item.name, lost[number], value=item.value))
+        else:
+            names.append(item.name)
+            groups.append(nfc(item.group))
+    return Reading(examples, tuple(names), tuple(groups), tuple(problems), mapped=mapped)
+
+
+def _block(items: Sequence[Item], shape: Shape, start: int, stop: int) -> Block:
+    """Read the items ``start`` to ``stop`` - 1; those that cannot be used are left out, and said."""
+    features = np.empty((stop - start, *shape.features), shape.dtype)
+    labels = np.empty((stop - start, *shape.label), np.int64)
+    kept, lost = 0, []
+    for number in range(start, stop):
         try:
-            features[len(kept)], labels[len(kept)] = item.read()
-            kept.append(item)
+            features[kept], labels[kept] = items[number].read()
+            kept += 1
         except UnusableError as problem:
-            problems.append(Problem(item.place or item.name, str(problem), value=item.value))
-    examples = Examples(torch.from_numpy(features[: len(kept)]), labels[: len(kept)])
-    groups = tuple(nfc(item.group) for item in kept)
-    return Reading(examples, tuple(item.name for item in kept), groups, tuple(problems))
+            lost.append((number, str(problem)))
+    return features[:kept], labels[:kept], tuple(lost)
 
 
 class Cache:
-    """The examples of one data folder, as ``examples.safetensors`` in a folder that only this user may enter.
+    """The examples of one data folder in a folder that only this user may enter.
+
+    Few are one file, ``examples.safetensors``; more than ``LARGE`` bytes are mapped files ``examples-*``.
 
     Parameters
     ----------
     folder
-        Where the file is; made if it is not there.
+        Where the files are; made if it is not there.
     name, args
         The task's name and arguments: other declarations make other examples of the same files.
+    keeps_few
+        Whether few examples are kept too, or decoded in each process.
     """
 
-    def __init__(self, folder: Path, name: str, args: str) -> None:
+    def __init__(self, folder: Path, name: str, args: str, keeps_few: bool = True) -> None:
         self._folder, self._name, self._args = Path(os.path.realpath(folder)), name, args
+        self._keeps_few = keeps_few
+        self._keys: dict[tuple[Path, type[Task]], str] = {}
         self.problem = ""
         """Why the examples could not be kept; empty if they are."""
 
-    def reading(self, root: Path, read: Callable[[Path], Reading], task: type[Task]) -> Reading:
-        """Return what was kept if neither ``root`` nor the code of ``task`` has changed, else what ``read`` returns."""
-        key = self._key(root, task)
-        kept = self._load(key)
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._folder
+
+    def reading(self, root: Path, read: Callable[[Path], Reading], task: type[Task], few: bool = True) -> Reading:
+        """Return what was kept if neither ``root`` nor the code of ``task`` has changed, else what ``read`` returns.
+
+        Only with ``few`` are few examples kept: there is one place for them.
+        """
+        few = few and self._keeps_few
+        self._keys[root, task] = key = self._key(root, task)
+        kept = (self._load(key) if few else None) or self._load_mapped(root, key)
         if kept is not None:
             return kept
         reading = read(root)
         try:
-            self._keep(key, reading)
+            if reading.mapped:
+                self._keep_facts(root, key, reading)
+            elif few:
+                self._keep(key, reading)
         except (OSError, SafetensorError) as error:  # the run can do without; the next message is only slower
-            self.problem = f"decoded examples cannot be kept in {self._folder}: {explain(error)}"
+            self.problem = self.problem or f"decoded examples cannot be kept in {self._folder}: {explain(error)}"
         return reading
+
+    def place(self, root: Path, task: type[Task]) -> Place:
+        """Return where the examples of a data folder go that are too many for memory."""
+        key = self._keys.get((root, task)) or self._key(root, task)
+        title = f"Decoding the examples in {root.name}"
+        return Place(ExampleStore(self._folder), self._mapped(root, key), LARGE, title, self._unwritable)
+
+    def _unwritable(self) -> str:
+        problem = write_problem(self._folder)
+        if problem:
+            self.problem = (
+                f"{self._folder} cannot be written ({problem}), so all examples stay in memory; name another folder in "
+                "task.cache-path, on a node in state-dir"
+            )
+        return problem
 
     def _key(self, root: Path, task: type[Task]) -> str:
         declared = [self._name, self._args, str(root), version("pillow")]
@@ -130,6 +213,36 @@ class Cache:
         for line in chain(_code_digests(task, self._name), _file_states(Path(os.path.realpath(root)), self._folder)):
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+    def _mapped(self, root: Path, key: str) -> str:
+        """Return the name of the mapped files: what was declared for which folder, and the state of both."""
+        declared = json.dumps([self._name, self._args, str(root)])
+        return f"{hashlib.sha256(declared.encode()).hexdigest()[:12]}-{key[:24]}"
+
+    def _facts(self, root: Path, key: str) -> Path:
+        return self._folder / f"examples-{self._mapped(root, key)}.json"
+
+    def _load_mapped(self, root: Path, key: str) -> Reading | None:
+        try:
+            facts = json.loads(self._facts(root, key).read_text())
+            problems = tuple(Problem(*problem) for problem in facts["problems"])
+            names, groups, notes = (tuple(facts[name]) for name in ("names", "groups", "notes"))
+        except (OSError, KeyError, TypeError, ValueError):  # none, or a damaged one: written anew
+            return None
+        found = ExampleStore(self._folder).kept(self._mapped(root, key))
+        if found is None or len(found.labels) != len(names):
+            return None
+        return Reading(Examples(found.features, found.labels), names, groups, problems, notes, mapped=True)
+
+    def _keep_facts(self, root: Path, key: str, reading: Reading) -> None:
+        """Keep what is known of mapped examples; those of an earlier state of the same folder go."""
+        facts = {name: getattr(reading, name) for name in ("names", "groups", "notes")}
+        facts["problems"] = [astuple(problem) for problem in reading.problems]
+        replace_file(self._facts(root, key), json.dumps(facts).encode(), private=True)
+        own = self._mapped(root, key)
+        for path in self._folder.glob(f"examples-{own[:12]}-*"):
+            if not path.name.startswith(f"examples-{own}"):
+                path.unlink(missing_ok=True)
 
     def _load(self, key: str) -> Reading | None:
         try:
@@ -205,7 +318,8 @@ def _file_states(root: Path, own: Path) -> Iterator[str]:
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if Path(folder, name) != own)
         for path in (Path(folder, name) for name in sorted([*names, *files])):
-            if path not in (own / CACHE_FILE, own / PARTIAL_FILE):
+            kept = path.name in (CACHE_FILE, PARTIAL_FILE) or MAPPED_FILE.match(path.name)
+            if not (kept and path.parent == own):
                 yield f"{path.relative_to(root)}\0{_file_state(path)}\n"
 
 

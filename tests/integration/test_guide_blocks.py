@@ -51,7 +51,7 @@ NOT_STARTED = {
     r"python -m benchmarks\.\w+ --(?!help)": "trains for minutes; the module's --help names the options",
     r"python -m pytest tests/": "the tests of the repository, which run anyway; the files are looked up",
 }
-NEEDS_DATA = re.compile(r"run cifar10-|task\.name=(cifar|ag-news)")
+NEEDS_DATA = re.compile(r"run cifar10-|task\.name=(cifar|ag-news|isic)")
 
 
 @dataclass(frozen=True)

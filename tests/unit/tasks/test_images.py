@@ -225,9 +225,8 @@ def test_model_arguments_and_errors_pass_through_the_task() -> None:
 
 def test_tasks_are_listed_with_summary_and_source() -> None:
     entries = TASKS.entries()
-    published, own = ["cifar-10", "cifar-100", "digits"], ["image-csv", "image-folder", "image-masks", "text-csv"]
-    published = ["ag-news", *published]
-    assert [entry.name for entry in entries] == [*published, *own]
+    own = ["image-csv", "image-folder", "image-masks", "table", "text-csv"]
+    assert {"cifar-10", "digits", "mnist", "clothing1m", "isic-2017", *own} <= {entry.name for entry in entries}
     assert all(entry.summary and (entry.paper or entry.name in own) for entry in entries)
 
 

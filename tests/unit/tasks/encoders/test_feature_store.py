@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tasks import example_store as module
 from tasks.encoders import EncoderError, FeatureStore
-from tasks.encoders import feature_store as module
-from tasks.encoders.feature_store import BLOCK, Plan
+from tasks.encoders.feature_store import Plan
+from tasks.example_store import BLOCK
 
 COUNT, WIDTH = 3 * BLOCK + 7, 5
 LABELS = np.arange(COUNT) % 3
@@ -80,7 +81,7 @@ def test_an_interrupted_encoding_goes_on_where_it_ended(tmp_path: Path, monkeypa
 
 def test_a_partial_file_of_another_size_is_not_continued(tmp_path: Path) -> None:
     np.save(tmp_path / "features-a.partial.npy", np.zeros((COUNT, WIDTH + 1), np.float16))
-    (tmp_path / "features-a.done").write_text(str(BLOCK))
+    (tmp_path / "features-a.done").write_text(f"[{BLOCK}, {BLOCK}, []]")
     made, _ = FeatureStore(tmp_path).make("a", LABELS, plan())
     assert torch.equal(made.float(), values(0, COUNT))
 

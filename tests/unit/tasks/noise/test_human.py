@@ -1,6 +1,7 @@
 """Human labels from files: formats, order, gaps, and files that try to run code."""
 
 import pickle
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tasks.noise import NOISES, NoiseError, human_labels
+from tasks.noise.human import read_order
 from tasks.plugins import PluginError
 from tasks.seeds import rng
 
@@ -68,6 +70,44 @@ def test_gaps_are_an_error_unless_true_labels_may_fill_them(tmp_path: Path) -> N
     assert build(path, args)(np.array([1]), rng(1), ids=np.array([1])).tolist() == [2]
     filled = build(path, args + ', missing = "clean"')(np.array([0, 1]), rng(1), ids=np.arange(2))
     assert filled.tolist() == [0, 2]
+
+
+def test_lists_as_cifar100n_has_them_are_read(tmp_path: Path) -> None:
+    fine, coarse = np.arange(100), np.arange(100) // 5
+    given = {"clean_label": list(fine), "noisy_label": list(np.roll(fine, 1)), "clean_coarse_label": coarse.tolist()}
+    torch.save(given, tmp_path / "CIFAR-100_human.pt")  # lists of NumPy's numbers, and of Python's
+    noise = build(tmp_path / "CIFAR-100_human.pt", 'column = "noisy_label"', num_classes=100)
+    assert noise(fine, rng(1), ids=np.arange(100)).tolist() == np.roll(fine, 1).tolist()
+    with pytest.raises(NoiseError, match=r"only 5.0% of the true labels|only 1.0% of the true labels"):
+        human_labels(tmp_path / "CIFAR-100_human.pt", "noisy_label", fine, "clean_coarse_label")
+
+
+def test_labels_in_the_order_of_tensorflow_datasets_are_put_into_that_of_the_examples(tmp_path: Path) -> None:
+    order = np.array([3, 0, 4, 1, 2])  # row i belongs to example order[i]
+    np.savez(tmp_path / "ordered.npz", clean_label=CLEAN[order], noise_label=GIVEN[order])
+    np.save(tmp_path / "image_order.npy", order)
+    args = 'column = "noise_label", order = "image_order.npy"'
+    assert build(tmp_path / "ordered.npz", args)(CLEAN, rng(1), ids=np.arange(5)).tolist() == GIVEN.tolist()
+    with pytest.raises(NoiseError, match=r"another order.*name image_order_c10.npy in order"):
+        build(tmp_path / "ordered.npz", 'column = "noise_label"')(CLEAN, rng(1), ids=np.arange(5))
+    np.save(tmp_path / "image_order.npy", np.array([0, 0, 1, 2, 3]))
+    read_order.cache_clear()
+    with pytest.raises(PluginError, match="must hold each number from 0 to 4 once"):
+        build(tmp_path / "ordered.npz", args)
+    with pytest.raises(PluginError, match="lies outside of the data folder"):
+        build(tmp_path / "ordered.npz", 'column = "noise_label", order = "../image_order.npy"')
+
+
+def test_a_pickled_dict_is_refused_with_a_command_that_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "labels_ordered.npy", {"clean_label": CLEAN, "people": GIVEN}, allow_pickle=True)
+    with pytest.raises(PluginError, match=r"make an .npz file of it") as caught:
+        build(tmp_path / "labels_ordered.npy")
+    words = shlex.split(str(caught.value).split("run  ")[1])
+    monkeypatch.chdir(tmp_path)
+    exec(words[2], {})
+    np.testing.assert_array_equal(human_labels(tmp_path / "labels_ordered.npz", "people", CLEAN), GIVEN)
 
 
 def test_ids_are_needed_and_checked(tmp_path: Path) -> None:
