@@ -72,6 +72,7 @@ class LocalClients(Grid):
     def _answer(self, message: Message) -> Message:
         client = message.metadata.dst_node_id
         (record,) = message.content.array_records.values()
+        self._sent = tuple(record)
         self._model = fresh_model(self._settings)
         load_arrays(self._model, to_numpy(record))
         data = client_dataset(self._settings, client).data
@@ -94,7 +95,7 @@ class LocalClients(Grid):
         state, device = self.states.get(data.client), self._evaluation.device
         result = run_client(self._model, data, self._settings, round_config, state, device)
         self.states[data.client] = result.state
-        arrays = model_arrays(self._model)
+        arrays = model_arrays(self._model, self._sent)
         return RecordDict({"arrays": to_record(arrays), "metrics": MetricRecord(dict(result.metrics))})
 
     def _ask(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
@@ -130,10 +131,11 @@ class Federation:
         for server_round in range(1, self.settings.num_server_rounds + 1):
             seed_everything(self.settings.seed, "round", server_round)
             self.clients.server_round = server_round
-            sent = to_record(self.arrays)
+            frozen = self.evaluation.frozen()
+            sent = to_record({name: array for name, array in self.arrays.items() if name not in frozen})
             messages = self.strategy.configure_train(server_round, sent, ConfigRecord(), self.clients)
             combined, _ = self.strategy.aggregate_train(server_round, self.clients.send_and_receive(messages))
-            self.arrays = self.arrays if combined is None else to_numpy(combined)
+            self.arrays = self.arrays | ({} if combined is None else to_numpy(combined))
             measures = self.evaluation.measure(self.arrays) if server_round >= first_measured else {}
             yield {"round": server_round, "quarantined": len(self.strategy.report.quarantined), **measures}
 

@@ -24,6 +24,7 @@ from flwr.common.logger import log
 from tasks.base import ClientData, DataError
 from tasks.client_data import ClientDataset, client_dataset, data_root, load_task, whole_dataset
 from tasks.files import private_folder, user_path
+from tasks.fresh_model import model_digest
 from tasks.own_data import BadDataError
 from tasks.protocol import Mode, PublicError
 from tasks.settings import Settings
@@ -52,6 +53,10 @@ class OwnDataError(PublicError):
 
 class EncoderMismatchError(PublicError):
     """The node's encoder is not the coordinator's; the message goes to the server."""
+
+
+class FrozenMismatchError(PublicError):
+    """The frozen parts of the node's model are not the coordinator's; the message goes to the server."""
 
 
 class StateDirError(PublicError):
@@ -184,6 +189,33 @@ def check_encoder(settings: Settings, expected: str) -> None:
         raise EncoderMismatchError(
             f"the encoder {settings.task.encoder!r} of this node has the digest {own[:12]}, the coordinator's has "
             f"{expected[:12]}: install the same version of its package, or copy the same file of weights"
+        )
+
+
+def check_frozen(settings: Settings, expected: str) -> None:
+    """Refuse to take part with other frozen parts than the coordinator's: they do not travel, and what is sent does.
+
+    Nothing is ``expected`` as long as the model cannot be made, because it depends on statistics of all sites.
+
+    Raises
+    ------
+    FrozenMismatchError
+        If this node cannot make them, or the digests differ. What is wrong is logged here.
+    """
+    if not settings.model.freeze or not expected:
+        return
+    file = f"the file {settings.model.init!r} of model.init" if settings.model.init else ""
+    try:
+        own = model_digest(settings)
+    except ValueError as error:
+        log(ERROR, "This node's model cannot be made: %s", error)
+        text = f"a model with frozen parts cannot be made on this node{file and f' from {file}'}; why is in its log"
+        raise FrozenMismatchError(text) from error
+    if own != expected:
+        remedy = f"copy {file}" if file else "install the same versions of torch and Winnow, which draw them"
+        raise FrozenMismatchError(
+            f"the frozen parts of this node's model have the digest {own[:12]}, the coordinator's have "
+            f"{expected[:12]}: {remedy}"
         )
 
 

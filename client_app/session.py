@@ -17,6 +17,7 @@ from client_app.node import (
     STATE_DIR,
     NodeError,
     check_encoder,
+    check_frozen,
     client_number,
     current_mode,
     lock_state_dir,
@@ -58,6 +59,7 @@ class Session:
         settings = node_settings(parse({**context.run_config, **header.changes()}), node, mode)
         refuse_attack(settings, mode, NodeError)
         check_encoder(settings, header.encoder)
+        check_frozen(settings, header.frozen)
         header = replace(header, client=client_number(settings, node, header.client, mode))
         torch.set_num_threads(settings.train.threads or thread_share())
         return cls(

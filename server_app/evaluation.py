@@ -7,11 +7,11 @@ from client_app.attacks import configured_attack, federation_facts
 from client_app.trainer import pick_device
 from tasks.base import Examples, Task, evaluate_at_server, predict
 from tasks.client_data import load_task
-from tasks.fresh_model import fresh_model
+from tasks.fresh_model import fresh_model, initial_model
 from tasks.metrics import ClassReport
 from tasks.protocol import Arrays
 from tasks.settings import Settings
-from tasks.weights import buffer_names, load_arrays, model_arrays
+from tasks.weights import buffer_names, frozen_names, load_arrays, model_arrays
 
 
 class CentralEvaluation:
@@ -27,19 +27,23 @@ class CentralEvaluation:
         self._settings = settings
         self.task: Task = load_task(settings.task)
         self.device = pick_device(settings.train.device)
-        self.model: nn.Module = fresh_model(settings)
+        self.model: nn.Module = initial_model(settings)
         self.classes: ClassReport | None = None
         self._has_test = self.task.has_test_examples()
         attack = configured_attack(settings.attack) if self._has_test else None
         self._wanted = attack.probe(self.task.test_examples(), federation_facts(settings)) if attack else None
 
     def initial_arrays(self) -> Arrays:
-        """Return the weights and buffers before the first round; they follow from the seed alone."""
+        """Return the weights and buffers before the first round; they follow from the seed and ``model.init``."""
         return {name: array.copy() for name, array in model_arrays(self.model).items()}
 
     def buffers(self) -> tuple[str, ...]:
         """Return the names of the arrays that are not parameters."""
         return buffer_names(self.model)
+
+    def frozen(self) -> frozenset[str]:
+        """Return the names of the arrays that stay as they are and do not travel."""
+        return frozen_names(self.model)
 
     def measure(self, arrays: Arrays) -> dict[str, float]:
         """Return loss and task measures of a model on the clean test data, and what a backdoor achieves."""

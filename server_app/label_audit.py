@@ -41,7 +41,7 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
 def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[str, list[int]]]:
     """Ask all clients for their audit; return those that made one, and by reason those that did not."""
     grid.begin_round(state.server_round, state.checkpoint_round)
-    content = RecordDict({"arrays": to_record(state.arrays), "config": ConfigRecord()})
+    content = RecordDict({"arrays": to_record(state.sent), "config": ConfigRecord()})
     registration = [entry.client for entry in state.registration.clients]
     asked, timeout = set(grid.get_node_ids()), state.settings.federation.round_timeout
     answers = query(

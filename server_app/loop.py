@@ -88,12 +88,12 @@ class RunLoop:
         if not state.settings.federation.fraction_evaluate:
             return {}
         seed_everything(state.settings.seed, "evaluate", state.server_round)
-        record = view_record(state.arrays)
+        record = view_record(state.sent)
         messages = list(state.strategy.configure_evaluate(state.server_round, record, ConfigRecord(), self.grid))
         timeout = state.settings.federation.round_timeout
         state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
-        updates = ReplyValidator(state.arrays, messages, state.registration.examples()).screen_metrics(replies)
+        updates = ReplyValidator(state.sent, messages, state.registration.examples()).screen_metrics(replies)
         return _scalars(state.strategy.aggregate_metrics(state.server_round, updates) if updates else None, "clients_")
 
     def _finish_round(self, line: Metrics, started: float) -> str:
@@ -122,13 +122,14 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
     left, federation = len(list(grid.get_node_ids())), state.settings.federation
     if left < federation.min_replies:
         raise FederationError(f"{left} clients are left, federation.min-replies = {federation.min_replies} are needed")
-    record = view_record(state.arrays)
+    sent = state.sent
+    record = view_record(sent)
     messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), grid))
     replies = grid.send_and_receive(messages, timeout=federation.round_timeout)
-    validator = ReplyValidator(state.arrays, messages, state.registration.examples())
+    validator = ReplyValidator(sent, messages, state.registration.examples())
     arrays, metrics, state.report = aggregate_replies(state.strategy, state.server_round, validator, replies)
     if arrays is not None:
-        state.arrays = arrays
+        state.arrays = state.arrays | arrays  # what is frozen did not travel
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
     return len(messages), _scalars(metrics, "train_")
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from tasks.issues import ERROR, WARNING, Issue, listed
 from tasks.settings import PrivacySettings, Settings
-from tasks.weights import buffer_names, weights
+from tasks.weights import buffer_names, frozen_names, weights
 
 INSTALL = "pip install 'flwr[dp]'"
 
@@ -63,11 +63,11 @@ def _central_issues(settings: Settings) -> list[Issue]:
 
 def model_issues(settings: Settings, model: nn.Module) -> list[Issue]:
     """Return what of a model Flower's clipping and noise would miss: all but floating-point parameters with an axis."""
-    buffers = buffer_names(model)
+    buffers, frozen = buffer_names(model), frozen_names(model)
     missed = [
         name
         for name, tensor in weights(model).items()
-        if name in buffers or not tensor.is_floating_point() or not tensor.ndim
+        if name not in frozen and (name in buffers or not tensor.is_floating_point() or not tensor.ndim)
     ]
     if settings.privacy.mode == "none" or not missed:
         return []

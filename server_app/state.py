@@ -18,6 +18,8 @@ from tasks.settings import Settings
 class RunState:
     """Where a run stands; callbacks read it.
 
+    ``arrays`` are the whole model, ``frozen`` names those of them that stay as they are and do not travel.
+
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
@@ -30,6 +32,7 @@ class RunState:
     strategy: UpdateStrategy[Any]
     arrays: Arrays
     mode: Mode
+    frozen: frozenset[str] = frozenset()
     server_round: int = 0
     skipped_in_a_row: int = 0
     best_value: float | None = None
@@ -41,6 +44,11 @@ class RunState:
     resumed: bool = False
     report: RoundReport = field(default_factory=RoundReport)
     classes: ClassReport | None = None
+
+    @property
+    def sent(self) -> Arrays:
+        """The arrays that travel: all of the model but what is frozen."""
+        return {name: array for name, array in self.arrays.items() if name not in self.frozen}
 
     @property
     def inner_strategy(self) -> Strategy:

@@ -62,7 +62,7 @@ def data_root(path: str) -> Path:
 def load_task(settings: TaskSettings) -> Task:
     """Build the task; its data is loaded when first asked for and kept for the life of the process."""
     root = data_root(settings.data_path)
-    encoder = chosen_encoder(settings, root) if settings.encoder else None
+    encoder = chosen_encoder(settings) if settings.encoder else None
     digest = encoder.digest() if encoder else ""
     tokens = encoder.tokens if isinstance(encoder, TextEncoder) else None
     args = " ".join([settings.args, *([digest] if tokens else []), *filter(None, [settings.statistics])])
@@ -75,16 +75,20 @@ def load_task(settings: TaskSettings) -> Task:
     return EncodedTask(task, encoder, digest, FeatureStore(feature_folder(settings)), declared)
 
 
-def chosen_encoder(settings: TaskSettings, root: Path) -> Encoder:
-    """Build the configured encoder; ``root`` is the data folder.
+def chosen_encoder(settings: TaskSettings) -> Encoder:
+    """Build the configured encoder.
 
     Raises
     ------
     PluginError
         If it is unknown, or refuses its arguments or weights.
     """
-    weights = Path(settings.weights_path) if settings.weights_path else root
-    return ENCODERS.build(settings.encoder, settings.encoder_args, weights_path=weights)
+    return ENCODERS.build(settings.encoder, settings.encoder_args, weights_path=weights_folder(settings))
+
+
+def weights_folder(settings: TaskSettings) -> Path:
+    """Return where files of weights lie: as configured, else the data folder."""
+    return Path(settings.weights_path) if settings.weights_path else data_root(settings.data_path)
 
 
 def feature_folder(settings: TaskSettings) -> Path:

@@ -298,6 +298,7 @@ def without_effect(settings: Settings) -> list[Issue]:
         "train.step-rounds": settings.train.schedule != "step" and "only the step schedule has steps",
         "train.step-factor": settings.train.schedule != "step" and "only the step schedule has steps",
         "train.schedule-rounds": settings.train.schedule != "cosine" and "only the cosine schedule has an end",
+        "model.init-ignore": not settings.model.init and "there is no model.init",
         "noise.args": settings.noise.name == "none" and "there is no noise",
         "noise.rates": settings.noise.name == "none" and "there is no noise",
         "noise.rates-args": settings.noise.name == "none" and "there is no noise",

@@ -13,20 +13,25 @@ from types import FunctionType, ModuleType
 
 from torch import nn
 
-from tasks.client_data import load_task
+from tasks.client_data import load_task, weights_folder
+from tasks.frozen_parts import freeze, frozen_digest
+from tasks.initial_weights import load_initial_weights
 from tasks.seeds import seed_everything
 from tasks.settings import ModelSettings, Settings, TaskSettings
 
 
 def fresh_model(settings: Settings) -> nn.Module:
-    """Return the model of a run as it was built, on the CPU and shared with nobody.
+    """Return the model of a run as it was built, on the CPU and shared with nobody; frozen parts are as they stay.
 
-    It follows from the seed alone, what its state dict does not hold too; server and clients have the same one.
+    It follows from the seed alone, what its state dict does not hold too, and where parts are frozen from the file of
+    ``model.init``; server and clients have the same one.
 
     Raises
     ------
     PluginError
         If the model is unknown, or its arguments do not fit.
+    DataError
+        If parts are to be frozen that are not there, or the file of ``model.init`` cannot be used for that.
     """
     return built_model(settings).cpu()
 
@@ -36,17 +41,48 @@ def built_model(settings: Settings) -> nn.Module:
 
     Raises
     ------
-    PluginError
-        If the model is unknown, or its arguments do not fit.
+    PluginError, DataError
+        As :func:`fresh_model` does.
     """
     return _source(settings.task, settings.model, settings.seed).fresh()
+
+
+def initial_model(settings: Settings) -> nn.Module:
+    """Return the model that training starts from: :func:`fresh_model` with the weights of ``model.init``, if any.
+
+    Raises
+    ------
+    PluginError, DataError
+        As :func:`fresh_model` does, and if the file of ``model.init`` cannot be used.
+    """
+    model = fresh_model(settings)
+    if settings.model.init and not settings.model.freeze:  # else it has them already
+        load_initial_weights(model, settings.model, weights_folder(settings.task))
+    return model
+
+
+@lru_cache(maxsize=2)
+def model_digest(settings: Settings) -> str:
+    """Return a digest of all that is frozen in the model of a run, which each site makes itself; empty if nothing is.
+
+    Raises
+    ------
+    PluginError, DataError
+        As :func:`fresh_model` does.
+    """
+    return frozen_digest(fresh_model(settings)) if settings.model.freeze else ""
 
 
 @lru_cache(maxsize=2)
 def _source(task: TaskSettings, model: ModelSettings, seed: int) -> "ModelSource":
     def build() -> nn.Module:
         seed_everything(seed, "init")
-        return load_task(task).build_model(model.name, model.args)
+        built = load_task(task).build_model(model.name, model.args)
+        if not model.freeze:
+            return built
+        if model.init:
+            load_initial_weights(built, model, weights_folder(task))
+        return freeze(built, model.freeze)
 
     return ModelSource(build)
 

@@ -80,7 +80,8 @@ class HeaderError(PublicError):
 class MessageHeader:
     """Addressee, round and settings of one message.
 
-    ``encoder`` is the digest of the server's encoder, empty if the run has none. ``client`` is -1 where the server
+    ``encoder`` is the digest of the server's encoder, ``frozen`` that of its model's frozen parts; empty if the run has
+    none. ``client`` is -1 where the server
     does not know the client's number. ``overrides`` are the settings in which this variant of the run differs from
     the run configuration (JSON); ``layout`` says what lies where in the flat model (empty when none travels);
     ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in simulations only;
@@ -97,6 +98,7 @@ class MessageHeader:
     run_dir: str = ""
     checkpoint_round: int = 0
     encoder: str = ""
+    frozen: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return the fields as plain values."""

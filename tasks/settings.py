@@ -83,6 +83,9 @@ class ModelSettings:
 
     name: str = key(AUTO, "model, or package.module:Name; auto = the task's default")
     args: str = key("", "its arguments as inline TOML")
+    init: str = key("", "file below `task.weights-path` with weights to start from; empty = random weights")
+    init_ignore: str = key("", "tensors of that file to leave out, as patterns of names, e.g. fc.*; they start fresh")
+    freeze: str = key("", "parameters that are neither trained nor sent, as patterns of names, e.g. conv1.*, layer?.*")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from tasks.protocol import Arrays
 
+FROZEN = "_winnow_frozen"
+"""Attribute of a model that holds the names of its frozen tensors."""
+
 
 def tied_names(model: nn.Module) -> dict[str, str]:
     """Return the first name of each tensor that has several, by each of its other names.
@@ -42,15 +45,26 @@ def model_arrays(model: nn.Module, names: Iterable[str] | None = None) -> Arrays
     return {name: state[name].detach().cpu().numpy() for name in (state if names is None else names)}
 
 
+def frozen_names(model: nn.Module) -> frozenset[str]:
+    """Return which of :func:`weights` are frozen, so that they do not travel; see :mod:`tasks.frozen_parts`."""
+    names: frozenset[str] = model.__dict__.get(FROZEN, frozenset())
+    return names
+
+
 def load_arrays(model: nn.Module, arrays: Arrays) -> None:
     """Copy named arrays, as :func:`model_arrays` returns them, into a model that is on the CPU.
+
+    Frozen ones may be missing, because they do not travel: they stay as they are.
 
     Raises
     ------
     RuntimeError
         If names or shapes are not the model's.
     """
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    frozen = frozen_names(model)
+    kept = model.state_dict() if frozen else {}
+    tensors = {name: kept[name] for name in frozen}
+    tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
     others = {name: tensors[first] for name, first in tied_names(model).items() if first in tensors}
     model.load_state_dict({**tensors, **others})
 

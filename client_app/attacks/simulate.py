@@ -21,6 +21,7 @@ from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.protocol import Mode
 from tasks.seeds import rng
 from tasks.settings import AttackSettings, Settings
+from tasks.weights import frozen_names
 
 NO_ATTACK = "none"
 
@@ -184,9 +185,11 @@ class AttackTrainer:
 
 
 def _floating(model: nn.Module) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in model.parameters() if parameter.is_floating_point())
+    """Yield the floating-point parameters that travel."""
+    some_frozen = bool(frozen_names(model))
+    return (p for p in model.parameters() if p.is_floating_point() and (p.requires_grad or not some_frozen))
 
 
 def _vector(model: nn.Module) -> Tensor:
-    """Return the floating-point parameters of a model as one vector (P,)."""
+    """Return the floating-point parameters of a model that travel, as one vector (P,)."""
     return torch.cat([parameter.detach().flatten() for parameter in _floating(model)])

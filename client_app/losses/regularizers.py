@@ -3,7 +3,8 @@
 ``L1`` and ``L2`` draw weights towards zero (ANL), ``L1ToGlobal`` and ``L2ToGlobal`` towards the received global model
 (FSANL, FedProx); ``EntropyOfMean`` looks at a batch's predictions (ANL*), ``Jacobian`` at their slope in the inputs.
 
-Those of the weights take all parameters: weights, biases, normalisation weights; buffers do not count. Each is one
+Those of the weights take all parameters that are trained: weights, biases, normalisation weights; what is frozen and
+buffers do not count. Each is one
 multi-tensor computation in both directions, not one per parameter: a GPU would spend longer starting those than the
 network's step.
 """
@@ -117,7 +118,7 @@ class L1(Regularizer):
 
     def __call__(self, batch: RegularizerInput) -> Tensor:
         """Return sum |w|."""
-        return l1_norm(list(batch.model.parameters()))
+        return l1_norm(trainable(batch.model))
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class L2(Regularizer):
 
     def __call__(self, batch: RegularizerInput) -> Tensor:
         """Return sum w^2 / 2."""
-        return half_squared_l2_norm(list(batch.model.parameters()))
+        return half_squared_l2_norm(trainable(batch.model))
 
 
 @dataclass(frozen=True)
@@ -198,15 +199,20 @@ def _given(value: T | None, name: str) -> T:
     return value
 
 
+def trainable(model: nn.Module) -> list[Tensor]:
+    """Return the parameters of a model that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def drift(model: nn.Module, received: GlobalParameters) -> list[Tensor]:
-    """Return each parameter of ``model`` minus the received one, differentiable in the model's.
+    """Return each trained parameter of ``model`` minus the received one, differentiable in the model's.
 
     Raises
     ------
     ValueError
         If a parameter is missing in ``received`` or has another shape there.
     """
-    parameters = dict(model.named_parameters())
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     wrong = [name for name, p in parameters.items() if name not in received or received[name].shape != p.shape]
     expect(
         not wrong,

@@ -112,11 +112,12 @@ def restore(state: RunState) -> None:
     Raises
     ------
     CheckpointError
-        If there is no sound checkpoint, or it holds another model.
+        If there is no sound checkpoint, it holds another model, or what is frozen is not what it was.
     """
     folder = CheckpointFolder(state.directory.path)
     checkpoint, problem = folder.newest()
     checkpoint.check_model(state.arrays)
+    checkpoint.check_frozen({name: state.arrays[name] for name in state.frozen})
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
     for name in PROGRESS:
         setattr(state, name, checkpoint.progress[name])

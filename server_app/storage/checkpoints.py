@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tasks.files import content_digest, replace_file
+from tasks.issues import listed
 from tasks.protocol import Arrays
 
 PREFIX = "strategy:"
@@ -85,6 +86,15 @@ class Checkpoint:
         mine = {name: (array.shape, array.dtype) for name, array in self.model.items()}
         if mine != {name: (array.shape, array.dtype) for name, array in expected.items()}:
             raise CheckpointError("the checkpoint holds another model than the configuration asks for")
+
+    def check_frozen(self, expected: Arrays) -> None:
+        """Raise ``CheckpointError`` unless the arrays have the expected values: clients make them themselves."""
+        other = sorted(name for name, array in expected.items() if self.model[name].tobytes() != array.tobytes())
+        if other:
+            raise CheckpointError(
+                f"what is frozen has changed since the run began ({listed(other)}): put the file of model.init back as "
+                "it was, or use the version of torch that versions.json names"
+            )
 
 
 class CheckpointFolder:

@@ -88,14 +88,18 @@ class RunDirectory:
         flat = {**to_flat(settings), "run.resume": ""}
         replace_file(self.path / CONFIG, tomli_w.dumps(nest(flat)).encode())
 
-    def write_versions(self, device: str, encoder: str = "") -> None:
-        """Record what runs: versions of Python and packages, platform, device, encoder, git commit of the checkout."""
+    def write_versions(self, device: str, encoder: str = "", model: Mapping[str, str] | None = None) -> None:
+        """Record what runs: versions of Python and packages, platform, device, encoder, git commit of the checkout.
+
+        ``model`` says what the model starts from.
+        """
         found = {name: _version(name) for name in PACKAGES}
         facts = {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": device,
             **({"encoder": encoder} if encoder else {}),
+            **(model or {}),
             "git": _commit(),
         }
         self._write_json(VERSIONS, {**found, **facts})

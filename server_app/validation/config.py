@@ -35,7 +35,7 @@ from tasks.config import (
     variants,
     without_effect,
 )
-from tasks.fresh_model import built_model, fresh_model
+from tasks.fresh_model import built_model, fresh_model, initial_model
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
@@ -237,7 +237,10 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
 
 def _model_issues(settings: Settings) -> list[Issue]:
     model = built_model(settings)
-    return weights_issues(model) or model_issues(settings, model)
+    if found := weights_issues(model) or model_issues(settings, model):
+        return found
+    initial_model(settings)  # whose weights may be those of another network
+    return []
 
 
 def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:

@@ -244,8 +244,10 @@ class _Body(nn.Module):
         return self._function(images)
 
 
-def weights_file(root: Path, name: str) -> Path:
+def weights_file(root: Path, name: str, key: str = "weights") -> Path:
     """Return a file below `task.weights-path`; its name comes with the settings, on a real node from the server.
+
+    ``key`` is what holds the name, for messages.
 
     Raises
     ------
@@ -255,9 +257,9 @@ def weights_file(root: Path, name: str) -> Path:
     try:
         path = inside(root, name)
     except UnusableError as problem:
-        raise EncoderError(f"weights = {name!r:.220}: {problem}; name a file below {root}") from problem
+        raise EncoderError(f"{key} = {name!r:.220}: {problem}; name a file below {root}") from problem
     if not path.exists():
-        raise EncoderError(f"weights = {name!r:.220}: there is no such file below {root}")
+        raise EncoderError(f"{key} = {name!r:.220}: there is no such file below {root}")
     return path
 
 
