@@ -63,7 +63,7 @@ class FeatureStore:
             # Copy on write: torch wants memory that it might write to, and nothing is written back.
             kept = np.load(features, mmap_mode="c", allow_pickle=False)
             return torch.from_numpy(kept), np.load(labels, allow_pickle=False)
-        except (OSError, ValueError):  # not there, or cut short by a full disk: encoded anew
+        except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk or a crash: encoded anew
             return None
 
     def make(self, key: str, labels: Labels, plan: Plan) -> tuple[Tensor, Labels]:
@@ -118,7 +118,7 @@ class FeatureStore:
             done = json.loads(self._mark(key).read_text())
             kept = np.load(self._partial(key), mmap_mode="r", allow_pickle=False)
             return int(done) if kept.shape == shape and kept.dtype == np.float16 else 0
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return 0
 
     def _features(self, key: str) -> Path:

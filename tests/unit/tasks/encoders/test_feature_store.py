@@ -85,12 +85,17 @@ def test_a_partial_file_of_another_size_is_not_continued(tmp_path: Path) -> None
     assert torch.equal(made.float(), values(0, COUNT))
 
 
-def test_a_file_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["features-a.npy", "features-a.labels.npy"])
+def test_a_file_that_was_cut_short_is_made_again(name: str, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     store.make("a", LABELS, plan())
-    path = tmp_path / "features-a.npy"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert store.find("a") is None
+    path = tmp_path / name
+    whole = path.read_bytes()
+    for kept in (0, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        assert store.find("a") is None
+    (tmp_path / "features-a.partial.npy").touch()
+    (tmp_path / "features-a.done").write_text(str(BLOCK))
     assert torch.equal(store.make("a", LABELS, plan())[0].float(), values(0, COUNT))
 
 
