@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -98,19 +99,21 @@ class FeatureStore:
         """Fill the partial file, from the block at which the last process was interrupted."""
         shape = (plan.count, plan.width)
         done = self._done(key, shape)
-        mode = "r+" if done else "w+"
-        target = np.lib.format.open_memmap(self._partial(key), mode=mode, dtype=np.float16, shape=shape)
+        if not done:
+            np.lib.format.open_memmap(self._partial(key), mode="w+", dtype=np.float16, shape=shape)
         marked = time.monotonic()
-        with _progress(plan.title, plan.count) as show:
+        # Written and not mapped: pages that are mapped count as this process's memory.
+        with self._partial(key).open("r+b") as file, _progress(plan.title, plan.count) as show:
+            file.seek(-2 * plan.width * (plan.count - done), os.SEEK_END)
             for start in range(done, plan.count, BLOCK):
                 stop = min(start + BLOCK, plan.count)
-                target[start:stop] = checked_features(plan.encode(start, stop), (stop - start, plan.width))
+                file.write(checked_features(plan.encode(start, stop), (stop - start, plan.width)).tobytes())
                 show(stop)
                 if time.monotonic() > marked + SECONDS_BETWEEN_MARKS:
-                    target.flush()
+                    _to_disk(file)
                     replace_file(self._mark(key), json.dumps(stop).encode(), private=True)
                     marked = time.monotonic()
-        target.flush()
+            _to_disk(file)
 
     def _done(self, key: str, shape: tuple[int, int]) -> int:
         """Return how many examples an interrupted process has encoded."""
@@ -142,6 +145,12 @@ class FeatureStore:
             yield
         finally:
             os.close(lock)
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    """Let what was written survive a crash of the machine."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def checked_features(features: Tensor, shape: tuple[int, int]) -> Features:
