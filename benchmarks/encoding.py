@@ -44,6 +44,13 @@ from tasks.settings import (
 )
 
 WIDTH, CLASSES = 1280, 10
+READERS = (
+    "tasks.client_data",
+    "tasks.fresh_model",
+    "client_app.local",
+    "server_app.evaluation",
+    "benchmarks.in_process",
+)
 STEPS = ("import", "encode", "read", "client", "clients")
 
 
@@ -209,7 +216,7 @@ def settings_of(clients: int, epochs: int) -> Settings:
 def task_in_place(task: Task) -> Iterator[None]:
     """Let the product find this task, whatever the settings name."""
     with ExitStack() as replaced:
-        for module in ("tasks.client_data", "tasks.fresh_model", "client_app.local", "server_app.evaluation"):
+        for module in READERS:
             replaced.enter_context(patch(f"{module}.load_task", lambda _: task))
         yield
 
