@@ -195,12 +195,14 @@ def check_encoder(settings: Settings, expected: str) -> None:
 def check_frozen(settings: Settings, expected: str) -> None:
     """Refuse to take part with other frozen parts than the coordinator's: they do not travel, and what is sent does.
 
+    Nothing is ``expected`` as long as the model cannot be made, because it depends on statistics of all sites.
+
     Raises
     ------
     FrozenMismatchError
         If this node cannot make them, or the digests differ. What is wrong is logged here.
     """
-    if not settings.model.freeze:
+    if not settings.model.freeze or not expected:
         return
     file = f"the file {settings.model.init!r} of model.init" if settings.model.init else ""
     try:

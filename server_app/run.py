@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from dataclasses import replace
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from server_app.storage.run_directory import RunDirectory, timestamp
 from server_app.strategy import build_strategy
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
+from tasks.base import FittedTask
 from tasks.client_data import encode_examples, load_task, weights_folder
 from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
@@ -91,8 +93,8 @@ def publish(directory: RunDirectory) -> None:
 def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
     refuse_attack(settings, mode, FederationError)
     encoder = load_task(settings.task).encoder_digest
-    device = pick_device(settings.train.device)
-    directory.write_versions(str(device), f"{settings.task.encoder} {encoder}".strip(), initial_facts(settings))
+    device, frozen = pick_device(settings.train.device), known_digest(settings)
+    directory.write_versions(str(device), f"{settings.task.encoder} {encoder}".strip(), initial_facts(settings, frozen))
     if mode is Mode.SIMULATION:
         encode_examples(settings.task)
     header = MessageHeader(
@@ -103,12 +105,13 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
         # a real node need not know the server's folders
         run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
         encoder=encoder,
-        frozen=model_digest(settings),
+        frozen=frozen,
     )
     registration = register_clients(grid, settings.federation, header, mode)
     print(wrong_labels_line(settings, mode, registration), flush=True)
     fitted = fit_preprocessing(grid, Fitted(settings, registration, header), directory, mode)
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
+    header = replace(header, frozen=model_digest(settings))
     evaluation = CentralEvaluation(settings)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
     state = RunState(
@@ -124,13 +127,18 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     return reason
 
 
-def initial_facts(settings: Settings) -> dict[str, str]:
+def known_digest(settings: Settings) -> str:
+    """Return the digest of all that is frozen; empty where the model depends on statistics that clients have to say."""
+    return "" if isinstance(load_task(settings.task), FittedTask) else model_digest(settings)
+
+
+def initial_facts(settings: Settings, frozen: str) -> dict[str, str]:
     """Return where the weights come from that a run starts from, and what is frozen, with digests; for its record."""
     model, facts = settings.model, dict[str, str]()
     if model.init:
         facts["model.init"] = f"{model.init} {file_digest(model, weights_folder(settings.task))}"
     if model.freeze:
-        facts["model.freeze"] = f"{model.freeze} {model_digest(settings)}"
+        facts["model.freeze"] = f"{model.freeze} {frozen}".strip()
     return facts
 
 

@@ -38,11 +38,6 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of features and labels, in memory or in files that are mapped."""
-        return self.features.nbytes + self.labels.nbytes
-
     def take(self, indices: npt.NDArray[np.int64]) -> "Examples":
         """Return the examples at ``indices``, in that order."""
         return Examples(self.features[torch.from_numpy(indices)], self.labels[indices])

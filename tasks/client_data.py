@@ -4,6 +4,8 @@ Everything here is a function of the settings alone, so any process can compute 
 """
 
 import os
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +18,14 @@ from tasks.base import ClientData, DataError, FittedTask, Labels, Task
 from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
-from tasks.own_data.reading import LARGE, Cache
+from tasks.own_data.reading import Cache
 from tasks.partition import PARTITIONS, PartitionError
 from tasks.registry import TASKS
 from tasks.seeds import rng
 from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
+
+KEPT_BYTES = 2**29
+"""Of the examples of simulated clients that a process keeps at hand."""
 
 
 @dataclass(frozen=True)
@@ -156,28 +161,38 @@ def federated_noise(settings: Settings) -> FederatedNoise:
 
 
 def client_dataset(settings: Settings, client: int) -> ClientDataset:
-    """Return the data of client number ``client`` (0 to num-clients - 1).
+    """Return the data of client number ``client`` (0 to num-clients - 1); what was asked for last is kept."""
+    return _dataset(data_settings(settings), client)
 
-    It is kept for the life of the process, unless the examples are so many that they are kept in mapped files: then the
-    shares of all clients together would fill the memory.
+
+class DatasetCache:
+    """The clients' data that was asked for last, as much of it as ``most`` bytes, one at least.
+
+    Features of a million examples are mapped from a file; the copies of all clients would be as large as that.
     """
-    data = data_settings(settings)
-    return (
-        _last_dataset(data, client) if load_task(data.task).train_examples().bytes > LARGE else _dataset(data, client)
-    )
+
+    def __init__(self, make: Callable[[Settings, int], ClientDataset], most: int) -> None:
+        self._make, self._most, self._bytes = make, most, 0
+        self._kept: OrderedDict[tuple[Settings, int], ClientDataset] = OrderedDict()
+
+    def __call__(self, data: Settings, client: int) -> ClientDataset:
+        """Return a client's data."""
+        key = (data, client)
+        if key not in self._kept:
+            self._kept[key] = self._make(data, client)
+            self._bytes += self._kept[key].data.features.nbytes
+        self._kept.move_to_end(key)
+        while self._bytes > self._most and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].data.features.nbytes
+        return self._kept[key]
+
+    def cache_clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        self._bytes = 0
 
 
-@lru_cache(maxsize=1024)
-def _dataset(data: Settings, client: int) -> ClientDataset:
-    return _share(data, client)
-
-
-@lru_cache(maxsize=2)
-def _last_dataset(data: Settings, client: int) -> ClientDataset:
-    return _share(data, client)
-
-
-def _share(data: Settings, client: int) -> ClientDataset:
+def _make_dataset(data: Settings, client: int) -> ClientDataset:
     task = load_task(data.task)
     if isinstance(task, FittedTask) and task.statistics:
         return _fitted_dataset(task, data, client)
@@ -198,6 +213,9 @@ def _fitted_dataset(task: FittedTask, data: Settings, client: int) -> ClientData
     before = _dataset(unfitted, client)
     indices = divide(unfitted.task, data.partition, data.federation.num_clients, data.seed)[client]
     return replace(before, data=replace(before.data, features=task.train_examples().take(indices).features))
+
+
+_dataset = DatasetCache(_make_dataset, KEPT_BYTES)
 
 
 @lru_cache(maxsize=1)

@@ -142,6 +142,7 @@ class ExampleStore:
             kept, lost = self._fill(key, rows, files, (done, kept, lost))
             for file, (width, dtype) in zip(files, widths, strict=True):
                 _write_header(file, width, dtype, kept)
+                _to_disk(file)
         self._lost(key).unlink(missing_ok=True)
         if lost:
             replace_file(self._lost(key), json.dumps(lost).encode(), private=True)
@@ -164,8 +165,7 @@ class ExampleStore:
                 show(stop)
                 if time.monotonic() > marked + SECONDS_BETWEEN_MARKS:
                     for file in files:
-                        file.flush()
-                        os.fsync(file.fileno())
+                        _to_disk(file)
                     replace_file(self._mark(key), json.dumps([stop, kept, lost]).encode(), private=True)
                     marked = time.monotonic()
         return kept, lost
@@ -224,6 +224,12 @@ def _write_header(file: IO[bytes], width: tuple[int, ...], dtype: npt.DTypeLike,
     file.seek(0)
     facts = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, *width)}
     np.lib.format.write_array_header_1_0(file, facts)
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    """Let what was written survive a crash of the machine."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _is_column(path: Path, width: tuple[int, ...], dtype: npt.DTypeLike, count: int, kept: int) -> bool:

@@ -13,7 +13,6 @@ from types import FunctionType, ModuleType
 
 from torch import nn
 
-from tasks.base import Task
 from tasks.client_data import load_task, weights_folder
 from tasks.frozen_parts import freeze, frozen_digest
 from tasks.initial_weights import load_initial_weights
@@ -62,16 +61,6 @@ def initial_model(settings: Settings) -> nn.Module:
     return model
 
 
-def _build(task: Task, settings: TaskSettings, model: ModelSettings) -> nn.Module:
-    """Return a new model, its frozen parts frozen; without any it has random weights, whatever ``model.init`` says."""
-    built = task.build_model(model.name, model.args)
-    if not model.freeze:
-        return built
-    if model.init:
-        load_initial_weights(built, model, weights_folder(settings))
-    return freeze(built, model.freeze)
-
-
 @lru_cache(maxsize=2)
 def model_digest(settings: Settings) -> str:
     """Return a digest of all that is frozen in the model of a run, which each site makes itself; empty if nothing is.
@@ -88,7 +77,12 @@ def model_digest(settings: Settings) -> str:
 def _source(task: TaskSettings, model: ModelSettings, seed: int) -> "ModelSource":
     def build() -> nn.Module:
         seed_everything(seed, "init")
-        return _build(load_task(task), task, model)
+        built = load_task(task).build_model(model.name, model.args)
+        if not model.freeze:
+            return built
+        if model.init:
+            load_initial_weights(built, model, weights_folder(task))
+        return freeze(built, model.freeze)
 
     return ModelSource(build)
 

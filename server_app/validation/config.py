@@ -22,7 +22,7 @@ from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
 from tasks.arguments import merge_args
 from tasks.base import Task
-from tasks.client_data import client_dataset, divide, federated_noise, weights_folder
+from tasks.client_data import client_dataset, divide, federated_noise
 from tasks.config import (
     DEFAULTS,
     OWNERS,
@@ -35,8 +35,7 @@ from tasks.config import (
     variants,
     without_effect,
 )
-from tasks.fresh_model import built_model, fresh_model
-from tasks.initial_weights import load_initial_weights
+from tasks.fresh_model import built_model, fresh_model, initial_model
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
@@ -237,11 +236,10 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
 
 
 def _model_issues(settings: Settings) -> list[Issue]:
-    model, chosen = built_model(settings), settings.model
+    model = built_model(settings)
     if found := weights_issues(model) or model_issues(settings, model):
         return found
-    if chosen.init and not chosen.freeze:
-        load_initial_weights(model, chosen, weights_folder(settings.task))
+    initial_model(settings)  # whose weights may be those of another network
     return []
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from flwr.app import ConfigRecord
 
 from server_app.evaluation import CentralEvaluation
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
-from tasks.client_data import ClientDataset, _dataset, client_dataset, data_settings, divide
+from tasks.client_data import ClientDataset, DatasetCache, _dataset, client_dataset, data_settings, divide
 from tasks.config import ConfigError, Flat, parse
 from tasks.images import Digits
 from tasks.noise import NOISES, RATE_DISTRIBUTIONS
@@ -235,3 +236,20 @@ def test_each_random_draw_follows_from_the_seed(draw: Callable[[int], list[objec
     _dataset.cache_clear()
     assert draw(1) == first
     assert draw(2) != first
+
+
+def test_what_a_process_keeps_of_its_clients_data_is_limited_and_the_last_used_stays() -> None:
+    settings = data_settings(parse(BASE))
+    asked: list[int] = []
+
+    def make(data: Settings, client: int) -> ClientDataset:
+        asked.append(client)
+        return client_dataset(data, client)
+
+    most = sum(client_dataset(settings, client).data.features.nbytes for client in (0, 1))
+    cache = DatasetCache(make, most)
+    for client in (0, 1, 0, 2, 0, 1):
+        assert torch.equal(cache(settings, client).data.features, client_dataset(settings, client).data.features)
+    assert asked == [0, 1, 2, 1]
+    tiny = DatasetCache(make, 1)
+    assert tiny(settings, 3) is tiny(settings, 3), "one is kept, however large"
