@@ -71,7 +71,7 @@ METHODS: Mapping[str, Flat] = {
     "fsanl": {"strategy.aggregator": "mean"},
     "winnow": {},
 }
-RATES = (0.001, 0.004, 0.016)
+RATES = (0.00025, 0.001, 0.004, 0.016)
 """Learning rates that each method may try."""
 PARTS: Mapping[str, Flat] = {
     "validation": {"task.args": 'part = "validation"'},
