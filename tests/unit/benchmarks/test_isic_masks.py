@@ -16,6 +16,7 @@ from benchmarks.isic_masks import (
     Outcome,
     best_rates,
     dice,
+    run_case,
     table,
     tuning_cases,
 )
@@ -34,18 +35,33 @@ def test_dice_is_the_f1_of_each_image() -> None:
     assert found.tolist() == pytest.approx(expected)
 
 
-def test_no_image_is_in_two_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a data folder with 20 images of different grey, all of them with a bright square as lesion."""
     monkeypatch.setattr(isic_masks, "PARTS", {"train": (0, 8), "validation": (8, 12), "test": (12, 18)})
-    folder = tmp_path / "isic2017" / "train"
+    monkeypatch.setenv("WINNOW_DATA", str(tmp_path))
+    folder, mask = tmp_path / "isic2017" / "train", np.zeros((16, 16))
+    mask[4:12, 4:12] = 255
     for number in range(20):
-        save(folder / "image" / f"{number:02}.png", np.full((2, 2, 3), 10 * number))
-        save(folder / "mask256" / f"{number:02}_segmentation.png", np.zeros((2, 2)))
-    tuned, tested = LesionMasks(tmp_path, "validation", 2), LesionMasks(tmp_path, "test", 2)
+        save(folder / "image" / f"{number:02}.png", np.full((16, 16, 3), 10 * number) + (mask[..., None] > 0) * 50)
+        save(folder / "mask256" / f"{number:02}_segmentation.png", mask)
+    return tmp_path
+
+
+def test_no_image_is_in_two_parts(few: Path) -> None:
+    tuned, tested = LesionMasks(few, "validation", 16), LesionMasks(few, "test", 16)
     parts = [tuned.train_examples(), tuned.test_examples(), tested.test_examples()]
     numbers = [(part.features[:, 0, 0, 0] // 10).tolist() for part in parts]
     assert [len(part) for part in numbers] == [8, 4, 6]
     assert len({number for part in numbers for number in part}) == 18
     assert tuned.example_names(tuned.train_ids()) == [f"image/{number:02}.png" for number in numbers[0]]
+
+
+@pytest.mark.usefixtures("few")
+def test_a_run_is_measured_on_its_part() -> None:
+    outcome = run_case(Case("t-loss", 0.5, 0.5, 1e-2, 1, "test", 1, 16))
+    assert 0 <= outcome.dice <= 100
+    assert 0 < outcome.mean_iou <= 100
 
 
 def test_the_rate_is_that_of_the_best_dice_and_rows_differ_by_the_loss_alone() -> None:
