@@ -19,7 +19,7 @@ from tasks.protocol import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
 from tests.messages import PlainDownload
-from tests.site_data import ARGS, KINDS, MODELS, image_folder, save, shades
+from tests.site_data import ARGS, KINDS, MODELS, column_table, image_folder, save, shades
 
 LEARN = {"train.learning-rate": 0.05, "train.batch-size": 4, "loss.name": "ce", "train.epochs": 3}
 PLAIN = {"partition.name": "iid", "partition.args": "", "noise.name": "none", "noise.rates-args": "max = 0.85"}
@@ -146,6 +146,28 @@ def test_nothing_but_the_model_and_named_numbers_leaves_a_node(
     )
     assert (run.metrics[-1]["clients_accuracy"], "accuracy" in run.metrics[-1]) == (pytest.approx(1.0, abs=0.1), False)
     assert (tmp_path / "state0" / run.path.name / "site" / "label-audit.csv").is_file()
+
+
+def test_of_a_table_no_rare_category_leaves_a_node(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="flwr")
+    for site in range(4):
+        column_table(tmp_path / f"site{site}", count=30, seed=site)
+    with (tmp_path / "site0" / "table.csv").open("a") as file:
+        file.write("50,0.001,one patient only,dark\n" * 4)
+    args = ARGS["table"].replace("min_count = 1", "min_count = 5")
+    federation.play("table", **{"task.args": args, "num-server-rounds": 1})
+    told = [record for reply in federation.sent for record in reply.content.metric_records.values()]
+    named = [bytes(record["category-values"]) for record in told if "category-values" in record]
+    assert named == [b'[["north", "south"]]'] * 4
+    columns = {"number-counts", "number-missing", "number-means", "number-squares", "category-missing"}
+    assert {key for record in told for key in record if key.startswith(("number", "categor"))} == {
+        *columns,
+        "category-values",
+    }
+    (line,) = (line for line in caplog.messages if line.startswith("Statistics for the server: 'age': 34 numbers"))
+    assert "'unit': ['north', 'south'], " in line
 
 
 def test_a_node_with_damaged_files_is_left_out_and_the_server_learns_only_how_many(
