@@ -1,5 +1,6 @@
 """Where tests find data and vectors, and the federation in one process that integration tests use."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,22 @@ ROOT = Path(__file__).resolve().parent.parent
 # The same examples on every machine, and no time limit for one: machines are shared.
 settings.register_profile("winnow", deadline=None, derandomize=True)
 settings.load_profile("winnow")
+
+
+# Modules and collected tests stay to the end: each collection of garbage, and Flower asks for many, would visit all of
+# them again, which takes half a second.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage be collected from now on, among what tests make only."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let Python find all that is left at its end: a library tells of what nobody has collected."""
+    gc.unfreeze()
 
 
 LEVELS = ["unit", "property", "parity", "integration", "simulation", "deployment"]
