@@ -16,13 +16,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Vector = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
@@ -32,6 +32,12 @@ PARTS = 16  # of the blocks, one core each
 TINY = float(np.finfo(np.float64).tiny)
 RESOLUTION = 1e-13  # squared distances below this share of the squared norms are rounding
 LARGEST = 1e150  # sums of squares of larger values overflow float64
+
+
+@cache
+def blas() -> ThreadpoolController:
+    """Return the process's BLAS, to limit its threads; to look for it takes longer than a sum of small updates."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles], Doubles]) -> Doubles:
@@ -54,7 +60,7 @@ def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles],
             return reduce(np.add, map(visit_block, starts[part::PARTS]))
 
     workers = min(PARTS, os.cpu_count() or 1)
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+    with blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
         return reduce(np.add, pool.map(visit_part, range(min(PARTS, len(starts)))))
 
 

@@ -1,5 +1,6 @@
 """Where tests find data and vectors, and the federation in one process that integration tests use."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,22 @@ settings.register_profile("winnow", deadline=None, derandomize=True)
 settings.load_profile("winnow")
 
 
+# Modules and collected tests stay to the end: each collection of garbage, and Flower asks for many, would visit all of
+# them again, which takes half a second.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage be collected from now on, among what tests make only."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let Python find all that is left at its end: a library tells of what nobody has collected."""
+    gc.unfreeze()
+
+
 LEVELS = ["unit", "property", "parity", "integration", "simulation", "deployment"]
 SLOW = ("simulation", "deployment")  # tests that start processes
 
@@ -21,21 +38,22 @@ SLOW = ("simulation", "deployment")  # tests that start processes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick levels first, so that a broken formula shows before a federation starts.
 
-    Where two processes share the tests, one begins with the federations, which take as long as all others together.
+    Where two processes share the tests, one begins with the deployments, which mostly wait and take longest; the other
+    ends with the simulations.
     """
     shared = "PYTEST_XDIST_WORKER" in os.environ
 
     def level(item: pytest.Item) -> int:
         folder = item.nodeid.split("/")[1]
         found = LEVELS.index(folder) if item.nodeid.startswith("tests/") else -1
-        return found - len(LEVELS) if shared and folder in SLOW else found
+        return -2 if shared and folder == "deployment" else found
 
     items.sort(key=level)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests among several processes by file; all that start federations stay together."""
+    """Divide the tests among several processes by file; all that share federations or engines stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Kinds(LoadScopeScheduling):  # type: ignore[misc]
@@ -47,9 +65,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def kind_of(test: str) -> str:
-    """Return what one process runs as a whole: a file, or all federations, of which two would want the same cores."""
-    slow = test.startswith(tuple(f"tests/{folder}/" for folder in SLOW))
-    return "federations" if slow else test.partition("::")[0]
+    """Return what one process runs as a whole: a file, all deployments, or all simulations.
+
+    Two engines, or two deployments, would want the same cores; a deployment beside an engine waits most of the time.
+    """
+    folder = test.split("/")[1] if test.startswith("tests/") else ""
+    return folder if folder in SLOW else test.partition("::")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)

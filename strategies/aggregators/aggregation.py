@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from strategies.aggregators.base import Aggregator, Combine
-from strategies.gram import Doubles, UpdateMatrix, Vector, not_finite, sum_over_blocks
+from strategies.gram import Doubles, UpdateMatrix, Vector, blas, not_finite, sum_over_blocks
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def aggregate(
         raise ValueError(problem)
     known = tuple(roles) or ("unknown",) * len(updates)
     matrix = UpdateMatrix([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
-    with threadpool_limits(1, "blas"):  # N x N matrices: waiting for other threads costs more than they save
+    with blas().limit(limits=1):  # N x N matrices: waiting for other threads costs more than they save
         combine, chosen = aggregator.prepare(matrix, shares[counted])
     everybody = len(counted) == len(updates)
     value, distances = _sweep(

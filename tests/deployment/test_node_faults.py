@@ -34,12 +34,13 @@ def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app:
     with shared.with_nodes(3) as found:
         for client in range(3):
             found.hold(client, 2)
-        settings = {**THREE, **method, "strategy__aggregator": "mean", "federation__round_timeout": 120}
+        seconds = round(max(75.0, 6 * found.start_seconds))  # a death is known after 30, whatever else runs here
+        settings = {**THREE, **method, "strategy__aggregator": "mean", "federation__round_timeout": seconds}
         run = found.submit(tmp_path, app, *words(**settings))
         client_apps = [found.wait_until_training(client, 2) for client in range(3)]
         found.kill_machine("node-1")
         os.kill(client_apps[2], signal.SIGKILL)
-        assert found.bring_back("node-1") > 1, "its old session counts for up to a minute"
+        assert found.bring_back("node-1") > 1, "its old session counts for up to half a minute"
         found.restart("node-1-executor")
         for client in range(3):
             found.release(client, 2)
@@ -68,7 +69,7 @@ def test_frozen_and_slow_nodes_are_not_waited_for_and_their_late_work_is_not_use
     with shared.with_nodes(3) as found:
         for client, server_round in ((1, 1), (2, 1), (0, 3)):
             found.hold(client, server_round)
-        seconds = round(max(60.0, 6 * found.start_seconds))  # enough for those who work, whatever else runs here
+        seconds = round(max(40.0, 4 * found.start_seconds))  # enough for those who work, whatever else runs here
         settings = {**THREE, "method__name": "gated:GatedSGD", "federation__round_timeout": seconds}
         run = found.submit(tmp_path, app, *words(**settings, audit__enabled=False))
         frozen = found.wait_until_training(1, 1)
@@ -84,7 +85,7 @@ def test_frozen_and_slow_nodes_are_not_waited_for_and_their_late_work_is_not_use
         told = found.log("flower-superlink")
     reasons = left_out(run.record, 1)
     assert {1, 2} <= reasons.keys()
-    assert reasons[1] in ("no reply in time", "error 8: ClientApp stopped responding."), "the latter after a minute"
+    assert reasons[1] in ("no reply in time", "error 8: ClientApp stopped responding."), "the latter after 30 s"
     assert reasons[2] == "no reply in time"
     assert set(left_out(run.record, 3).values()) <= {"no reply in time"}, "both work again"
     used = [line for line in run.record.metrics[1:] if line["replies"]]

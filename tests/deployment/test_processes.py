@@ -13,6 +13,7 @@ from server_app.cli.keys import KeyFolder
 from server_app.cli.superlink import free_port, program_path
 from tests.conftest import ROOT
 from tests.deployment.conftest import words
+from tests.deployment.forking import fast_executors
 from tests.deployment.scene import SUPERLINK, SharedScene
 from tests.integration.conftest import Play, Played
 from tests.marked import processes_with
@@ -21,18 +22,21 @@ pytestmark = pytest.mark.slow
 TWO = {"num_server_rounds": 2, "federation__num_clients": 2, "audit__enabled": False}
 
 
-def start(folder: Path, environment: dict[str, str], nodes: int, *settings: str) -> "subprocess.Popen[str]":
+def start(
+    folder: Path, environment: dict[str, str], nodes: int, *settings: str, app: Path = ROOT
+) -> "subprocess.Popen[str]":
     command = [program_path("winnow"), "federation", "run", "--nodes", str(nodes), "--folder", "kept"]
-    command += ["--app", str(ROOT), *settings]
+    command += ["--app", str(app), *settings]
     folder.mkdir(exist_ok=True)
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
 
 def test_a_federation_of_processes_gives_the_same_result_as_the_simulation(
-    tmp_path: Path, marked: dict[str, str], play: Play
+    tmp_path: Path, marked: dict[str, str], play: Play, app: Path
 ) -> None:
-    program = start(tmp_path / "real", marked, 2, *words(**TWO))
+    fast = {**marked, **fast_executors(tmp_path / "fast")}
+    program = start(tmp_path / "real", fast, 2, *words(**TWO), app=app)
     output = program.communicate(timeout=400)[0]
     assert program.returncode == 0, output
     assert re.findall(r"^round (\d)/2 ", output, re.MULTILINE) == ["0", "1", "2"]

@@ -23,6 +23,7 @@ TWO = {"federation__num_clients": 2, "federation__min_replies": 2, "audit__enabl
 SETTINGS = {"num_server_rounds": 2, "method__args": "label_rate = 500.0"}
 STATEFUL = words(**TWO, **SETTINGS, method__name="gated:GatedELC")
 DIED = "the ServerApp died or stood still: killed, out of memory, or the machine slept"
+COMPLETED = ("finished:completed", "N/A")
 Uninterrupted = Callable[..., Played]
 
 
@@ -118,8 +119,8 @@ def test_a_stopped_and_a_killed_server_app_are_told_and_the_run_goes_on(
         assert run.status["status"] == "failed"
         assert run.status["reason"] == f"{DIED} (No heartbeat received from the task)"
 
-        third = Operator.types(found, tmp_path, "submit", "--app", str(app), f"run.resume={run.path}")
-        assert third.ends() == 0, third.output
+        third = found.submit(tmp_path, app, f"run.resume={run.path}")
+        assert third.end() == COMPLETED, third.output
     again = f"Run directory: {run.path}\nContinue with:  winnow federation submit run.resume={run.path}\n"
     assert first.output.endswith(f"The run was stopped by flwr stop\n{again}")
     assert second.output.endswith(f"The run failed: {DIED} (No heartbeat received from the task)\n{again}")
@@ -146,9 +147,8 @@ def test_a_run_outlives_a_killed_superlink_and_a_damaged_checkpoint(
         content = bytearray(last.read_bytes())
         content[-10] ^= 4
         last.write_bytes(content)
-        words_again = (f"run.resume={run.path}", "num-server-rounds=3")
-        resumed = Operator.types(found, tmp_path, "submit", "--app", str(app), *words_again)
-        assert resumed.ends() == 0, resumed.output
+        resumed = found.submit(tmp_path, app, f"run.resume={run.path}", "num-server-rounds=3")
+        assert resumed.end() == COMPLETED, resumed.output
     assert re.findall(r"^round (\d)/2 ", operator.output, re.MULTILINE) == ["0", "1", "2"]
     told = rf"^WARNING: {last} is damaged: .*: the checkpoint of round 1 before it is used, and .*/damaged-1\.safetens"
     assert re.search(told, resumed.output, re.MULTILINE), resumed.output
@@ -180,6 +180,6 @@ def test_a_disk_that_is_full_ends_the_run_with_the_reason_and_loses_nothing(
         assert advice in run.status["reason"]
         assert {path.name: path.read_bytes() for path in (run.path / "checkpoints").iterdir()} == before
         filler.unlink()
-        resumed = Operator.types(found, tmp_path, "submit", "--app", str(app), f"run.resume={run.path}")
-        assert resumed.ends() == 0, resumed.output
+        resumed = found.submit(tmp_path, app, f"run.resume={run.path}")
+        assert resumed.end() == COMPLETED, resumed.output
         assert_equal(run, uninterrupted("GatedELC", **SETTINGS))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from server_app.cli.superlink import local_superlink, program_path
 from tests.conftest import ROOT
+from tests.deployment.scene import app_with
 from tests.marked import marked, processes_with
 
 pytestmark = pytest.mark.slow
@@ -26,8 +28,16 @@ SMALL = (
 PATIENCE = 240.0
 
 
-def start(folder: Path, environment: dict[str, str], *words: str) -> "subprocess.Popen[str]":
-    command = [program_path("winnow"), "run", "--app", str(ROOT), *SMALL, *words]
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The app with the examples and without an environment: to leave out each of its files takes Flower seconds."""
+    folder = app_with(tmp_path_factory.mktemp("copy") / "app")
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def start(folder: Path, environment: dict[str, str], app: Path, *words: str) -> "subprocess.Popen[str]":
+    command = [program_path("winnow"), "run", "--app", str(app), *SMALL, *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
@@ -52,7 +62,25 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-def flower_run(folder: Path, environment: dict[str, str], server_rounds: int) -> str:
+def run_unheard(folder: Path, environment: dict[str, str], app: Path, *words: str) -> str:
+    """Play a run under nohup whose reader and terminal go away at once; return what it writes on stderr."""
+    command = ["nohup", program_path("winnow"), "run", "--app", str(app), *SMALL, *words]
+    own, pipe = {**environment, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, subprocess.PIPE
+    program = subprocess.Popen(command, cwd=folder, env=own, stdout=pipe, stderr=pipe, text=True)
+    assert program.stdout is not None
+    assert program.stdout.readline().startswith("The settings are fine.")
+    program.stdout.close()
+    program.send_signal(signal.SIGHUP)
+    program.stdout = None
+    try:
+        errors = program.communicate(timeout=PATIENCE)[1]
+    finally:
+        program.kill()
+    assert program.returncode == 0, errors
+    return errors
+
+
+def flower_run(folder: Path, environment: dict[str, str], app: Path, server_rounds: int) -> str:
     """Play the same run by plain ``flwr run . --stream``, as the README shows it, and return its output."""
     settings = [part.split("=", 1) for part in (*SMALL, f"num-server-rounds={server_rounds}")]
     settings.append(["run.output-dir", str(folder / "runs")])
@@ -61,47 +89,49 @@ def flower_run(folder: Path, environment: dict[str, str], server_rounds: int) ->
     options += ["-c", " ".join(f"{key}={value}" for key, value in values.items())]
     with local_superlink(environment) as link:
         link.wait_until_ready()
-        return finish(link.start("flwr", "run", str(ROOT), "--stream", *options))
+        return finish(link.start("flwr", "run", str(app), "--stream", *options))
 
 
-def test_a_run_with_a_plug_in_can_be_continued_and_equals_flower_s_own_run_bit_for_bit(
-    tmp_path: Path, marked: dict[str, str]
+def test_a_run_with_a_plug_in_can_be_continued_unheard_and_equals_flower_s_own_run_bit_for_bit(
+    tmp_path: Path, marked: dict[str, str], app: Path
 ) -> None:
-    program = start(tmp_path, marked)
+    folder = tmp_path / "Zürich"
+    folder.mkdir()
+    program = start(folder, marked, app)
     output = finish(program)
     assert program.returncode == 0, output
-    assert status(tmp_path)["status"] == "completed"
-    assert status(tmp_path)["rounds_done"] == 1
-    [run_dir] = tmp_path.glob("runs/*")
+    assert status(folder)["status"] == "completed"
+    assert status(folder)["rounds_done"] == 1
+    [run_dir] = folder.glob("runs/*")
     assert output.count(f"Run directory: {run_dir}") == 2
     assert re.findall(r"^round (\d)/1 ", output, re.MULTILINE) == ["0", "1"]
-    assert "flwr" not in output.lower().replace(str(ROOT).lower(), "")
+    assert "flwr" not in output.lower().replace(str(app).lower(), "")
     assert "ClientAppActor" not in output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+    assert sorted(path.name for path in folder.iterdir()) == ["runs"]
 
-    program = start(tmp_path, marked, f"run.resume={run_dir.relative_to(tmp_path)}", "num-server-rounds=2")
-    output = finish(program)
-    assert program.returncode == 0, output
-    assert re.findall(r"^round (\d)/2 ", output, re.MULTILINE) == ["2"]
-    assert status(tmp_path)["rounds_done"] == 2
+    errors = run_unheard(folder, marked, app, f"run.resume={run_dir.relative_to(folder)}", "num-server-rounds=2")
+    assert (status(folder)["status"], status(folder)["rounds_done"]) == ("completed", 2)
+    assert "Traceback" not in errors
+    told = f"the run went on and ended with exit status 0: {ascii(str(run_dir))[1:-1]}"
+    assert errors.splitlines()[-1] == f"Output was lost (Broken pipe); {told}"
 
     plain = tmp_path / "plain"
-    output = flower_run(plain, {"WINNOW_TEST_MARK": marked["WINNOW_TEST_MARK"]}, server_rounds=2)
+    output = flower_run(plain, {"WINNOW_TEST_MARK": marked["WINNOW_TEST_MARK"]}, app, server_rounds=2)
     assert "round 2/2" in output
     assert status(plain)["status"] == "completed"
-    assert rounds(plain) == rounds(tmp_path)
+    assert rounds(plain) == rounds(folder)
 
 
-def test_a_run_that_fails_says_why_and_exits_with_1(tmp_path: Path, marked: dict[str, str]) -> None:
-    program = start(tmp_path, marked, "federation.round-timeout=0.001")
+def test_a_run_that_fails_says_why_and_exits_with_1(tmp_path: Path, marked: dict[str, str], app: Path) -> None:
+    program = start(tmp_path, marked, app, "federation.round-timeout=0.001")
     output = finish(program)
     assert program.returncode == 1, output
     assert re.search(r"^The run failed: .*0 of 2 clients are ready", output, re.MULTILINE)
     assert status(tmp_path)["status"] == "failed"
 
 
-def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, marked: dict[str, str]) -> None:
-    program = start(tmp_path, marked, "num-server-rounds=100000", "evaluate.every=1000")
+def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, marked: dict[str, str], app: Path) -> None:
+    program = start(tmp_path, marked, app, "num-server-rounds=100000", "evaluate.every=1000")
     assert program.stdout is not None
     seen = [next(line for line in program.stdout if re.match("round +1/", line))]
     assert len(processes_with(marked["WINNOW_TEST_MARK"])) > 5
@@ -115,30 +145,6 @@ def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, mar
     assert f"Run directory: {run_dir}" in seen[-1]
     assert f"winnow run run.resume={run_dir}" in seen[-1]
     assert (status(tmp_path)["status"], status(tmp_path)["reason"]) == ("stopped", "stopped by SIGINT")
-
-
-def test_a_run_outlives_its_reader_and_its_terminal(tmp_path: Path, marked: dict[str, str]) -> None:
-    command = ["nohup", program_path("winnow"), "run", "--app", str(ROOT), *SMALL]
-    pipe = subprocess.PIPE
-    environment = {**marked, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
-    folder = tmp_path / "Zürich"
-    folder.mkdir()
-    program = subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-    assert program.stdout is not None
-    assert program.stdout.readline().startswith("The settings are fine.")
-    program.stdout.close()
-    program.send_signal(signal.SIGHUP)
-    program.stdout = None
-    try:
-        errors = program.communicate(timeout=PATIENCE)[1]
-    finally:
-        program.kill()
-    assert program.returncode == 0, errors
-    assert status(folder)["status"] == "completed"
-    assert "Traceback" not in errors
-    [run_dir] = folder.glob("runs/*")
-    told = f"the run went on and ended with exit status 0: {ascii(str(run_dir))[1:-1]}"
-    assert errors.splitlines()[-1] == f"Output was lost (Broken pipe); {told}"
 
 
 def test_a_superlink_serves_flower_s_own_commands(marked: dict[str, str]) -> None:

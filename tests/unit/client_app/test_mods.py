@@ -1,6 +1,8 @@
 """Mods of the ClientApp: the watchdog, what the server learns of errors, packing, and privacy."""
 
+import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -22,49 +24,68 @@ from tasks.issues import Issue
 from tasks.noise import NoiseError
 from tasks.plugins import PluginError
 from tasks.protocol import ARRAYS, RECORD, HeaderError, MessageHeader, Mode, SerializationError
+from tests.conftest import ROOT
 from tests.messages import record
 
-HANGING = """
-import sys, time
+CASES = {  # seconds of work, the message's ttl, seconds after the answer, the program's name
+    "hangs": (1000.0, 0.2, 0.0, "flwr-clientapp"),
+    "quick": (0.0, 60.0, 0.0, "flwr-clientapp"),
+    "goes on": (0.0, 0.3, 1.0, "flwr-clientapp"),
+    "not for one message": (1.0, 0.1, 0.0, "python"),
+}
+WATCHED = """
+import json, os, sys, time
 from flwr.app import Context, Message, RecordDict
 from client_app.mods import watchdog
 import tests.messages
 
-def hang_here(message, context):
-    time.sleep({seconds})
-    return Message(RecordDict(), reply_to=message)
+def play(name, seconds, ttl, afterwards, program):
+    for stream in (1, 2):
+        os.dup2(os.open(f"{name}-{stream}", os.O_CREAT | os.O_WRONLY), stream)
 
-sys.argv[0] = {program!r}
-message = Message(RecordDict(), 1, "train", ttl={ttl})
-watchdog(message, Context(1, 1, {{}}, RecordDict(), {{}}), hang_here)
-time.sleep({afterwards})
-print("done", flush=True)
+    def hang_here(message, context):
+        time.sleep(seconds)
+        return Message(RecordDict(), reply_to=message)
+
+    sys.argv[0] = "/opt/venv/bin/" + program
+    message = Message(RecordDict(), 1, "train", ttl=ttl)
+    watchdog(message, Context(1, 1, {}, RecordDict(), {}), hang_here)
+    time.sleep(afterwards)
+    print("done", flush=True)
+
+children = []
+for name, case in json.loads(sys.argv[1]).items():
+    children.append(os.fork())
+    if not children[-1]:
+        play(name, *case)
+        sys.exit()
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
 """
+Ended = dict[str, tuple[int, str, str]]
 
 
-def run_hanging(
-    seconds: float, ttl: float, afterwards: float = 0.0, program: str = "/opt/venv/bin/flwr-clientapp"
-) -> "subprocess.CompletedProcess[str]":
-    source = HANGING.format(seconds=seconds, ttl=ttl, afterwards=afterwards, program=program)
-    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Exit status, output and errors of a process for each case: forks of one that has imported what they need."""
+    folder = tmp_path_factory.mktemp("watched")
+    command = [sys.executable, "-c", WATCHED, json.dumps(CASES)]
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=True)
+    told = {name: [(folder / f"{name}-{stream}").read_text() for stream in (1, 2)] for name in CASES}
+    return {name: (status, *told[name]) for name, status in zip(CASES, json.loads(done.stdout), strict=True)}
 
 
-def test_a_process_that_hangs_ends_and_shows_where() -> None:
-    ended = run_hanging(seconds=1000, ttl=0.2)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("Timeout (0:00:00.400000)!")
-    assert "in hang_here" in ended.stderr
+def test_a_process_that_hangs_ends_and_shows_where(ended: Ended) -> None:
+    status, output, errors = ended["hangs"]
+    assert (status, output) == (1, "")
+    assert errors.startswith("Timeout (0:00:00.400000)!")
+    assert "in hang_here" in errors
 
 
-@pytest.mark.parametrize(("seconds", "ttl", "afterwards"), [(0.0, 60.0, 0.0), (0.0, 0.3, 1.0)])
-def test_work_that_is_done_in_time_is_left_alone(seconds: float, ttl: float, afterwards: float) -> None:
-    ended = run_hanging(seconds, ttl, afterwards)
-    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
-
-
-def test_a_process_that_is_not_for_one_message_is_never_ended() -> None:
-    ended = run_hanging(seconds=1.0, ttl=0.1, program="/usr/bin/python")
-    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
+@pytest.mark.parametrize("case", [case for case in CASES if case != "hangs"])
+def test_who_is_in_time_or_not_for_one_message_is_left_alone(case: str, ended: Ended) -> None:
+    status, output, errors = ended[case]
+    assert (status, output) == (0, "done\n"), errors
 
 
 SECRET = "/srv/clinic/mr smith.png is labelled 7"
