@@ -110,7 +110,7 @@ def test_a_resumed_run_goes_on_with_the_same_sites_and_statistics(play: Play, tm
 
 
 def test_statistics_that_are_declared_are_asked_of_nobody(play: Play, tmp_path: Path) -> None:
-    settings, asked = small(tmp_path / "data"), Liar()
+    settings, asked = {**small(tmp_path / "data"), "num-server-rounds": 1}, Liar()
     first = play(tamper=asked, **settings)
     assert [client for kind, client in asked.asked if kind == QUERY] == [0, 1, 2]
     kept = (first.path / "checkpoints" / "preprocessing.json").read_text()
@@ -122,5 +122,5 @@ def test_statistics_that_are_declared_are_asked_of_nobody(play: Play, tmp_path: 
     flat = {**DEFAULTS, **QUICK, **settings}
     alone = [line["accuracy"] for line in rounds(check(flat))]
     assert alone == [line["accuracy"] for line in first.metrics[1:]], "as benchmarks do it"
-    private = {"privacy.mode": "local", "privacy.clipping-norm": 1.0, "num-server-rounds": 1}
+    private = {"privacy.mode": "local", "privacy.clipping-norm": 1.0}
     play(**settings, **private, **{"task.statistics": kept})
