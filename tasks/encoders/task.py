@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tasks.base import DataError, Examples, Labels, Task
 from tasks.encoders.base import Encoder
@@ -23,6 +24,8 @@ from tasks.models import MODELS
 
 VERSION = "1"
 """Of the way in which examples become features here; another one makes other files."""
+SMALLEST_VARIANCE = 1e-12
+"""Added to a vector's variance, so that features which are all equal become 0."""
 
 
 class EncodedTask(Task):
@@ -129,10 +132,8 @@ class EncodedTask(Task):
         self.inner.check()
 
     def prepare(self, features: Tensor) -> Tensor:
-        """Return the features (N, width) as float32, each vector with mean 0 and deviation 1."""
-        values = features.float()
-        spread, mean = torch.std_mean(values, dim=1, keepdim=True, correction=0)
-        return (values - mean) / spread.clamp_min(1e-6)
+        """Return the features (N, width) as float32, each vector with mean 0 and deviation 1; 0 where all are equal."""
+        return F.layer_norm(features.float(), self.input_shape, eps=SMALLEST_VARIANCE)
 
     def build_model(self, name: str, args: str) -> nn.Module:
         """Build the named head ("auto" = ``linear``) for the features.

@@ -220,7 +220,7 @@ def test_model_arguments_and_errors_pass_through_the_task() -> None:
     first = next(TASKS.build("digits").build_model("mlp", "hidden = 5").parameters())
     assert first.shape == (5, 64)
     with pytest.raises(PluginError, match="did you mean 'resnet18'"):
-        TASKS.build("digits").build_model("resnet81", "")
+        TASKS.build("digits").build_model("resnet118", "")
 
 
 def test_tasks_are_listed_with_summary_and_source() -> None:
