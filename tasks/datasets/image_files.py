@@ -1,7 +1,7 @@
 """Image data sets in files of any size and number: read by their published lists, decoded once, mapped.
 
-Of what lists and file names say, only the number of bytes of an example is held in memory: images are decoded block by
-block into the files of an :class:`ExampleStore`, or straight into an encoder.
+Images are decoded block by block into the files of an :class:`tasks.example_store.ExampleStore`, or straight into an
+encoder; memory holds the lists and one block.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tasks.base import DataError, Examples, Labels
+from tasks.datasets.lists import Listing
 from tasks.example_store import ExampleStore, RowShape
 from tasks.images import ImageTask, crop_and_flip, subset
 from tasks.issues import WARNING, Issue
@@ -30,25 +30,6 @@ from tasks.own_data.reading import Cache, Item, Pair, Place, Reading, read_items
 
 VERSION = "1"
 """Of the way in which files become examples here; another one makes other files."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The examples of one part in their published order: names of files below ``root``, and the label of each, (n,).
-
-    ``sources`` are the files that say so; the masks of a data set of masks are named in ``masks``.
-    """
-
-    root: Path
-    names: Sequence[str]
-    labels: Labels
-    sources: tuple[Path, ...]
-    masks: Sequence[str] = ()
-
-    def take(self, positions: npt.NDArray[np.int64]) -> "Listing":
-        """Return the examples at ``positions``."""
-        names, masks = ([given[number] for number in positions] for given in (self.names, self.masks or self.names))
-        return Listing(self.root, names, self.labels[positions], self.sources, masks if self.masks else ())
 
 
 class ImageFiles(ImageTask):
@@ -253,7 +234,7 @@ class ImageFiles(ImageTask):
         found = self._used[part]
         title = f"Decoding the {'training' if part == 'train' else 'test'} images of {self.title}"
         place = self._place(part, title)
-        if place is None or place.store.kept(place.key) is None:
+        if place is None or place.store.kept(place.key()) is None:
             self._refuse(found, self._missing(found), part)
         reading = read_items(_Items(found, self.pair), self.row, place=place)
         return self._accepted(found, reading, part)
@@ -283,7 +264,7 @@ class ImageFiles(ImageTask):
             return None
         facts = [VERSION, self.title, part, self.size, version("pillow"), self.data_state(part, self._cache.folder)]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-        return Place(ExampleStore(self._cache.folder), key, 0, title)
+        return Place(ExampleStore(self._cache.folder), lambda: key, 0, title)
 
     def _positions(self, part: str, everything: int) -> npt.NDArray[np.int64]:
         wanted = self._samples[part]
@@ -358,45 +339,3 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:  # said when it is read
         return -1, -1
     return found.st_size, found.st_mtime_ns
-
-
-def read_lines(path: Path, title: str) -> list[str]:
-    """Return the lines of a list of a data set that are not empty.
-
-    Raises
-    ------
-    DataError
-        If it is missing or no text.
-    """
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{title}: cannot read the list {path}: {error}; fetch it again") from error
-
-
-def read_pairs(path: Path, title: str) -> tuple[list[str], Labels]:
-    """Return names and class numbers (n,) of a list with lines ``name number``.
-
-    Raises
-    ------
-    DataError
-        If it is missing, or a line is another; the line is named.
-    """
-    names, labels = [], []
-    for number, line in enumerate(read_lines(path, title), 1):
-        parts = line.rsplit(maxsplit=1)
-        if len(parts) < 2 or not parts[1].isdecimal() or len(parts[1]) > 9:
-            raise DataError(f"{title}: {path}, line {number}: a file and a class number expected, got {line[:100]!r}")
-        names.append(parts[0])
-        labels.append(int(parts[1]))
-    return names, np.array(labels, np.int64)
-
-
-def check_labels(path: Path, names: Sequence[str], labels: Labels, classes: int, title: str) -> None:
-    """Raise ``DataError`` with the first file whose class number is not 0 to ``classes`` - 1."""
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        first = outside[0]
-        raise DataError(
-            f"{title}: {path} gives {names[first]} the class {labels[first]}; 0 to {classes - 1} are expected"
-        )

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tasks.base import TASKS
-from tasks.datasets.image_files import ImageFiles, Listing
+from tasks.datasets.image_files import ImageFiles
+from tasks.datasets.lists import Listing
 from tasks.datasets.web import evaluated
 from tasks.example_store import RowShape
 from tasks.issues import WARNING, Issue

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tasks.base import TASKS, DataError
-from tasks.datasets.image_files import Listing, WebImages, check_labels, read_lines, read_pairs
+from tasks.datasets.image_files import WebImages
+from tasks.datasets.lists import Listing, check_labels, read_lines, read_pairs
 from tasks.own_data.files import shows_data
 from tasks.own_data.pixels import Pixels, as_pixels, open_image
 

@@ -65,13 +65,14 @@ Shape = RowShape
 
 @dataclass(frozen=True)
 class Place:
-    """Where examples go of which there are more than ``limit`` bytes: mapped files of ``store`` under ``key``.
+    """Where examples go of which there are more than ``limit`` bytes: mapped files of ``store``.
 
-    ``refuses`` says why nothing can be written there, and notes it for the owner of the data; then all stay in memory.
+    ``key`` returns under which name, ``refuses`` says why nothing can be written there, and notes it for
+    the owner of the data; then all stay in memory.
     """
 
     store: ExampleStore
-    key: str
+    key: Callable[[], str]
     limit: int
     title: str = "Decoding the examples"
     refuses: Callable[[], str] = field(default=lambda: "")
@@ -116,7 +117,7 @@ def read_items(
     read = partial(_block, items, shape)
     mapped = place is not None and place.takes(len(items) * shape.bytes)
     if place is not None and mapped:
-        found = place.store.keep(place.key, Rows(place.title, len(items), shape, read))
+        found = place.store.keep(place.key(), Rows(place.title, len(items), shape, read))
         examples, lost = Examples(found.features, found.labels), dict(found.lost)
     else:
         features, labels, missing = read(0, len(items))
@@ -178,25 +179,23 @@ class Cache:
         Only with ``few`` are few examples kept: there is one place for them.
         """
         few = few and self._keeps_few
-        self._keys[root, task] = key = self._key(root, task)
-        kept = (self._load(key) if few else None) or self._load_mapped(root, key)
+        kept = (self._load(self._key(root, task)) if few else None) or self._load_mapped(root, task)
         if kept is not None:
             return kept
         reading = read(root)
         try:
             if reading.mapped:
-                self._keep_facts(root, key, reading)
+                self._keep_facts(root, task, reading)
             elif few:
-                self._keep(key, reading)
+                self._keep(self._key(root, task), reading)
         except (OSError, SafetensorError) as error:  # the run can do without; the next message is only slower
             self.problem = self.problem or f"decoded examples cannot be kept in {self._folder}: {explain(error)}"
         return reading
 
     def place(self, root: Path, task: type[Task]) -> Place:
         """Return where the examples of a data folder go that are too many for memory."""
-        key = self._keys.get((root, task)) or self._key(root, task)
         title = f"Decoding the examples in {root.name}"
-        return Place(ExampleStore(self._folder), self._mapped(root, key), LARGE, title, self._unwritable)
+        return Place(ExampleStore(self._folder), partial(self._mapped, root, task), LARGE, title, self._unwritable)
 
     def _unwritable(self) -> str:
         problem = write_problem(self._folder)
@@ -208,39 +207,47 @@ class Cache:
         return problem
 
     def _key(self, root: Path, task: type[Task]) -> str:
+        """Return a digest of all that the examples depend on, as it was when it was first asked for."""
+        if (root, task) not in self._keys:
+            self._keys[root, task] = self._state(root, task)
+        return self._keys[root, task]
+
+    def _state(self, root: Path, task: type[Task]) -> str:
         declared = [self._name, self._args, str(root), version("pillow")]
         digest = hashlib.sha256(json.dumps(declared).encode())
         for line in chain(_code_digests(task, self._name), _file_states(Path(os.path.realpath(root)), self._folder)):
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def _mapped(self, root: Path, key: str) -> str:
+    def _declared(self, root: Path) -> str:
+        return hashlib.sha256(json.dumps([self._name, self._args, str(root)]).encode()).hexdigest()[:12]
+
+    def _mapped(self, root: Path, task: type[Task]) -> str:
         """Return the name of the mapped files: what was declared for which folder, and the state of both."""
-        declared = json.dumps([self._name, self._args, str(root)])
-        return f"{hashlib.sha256(declared.encode()).hexdigest()[:12]}-{key[:24]}"
+        return f"{self._declared(root)}-{self._key(root, task)[:24]}"
 
-    def _facts(self, root: Path, key: str) -> Path:
-        return self._folder / f"examples-{self._mapped(root, key)}.json"
-
-    def _load_mapped(self, root: Path, key: str) -> Reading | None:
+    def _load_mapped(self, root: Path, task: type[Task]) -> Reading | None:
+        if not any(self._folder.glob(f"examples-{self._declared(root)}-*.json")):  # the state of a folder takes time
+            return None
+        name = self._mapped(root, task)
         try:
-            facts = json.loads(self._facts(root, key).read_text())
+            facts = json.loads((self._folder / f"examples-{name}.json").read_text())
             problems = tuple(Problem(*problem) for problem in facts["problems"])
             names, groups, notes = (tuple(facts[name]) for name in ("names", "groups", "notes"))
         except (OSError, KeyError, TypeError, ValueError):  # none, or a damaged one: written anew
             return None
-        found = ExampleStore(self._folder).kept(self._mapped(root, key))
+        found = ExampleStore(self._folder).kept(name)
         if found is None or len(found.labels) != len(names):
             return None
         return Reading(Examples(found.features, found.labels), names, groups, problems, notes, mapped=True)
 
-    def _keep_facts(self, root: Path, key: str, reading: Reading) -> None:
+    def _keep_facts(self, root: Path, task: type[Task], reading: Reading) -> None:
         """Keep what is known of mapped examples; those of an earlier state of the same folder go."""
         facts = {name: getattr(reading, name) for name in ("names", "groups", "notes")}
         facts["problems"] = [astuple(problem) for problem in reading.problems]
-        replace_file(self._facts(root, key), json.dumps(facts).encode(), private=True)
-        own = self._mapped(root, key)
-        for path in self._folder.glob(f"examples-{own[:12]}-*"):
+        own = self._mapped(root, task)
+        replace_file(self._folder / f"examples-{own}.json", json.dumps(facts).encode(), private=True)
+        for path in self._folder.glob(f"examples-{self._declared(root)}-*"):
             if not path.name.startswith(f"examples-{own}"):
                 path.unlink(missing_ok=True)
 

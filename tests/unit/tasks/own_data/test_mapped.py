@@ -148,3 +148,12 @@ def test_a_full_disk_is_an_error_with_the_way_out(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(example_store, "_go_to_end", full)
     with pytest.raises(DataError, match=r"No space left on device; they need 0 MB: name another folder in task.cache-"):
         task("image-folder", root, folder).train_examples()
+
+
+def test_few_examples_that_are_not_kept_cost_no_look_at_the_whole_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LARGE", 2**28)
+    monkeypatch.setattr(reading, "_file_states", None)
+    plain = load_task(TaskSettings("image-folder", ARGS["image-folder"], str(image_folder(tmp_path / "data"))))
+    assert len(plain.train_examples()) == 40
