@@ -31,7 +31,7 @@ PARTS = {
 HEARTBEAT, SECONDS = "HEARTBEAT_DEFAULT_INTERVAL", 15  # Flower's is 30; twice of it is a sign of death
 HEAVY = (
     "torch.nn.functional",
-    "torch.optim",
+    "torch._dynamo",  # the first optimizer of a process imports it
     "safetensors.numpy",
     "sklearn.mixture",
     "flwr.clientapp",
