@@ -9,7 +9,7 @@ import torch
 
 from server_app.validation.config import check, validate
 from tasks.base import DataError
-from tasks.client_data import client_dataset, load_task
+from tasks.client_data import client_dataset, divide, load_task
 from tasks.config import ConfigError, Value
 from tasks.datasets.agnews import AgNews
 from tasks.own_data.texts import hashed
@@ -61,6 +61,7 @@ def refused(root: Path, **changes: Value) -> str:
     """What a dry run says of such a configuration; empty if it accepts it."""
     flat = {"task.name": "ag-news", "task.data-path": str(root), **HUMAN, "noise.name": "none", "noise.args": ""}
     load_task.cache_clear()
+    divide.cache_clear()  # as in a process that has not seen the files before
     try:
         validate({**flat, **changes})
         return ""
