@@ -9,7 +9,7 @@ import torch
 
 from server_app.validation.config import check, validate
 from tasks.base import DataError
-from tasks.client_data import client_dataset, load_task
+from tasks.client_data import client_dataset, divide, load_task
 from tasks.config import ConfigError, Value
 from tasks.datasets.agnews import AgNews
 from tasks.own_data.texts import hashed
@@ -61,6 +61,7 @@ def refused(root: Path, **changes: Value) -> str:
     """What a dry run says of such a configuration; empty if it accepts it."""
     flat = {"task.name": "ag-news", "task.data-path": str(root), **HUMAN, "noise.name": "none", "noise.args": ""}
     load_task.cache_clear()
+    divide.cache_clear()  # as in a process that has not seen the files before
     try:
         validate({**flat, **changes})
         return ""
@@ -140,7 +141,9 @@ def test_a_dry_run_names_the_line_that_is_not_as_published(root: Path, name: str
     assert refused(root) == ""
     with (root / f"agnews/{name}.csv").open("ab") as file:
         file.write(line + b"\r\n")
-    assert said in refused(root)
+    message = refused(root)
+    assert said in message
+    assert "- task: " in message, "what is wrong is the data, not the partition that asked for it"
 
 
 def test_tables_of_other_columns_and_empty_ones_are_refused(root: Path) -> None:
@@ -163,7 +166,7 @@ def test_features_are_kept_until_the_table_changes(root: Path, tmp_path: Path) -
 
 
 def test_the_published_files_are_read_whole(data_root: Path) -> None:
-    task = agnews(data_root, 'train = "human"')
+    task = agnews(data_root, 'train = "human", words = 2, pairs = false')
     test = task.test_examples()
     assert np.bincount(test.labels).tolist() == [1900] * 4
     assert (len(task.train_examples()), task.train_ids()[-1]) == (9_993, 9_992)
