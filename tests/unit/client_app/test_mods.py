@@ -70,7 +70,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder = tmp_path_factory.mktemp("watched")
     command = [sys.executable, "-c", WATCHED, json.dumps(CASES)]
     own = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=300, check=True)
     told = {name: [(folder / f"{name}-{stream}").read_text() for stream in (1, 2)] for name in CASES}
     return {name: (status, *told[name]) for name, status in zip(CASES, json.loads(done.stdout), strict=True)}
 
