@@ -6,7 +6,8 @@ they have the arguments, environment, streams and session of the process that Fl
 killed as that. It works where it is copied to, as ``sitecustomize.py``; other programs are Flower's own.
 
 An executor has one thread when it forks: what another one holds at that moment, its child would wait for without end.
-Hearts beat twice as fast as Flower's, everywhere: who has died is missed after half a minute, and not after a minute.
+Hearts beat twice as fast as Flower's: who has died is missed after half a minute, and not after a minute. A process
+that does not fork would have too little time for its imports before its first heartbeat.
 Every program writes to its log where each of its threads is, when it gets ``SHOW_STACKS``.
 """
 

@@ -1,7 +1,7 @@
 """A clock that is wrong by as many seconds as the file $WINNOW_TEST_CLOCK says. Copied to be a ``sitecustomize.py``.
 
 Python imports that at its start from PYTHONPATH, so only what a test starts so is concerned. Flower and ``time.time``
-see the wrong time; sleeping and waiting are as ever. Hearts beat as in ``forking.py``, in whose place it stands.
+see the wrong time; sleeping and waiting are as ever.
 """
 
 import os
@@ -31,5 +31,3 @@ if "WINNOW_TEST_CLOCK" in os.environ:
     for module in list(sys.modules.values()):  # also those that have imported it by now
         if getattr(module, "now", None) is true_now:
             module.now = wrong_now  # type: ignore[attr-defined]
-        if hasattr(module, "HEARTBEAT_DEFAULT_INTERVAL"):
-            module.HEARTBEAT_DEFAULT_INTERVAL = 15
