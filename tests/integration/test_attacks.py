@@ -102,7 +102,7 @@ def test_a_real_node_refuses_to_be_hostile_whatever_the_server_says(monkeypatch:
         register_clients(
             LocalGrid(client_app, flat, 4), check({**QUICK}).federation, MessageHeader(client=-1), Mode.DEPLOYMENT
         )
-    assert "this is a real node; remove attack.*" in str(caught.value)
+    assert "these are real nodes; remove attack.*" in str(caught.value)
 
 
 @pytest.mark.parametrize(
