@@ -50,7 +50,7 @@ METHODS: Mapping[str, Flat] = {
     },
 }
 RATES = {"frozen": (0.0001, 0.0003, 0.001, 0.003), "scratch": (0.01,)}
-"""Learning rates that each method may try."""
+"""Learning rates that each method may try; from scratch a run takes ten times as long, and there is one."""
 PARTS: Mapping[str, Flat] = {
     "validation": {"task.args": 'part = "validation"'},
     "test": {"task.args": 'part = "test"'},

@@ -118,10 +118,13 @@ def compare(
     seeds: Sequence[int],
     jobs: int,
 ) -> dict[Case, Outcome]:
-    """Choose the rates, then do the runs on the test data; ``wanted`` are noises and methods."""
+    """Choose the rates, then do the runs on the test data; ``wanted`` are noises and methods.
+
+    Where there is one rate alone, nothing is chosen.
+    """
     tuning = comparison.tuning(*wanted, seed=seeds[0])
-    tried = ledger.complete(tuning, comparison.run, jobs, words)
-    rates = chosen(tried)
+    tried = ledger.complete(tuning, comparison.run, jobs, words) if len(comparison.rates) > 1 else {}
+    rates = chosen(tried) or {(case.noise, case.method): case.rate for case in tuning}
     final = [Case(*where, rate, seed, "test") for seed in seeds for where, rate in rates.items()]
     return tried | ledger.complete(final, comparison.run, jobs, words)
 

@@ -68,11 +68,16 @@ def test_the_rate_is_chosen_on_held_out_examples_per_noise_and_method() -> None:
 def test_a_comparison_tunes_each_method_then_tests_it_once_per_seed(tmp_path: Path) -> None:
     methods: dict[str, Flat] = {"fedavg": {"strategy.aggregator": "mean"}}
     comparison = Comparison(COMMON, {"0-0.8": {}}, methods, (1e-6, 0.1), PARTS)
+    alone = Comparison(COMMON, {"0-0.8": {}}, methods, (0.1,), PARTS)
 
     runs = compare(
         Ledger(tmp_path / "runs.csv", Case, Outcome), comparison, (["0-0.8"], ["fedavg"]), seeds=[1, 2], jobs=1
     )
 
+    ledger = Ledger(tmp_path / "runs.csv", Case, Outcome)
+    assert list(compare(ledger, alone, (["0-0.8"], ["fedavg"]), seeds=[1], jobs=1)) == [
+        Case("0-0.8", "fedavg", 0.1, 1, "test")
+    ]
     final = {case: run for case, run in runs.items() if case.part == "test"}
     assert [(case.rate, case.seed) for case in final] == [(0.1, 1), (0.1, 2)]
     for run in final.values():
