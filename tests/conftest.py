@@ -26,6 +26,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _earlier_tests_stay() -> None:
+    """Leave what other files have imported and kept out of the collections of garbage of this one."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure() -> None:
     """Let Python find all that is left at its end: a library tells of what nobody has collected."""
     gc.unfreeze()
