@@ -12,22 +12,23 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from benchmarks.anl_claims import positive
-from benchmarks.held_out import HeldOut
-from benchmarks.ledger import Ledger
-from benchmarks.tuned import Case, Comparison, Outcome, accuracy_table, compare
-from server_app.cli.config import path_argument
+from benchmarks.ledger import Ledger, add_run_arguments
+from benchmarks.tuned import (
+    FEDAVG,
+    FSANL,
+    MASKED_OPTIM,
+    SYMMETRIC,
+    Case,
+    Comparison,
+    Outcome,
+    accuracy_table,
+    compare,
+)
 from tasks.config import Flat, overlay
-
-
-class HeldOutWords(HeldOut):
-    """Task whose examples are word numbers; see :class:`HeldOut`."""
-
-    has_smooth_inputs = False
-
 
 COMMON: Flat = {
     "num-server-rounds": 20,
+    "task.name": "benchmarks.held_out:HeldOut",
     "federation.num-clients": 20,
     "federation.fraction-train": 0.25,
     "partition.args": "alpha = 1.0, min_size = 20",
@@ -38,12 +39,10 @@ COMMON: Flat = {
 }
 FEATURES: Mapping[str, Flat] = {
     "wordllama": {
-        "task.name": "benchmarks.held_out:HeldOut",
         "task.args": 'task = "ag-news", encoder = "wordllama"',
         "train.weight-decay": 5e-4,
     },
     "bag": {
-        "task.name": "benchmarks.agnews:HeldOutWords",
         "task.args": 'task = "ag-news"',
         "model.args": "width = 16",
         "train.optimizer": "adam",
@@ -52,31 +51,21 @@ FEATURES: Mapping[str, Flat] = {
 """The bag is learned with Adam: most words are rare, and plain gradients hardly move their embeddings."""
 TEXTS = "vocabulary = 10_000, train"
 NOISES: Mapping[str, Flat] = {
-    "0-0.4": {"noise.name": "symmetric", "noise.rates-args": "max = 0.4"},
-    "0-0.8": {"noise.name": "symmetric", "noise.rates-args": "max = 0.8"},
+    **SYMMETRIC,
     "human": {
         "noise.name": "human",
         "noise.args": 'path = "agnews/merged_train_small.csv", column = "human_noisy_med", clean_column = "gt"',
     },
 }
 METHODS: Mapping[str, Flat] = {
-    "fedavg": {"loss.name": "ce", "strategy.aggregator": "mean"},
-    "fedprox": {"loss.name": "ce", "strategy.aggregator": "mean", "method.name": "fedprox", "method.args": "mu = 0.1"},
-    "masked-optim": {
-        "loss.name": "la-ce",
-        "method.name": "masked-optim",
-        "strategy.name": "noise-partition",
-        "strategy.args": "warmup_rounds = 6",
-    },
-    "fsanl": {"strategy.aggregator": "mean"},
+    "fedavg": FEDAVG,
+    "fedprox": {**FEDAVG, "method.name": "fedprox", "method.args": "mu = 0.1"},
+    "masked-optim": {**MASKED_OPTIM, "strategy.args": "warmup_rounds = 6"},
+    "fsanl": FSANL,
     "winnow": {},
 }
 RATES = (0.00025, 0.001, 0.004, 0.016)
 """Learning rates that each method may try."""
-PARTS: Mapping[str, Flat] = {
-    "validation": {"task.args": 'part = "validation"'},
-    "test": {"task.args": 'part = "test"'},
-}
 
 
 def comparison(features: str) -> Comparison:
@@ -85,7 +74,7 @@ def comparison(features: str) -> Comparison:
     noises = {
         name: {**noise, "task.args": f"""task_args = '{TEXTS} = "{trains[name]}"'"""} for name, noise in NOISES.items()
     }
-    return Comparison(overlay(COMMON, FEATURES[features]), noises, METHODS, RATES, PARTS, audits=False)
+    return Comparison(overlay(COMMON, FEATURES[features]), noises, METHODS, RATES, audits=False)
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -93,10 +82,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", choices=FEATURES, required=True, help="what is learned from")
     parser.add_argument("--noises", nargs="+", choices=NOISES, default=list(NOISES))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time, each a process of its own")
-    parser.add_argument("--output", type=path_argument, required=True, help="CSV file of finished runs")
+    add_run_arguments(parser, METHODS)
     return parser.parse_args(given)
 
 

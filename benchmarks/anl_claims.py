@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from benchmarks.anl_runs import LOSSES, Case, Outcome, table, title
-from benchmarks.ledger import Ledger
+from benchmarks.ledger import Ledger, positive
 from client_app.losses import build
 from client_app.trainer import GivenLabels, LocalData, Trainer, learning_rate, make_optimizer, pick_device
 from server_app.cli.config import path_argument
@@ -189,19 +189,6 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     own.add_argument("--learning-rate", type=float)
     own.add_argument("--precision", choices=("float32", "bfloat16"))
     return parser.parse_args(given)
-
-
-def positive(text: str) -> int:
-    """Return a whole number of at least 1.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 def words(case: Case, outcome: Outcome) -> str:

@@ -14,10 +14,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from benchmarks.anl_claims import positive
 from benchmarks.attack_cases import TASKS, Case, impossible
 from benchmarks.attack_runs import Outcome, run_case, tables
-from benchmarks.ledger import Ledger
+from benchmarks.ledger import Ledger, positive
 from server_app.cli.config import path_argument
 from strategies.aggregators import AGGREGATORS
 

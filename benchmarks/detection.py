@@ -18,9 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 
-from benchmarks.anl_claims import positive
 from benchmarks.detection_profiles import NOISES, PARTITIONS, TASKS, Case, Outcome, profiles
-from benchmarks.ledger import spread
+from benchmarks.ledger import positive, spread
 from server_app.cli.config import path_argument
 from strategies.detection import DETECTORS, Detection, detect
 from tasks.noise import NoiseWarning

@@ -12,10 +12,19 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from benchmarks.anl_claims import positive
-from benchmarks.ledger import Ledger
-from benchmarks.tuned import Case, Comparison, Outcome, accuracy_table, audit_table, compare
-from server_app.cli.config import path_argument
+from benchmarks.ledger import Ledger, add_run_arguments, positive
+from benchmarks.tuned import (
+    FEDAVG,
+    FSANL,
+    MASKED_OPTIM,
+    SYMMETRIC,
+    Case,
+    Comparison,
+    Outcome,
+    accuracy_table,
+    audit_table,
+    compare,
+)
 from tasks.config import Flat, overlay
 
 COMMON: Flat = {
@@ -33,35 +42,24 @@ FROZEN: Flat = {"task.args": 'task = "cifar-10", encoder = "efficientnet-lite0"'
 SCRATCH: Flat = {"task.args": 'task = "cifar-10"', "model.name": "thin-cnn8", "train.weight-decay": 5e-4}
 NOISES: Mapping[str, Flat] = {
     "clean": {"noise.name": "none"},
-    "0-0.4": {"noise.name": "symmetric", "noise.rates-args": "max = 0.4"},
-    "0-0.8": {"noise.name": "symmetric", "noise.rates-args": "max = 0.8"},
+    **SYMMETRIC,
     "human": {"noise.name": "human", "noise.args": 'path = "cifar-n/CIFAR-10_human.pt", column = "worse_label"'},
 }
 METHODS: Mapping[str, Flat] = {
-    "fedavg": {"loss.name": "ce", "strategy.aggregator": "mean"},
+    "fedavg": FEDAVG,
     "winnow": {},
-    "fsanl": {"strategy.aggregator": "mean"},
-    "masked-optim": {
-        "loss.name": "la-ce",
-        "method.name": "masked-optim",
-        "strategy.name": "noise-partition",
-        "strategy.args": "warmup_rounds = 15",
-        "strategy.weighting": "uniform",
-    },
+    "fsanl": FSANL,
+    "masked-optim": {**MASKED_OPTIM, "strategy.args": "warmup_rounds = 15", "strategy.weighting": "uniform"},
 }
 RATES = {"frozen": (0.0001, 0.0003, 0.001, 0.003), "scratch": (0.01,)}
 """Learning rates that each method may try; from scratch a run takes ten times as long, and there is one."""
-PARTS: Mapping[str, Flat] = {
-    "validation": {"task.args": 'part = "validation"'},
-    "test": {"task.args": 'part = "test"'},
-}
 
 
 def comparison(scratch: bool, rounds: int, cache: str) -> Comparison:
     """Return what is compared, on features of the frozen encoder or from scratch."""
     own = SCRATCH if scratch else FROZEN
     run: Flat = {"num-server-rounds": rounds, "task.args": f'features = "{cache}"'}
-    return Comparison(overlay(COMMON, own, run), NOISES, METHODS, RATES["scratch" if scratch else "frozen"], PARTS)
+    return Comparison(overlay(COMMON, own, run), NOISES, METHODS, RATES["scratch" if scratch else "frozen"])
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,12 +67,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", action="store_true", help="learn from pixels with thin-cnn8, without an encoder")
     parser.add_argument("--noises", nargs="+", choices=NOISES, default=list(NOISES))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--rounds", type=positive, default=COMMON["num-server-rounds"])
     parser.add_argument("--cache", default="", help="folder of encoded images; default: the user's cache")
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time, each a process of its own")
-    parser.add_argument("--output", type=path_argument, required=True, help="CSV file of finished runs")
+    add_run_arguments(parser, METHODS)
     return parser.parse_args(given)
 
 

@@ -57,6 +57,7 @@ class HeldOut(Task):
         self.inner, self._part, self._share = load_task(named), part, share
         self.class_names, self.input_shape = self.inner.class_names, self.inner.input_shape
         self.default_model = self.inner.default_model
+        self.has_smooth_inputs = self.inner.has_smooth_inputs
         self.encoder_digest = self.inner.encoder_digest
 
     def train_examples(self) -> Examples:

@@ -31,6 +31,7 @@ from server_app.cli.config import path_argument
 from server_app.validation.config import check
 from tasks.base import Examples
 from tasks.config import Flat
+from tasks.metrics import image_dice
 from tasks.own_data.masks import ImageMasks
 from tasks.own_data.reading import Reading
 from tasks.seeds import rng
@@ -116,7 +117,7 @@ class LesionMasks(ImageMasks):
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the measures of the task, and the mean Dice of the lesions with its standard error."""
-        each = dice((logits[:, 1] > logits[:, 0]), labels == 1)
+        each = image_dice(logits.argmax(1), labels, 2)
         error = each.std().item() / len(each) ** 0.5
         return {**super().metrics(logits, labels), "dice": each.mean().item(), "dice-error": error}
 
@@ -125,12 +126,6 @@ class LesionMasks(ImageMasks):
 def everything(folder: Path, size: int) -> Reading:
     """Return all images, read once for both parts."""
     return ImageMasks(**DECLARED, data_path=folder, size=size).read(folder)
-
-
-def dice(predicted: Tensor, masks: Tensor) -> Tensor:
-    """Return the Dice coefficient of each image (n,), from bool masks (n, H, W); 1 where both are empty."""
-    overlap = (predicted & masks).flatten(1).sum(1).double()
-    return (2 * overlap + 1e-8) / ((predicted.flatten(1).sum(1) + masks.flatten(1).sum(1)).double() + 1e-8)
 
 
 @dataclass(frozen=True)

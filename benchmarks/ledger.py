@@ -1,10 +1,11 @@
 """Runs of a benchmark in a CSV file, one line each: what is in it is not done again, so that it can be interrupted."""
 
+import argparse
 import csv
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+
+from server_app.cli.config import path_argument
 
 C = TypeVar("C")
 O = TypeVar("O")  # noqa: E741
@@ -99,6 +102,28 @@ def spread(values: Sequence[float]) -> str:
         return "-"
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.2f}{deviation}"
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, methods: Iterable[str]) -> None:
+    """Add what all benchmarks of many runs take: methods, seeds, jobs and the file of finished runs."""
+    names = list(methods)
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time, each a process of its own")
+    parser.add_argument("--output", type=path_argument, required=True, help="CSV file of finished runs")
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def _parsed(kind: type[Any], line: Mapping[str, str]) -> Any:

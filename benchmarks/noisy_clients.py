@@ -22,11 +22,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.anl_claims import positive
 from benchmarks.in_process import Federation
-from benchmarks.ledger import Ledger, spread
+from benchmarks.ledger import Ledger, add_run_arguments, spread
 from client_app.methods import METHODS, ClientMethod
-from server_app.cli.config import path_argument
 from server_app.validation.config import check
 from tasks.client_data import client_dataset
 from tasks.config import Flat, flatten
@@ -168,10 +166,7 @@ def table(runs: Mapping[Case, Outcome]) -> str:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=METHODS_SHOWN, default=list(METHODS_SHOWN))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time, each a process of its own")
-    parser.add_argument("--output", type=path_argument, required=True, help="CSV file of finished runs")
+    add_run_arguments(parser, METHODS_SHOWN)
     return parser.parse_args(given)
 
 

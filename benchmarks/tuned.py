@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -32,6 +32,17 @@ LAST = 10
 """Rounds at the end over which accuracy is averaged, as papers on noisy labels do."""
 ALONE = 10
 """Clients of which each also trains by itself, to compare its audit."""
+
+
+SYMMETRIC: Mapping[str, Flat] = {
+    "0-0.4": {"noise.name": "symmetric", "noise.rates-args": "max = 0.4"},
+    "0-0.8": {"noise.name": "symmetric", "noise.rates-args": "max = 0.8"},
+}
+FEDAVG: Flat = {"loss.name": "ce", "strategy.aggregator": "mean"}
+FSANL: Flat = {"strategy.aggregator": "mean"}
+MASKED_OPTIM: Flat = {"loss.name": "la-ce", "method.name": "masked-optim", "strategy.name": "noise-partition"}
+PARTS: Mapping[str, Flat] = {part: {"task.args": f'part = "{part}"'} for part in ("validation", "test")}
+"""Of :class:`benchmarks.held_out.HeldOut`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Comparison:
     noises: Mapping[str, Flat]
     methods: Mapping[str, Flat]
     rates: tuple[float, ...]
-    parts: Mapping[str, Flat]
+    parts: Mapping[str, Flat] = field(default_factory=lambda: PARTS)
     audits: bool = True
     """Whether audits are measured too, which takes half as long again."""
 

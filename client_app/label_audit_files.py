@@ -7,7 +7,7 @@ apostrophe is put before such a text, and before one that begins with an apostro
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,20 @@ def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: 
     private_folder(folder)
     path = list_path(folder, wanted)
     replace_file(path, content, private=True)
-    summary = json.dumps({**facts, **summarize(audit, class_names)}, indent=2, ensure_ascii=False)
-    replace_file(folder / SUMMARY, _encode(f"{summary}\n"), private=True)
+    write_summary(folder, {**facts, **summarize(audit, class_names)})
     return path
+
+
+def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the summary of an audit, for this user alone.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    summary = json.dumps(content, indent=2, ensure_ascii=False)
+    replace_file(folder / SUMMARY, _encode(f"{summary}\n"), private=True)
 
 
 def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ masked-optim about 84 %, the mean of both about 92 %. What the method changed is
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,11 @@ def class_thresholds(beliefs: Beliefs, labels: Labels) -> Beliefs:
     """
     counts = np.bincount(labels, minlength=beliefs.shape[1])
     sums = np.bincount(labels, beliefs[np.arange(len(labels)), labels], beliefs.shape[1])
+    return mean_confidence(sums, counts)
+
+
+def mean_confidence(sums: npt.NDArray[Any], counts: npt.NDArray[Any]) -> Beliefs:
+    """Return the mean of ``counts`` probabilities with these ``sums``, (K,); infinite for a class without any."""
     thresholds: Beliefs = np.where(counts, sums / np.maximum(counts, 1), np.inf)
     return thresholds
 

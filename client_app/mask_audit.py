@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from client_app.label_quality import Beliefs, confident_classes
+from client_app.label_quality import Beliefs, confident_classes, mean_confidence
 from tasks.base import ClientData, Labels, Task, predict
 from tasks.client_data import load_task
 from tasks.metrics import IGNORED
@@ -93,7 +93,7 @@ def audit_masks(model: nn.Module, data: ClientData, settings: Settings, device: 
         known = given != IGNORED
         sums += np.bincount(given[known], beliefs[known, given[known]], data.num_classes)
         counts += np.bincount(given[known], minlength=data.num_classes)
-    thresholds = np.where(counts, sums / np.maximum(counts, 1), np.inf)
+    thresholds = mean_confidence(sums, counts)
     for rows, beliefs in _beliefs(model, task, data, settings.evaluate.batch_size, device):
         given, confident = data.labels[rows], confident_classes(beliefs, thresholds)
         other = confident.reshape(given.shape)

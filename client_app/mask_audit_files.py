@@ -1,7 +1,6 @@
 """Mask audit files: the list of masks, its summary, the suggested masks and pictures, in the client's own folder."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from client_app.label_audit_files import SUMMARY, Columns, list_bytes, list_path, read_list
+from client_app.label_audit_files import Columns, list_bytes, list_path, read_list, write_summary
 from client_app.label_quality import CAUTION
 from client_app.mask_audit import MaskAudit
 from tasks.base import ClientData, DataError, Labels, Task
@@ -49,8 +48,7 @@ def write_mask_audit(
     pictures = _write_pictures(folder / PICTURES, audit, data, task)
     replace_file(folder / MASKS, _archive(audit), private=True)
     replace_file(path, list_bytes(_columns(audit, pictures), wanted), private=True)
-    summary = json.dumps({**facts, **summarize(audit)}, indent=2, ensure_ascii=False)
-    replace_file(folder / SUMMARY, f"{summary}\n".encode(errors="backslashreplace"), private=True)
+    write_summary(folder, {**facts, **summarize(audit)})
     return path
 
 

@@ -20,7 +20,7 @@ from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
 from server_app.preprocessing import Fitted, fit_preprocessing
 from server_app.registration import FederationError, register_clients
-from server_app.report import ReportError, read_run, results_table, write_report
+from server_app.report import ReportError, read_run, results_table, write_page
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
 from server_app.storage.run_directory import RunDirectory, timestamp
@@ -81,8 +81,9 @@ def close(directory: RunDirectory, error: BaseException) -> None:
 def publish(directory: RunDirectory) -> None:
     """Write the report and print the results; if that fails the run still ends the way it ended, and it is logged."""
     try:
-        path = write_report(directory.path)
-        if table := results_table(read_run(directory.path)):
+        record = read_run(directory.path)
+        path = write_page(record)
+        if table := results_table(record):
             print(f"\n{table}\n", flush=True)
         print(f"Report: {path}", flush=True)
     except (OSError, ReportError) as error:

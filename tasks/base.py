@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,8 +89,8 @@ class Task(Component, ABC):
     input_shape: tuple[int, ...]
     brings_own_data: bool = False
     has_own_noise: bool = False
-    labels_pixels: ClassVar[bool] = False
-    has_smooth_inputs: ClassVar[bool] = True
+    labels_pixels: bool = False
+    has_smooth_inputs: bool = True
     encodes_as: str = ""
     encoder_digest: str = ""
 

@@ -195,7 +195,12 @@ def _dice(hits: Tensor, actual: Tensor, predicted: Tensor) -> Tensor:
 
 
 def dice_per_image(predictions: Tensor, labels: Tensor, num_classes: int) -> float:
-    """Return the mean over images of each one's :func:`foreground_dice`, as segmentation challenges report it.
+    """Return the mean of :func:`image_dice`, as segmentation challenges report it."""
+    return image_dice(predictions, labels, num_classes).mean().item()
+
+
+def image_dice(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return each image's :func:`foreground_dice`, float64 (n,).
 
     ``predictions`` and ``labels`` are (N, *D). An image without any pixel that has a class does not count. With two
     classes this is the Dice of ``probability > 0.5`` without smoothing: 1 for an image without foreground of which none
@@ -209,7 +214,7 @@ def dice_per_image(predictions: Tensor, labels: Tensor, num_classes: int) -> flo
         hits = torch.bincount(actual, (actual == guess).double(), minlength=size)
         sets = (hits, torch.bincount(actual, minlength=size), torch.bincount(guess, minlength=size))
         found.append(_dice(*(each.view(-1, num_classes)[:, 1:] for each in sets))[known.flatten(1).any(1)])
-    return torch.cat(found).mean().item()
+    return torch.cat(found)
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:

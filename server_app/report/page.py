@@ -70,7 +70,11 @@ def write_report(run_dir: str | Path) -> Path:
     ReportError
         If the directory cannot be read.
     """
-    record = read_run(run_dir)
+    return write_page(read_run(run_dir))
+
+
+def write_page(record: RunRecord) -> Path:
+    """Write what :func:`write_report` does for a run that was read already."""
     path = record.path / REPORT
     replace_file(path, render(record).encode(errors="replace"))
     write_results(record)

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from tasks.base import TASKS
 from tasks.datasets.image_files import ImageFiles
@@ -19,9 +17,8 @@ from tasks.datasets.lists import Listing
 from tasks.datasets.web import evaluated
 from tasks.example_store import RowShape
 from tasks.issues import WARNING, Issue
-from tasks.metrics import segmentation_metrics
 from tasks.own_data.files import UnusableError, entries, inside, readable_image
-from tasks.own_data.masks import per_pixel
+from tasks.own_data.masks import MaskTask
 from tasks.own_data.pixels import as_pixels, mask_image, mask_labels, open_image
 from tasks.own_data.reading import Pair
 from tasks.seeds import rng
@@ -38,7 +35,7 @@ def published(part: str) -> tuple[str, str]:
 
 
 @TASKS.register("isic-2017", "Codella et al., ISBI 2018")
-class Isic2017(ImageFiles):
+class Isic2017(MaskTask, ImageFiles):
     """Lesions of the skin, a class for each pixel (skin, lesion); 2,000 photographs to learn from.
 
     Where the official validation and test masks are not there, a fifth of the training images, chosen once and for
@@ -68,8 +65,6 @@ class Isic2017(ImageFiles):
     )
     source = "It is at challenge.isic-archive.com/data/#2017"
     class_names = ("skin", "lesion")
-    default_model = "unet"
-    labels_pixels = True
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
     def __init__(self, size: int = 128, evaluate_on: str = "test", **given: Any) -> None:
@@ -115,24 +110,6 @@ class Isic2017(ImageFiles):
         except UnusableError as problem:
             raise UnusableError(f"its mask {listing.masks[number]} {problem}") from problem
         return as_pixels(image, 3, self.size), labels
-
-    def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the images as they are: their masks would not move with them."""
-        return features
-
-    def build_model(self, name: str, args: str) -> nn.Module:
-        """Build the named model; see :class:`tasks.images.ImageTask`.
-
-        Raises
-        ------
-        DataError
-            If it does not answer for each pixel.
-        """
-        return per_pixel(super().build_model(name, args), self.num_classes, self.input_shape)
-
-    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return accuracy, macro F1 and mean intersection over union of the pixels."""
-        return segmentation_metrics(logits, labels)
 
     def _is_official(self, root: Path) -> bool:
         folders = [*published("validation"), *published("test")]

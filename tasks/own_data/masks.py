@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.base import TASKS, DataError
+from tasks.images import ImageTask
 from tasks.metrics import IGNORED, segmentation_metrics
 from tasks.own_data.base import distinct
 from tasks.own_data.files import Problem, UnusableError, existing_folder, files_below, nfc, readable_image
@@ -19,8 +20,33 @@ from tasks.own_data.pixels import Picture, as_pixels, mask_image, mask_labels, o
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
 
 
+class MaskTask(ImageTask):
+    """Images with a class for each pixel; how they are read is what a subclass adds."""
+
+    default_model = "unet"
+    labels_pixels = True
+
+    def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images as they are: their masks would not move with them."""
+        return features
+
+    def build_model(self, name: str, args: str) -> nn.Module:
+        """Build the named model; see :class:`ImageTask`.
+
+        Raises
+        ------
+        DataError
+            If it does not answer for each pixel.
+        """
+        return per_pixel(super().build_model(name, args), self.num_classes, self.input_shape)
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return accuracy, macro F1 and mean intersection over union of the pixels that have a class."""
+        return segmentation_metrics(logits, labels)
+
+
 @TASKS.register("image-masks")
-class ImageMasks(OwnImages):
+class ImageMasks(MaskTask, OwnImages):
     """A folder of images and a folder of masks with the same names, whatever their endings.
 
     ``values`` are the pixel values of the classes, 0, 1, ... if left out. Masks are scaled without mixing values and
@@ -44,9 +70,6 @@ class ImageMasks(OwnImages):
     DataError
         If a declaration is out of its range.
     """
-
-    default_model = "unet"
-    labels_pixels = True
 
     def __init__(
         self,
@@ -91,20 +114,6 @@ class ImageMasks(OwnImages):
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
         return f"expected images in {self._images}/ and their masks in {self._masks}/"
-
-    def build_model(self, name: str, args: str) -> nn.Module:
-        """Build the named model; see :class:`ImageTask`.
-
-        Raises
-        ------
-        DataError
-            If it does not answer for each pixel.
-        """
-        return per_pixel(super().build_model(name, args), self.num_classes, self.input_shape)
-
-    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return accuracy, macro F1 and mean intersection over union of the pixels that have a class."""
-        return segmentation_metrics(logits, labels)
 
     def _files(self, root: Path) -> Iterator[Path]:
         return files_below(existing_folder(root, self._images), self.left_out(root))

@@ -15,12 +15,12 @@ from benchmarks.isic_masks import (
     LesionMasks,
     Outcome,
     best_rates,
-    dice,
     run_case,
     table,
     tuning_cases,
 )
 from tasks.config import read
+from tasks.metrics import image_dice
 from tests.site_data import save
 
 
@@ -28,7 +28,7 @@ def test_dice_is_the_f1_of_each_image() -> None:
     draw = np.random.default_rng(0)
     predicted, masks = draw.random((2, 5, 6, 7)) > 0.6
     masks[3] = predicted[3] = False
-    found = dice(torch.from_numpy(predicted), torch.from_numpy(masks))
+    found = image_dice(torch.from_numpy(predicted).long(), torch.from_numpy(masks).long(), 2)
     expected = [
         f1_score(mask.ravel(), guess.ravel(), zero_division=1.0) for mask, guess in zip(masks, predicted, strict=True)
     ]
