@@ -51,7 +51,7 @@ METHODS: Mapping[str, Flat] = {
     "fsanl": FSANL,
     "masked-optim": {**MASKED_OPTIM, "strategy.args": "warmup_rounds = 15", "strategy.weighting": "uniform"},
 }
-RATES = {"frozen": (0.0001, 0.0003, 0.001, 0.003), "scratch": (0.01,)}
+RATES = {"frozen": (0.0001, 0.0003, 0.001, 0.003, 0.01), "scratch": (0.01,)}
 """Learning rates that each method may try; from scratch a run takes ten times as long, and there is one."""
 
 
