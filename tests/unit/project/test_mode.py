@@ -3,7 +3,7 @@
 import ast
 import json
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,14 +29,15 @@ DECISIONS = {"mode_of": "server_app/app.py", "detect_mode": "client_app/node.py"
 SIGNS = {"InMemoryGrid": "server_app/app.py", "is_initialized": "client_app/node.py"}
 
 
-def names(path: Path) -> Iterator[tuple[str, bool]]:
+@cache
+def names(path: Path) -> list[tuple[str, bool]]:
     """Every name, attribute and string constant of a file, and whether it is what a call calls."""
     tree = ast.parse(path.read_text())
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for node in ast.walk(tree):
-        name = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value", ast.alias: "name"}.get(type(node))
-        if name:
-            yield str(getattr(node, name)), id(node) in called
+    named = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value", ast.alias: "name"}
+    return [
+        (str(getattr(node, named[type(node)])), id(node) in called) for node in ast.walk(tree) if type(node) in named
+    ]
 
 
 @pytest.mark.parametrize("name", DECISIONS)
