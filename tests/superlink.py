@@ -98,7 +98,7 @@ def superlink() -> Iterator[tuple[Shelf, Callable[[], HttpGrid]]]:
     """Serve a shelf while the block runs; the function makes grids that are connected to it."""
     shelf = Shelf()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(shelf))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     grids: list[HttpGrid] = []
 
     def connect() -> HttpGrid:

@@ -93,6 +93,7 @@ class Scripted:
 @pytest.fixture
 def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteConnection:
     monkeypatch.setattr(superlink, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(superlink, "RECONNECT_SECONDS", 0.0)
     return RemoteConnection(tmp_path, "127.0.0.1:1", {}, ProcessGroup(), tmp_path / "ca.crt")
 
 

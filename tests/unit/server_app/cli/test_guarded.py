@@ -167,7 +167,7 @@ class Careless(BaseHTTPRequestHandler):
 @pytest.fixture
 def careless() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Careless) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
