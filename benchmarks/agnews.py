@@ -60,11 +60,12 @@ NOISES: Mapping[str, Flat] = {
 METHODS: Mapping[str, Flat] = {
     "fedavg": FEDAVG,
     "fedprox": {**FEDAVG, "method.name": "fedprox", "method.args": "mu = 0.1"},
+    "fedprox-weak": {**FEDAVG, "method.name": "fedprox", "method.args": "mu = 0.001"},
     "masked-optim": {**MASKED_OPTIM, "strategy.args": "warmup_rounds = 6"},
     "fsanl": FSANL,
     "winnow": {},
 }
-RATES = (0.00025, 0.001, 0.004, 0.016)
+RATES = (0.00025, 0.001, 0.004, 0.016, 0.064)
 """Learning rates that each method may try."""
 
 
