@@ -26,7 +26,8 @@ from torch import nn
 from benchmarks.anl_runs import LOSSES, Case, Outcome, table, title
 from benchmarks.ledger import Ledger, positive
 from client_app.losses import build
-from client_app.trainer import GivenLabels, LocalData, Trainer, learning_rate, make_optimizer, pick_device
+from client_app.optimizers import make_optimizer
+from client_app.trainer import GivenLabels, LocalData, Trainer, learning_rate, pick_device
 from server_app.cli.config import path_argument
 from tasks.base import Labels, evaluate, predict
 from tasks.client_data import data_root

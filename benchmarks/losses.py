@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.losses import L1, Objective, RegularizerInput, build
-from client_app.trainer import Batch, GivenLabels, Trainer, make_optimizer, pick_device
+from client_app.optimizers import make_optimizer
+from client_app.trainer import Batch, GivenLabels, Trainer, pick_device
 from server_app.cli.config import path_argument
 from tasks.base import Task
 from tasks.images import Cifar10, Digits

@@ -4,7 +4,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from client_app.losses import GlobalParameters, Objective
+from client_app.losses import GlobalParameters, Objective, Penalties
+from client_app.optimizers import LocalOptimizer, make_optimizer
 from tasks.base import ClientData, Task, predict
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
@@ -72,6 +73,13 @@ class BatchLoss(ABC):
             What it answered, float32, (B, K).
         """
 
+    def apart(self, model: nn.Module) -> Penalties | None:
+        """Return what is added to the loss after the backward pass; ``loss`` then leaves it out. The default is None.
+
+        The trainer asks before each call of ``loss``.
+        """
+        return None
+
     def end_step(self) -> None:
         """Do what is due after each step of the optimizer; the default does nothing."""
         return
@@ -93,10 +101,19 @@ class GivenLabels(BatchLoss):
         self.needs_inputs = objective.needs_inputs
         learned = list(objective.loss.parameters().values())
         self._own = torch.optim.Adam(learned, objective.loss.parameter_rate) if learned else None
+        self._apart: Penalties | None = None
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return the objective; see :class:`BatchLoss`."""
+        """Return the objective, without the penalties that were asked for :meth:`apart`; see :class:`BatchLoss`."""
+        if self._apart is not None:
+            return self._objective.data_term(logits, batch.labels, inputs=inputs)
         return self._objective(logits, batch.labels, model, self._global_parameters, inputs=inputs)
+
+    def apart(self, model: nn.Module) -> Penalties | None:
+        """Return the objective's penalties, unless a subclass does something with the whole in its ``loss``."""
+        if self._apart is None and type(self).loss is GivenLabels.loss and (terms := self._objective.penalties()):
+            self._apart = Penalties(terms, model, self._global_parameters)
+        return self._apart
 
     def end_step(self) -> None:
         """Move what the loss learns itself."""
@@ -146,15 +163,6 @@ def learning_rate(options: TrainSettings, server_round: int, num_rounds: int) ->
     if options.schedule == "step":
         return float(options.learning_rate * options.step_factor ** ((server_round - 1) // options.step_rounds))
     return options.learning_rate
-
-
-def make_optimizer(model: nn.Module, options: TrainSettings, rate: float) -> torch.optim.Optimizer:
-    """Return a fresh optimizer: its state never outlives a round."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=options.momentum, weight_decay=options.weight_decay)
-    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, rate, weight_decay=options.weight_decay)
 
 
 class Trainer:
@@ -215,22 +223,30 @@ class Trainer:
         shown = self.task.augment(features, changes) if self.options.augment else features
         return Batch(indices, shown, data.labels[indices])
 
-    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch_loss: BatchLoss, batch: Batch) -> Tensor:
+    def step(self, model: nn.Module, optimizer: LocalOptimizer, batch_loss: BatchLoss, batch: Batch) -> Tensor:
         """Take one optimizer step and return the loss before it."""
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
+        penalties = batch_loss.apart(model)
         inputs = batch_loss.transform_inputs(batch, self.task.prepare(batch.features))
         if batch_loss.needs_inputs:
             inputs.requires_grad_()
         with single_example(model) if len(batch) == 1 else nullcontext():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            with self._autocast():
                 logits = model(inputs)
             value = batch_loss.loss(model, batch, inputs, logits.float())
         value.backward()  # type: ignore[no-untyped-call]
+        if penalties is not None:
+            value = penalties.add(value.detach())
         if self.options.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), self.options.clip_norm)
+            optimizer.clip(self.options.clip_norm)
         optimizer.step()
         batch_loss.end_step()
         return value
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.options.precision == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     def probabilities(self, model: nn.Module, data: LocalData) -> Tensor:
         """Return the class probabilities (n, K) of a client's examples: evaluation mode, no augmentation, float32."""

@@ -24,7 +24,7 @@ from client_app.losses.label_losses import (
     PartiallyHuberisedCrossEntropy,
     TaylorCrossEntropy,
 )
-from client_app.losses.objective import Objective, weighted_mean
+from client_app.losses.objective import Objective, Penalties, weighted_mean
 from client_app.losses.presets import PRESETS
 from client_app.losses.registry import LOSSES, build
 from client_app.losses.regularizers import (
@@ -65,6 +65,7 @@ __all__ = [
     "NormalizedNegative",
     "Objective",
     "PartiallyHuberisedCrossEntropy",
+    "Penalties",
     "Regularizer",
     "RegularizerInput",
     "ReverseCrossEntropy",

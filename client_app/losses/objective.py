@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from client_app.losses.base import IGNORE_INDEX, Loss, expect
-from client_app.losses.regularizers import GlobalParameters, Regularizer, RegularizerInput
+from client_app.losses.regularizers import GlobalParameters, Penalty, Regularizer, RegularizerInput, anchors
 from tasks.issues import ERROR, Component, Issue, RunContext
 
 WeightedRegularizers = tuple[tuple[float, Regularizer], ...]
 """Pairs (coefficient, regularizer)."""
+WeightedPenalties = tuple[tuple[float, Penalty], ...]
+"""Pairs (coefficient, penalty)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,13 @@ class Objective(Component):
         """
         return replace(self, regularizers=self.regularizers + weighted(coefficient, (regularizer,)))
 
+    def penalties(self) -> WeightedPenalties:
+        """Return the regularizers behind ``data_term`` if adding them to it afterwards is the same; else none."""
+        of_data = [regularizer for _, regularizer in self.regularizers if not regularizer.needs_model]
+        rest = self.regularizers[len(of_data) :]
+        found = tuple((c, penalty) for c, penalty in rest if isinstance(penalty, Penalty))
+        return found if len(found) == len(rest) else ()
+
     @property
     def needs_inputs(self) -> bool:
         """Whether the trainer must pass ``inputs`` that required a gradient during the forward pass."""
@@ -85,7 +94,11 @@ class Objective(Component):
     def _total(
         self, batch: RegularizerInput, target: Tensor, weights: Tensor | None, regularizers: WeightedRegularizers
     ) -> Tensor:
-        total = weighted_mean(self.loss(batch.logits, target), batch.valid, weights)
+        from client_app.losses.closed_form import closed_mean  # it knows all losses, and those need this module
+
+        total = closed_mean(batch.logits, target, self.loss) if weights is None else None
+        if total is None:
+            total = weighted_mean(self.loss(batch.logits, target), batch.valid, weights)
         for coefficient, regularizer in regularizers:
             total = total + coefficient * regularizer(batch)
         return total
@@ -98,6 +111,56 @@ class Objective(Component):
         if self.loss.needs_pixels and not context.labels_pixels:
             texts.append(f"loss {name} needs a label per pixel, and the task {context.settings.task.name} has none")
         return [Issue(ERROR, "loss", text, "choose another loss") for text in texts]
+
+
+class Penalties:
+    """The penalties of an objective on one model, added after the backward pass: the same numbers without autograd.
+
+    A graph over all parameters, built and walked in each step, costs several times what the arithmetic does.
+
+    Parameters
+    ----------
+    terms
+        The penalties with their coefficients, in the objective's order.
+    model
+        The model being trained.
+    received
+        The received global model's parameters, by name.
+
+    Raises
+    ------
+    ValueError
+        If a received parameter is needed and missing, or has another shape.
+    """
+
+    def __init__(self, terms: WeightedPenalties, model: nn.Module, received: GlobalParameters) -> None:
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._terms = terms
+        self._parameters: list[Tensor] = list(named.values())
+        self._received = anchors(named, received) if any(penalty.to_global for _, penalty in terms) else []
+        self._drift = [torch.zeros_like(start) for start in self._received]
+        self._slopes = [[torch.zeros_like(parameter) for parameter in self._parameters] for _ in terms]
+
+    @torch.no_grad()
+    def add(self, total: Tensor) -> Tensor:
+        """Return ``total`` plus all penalties, and add their gradients to those of the parameters."""
+        if self._received:
+            torch._foreach_copy_(self._drift, self._parameters)
+            torch._foreach_sub_(self._drift, self._received)
+        for (coefficient, penalty), slopes in zip(self._terms, self._slopes, strict=True):
+            tensors = self._drift if penalty.to_global else self._parameters
+            total = total + coefficient * penalty.closed_form(tensors, coefficient, slopes)
+        self._add_to_gradients()
+        return total
+
+    def _add_to_gradients(self) -> None:
+        *others, added = self._slopes
+        for slopes in reversed(others):  # the last first, and the network's gradient last: in autograd's order
+            torch._foreach_add_(added, slopes)
+        for parameter in self._parameters:
+            if parameter.grad is None:  # the network did not use it
+                parameter.grad = torch.zeros_like(parameter)
+        torch._foreach_add_([parameter.grad for parameter in self._parameters if parameter.grad is not None], added)
 
 
 def weighted(coefficient: float, regularizers: tuple[Regularizer, ...]) -> WeightedRegularizers:

@@ -25,6 +25,7 @@ from client_app.losses.base import MIN_PROB, at_least_float32, expect
 GlobalParameters = Mapping[str, Tensor]
 """The received global model's parameters, by the names of ``model.named_parameters()``."""
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
 
 
@@ -110,48 +111,85 @@ class Regularizer(ABC):
         """
 
 
-@dataclass(frozen=True)
-class L1(Regularizer):
-    """Sum of |w| over all parameters, as in the ANL code (Ye et al., NeurIPS 2023); sub-gradient 0 at 0."""
+class Penalty(Regularizer):
+    """A norm of the weights, or of their distance to the received ones, whose gradient is known without autograd.
+
+    Attributes
+    ----------
+    to_global
+        Whether it is one of the distance.
+    """
 
     needs_model: ClassVar[bool] = True
+    to_global: ClassVar[bool] = False
+
+    @abstractmethod
+    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
+        """Return the norm of ``tensors``, and write ``coefficient`` times its gradient into ``slopes``.
+
+        Bits are those of autograd. ``slopes`` is kept from step to step: new memory of the size of a model costs more
+        than the arithmetic.
+        """
+
+
+@dataclass(frozen=True)
+class L1(Penalty):
+    """Sum of |w| over all parameters, as in the ANL code (Ye et al., NeurIPS 2023); sub-gradient 0 at 0."""
 
     def __call__(self, batch: RegularizerInput) -> Tensor:
         """Return sum |w|."""
         return l1_norm(trainable(batch.model))
 
+    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
+        """Return sum |x|, and write ``coefficient`` sign(x)."""
+        return _closed_l1(tensors, coefficient, slopes)
+
 
 @dataclass(frozen=True)
-class L2(Regularizer):
+class L2(Penalty):
     """Half the sum of w^2: a coefficient c acts like SGD's ``weight_decay = c``."""
-
-    needs_model: ClassVar[bool] = True
 
     def __call__(self, batch: RegularizerInput) -> Tensor:
         """Return sum w^2 / 2."""
         return half_squared_l2_norm(trainable(batch.model))
 
+    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
+        """Return sum x^2 / 2, and write ``coefficient`` x."""
+        torch._foreach_copy_(slopes, tensors)
+        torch._foreach_mul_(slopes, coefficient)
+        return _half_squared_l2(tensors)
+
 
 @dataclass(frozen=True)
-class L1ToGlobal(Regularizer):
+class L1ToGlobal(Penalty):
     """Sum of |w - w_global|, our reading of FSANL's global L1 term; sub-gradient 0 at equality."""
 
-    needs_model: ClassVar[bool] = True
+    to_global: ClassVar[bool] = True
 
     def __call__(self, batch: RegularizerInput) -> Tensor:
         """Return sum |w - w_global|."""
         return l1_norm(drift(batch.model, batch.global_parameters))
 
+    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
+        """Return sum |x|, and write ``coefficient`` sign(x)."""
+        return _closed_l1(tensors, coefficient, slopes)
+
 
 @dataclass(frozen=True)
-class L2ToGlobal(Regularizer):
+class L2ToGlobal(Penalty):
     """Half the squared distance to the global model: FedProx's proximal term (Li et al., 2020) with coefficient mu."""
 
-    needs_model: ClassVar[bool] = True
+    to_global: ClassVar[bool] = True
 
     def __call__(self, batch: RegularizerInput) -> Tensor:
         """Return sum (w - w_global)^2 / 2."""
         return half_squared_l2_norm(drift(batch.model, batch.global_parameters))
+
+    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
+        """Return sum x^2 / 2, and write ``coefficient`` x."""
+        torch._foreach_copy_(slopes, tensors)
+        torch._foreach_mul_(slopes, coefficient)
+        return _half_squared_l2(tensors)
 
 
 @dataclass(frozen=True)
@@ -213,14 +251,25 @@ def drift(model: nn.Module, received: GlobalParameters) -> list[Tensor]:
         If a parameter is missing in ``received`` or has another shape there.
     """
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    start = anchors(parameters, received)
+    return list(torch._foreach_sub(list(parameters.values()), start))
+
+
+def anchors(parameters: Mapping[str, Tensor], received: GlobalParameters) -> list[Tensor]:
+    """Return the received tensor for each of the named ``parameters``, of its type and on its device.
+
+    Raises
+    ------
+    ValueError
+        If one is missing in ``received`` or has another shape there.
+    """
     wrong = [name for name, p in parameters.items() if name not in received or received[name].shape != p.shape]
     expect(
         not wrong,
         "the global parameters must hold every parameter of the model in its shape; "
         f"missing or different: {', '.join(wrong)}",
     )
-    start = [received[name].detach().to(p) for name, p in parameters.items()]
-    return list(torch._foreach_sub(list(parameters.values()), start))
+    return [received[name].detach().to(p) for name, p in parameters.items()]
 
 
 def l1_norm(tensors: list[Tensor]) -> Tensor:
@@ -239,10 +288,7 @@ class _L1Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
-        if tensors[0].is_cuda:
-            return _norms(tensors, 1).sum()
-        dtype = _sum_dtype(tensors)  # on a CPU the multi-tensor norm is several times slower than sums of |x|
-        return torch.stack([x.sum(dtype=dtype) for x in torch._foreach_abs(tensors)]).sum()
+        return _l1(tensors)
 
     @staticmethod
     @once_differentiable
@@ -256,7 +302,7 @@ class _HalfSquaredL2Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
-        return _norms(tensors, 2).square().sum() / 2
+        return _half_squared_l2(tensors)
 
     @staticmethod
     @once_differentiable
@@ -264,9 +310,38 @@ class _HalfSquaredL2Norm(torch.autograd.Function):
         return tuple(torch._foreach_mul(ctx.saved_tensors, grad))
 
 
-def _norms(tensors: tuple[Tensor, ...], order: int) -> Tensor:
+def _l1(tensors: Tensors) -> Tensor:
+    if tensors[0].is_cuda:
+        return _norms(tensors, 1).sum()
+    # On a CPU the multi-tensor norm is several times slower than sums of |x|.
+    return _sum_of_sums(torch._foreach_abs(tensors))
+
+
+def _closed_l1(tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
+    torch._foreach_copy_(slopes, tensors)
+    if tensors[0].is_cuda:
+        value = _l1(tensors)
+    else:
+        torch._foreach_abs_(slopes)
+        value = _sum_of_sums(slopes)
+        torch._foreach_copy_(slopes, tensors)
+    torch._foreach_sign_(slopes)
+    torch._foreach_mul_(slopes, coefficient)
+    return value
+
+
+def _sum_of_sums(tensors: Tensors) -> Tensor:
+    dtype = _sum_dtype(tensors)
+    return torch.stack([x.sum(dtype=dtype) for x in tensors]).sum()
+
+
+def _half_squared_l2(tensors: Tensors) -> Tensor:
+    return _norms(tensors, 2).square().sum() / 2
+
+
+def _norms(tensors: Tensors, order: int) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors, order, dtype=_sum_dtype(tensors)))
 
 
-def _sum_dtype(tensors: tuple[Tensor, ...]) -> torch.dtype:
+def _sum_dtype(tensors: Tensors) -> torch.dtype:
     return torch.promote_types(torch.float32, tensors[0].dtype)

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from client_app.losses import L2ToGlobal, RegularizerInput, build
+from client_app.losses import L2ToGlobal, Objective, RegularizerInput, build
 from client_app.methods import METHODS, RoundConfig, TrainContext
 from client_app.trainer import (
     Trainer,
@@ -19,6 +20,7 @@ from client_app.trainer import (
 )
 from tasks.base import ClientData
 from tasks.images import Digits
+from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
 from tests.odd_models import LazyCache, Normed
 
@@ -170,6 +172,61 @@ def test_every_optimizer_and_precision_learns(optimizer: str, precision: str):
     first = fit(model, TrainSettings(epochs=1, learning_rate=1e-12, momentum=0.0))
     fit(model, options)
     assert fit(model, TrainSettings(epochs=1, learning_rate=1e-12, momentum=0.0)) < 0.2 * first
+
+
+def reference_fit(model: nn.Module, objective: Objective, received: dict[str, torch.Tensor], options: TrainSettings):
+    """Train as everybody would write it: one graph for loss and penalties, torch's own clipping and optimizers."""
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    more = {"momentum": options.momentum} if options.optimizer == "sgd" else {}
+    optimizer = kinds[options.optimizer](model.parameters(), 0.1, weight_decay=options.weight_decay, **more)
+    total, seen, trainer = torch.zeros(()), 0, Trainer(TASK, options, CPU)
+    for batch in trainer.batches(model, to_device(data(), CPU), torch_seed(1, "train", 0, 1)):
+        optimizer.zero_grad()
+        value = objective(model(TASK.prepare(batch.features)), batch.labels, model, received)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        optimizer.step()
+        total, seen = total + value.detach() * len(batch), seen + len(batch)
+    return total.item() / seen
+
+
+@pytest.mark.parametrize(
+    ("loss", "change"),
+    [
+        ("ce", {}),
+        ("fsanl", {"momentum": 0.0, "weight_decay": 0.01}),
+        ("fsanl", {"weight_decay": 0.01}),
+        ("anl-ce", {"optimizer": "adam"}),
+        ("anl-fl*", {"optimizer": "adamw", "weight_decay": 0.01}),
+        ("nce+agce", {}),
+        ("rce", {}),
+    ],
+)
+def test_training_has_the_bits_of_plain_torch(loss: str, change: dict[str, Any]):
+    options = TrainSettings(epochs=3, batch_size=8, clip_norm=0.5, **change)
+    objective = build(loss, 10).with_regularizer(0.01, L2ToGlobal())
+    received = {name: parameter.detach() for name, parameter in network(1).named_parameters()}
+    own, plain = network(), network()
+    trained = Trainer(TASK, options, CPU).fit(own, to_device(data(), CPU), objective, received, 0.1, (1, 0, 1))
+    assert trained.loss == reference_fit(plain, objective, received, options)
+    for one, other in zip(own.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_parameters_that_the_network_does_not_use_are_moved_by_the_penalty_alone():
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = network(), nn.Parameter(torch.tensor([3.0]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    model, options = Unused(), TrainSettings(epochs=1, batch_size=64, momentum=0.0, clip_norm=0.0)
+    objective = build("ce", 10).with_regularizer(0.5, L2ToGlobal())
+    received = {name: torch.ones_like(parameter) for name, parameter in model.named_parameters()}
+    Trainer(TASK, options, CPU).fit(model, to_device(data(), CPU), objective, received, 0.1, (1, 0, 1))
+    assert model.unused.item() == pytest.approx(3 - 0.1 * 0.5 * (3 - 1))
 
 
 def test_schedules():
