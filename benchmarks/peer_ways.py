@@ -12,22 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from flwr.app import ConfigRecord
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.in_process import Federation
 from client_app.attacks import run_client
 from client_app.methods import RoundConfig
+from strategies.validation import to_numpy, to_record
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import client_dataset, load_task
-from tasks.config import Flat, parse
+from tasks.config import FIELDS, Flat, parse
 from tasks.fresh_model import fresh_model
 from tasks.images import ImageTask, crop_and_flip
 from tasks.protocol import Arrays
 from tasks.seeds import rng
-from tasks.settings import Settings
+from tasks.settings import AUTO, Settings
 from tasks.weights import load_arrays, model_arrays
 
 CPU = torch.device("cpu")
@@ -239,6 +242,23 @@ def ours(case: Case, changes: Flat) -> Turn:
     return lambda: every(one, case.clients)
 
 
+def side_by_side(case: Case, changes: Flat) -> Turn:
+    """Return the same through the federation in one process, which trains clients together where the product can."""
+    settings = case.workload.settings({**changes, "federation.fraction-train": 1.0})
+    federation = Federation(settings)
+    federation.clients.server_round = 1
+    sent = to_record(case.weights)
+    asked = [*federation.strategy.configure_train(1, sent, ConfigRecord(), federation.clients)]
+    messages = sorted(asked, key=lambda message: message.metadata.dst_node_id)[: case.workload.clients]
+
+    def train() -> Trained:
+        replies = [*federation.clients.send_and_receive(messages)]
+        examples = sum(int(reply.content.metric_records["metrics"]["num-examples"]) for reply in replies)
+        return Trained(to_numpy(replies[-1].content.array_records["arrays"]), examples * settings.train.epochs)
+
+    return train
+
+
 def every(one: Callable[[Any], tuple[nn.Module, int]], sets: Sequence[Any]) -> Trained:
     """Train client by client."""
     models, counts = zip(*(one(examples) for examples in sets), strict=True)
@@ -261,4 +281,9 @@ def in_process(case: Case, bfloat16: bool) -> Mapping[str, Turn]:
             ways[f"winnow {loss}, {precision}"] = ours(case, keys | {"train.augment": False})
             if case.augments:
                 ways[f"winnow {loss}, {precision}, augmented"] = ours(case, keys)
+    for loss in ("ce", "fsanl"):
+        if AUTO in FIELDS["train.precision"].metadata["choices"]:
+            ways[f"winnow {loss}, auto"] = ours(case, {"loss.name": loss, "train.precision": AUTO})
+        if "train.cohort" in FIELDS:
+            ways[f"winnow {loss}, side by side"] = side_by_side(case, {"loss.name": loss, "train.cohort": AUTO})
     return ways
