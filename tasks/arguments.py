@@ -4,7 +4,8 @@ import difflib
 import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import NoneType, UnionType
+from functools import lru_cache
+from types import FunctionType, NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import tomli_w
@@ -118,13 +119,13 @@ def bind(factory: Callable[..., Any], given: Mapping[str, Any], context: Mapping
     """
     parameters = _parameters(factory)
     offered = {name: value for name, value in context.items() if name in parameters}
-    own = [name for name in accepted_names(factory) if name not in context]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    rest = {name for name, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD}
+    own = [name for name in parameters if name not in rest and name not in context]
     listed = f"(its arguments: {', '.join(own) or 'none'})"
     for name, value in given.items():
         if name in offered:
             raise PluginError(f"{name} is set by the run itself, not by arguments {listed}")
-        if name not in parameters and not takes_any:
+        if name not in parameters and not rest:
             hint = did_you_mean(name, own).partition("?")[0]
             hint = f"{hint}?" if "did you mean" in hint else ""
             raise PluginError(f"unknown argument {name!r}{hint} {listed}")
@@ -183,6 +184,16 @@ def _layers(factory: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _signature(layer: Callable[..., Any]) -> inspect.Signature:
+    return _kept_signature(layer) if isinstance(layer, (FunctionType, type)) else _read_signature(layer)
+
+
+@lru_cache(maxsize=256)
+def _kept_signature(layer: Callable[..., Any]) -> inspect.Signature:
+    """Keep what a function's or class's signature says: every message builds its loss and its method anew."""
+    return _read_signature(layer)
+
+
+def _read_signature(layer: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(layer, eval_str=True)
     except Exception:  # an annotation as text that means nothing here, such as a name imported for type checkers only

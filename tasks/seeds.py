@@ -38,7 +38,10 @@ def seed_everything(seed: int, *names: Name) -> None:
 
     random.seed(entropy(seed, *names))
     np.random.seed(entropy(seed, *names) % 2**32)
-    torch.manual_seed(torch_seed(seed, *names))
+    if torch.accelerator.is_available():
+        torch.manual_seed(torch_seed(seed, *names))
+    else:  # that would keep the seed for devices of every kind, with the stack of the caller as text: 1 ms
+        torch.default_generator.manual_seed(torch_seed(seed, *names))
 
 
 def seed_noise(predictable: bool, seed: int, *names: Name) -> None:

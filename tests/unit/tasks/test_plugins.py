@@ -264,3 +264,10 @@ def test_every_kind_refuses_a_class_of_another_kind(registry: Registry[object]) 
 def test_an_aggregator_is_a_class_or_a_function() -> None:
     with pytest.raises(PluginError, match=r"expected a subclass of Reweighting or CoordinateWise, or a function"):
         AGGREGATORS.build("pathlib:Path")
+
+
+def test_the_signature_of_a_choice_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message builds its method and its loss anew."""
+    METHODS.build("sgd"), LOSSES.build("gce", "q = 0.5")
+    monkeypatch.delattr("inspect.signature")
+    METHODS.build("sgd"), LOSSES.build("gce", "q = 0.6")

@@ -1,6 +1,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from tasks.seeds import rng, seed_everything, torch_seed
@@ -27,6 +28,18 @@ def test_global_generators_repeat_and_torch_accepts_every_seed():
     for seed in range(200):
         torch.manual_seed(torch_seed(seed, "x"))
         assert 0 <= torch_seed(seed, "x") < 2**63
+
+
+@pytest.mark.parametrize("device", [True, False])
+def test_torch_draws_what_its_own_call_draws_with_and_without_a_device(
+    device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: device)
+    torch.manual_seed(torch_seed(5, "round", 2))
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    seed_everything(5, "round", 2)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_neighbouring_seeds_are_uncorrelated():
