@@ -36,6 +36,7 @@ from tasks.initial_weights import file_digest
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
 
+ASKED_TO_END = "the ServerApp was asked to end"
 NOT_REPEATED = ("variants", "run.output-dir", "run.resume")
 
 
@@ -71,7 +72,7 @@ def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", ov
 def close(directory: RunDirectory, error: BaseException) -> None:
     """Record why the run ended early; where even that cannot be written, the log has to do."""
     ending = "failed" if isinstance(error, Exception) else "stopped"  # Flower stops a ServerApp by SystemExit
-    reason = f"{type(error).__name__}: {error}" if ending == "failed" else "the ServerApp was asked to end"
+    reason = f"{type(error).__name__}: {error}" if ending == "failed" else getattr(error, "reason", ASKED_TO_END)
     try:
         directory.finish(ending, reason)
     except OSError as unwritten:
