@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from server_app.validation.config import Validated
 
 ENGINES = ("local", "flower")
-WHICH = (
-    "who simulates: our own processes (default), or Flower's engine with Ray (default for the app of another folder)"
-)
+WHICH = "who simulates: our own processes (default), or Flower's engine with Ray (default with --app elsewhere)"
 COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
 LOST = "No heartbeat received from the task"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"

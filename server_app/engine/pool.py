@@ -149,12 +149,12 @@ class WorkerPool:
         self._found.append(found)
 
     def _lost(self, place: int, how: str = "", blamed: bool = True) -> None:
-        """Put what a dead worker has not answered back into the queue; if that was one message, answer it."""
+        """Put what a dead worker has not answered back into the queue; answer a message that was given out alone."""
         worker = self._workers.pop(place)
         worker.pipe.close()
         how = how or how_it_ended(self._server.end(worker.pid))
         left = list(worker.batch)
-        if blamed and len(left) == 1:
+        if blamed and left and left[0].message.metadata.message_id in self._alone:
             log(WARNING, "The process of client %s died (%s); another one is started.", left[0].client, how)
             error = Error(DIED, f"the process of this client died ({how})")
             self._found.append(Answered(Message(error, reply_to=left[0].message), left[0].state))
