@@ -52,10 +52,11 @@ def run_variants(grid: Grid, context: Context) -> None:
     checked = validate(flat, mode, trials=not is_checked(flat, mode))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
-    runs = [
-        run_training(grid, settings, mode, name, json.dumps(overrides(flat, variants(flat)[name])))
-        for name, settings in checked.settings.items()
-    ]
+    left, runs = sum(settings.num_server_rounds for settings in checked.settings.values()), []
+    for name, settings in checked.settings.items():
+        left -= settings.num_server_rounds
+        changes = json.dumps(overrides(flat, variants(flat)[name]))
+        runs.append(run_training(grid, settings, mode, name, changes, left))
     if len(runs) > 1:
         print(f"\n{comparison_table(runs)}", flush=True)
     for path in runs:

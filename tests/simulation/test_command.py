@@ -1,5 +1,6 @@
 """``winnow run`` with real Flower and Ray processes: truthful exit status, a record, and nothing left running."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -165,8 +166,13 @@ def test_a_killed_worker_costs_nothing_and_ctrl_c_ends_all_of_them(tmp_path: Pat
 
 def workers_of(pid: int) -> list[int]:
     """The processes that a run's fork server has started."""
-    [server] = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [int(child) for child in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with contextlib.suppress(OSError):
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    [server] = [child for child, parent in parents.items() if parent == pid]
+    return [child for child, parent in parents.items() if parent == server]
 
 
 def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, marked: dict[str, str], app: Path) -> None:
