@@ -13,8 +13,8 @@ MORE = ("loss", "quarantined", "per round", "time")
 LEGEND = (
     "accuracy, macro-F1, {}loss: last evaluation on clean test data; vs first: accuracy minus that of the first run, "
     "in percentage points; last ten: mean accuracy of the last ten evaluated rounds, of all if they are fewer; "
-    "best: chosen on the test data; per round: median time of a round, whatever the first one's warm-up took; time: all "
-    "rounds, without the start of the clients"
+    "best: chosen on the test data; per round: median time of a round, whatever the first one's warm-up took; time: "
+    "all rounds, without the start of the clients"
 )
 
 
