@@ -1,10 +1,13 @@
 """ClientApp: one message in, one reply out."""
 
-from logging import INFO, WARNING
+import traceback
+from collections.abc import Iterator, Sequence
+from logging import ERROR, INFO, WARNING
 from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
+from flwr.clientapp.client_app import ClientAppException
 from flwr.common.logger import log
 
 from client_app.attacks import run_client
@@ -13,7 +16,7 @@ from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally
 from client_app.mask_audit import audit_masks
 from client_app.mask_audit_files import write_mask_audit
-from client_app.mods import egress_log, named_arrays, watchdog, with_privacy
+from client_app.mods import RAISED, egress_log, named_arrays, watchdog, with_privacy
 from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_out, with_mode
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
@@ -129,3 +132,17 @@ def evaluate_locally(message: Message, context: Context) -> Message:
     task = load_task(session.settings.task)
     measures = evaluate(session.model(), task, Examples(data.features, data.labels), batch_size, session.device)
     return session.reply(measures)
+
+
+def answer(messages: Sequence[Message], contexts: Sequence[Context]) -> Iterator[Message]:
+    """Answer messages of one round to clients of this process, one after the other: the replies in their order.
+
+    An exception becomes an error reply, in the words of Flower's engine.
+    """
+    for message, context in zip(messages, contexts, strict=True):
+        try:
+            yield app(message, context)
+        except Exception as error:  # whatever it is, it is this client's
+            log(ERROR, "%s", traceback.format_exc())
+            raised = ClientAppException(str(error))
+            yield Message(Error(RAISED, f"{type(raised)}:<'{raised}'>"), reply_to=message)

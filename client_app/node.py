@@ -15,6 +15,7 @@ from dataclasses import replace
 from logging import ERROR, WARNING
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Event
 
 import numpy as np
 from flwr.app import Context, Message
@@ -40,6 +41,7 @@ FINGERPRINT_BITS = 48
 """A thousand nodes with different data have a thousand different numbers but for a chance of one in 500 million."""
 
 NodeConfig = Mapping[str, object]
+_SIMULATED = Event()
 _MODE: ContextVar[Mode] = ContextVar("mode", default=Mode.DEPLOYMENT)  # the stricter one where nobody has asked
 
 
@@ -63,11 +65,18 @@ class StateDirError(PublicError):
     """The folder is another node's; the message goes to the server and names no path of this machine."""
 
 
+def simulate_here() -> None:
+    """Make this process one of simulated clients; the engine does so in the workers that it has started."""
+    _SIMULATED.set()
+
+
 def detect_mode() -> Mode:
-    """Find out whether this process is a Ray worker, so that it shares the server's file system.
+    """Find out whether this process is a worker of an engine, ours or Ray, so that it shares the server's file system.
 
     Only :func:`with_mode` asks; all others call :func:`current_mode`.
     """
+    if _SIMULATED.is_set():
+        return Mode.SIMULATION
     ray = sys.modules.get("ray")
     return Mode.SIMULATION if ray is not None and bool(ray.is_initialized()) else Mode.DEPLOYMENT
 

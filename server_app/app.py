@@ -16,15 +16,15 @@ from tasks.config import Flat, is_checked, variants
 from tasks.protocol import Mode
 
 app = ServerApp()
-SIMULATION_GRID = "InMemoryGrid"
+SIMULATION_GRIDS = ("InMemoryGrid", "WorkerGrid")  # Flower's and ours
 
 
 def mode_of(grid: Grid) -> Mode:
-    """Find out where the clients are, by Flower's grid: it has another for nodes that are simulated on this machine.
+    """Find out where the clients are, by the grid: the engines have their own for nodes simulated on this machine.
 
     Only :func:`main` asks; all others get the answer. Any other grid is taken for one of real nodes.
     """
-    return Mode.SIMULATION if type(grid).__name__ == SIMULATION_GRID else Mode.DEPLOYMENT
+    return Mode.SIMULATION if type(grid).__name__ in SIMULATION_GRIDS else Mode.DEPLOYMENT
 
 
 def overrides(flat: Flat, changes: Flat) -> Flat:
@@ -52,10 +52,11 @@ def run_variants(grid: Grid, context: Context) -> None:
     checked = validate(flat, mode, trials=not is_checked(flat, mode))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
-    runs = [
-        run_training(grid, settings, mode, name, json.dumps(overrides(flat, variants(flat)[name])))
-        for name, settings in checked.settings.items()
-    ]
+    left, runs = sum(settings.num_server_rounds for settings in checked.settings.values()), []
+    for name, settings in checked.settings.items():
+        left -= settings.num_server_rounds
+        changes = json.dumps(overrides(flat, variants(flat)[name]))
+        runs.append(run_training(grid, settings, mode, name, changes, left))
     if len(runs) > 1:
         print(f"\n{comparison_table(runs)}", flush=True)
     for path in runs:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 from dataclasses import replace
 from logging import ERROR
 from pathlib import Path
@@ -21,6 +22,7 @@ from server_app.loop import RunLoop
 from server_app.preprocessing import Fitted, fit_preprocessing
 from server_app.registration import FederationError, register_clients
 from server_app.report import ReportError, read_run, results_table, write_page
+from server_app.report.text import duration
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
 from server_app.storage.run_directory import RunDirectory, timestamp
@@ -36,13 +38,17 @@ from tasks.initial_weights import file_digest
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
 
+ASKED_TO_END = "the ServerApp was asked to end"
 NOT_REPEATED = ("variants", "run.output-dir", "run.resume")
 
 
-def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}") -> Path:
+def run_training(
+    grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}", later_rounds: int = 0
+) -> Path:
     """Do one run and return its directory; whatever happens is recorded there first.
 
-    ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see.
+    ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see;
+    ``later_rounds`` are those of the variants that come after this one.
     """
     directory = open_directory(settings, label)
     print(f"Run directory: {directory.path}", flush=True)
@@ -56,7 +62,7 @@ def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", ov
             command=command_line(settings, mode),
             simulation=mode is Mode.SIMULATION,
         )
-        reason = _run(grid, settings, mode, directory, label, overrides)
+        reason = _run(grid, settings, mode, directory, label, overrides, later_rounds)
         directory.finish("completed", reason)
     except BaseException as error:
         if isinstance(error, WriteError):
@@ -71,7 +77,7 @@ def run_training(grid: Grid, settings: Settings, mode: Mode, label: str = "", ov
 def close(directory: RunDirectory, error: BaseException) -> None:
     """Record why the run ended early; where even that cannot be written, the log has to do."""
     ending = "failed" if isinstance(error, Exception) else "stopped"  # Flower stops a ServerApp by SystemExit
-    reason = f"{type(error).__name__}: {error}" if ending == "failed" else "the ServerApp was asked to end"
+    reason = f"{type(error).__name__}: {error}" if ending == "failed" else getattr(error, "reason", ASKED_TO_END)
     try:
         directory.finish(ending, reason)
     except OSError as unwritten:
@@ -91,7 +97,10 @@ def publish(directory: RunDirectory) -> None:
         log(ERROR, "No report for %s: %s (try again: winnow report %s)", directory.path, error, again)
 
 
-def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str) -> str:
+def _run(
+    grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str, later_rounds: int
+) -> str:
+    started = time.monotonic()
     refuse_attack(settings, mode, FederationError)
     encoder = load_task(settings.task).encoder_digest
     device, frozen = pick_device(settings.train.device), known_digest(settings)
@@ -122,7 +131,10 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
     clients = ClientGrid(grid, registration.nodes(), header, mode)
-    loop = RunLoop(state, clients, evaluation, callbacks(settings, label))
+    loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds))
+    took = time.monotonic() - started
+    directory.update_status(start_seconds=round(took, 3))
+    print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)
     reason = loop.run()
     audit_labels(state, clients)
     return reason
@@ -143,7 +155,7 @@ def initial_facts(settings: Settings, frozen: str) -> dict[str, str]:
     return facts
 
 
-def callbacks(settings: Settings, label: str) -> list[Callback]:
+def callbacks(settings: Settings, label: str, later_rounds: int = 0) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
     private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
     return [
@@ -151,7 +163,7 @@ def callbacks(settings: Settings, label: str) -> list[Callback]:
         BestModel(settings.run.monitor, settings.run.early_stopping),
         Records(),
         Checkpoints(settings.run.checkpoint_every),  # after the records: a resumed run drops lines without a checkpoint
-        Progress(label),
+        Progress(label, later_rounds),
         *chosen_callbacks(settings.run.callbacks),  # last: when one of them fails, the round is written down
     ]
 

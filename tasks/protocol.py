@@ -58,7 +58,7 @@ class Mode(Enum):
     """Where the clients of a run are."""
 
     SIMULATION = "simulation"
-    """All on the server's machine, processes of Ray that share its files; the true labels are known."""
+    """All on the server's machine, worker processes that share its files; the true labels are known."""
 
     DEPLOYMENT = "deployment"
     """Real nodes, each with an operator of its own, who alone says what is read, written and sent."""

@@ -87,10 +87,13 @@ def _judgement(report: RoundReport, client: int) -> dict[str, Any]:
 
 
 class Progress(Callback):
-    """Prints round, loss, accuracy, quarantined replies, time of the round and the estimated time left."""
+    """Prints round, loss, accuracy, quarantined replies, time of the round and the estimated time left.
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    Time left is that of this run and of ``later_rounds`` of other variants, by the median of the last five rounds.
+    """
+
+    def __init__(self, label: str, later_rounds: int = 0) -> None:
+        self._label, self._later = label, later_rounds
         self._recent: deque[float] = deque(maxlen=5)  # the first round is slow: processes start, modules load
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
@@ -113,7 +116,8 @@ class Progress(Callback):
         return ""
 
     def _eta(self, state: RunState) -> str:
-        left = median(self._recent) * (state.settings.num_server_rounds - state.server_round)
+        rounds = state.settings.num_server_rounds - state.server_round + self._later
+        left = median(self._recent) * rounds
         return f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
 
 

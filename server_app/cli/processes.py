@@ -43,6 +43,11 @@ class StopRequested(BaseException):
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
 
+    @property
+    def reason(self) -> str:
+        """What the record of a run says."""
+        return f"stopped by {self}"
+
 
 @contextmanager
 def stop_requests() -> Iterator[None]:

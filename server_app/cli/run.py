@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import tomli_w
 
-from server_app.cli import ray_start
+from server_app.cli import local, ray_start
 from server_app.cli.config import APP, CommandError, RunPlan, installed_app, make_plan, output_issues, path_below
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from server_app.storage.run_directory import RunDirectory
     from server_app.validation.config import Validated
 
+ENGINES = ("local", "flower")
+WHICH = "who simulates: our own processes (default), or Flower's engine with Ray (default with --app elsewhere)"
 COMPLETED, FAILED, STOPPED = "finished:completed", "finished:failed", "finished:stopped"
 LOST = "No heartbeat received from the task"
 EXAMPLE = "example:  winnow run demo num-server-rounds=5 loss.name=gce"
@@ -135,6 +137,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("run", help="simulate a federation", description=text, epilog=EXAMPLE)
     parser.add_argument("words", nargs="*", metavar="recipe | key=value", help=WORDS)
     parser.add_argument("--app", **APP)
+    parser.add_argument("--engine", choices=ENGINES, help=WHICH)
     parser.add_argument("--dry-run", action="store_true", help="check and show the settings; start nothing")
     parser.add_argument("--verbose", action="store_true", help="show Flower's and Ray's own messages too")
     parser.set_defaults(action=main)
@@ -146,7 +149,9 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(plan, check_plan(plan)))
         return 0
-    return exit_code(lambda log: simulate(plan, log), RunLog(args.verbose), "winnow run")
+    name = args.engine or ENGINES[plan.app != installed_app()]
+    engine = simulate if name == "flower" else simulate_locally
+    return exit_code(lambda log: engine(plan, log), RunLog(args.verbose), "winnow run")
 
 
 def exit_code(run: Callable[[RunLog], tuple[str, str]], log: RunLog, command: str) -> int:
@@ -181,11 +186,17 @@ def _run_to_the_end(run: Callable[[RunLog], tuple[str, str]], log: RunLog, comma
     return 1
 
 
+def simulate_locally(plan: RunPlan, log: RunLog) -> tuple[str, str]:
+    """Do the run with worker processes of ours; returns what :func:`simulate` does."""
+    own = run_environment(plan, Mode.SIMULATION, data_environment(Path.cwd()), "winnow", "run")
+    return local.simulate(plan, lambda: _checked(plan, "a few seconds"), own, log)
+
+
 def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
     """Do the run on a SuperLink of its own and return its status in Flower's words, with details."""
     if importlib.util.find_spec("ray") is None:
         raise CommandError("a simulation needs Ray: pip install -e '.[simulation]'")
-    settings = functools.cache(lambda: _checked(plan))  # only once, however often Ray is started
+    settings = functools.cache(lambda: _checked(plan, "10 to 40 s"))  # only once, however often Ray is started
     return ray_start.attempts(
         lambda variables: _attempt(plan, log, settings, variables),
         lambda: log.start.failure,
@@ -193,12 +204,12 @@ def simulate(plan: RunPlan, log: RunLog) -> tuple[str, str]:
     )
 
 
-def _checked(plan: RunPlan) -> Settings:
+def _checked(plan: RunPlan, how_long: str) -> Settings:
     variants = check_parts(plan)
     _encode(variants.values())
     settings = next(iter(variants.values()))
     clients = settings.federation.num_clients
-    print(f"The settings are fine. Starting {clients} simulated clients (10 to 40 s) ...", flush=True)
+    print(f"The settings are fine. Starting {clients} simulated clients ({how_long}) ...", flush=True)
     return settings
 
 
@@ -218,15 +229,12 @@ def _attempt(
     plan: RunPlan, log: RunLog, settings: Callable[[], Settings], variables: Mapping[str, str]
 ) -> tuple[str, str]:
     own = {**variables, **data_environment(Path.cwd())}
-    environment = run_environment(plan, Mode.SIMULATION, own, "winnow", "run")
+    environment = run_environment(plan, Mode.SIMULATION, own, "winnow", "run", "--engine", "flower")
     with local_superlink(environment) as link:
         settings()  # while the SuperLink starts
         link.wait_until_ready()
-        try:
+        with local.told_of_a_stop():
             return submit_and_watch(link, plan, settings(), log)
-        except StopRequested:
-            print("\nStopping the run ...", flush=True)
-            raise
 
 
 def _begin_again(log: RunLog, text: str) -> None:

@@ -1,6 +1,8 @@
 """Log of a run as the user sees it: the app's own lines, warnings and errors, without Flower's and Ray's routine."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -39,6 +41,15 @@ class RunLog:
         self._verbose = verbose
         self._out = out  # None: standard output, whatever that is when a line comes
         self._after_blank = True
+
+    @contextmanager
+    def to(self, out: TextIO) -> Iterator[None]:
+        """Print to ``out`` while the block runs, whatever becomes of standard output."""
+        before, self._out = self._out, self._out or out
+        try:
+            yield
+        finally:
+            self._out = before
 
     def begin(self) -> None:
         """Forget the run so far: another begins."""

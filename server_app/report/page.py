@@ -155,8 +155,15 @@ def key_figures(record: RunRecord) -> list[View]:
         asked = number(record.total("selected"))
         figures.append(("Rounds", str(record.rounds_done), f"of {record.planned_rounds or record.rounds_done}"))
         figures.append(("Quarantined", f"{record.total('quarantined'):.0f}", f"of {asked} replies asked for"))
-        figures.append(("Time", duration(record.total("seconds")), "all rounds"))
+        figures.append(("Time", duration(record.total("seconds")), _time_note(record)))
     return [{"name": name, "text": unbroken(text), "note": note} for name, text, note in figures]
+
+
+def _time_note(record: RunRecord) -> str:
+    """Say what a round took, and what the start took that is not among the rounds."""
+    usual, start = record.usual_seconds(), record.start_seconds
+    each = "" if usual is None else f", {duration(usual)} each (median)"
+    return f"all rounds{each}" + ("" if start is None else f"; before them {duration(start)} for the start")
 
 
 def client_section(record: RunRecord, clients: list[ClientSummary]) -> View:

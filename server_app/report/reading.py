@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from server_app.storage.audit_scores import SCORES, Scores, read_scores
@@ -201,6 +202,7 @@ class RunRecord:
     audit: Scores
     last_classes: ClassTable | None = None
     best_classes: ClassTable | None = None
+    start_seconds: float | None = None
 
     @property
     def planned_rounds(self) -> int | None:
@@ -226,6 +228,11 @@ class RunRecord:
     def total(self, name: str) -> float:
         """Return the sum of a measure over the rounds, 0 if it was never recorded."""
         return math.fsum(value for _, value in self.series(name))
+
+    def usual_seconds(self) -> float | None:
+        """Return the median time of a round from round 1 on, on which the warm-up of the first has no influence."""
+        times = [seconds for number, seconds in self.series("seconds") if number]
+        return median(times) if times else None
 
 
 def lower_is_better(name: str) -> bool:
@@ -281,6 +288,7 @@ def _read(path: Path) -> RunRecord:
         audit=_read_audit(path / SCORES),
         last_classes=_read_classes(path, LAST),
         best_classes=_read_classes(path, BEST),
+        start_seconds=as_number(status.get("start_seconds")),
     )
 
 

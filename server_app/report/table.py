@@ -6,14 +6,15 @@ from pathlib import Path
 
 from server_app.report.reading import RunRecord, read_run
 from server_app.report.results import aligned, result
-from server_app.report.text import duration, measure_value, percent, points
+from server_app.report.text import NONE, duration, measure_value, percent, points
 
 COLUMNS = ("run", "rounds", "accuracy", "vs first", "last ten", "best (round)", "macro-F1")
-MORE = ("loss", "quarantined", "time")
+MORE = ("loss", "quarantined", "per round", "time")
 LEGEND = (
     "accuracy, macro-F1, {}loss: last evaluation on clean test data; vs first: accuracy minus that of the first run, "
     "in percentage points; last ten: mean accuracy of the last ten evaluated rounds, of all if they are fewer; "
-    "best: chosen on the test data; time: all rounds"
+    "best: chosen on the test data; per round: median time of a round, whatever the first one's warm-up took; time: "
+    "all rounds, without the start of the clients"
 )
 
 
@@ -46,7 +47,7 @@ def _names(records: list[RunRecord]) -> list[str]:
 def _row(name: str, record: RunRecord, first: RunRecord, masks: bool) -> tuple[str, ...]:
     accuracy, reference, best = record.final("accuracy"), first.final("accuracy"), record.best("accuracy")
     difference = None if record is first or accuracy is None or reference is None else accuracy - reference
-    recent = result(record, "accuracy")
+    recent, usual = result(record, "accuracy"), record.usual_seconds()
     return (
         name,
         str(record.rounds_done) if record.status == "completed" else f"{record.rounds_done} ({record.status})",
@@ -58,5 +59,6 @@ def _row(name: str, record: RunRecord, first: RunRecord, masks: bool) -> tuple[s
         *([percent(record.final("dice"))] if masks else []),
         measure_value("loss", record.final("loss")),
         f"{record.total('quarantined'):.0f}",
+        NONE if usual is None else duration(usual),
         duration(record.total("seconds")),
     )

@@ -14,7 +14,7 @@ Content: Flower rebuilds a reply from the bytes that its node uploaded, and the 
 that mean nothing raise an error in the middle of a pull, and the replies pulled together with them are lost. The object
 inside says itself which message it answers, whatever message it was sent in answer to.
 
-No other module uses names of Flower that are not public.
+No other module but the engine's grid uses names of Flower that are not public.
 """
 
 import json

@@ -23,6 +23,7 @@ def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
     assert run.metrics[-1]["accuracy"] > 0.75
     assert [line["round"] for line in run.metrics] == list(range(9))
     assert run.status["status"] == "completed"
+    assert run.status["start_seconds"] > 0
     expected = {"config.toml", "versions.json", "status.json", "metrics.jsonl", "clients.jsonl", "report.html"}
     expected |= {f"{kind}-{model}.csv" for kind in ("confusion", "per-class") for model in ("last", "best")}
     assert expected | {"results.json"} <= {path.name for path in run.path.iterdir()}

@@ -1,6 +1,9 @@
 """``winnow run`` with real Flower and Ray processes: truthful exit status, a record, and nothing left running."""
 
+import contextlib
+import itertools
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 
 from server_app.cli.superlink import local_superlink, program_path
+from tests.compare_runs import compare
 from tests.conftest import ROOT
 from tests.deployment.scene import app_with
 from tests.marked import marked, processes_with
@@ -36,8 +40,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, environment: dict[str, str], app: Path, *words: str) -> "subprocess.Popen[str]":
-    command = [program_path("winnow"), "run", "--app", str(app), *SMALL, *words]
+def start(folder: Path, environment: dict[str, str], app: Path | None, *words: str) -> "subprocess.Popen[str]":
+    """Start a run of an app by Flower's engine, or by our own of the code that is installed."""
+    chosen = ["--engine", "local"] if app is None else ["--app", str(app)]
+    command = [program_path("winnow"), "run", *chosen, *SMALL, *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
@@ -121,13 +127,52 @@ def test_a_run_with_a_plug_in_can_be_continued_unheard_and_equals_flower_s_own_r
     assert status(plain)["status"] == "completed"
     assert rounds(plain) == rounds(folder)
 
+    own = tmp_path / "own"
+    own.mkdir()
+    program = start(own, marked, None, "num-server-rounds=2")
+    output = finish(program)
+    assert program.returncode == 0, output
+    [local] = own.glob("runs/*")
+    assert list(compare(run_dir, local)) == [], "our engine gives the bits of Flower's"
 
-def test_a_run_that_fails_says_why_and_exits_with_1(tmp_path: Path, marked: dict[str, str], app: Path) -> None:
-    program = start(tmp_path, marked, app, "federation.round-timeout=0.001")
+
+@pytest.mark.parametrize("engine", ["flower", "local"])
+def test_a_run_that_fails_says_why_and_exits_with_1(
+    engine: str, tmp_path: Path, marked: dict[str, str], app: Path
+) -> None:
+    program = start(tmp_path, marked, app if engine == "flower" else None, "federation.round-timeout=0.001")
     output = finish(program)
     assert program.returncode == 1, output
     assert re.search(r"^The run failed: .*0 of 2 clients are ready", output, re.MULTILINE)
     assert status(tmp_path)["status"] == "failed"
+
+
+def test_a_killed_worker_costs_nothing_and_ctrl_c_ends_all_of_them(tmp_path: Path, marked: dict[str, str]) -> None:
+    program = start(tmp_path, marked, None, "num-server-rounds=100000", "evaluate.every=1000")
+    assert program.stdout is not None
+    seen = [next(line for line in program.stdout if re.match("round +1/", line))]
+    for worker in workers_of(program.pid):
+        os.kill(worker, signal.SIGKILL)
+    seen += itertools.islice((line for line in program.stdout if line.startswith("round")), 3)
+    assert all("quarantined 0" in line for line in seen), seen
+    program.send_signal(signal.SIGINT)
+    seen.append(finish(program))
+    assert program.returncode == 130, seen
+    [run_dir] = tmp_path.glob("runs/*")
+    assert "The run was stopped by SIGINT" in seen[-1]
+    assert f"winnow run run.resume={run_dir}" in seen[-1]
+    assert (status(tmp_path)["status"], status(tmp_path)["reason"]) == ("stopped", "stopped by SIGINT")
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a run's fork server has started."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with contextlib.suppress(OSError):
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    [server] = [child for child, parent in parents.items() if parent == pid]
+    return [child for child, parent in parents.items() if parent == server]
 
 
 def test_ctrl_c_ends_everything_and_says_where_the_record_is(tmp_path: Path, marked: dict[str, str], app: Path) -> None:

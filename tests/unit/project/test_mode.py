@@ -5,6 +5,7 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from client_app.app import app as client_app
-from client_app.node import current_mode, detect_mode, with_mode
+from client_app.node import current_mode, detect_mode, simulate_here, with_mode
 from server_app.app import mode_of
 from tasks.config import DEFAULTS
 from tasks.protocol import RECORD, MessageHeader, Mode
@@ -26,7 +27,11 @@ FILES = [
     path for package in ("tasks", "strategies", "client_app", "server_app") for path in (ROOT / package).rglob("*.py")
 ]
 DECISIONS = {"mode_of": "server_app/app.py", "detect_mode": "client_app/node.py"}
-SIGNS = {"InMemoryGrid": "server_app/app.py", "is_initialized": "client_app/node.py"}
+SIGNS = {
+    "InMemoryGrid": "server_app/app.py",
+    "is_initialized": "client_app/node.py",
+    "simulate_here": "server_app/engine/worker.py",
+}
 
 
 @cache
@@ -64,6 +69,12 @@ def test_a_client_knows_it_by_its_process(ray: bool | None, mode: Mode, monkeypa
     module = None if ray is None else SimpleNamespace(is_initialized=lambda: ray)
     monkeypatch.setitem(sys.modules, "ray", module)  # type: ignore[arg-type]
     assert detect_mode() is mode
+
+
+def test_a_worker_of_ours_is_told_by_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client_app.node._SIMULATED", Event())
+    simulate_here()
+    assert detect_mode() is Mode.SIMULATION
 
 
 def message(**changes: Any) -> Message:

@@ -6,6 +6,10 @@ import pytest
 
 from server_app.callbacks import CALLBACKS, Callback, TensorBoard, chosen_callbacks
 from server_app.callbacks.base import NamedCallback
+from server_app.callbacks.records import Progress
+from server_app.state import RunState
+from strategies.validation import RoundReport
+from tasks.config import parse
 from tasks.plugins import PluginError
 
 
@@ -57,6 +61,17 @@ def test_none_is_chosen_by_default() -> None:
 def test_a_mistake_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
         chosen_callbacks(text)
+
+
+def test_the_time_left_is_that_of_all_variants_and_not_that_of_the_warm_up(capsys: pytest.CaptureFixture[str]) -> None:
+    progress, state = Progress("first", later_rounds=20), RunState.__new__(RunState)
+    state.settings, state.report = parse({"num-server-rounds": 10}), RoundReport()
+    for server_round, seconds in enumerate((60.0, 2.0, 3.0), 1):
+        state.server_round = server_round
+        progress.on_round_end(state, {"seconds": seconds, "quarantined": 0})
+    first, _, third = capsys.readouterr().out.splitlines()
+    assert first.endswith("60.0 s  ETA 29 min")
+    assert third.endswith("3.0 s  ETA 81 s"), "7 rounds and 20, of 3 s"
 
 
 def function() -> None:

@@ -125,7 +125,10 @@ def terminated(_plan: RunPlan, _log: RunLog) -> tuple[str, str]:
         (terminated, 143, "The run was stopped by SIGTERM"),
     ],
 )
+@pytest.mark.parametrize(("engine", "name"), [("flower", "simulate"), ("local", "simulate_locally")])
 def test_the_exit_code_tells_the_truth(
+    engine: str,
+    name: str,
     outcome: Callable[[RunPlan, RunLog], tuple[str, str]],
     code: int,
     message: str,
@@ -134,8 +137,8 @@ def test_the_exit_code_tells_the_truth(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(run, "make_plan", lambda *_: plan)
-    monkeypatch.setattr(run, "simulate", outcome)
-    assert run.main(argparse.Namespace(words=[], app=None, dry_run=False, verbose=False)) == code
+    monkeypatch.setattr(run, name, outcome)
+    assert run.main(argparse.Namespace(words=[], app=None, dry_run=False, verbose=False, engine=engine)) == code
     errors = capsys.readouterr().err
     assert errors.startswith(message)
     assert bool(errors) == bool(code)

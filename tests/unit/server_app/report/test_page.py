@@ -90,13 +90,14 @@ def page_of(path: Path) -> str:
 
 def test_everything_is_there(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    path = write_run(tmp_path, rounds(10), four_clients("NaN"), rounds=10, best_round=9)
+    path = write_run(tmp_path, rounds(10), four_clients("NaN"), rounds=10, best_round=9, start_seconds=6.5)
     outline = Outline(page_of(path))
     assert headline(read_run(path)).replace(" %", "\u00a0%") in outline.text
     assert outline.tags.count("svg") == 3
     words = ["best model", "winnow run seed=1", "Classes held", "Wrong labels", "Iou", "nce+rce", "num-server-rounds"]
     assert [word for word in words if word not in outline.text] == []
     assert "NaN\n(round 1)" in outline.text
+    assert "all rounds, 1.5 s each (median); before them 6.5 s for the start" in outline.text
     # examples 20 to 23: 45 of 86; mean weights 0.36 (0.4, once quarantined), 0.3, 0.2 and 0.1: 0.3 of 0.96
     assert "have 52\u00a0% of the examples and received 31\u00a0% of the weight" in outline.text
 

@@ -89,7 +89,8 @@ class TestComparison:
         metrics = [
             {"round": 0, "accuracy": 0.1, "macro-f1": 0.05, "loss": 2.3, "seconds": 0.5},
             {"round": 1, "accuracy": 0.9, "macro-f1": 0.8, "loss": 0.5, "seconds": 40.0, "quarantined": 1},
-            {"round": 2, "accuracy": 0.85, "macro-f1": 0.75, "loss": 0.6, "seconds": 40.0, "quarantined": 2},
+            {"round": 2, "accuracy": 0.85, "macro-f1": 0.75, "loss": 0.6, "seconds": 2.0, "quarantined": 2},
+            {"round": 3, "accuracy": 0.85, "macro-f1": 0.75, "loss": 0.6, "seconds": 3.0, "quarantined": 0},
         ]
         first = write_run(tmp_path / "a", metrics, label="robust")
         second = write_run(tmp_path / "b", accuracies(0.1, 0.6), label="fedavg", status="failed")
@@ -98,16 +99,16 @@ class TestComparison:
         assert header.split("  ")[0] == "run"
         assert set(rule) == {"-"}
         assert [" ".join(row.split()) for row in rows] == [
-            "robust 2 85.0 % - 87.5 % 90.0 % (1) 75.0 % 0.600 3 1 min 20 s",
-            "fedavg 1 (failed) 60.0 % -25.0 60.0 % 60.0 % (1) - - 0 0.0 s",
-            "none 0 (failed) - - - - - - 0 0.0 s",
+            "robust 3 85.0 % - 86.7 % 90.0 % (1) 75.0 % 0.600 3 3.0 s 45.5 s",
+            "fedavg 1 (failed) 60.0 % -25.0 60.0 % 60.0 % (1) - - 0 - 0.0 s",
+            "none 0 (failed) - - - - - - 0 - 0.0 s",
         ]
 
     def test_masks_have_a_column_for_dice(self, tmp_path: Path) -> None:
         masks = write_run(tmp_path / "a", [{"round": 1, "accuracy": 0.9, "macro-f1": 0.8, "dice": 0.7}])
         header, _, row, *_ = comparison_table([masks]).splitlines()
-        assert header.split()[-5:] == ["macro-F1", "Dice", "loss", "quarantined", "time"]
-        assert " ".join(row.split()).endswith("80.0 % 70.0 % - 0 0.0 s")
+        assert header.split()[-7:] == ["macro-F1", "Dice", "loss", "quarantined", "per", "round", "time"]
+        assert " ".join(row.split()).endswith("80.0 % 70.0 % - 0 - 0.0 s")
 
     def test_columns_are_aligned(self, tmp_path: Path) -> None:
         first = write_run(tmp_path / "a", accuracies(0.1, 1.0), label="a label of some length")
