@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from client_app.losses import GlobalParameters, Objective
+from client_app.optimizers import uncompiled
 from tasks.base import ClientData, Task, predict
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
@@ -92,7 +93,7 @@ class GivenLabels(BatchLoss):
         self._global_parameters = global_parameters
         self.needs_inputs = objective.needs_inputs
         learned = list(objective.loss.parameters().values())
-        self._own = torch.optim.Adam(learned, objective.loss.parameter_rate) if learned else None
+        self._own = uncompiled(torch.optim.Adam)(learned, objective.loss.parameter_rate) if learned else None
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return the objective; see :class:`BatchLoss`."""
@@ -152,9 +153,10 @@ def make_optimizer(model: nn.Module, options: TrainSettings, rate: float) -> tor
     """Return a fresh optimizer: its state never outlives a round."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if options.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=options.momentum, weight_decay=options.weight_decay)
-    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, rate, weight_decay=options.weight_decay)
+        kind = uncompiled(torch.optim.SGD)
+        return kind(parameters, rate, momentum=options.momentum, weight_decay=options.weight_decay)
+    adam = uncompiled(torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW)
+    return adam(parameters, rate, weight_decay=options.weight_decay)
 
 
 class Trainer:

@@ -12,6 +12,7 @@ from client_app.trainer import (
     Trainer,
     _say_that_statistics_are_used,
     learning_rate,
+    make_optimizer,
     pick_device,
     single_example,
     smallest_batch,
@@ -170,6 +171,28 @@ def test_every_optimizer_and_precision_learns(optimizer: str, precision: str):
     first = fit(model, TrainSettings(epochs=1, learning_rate=1e-12, momentum=0.0))
     fit(model, options)
     assert fit(model, TrainSettings(epochs=1, learning_rate=1e-12, momentum=0.0)) < 0.2 * first
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_optimizers_take_the_steps_of_pytorch_s_own_bit_for_bit(name: str, reference: type[torch.optim.Optimizer]):
+    ours, theirs = network(), network()
+    options = TrainSettings(optimizer=name, momentum=0.9, weight_decay=0.01)
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    pairs = [
+        (ours, make_optimizer(ours, options, 0.05)),
+        (theirs, reference(theirs.parameters(), 0.05, weight_decay=0.01, **momentum)),
+    ]
+    for _ in range(3):
+        for model, optimizer in pairs:
+            optimizer.zero_grad()
+            model(data().features.float()).square().mean().backward()
+            optimizer.step()
+    assert isinstance(pairs[0][1], reference)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert one.requires_grad
 
 
 def test_schedules():
