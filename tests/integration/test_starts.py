@@ -1,0 +1,64 @@
+"""Starts: what a process imports before it works. Modules are counted, not seconds: imports are most of its start."""
+
+import json
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+SLOW = {"torch", "torchvision", "flwr", "ray", "sklearn", "scipy", "matplotlib", "pyarrow", "pandas"}
+COMPILER = "torch._dynamo"  # with it come sympy, triton and 900 modules more
+
+TRAIN = """
+import torch, client_app.app
+from client_app.attacks import run_client
+from client_app.methods import RoundConfig
+from tasks.client_data import client_dataset
+from tasks.fresh_model import fresh_model
+from tasks.settings import Settings
+settings = Settings()
+model, data = fresh_model(settings), client_dataset(settings, 0).data
+run_client(model, data, settings, RoundConfig(1, 0.1, (1, 0, 1)), None, torch.device("cpu"))
+"""
+
+
+COMMANDS = """
+import contextlib
+from server_app.cli import main
+wrong = ("learning=1", "train.epochs=0", "variants=x", "no-such-recipe", "demo@no-such-setting", "demo seed=x")
+for argv in (["--help"], ["run", "--help"], ["list"], ["list", "loss"], *(["run", *words.split()] for words in wrong)):
+    with contextlib.suppress(SystemExit):
+        assert main(argv) == (0 if argv[0] == "list" else 2), argv
+"""
+
+CHECKS = """
+import sys
+from server_app.cli import main
+main(["doctor"])
+assert "torch" in sys.modules and "flwr" not in sys.modules
+assert main(["run", "--dry-run"]) == 0
+import server_app.app
+"""
+
+
+def imported(code: str) -> set[str]:
+    """The modules in a fresh process after ``code``; what it prints does not count."""
+    ending = "import json, sys; print('\\n' + json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{ending}"], check=True, capture_output=True, cwd=ROOT)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_what_needs_no_parts_of_a_run_imports_none():
+    modules = imported(COMMANDS)
+    assert not modules & {*SLOW, "client_app", "strategies"}
+    assert len(modules) < 450
+
+
+def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():
+    modules = imported(TRAIN)
+    assert modules & (SLOW | {COMPILER, "sympy"}) == {"torch", "flwr"}
+
+
+def test_a_check_of_machine_or_run_and_the_server_import_no_compiler_and_scientific_libraries():
+    modules = imported(CHECKS)
+    assert modules & (SLOW | {COMPILER}) == {"torch", "flwr"}
