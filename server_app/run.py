@@ -121,7 +121,8 @@ def _run(grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, la
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
-    clients = ClientGrid(grid, registration.nodes(), header, mode)
+    wire, buffers = settings.federation.wire, evaluation.buffers()
+    clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers)
     loop = RunLoop(state, clients, evaluation, callbacks(settings, label))
     reason = loop.run()
     audit_labels(state, clients)
