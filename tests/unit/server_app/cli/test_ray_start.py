@@ -195,7 +195,7 @@ def test_the_record_of_a_run_that_is_tried_again_is_closed(
 
     first, second = records
     monkeypatch.setattr(run, "_attempt", play)
-    monkeypatch.setattr(run, "_checked", checked.append)
+    monkeypatch.setattr(run, "_checked", lambda plan, _wait: checked.append(plan))
     log = RunLog()
     assert run.simulate(RunPlan(tmp_path, {}, {}), log) == ("finished:completed", "")
     assert first.status()["status"] == "failed"
