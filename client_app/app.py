@@ -1,148 +1,88 @@
-"""ClientApp: one message in, one reply out."""
+"""ClientApp: one message in, one reply out; at a real node by way of a trainer process that stays.
 
-import traceback
-from collections.abc import Iterator, Sequence
+Flower loads this module in a new process for every message, so it imports nothing slow. What is done with a message is
+in ``handlers.py``, which a simulation calls here, and a real node in its trainer.
+"""
+
+import sys
 from logging import ERROR, INFO, WARNING
-from typing import Any
+from pathlib import Path
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.clientapp.client_app import ClientAppException
+from flwr.clientapp.client_app import LoadClientAppError
 from flwr.common.logger import log
 
-from client_app.attacks import run_client
-from client_app.label_audit_files import write_audit
-from client_app.label_quality import audit_client, class_losses
-from client_app.local import answer_locally
-from client_app.mask_audit import audit_masks
-from client_app.mask_audit_files import write_mask_audit
-from client_app.mods import RAISED, egress_log, named_arrays, watchdog, with_privacy
-from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_out, with_mode
-from client_app.session import Session
-from tasks.base import Examples, FittedTask, evaluate
-from tasks.client_data import load_task
-from tasks.protocol import Mode
+from client_app.trainer_link import (
+    NOT_LOADED,
+    NoTrainerError,
+    TrainerFailedError,
+    TrainerLink,
+    TrainerLostError,
+    fingerprint,
+    idle_seconds,
+)
+from tasks.files import user_path
 
-app = ClientApp(mods=[with_mode, watchdog, egress_log, named_arrays])
-
-
-@app.query("identity")
-def identity(message: Message, context: Context) -> Message:
-    """Say how many examples this client has; in a simulation also how many of its labels are wrong."""
-    session = Session.open(message, context)
-    warn_of_left_out(session.settings, session.mode)
-    session.lock_folder()
-    facts: dict[str, Any] = {"client": session.header.client}
-    if brings_data(session.settings, session.mode):
-        facts["data-fingerprint"] = fingerprint(session.dataset.data, session.header.run_name)
-    if session.mode is Mode.SIMULATION:  # what a real site knows about its labels stays there
-        facts["noise-rate"] = session.dataset.noise_rate
-        if session.dataset.data.labels.ndim == 1:
-            facts["class-counts"] = session.dataset.data.class_counts().tolist()
-    return session.reply(facts)
+PROGRAM = "flwr-clientapp"
+FOR_ONE_MESSAGE = "--allow-runtime-dependency-installation"  # its packages go when it ends
+TARGET = "client_app.trainer_messages:answer"
+CRASHED = 8  # Flower's code for a ClientApp that stopped responding
 
 
-@app.query("statistics")
-def statistics(message: Message, context: Context) -> Message:
-    """Say what the task must know of all clients' examples before it can make inputs of them; no example leaves."""
-    session = Session.open(message, context)
-    task = load_task(session.settings.task)
-    if not isinstance(task, FittedTask) or task.statistics:
-        raise NodeError(f"the task {session.settings.task.name!r} needs no statistics of this node")
-    answer = task.summary(session.dataset.data.ids)
-    if session.mode is Mode.DEPLOYMENT:  # the log of what leaves a node only counts the numbers of a list
-        log(INFO, "Statistics for the server: %s", task.in_words(answer))
-    return session.reply(answer)
+class NodeApp(ClientApp):
+    """Flower's ClientApp, in front of the one of ``handlers.py``."""
 
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message, by the node's trainer where it has one."""
+        link = trainer_link(context)
+        if link is None:
+            return handle(message, context)
+        from client_app.trainer_messages import forward
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
-    """Train the received model for one round, with the configured privacy."""
-    return with_privacy(Session.open(message, context), train_locally)
-
-
-def train_locally(session: Session) -> Message:
-    """Train the received model and keep the client's state."""
-    round_config, model, store = session.round_config(), session.model(), session.store()
-    state = store.load(round_config.server_round)
-    result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
-    store.save(round_config.server_round, result.state)
-    return session.reply(result.metrics, model)
-
-
-@app.query("profile")
-def profile(message: Message, context: Context) -> Message:
-    """Say how large the received model's mean loss is on each class of this client's examples."""
-    session = Session.open(message, context)
-    task, batch_size = load_task(session.settings.task), session.settings.evaluate.batch_size
-    losses, counts = class_losses(session.model(), task, session.dataset.data, batch_size, session.device)
-    return session.reply({"class-losses": losses.tolist(), "class-counts": counts.tolist()})
-
-
-@app.query("method")
-def ask_method(message: Message, context: Context) -> Message:
-    """Let the client method answer a question of the strategy; it comes before the training of its round."""
-    session = Session.open(message, context)
-    round_config, store = session.round_config(), session.store()
-    state = store.load(round_config.server_round)
-    result = answer_locally(
-        session.model(), session.dataset.data, session.settings, round_config, state, session.device
-    )
-    store.save(round_config.server_round - 1, result.state)
-    return session.reply(result.metrics)
-
-
-@app.query("audit")
-def audit(message: Message, context: Context) -> Message:
-    """Write this client's label audit into its own folder; the answer says nothing about its labels."""
-    session = Session.open(message, context)
-    settings, server_round, folder = session.settings, session.header.server_round, session.folder()
-    if folder is None:
-        log(
-            WARNING,
-            "No label audit: this node has no folder of its own. Start it with --node-config 'state-dir=/a/folder' to "
-            "get one after the next run.",
-        )
-        return session.reply({})
-    data, task, wanted = session.dataset.data, load_task(settings.task), settings.audit.format
-    facts = {
-        "run": session.header.run_name,
-        "client": session.header.client,
-        "round": server_round,
-        "method": settings.method.name,
-    }
-    if task.labels_pixels:
-        masks = audit_masks(session.model(), data, settings, session.device)
-        path = write_mask_audit(folder, masks, data, task, wanted, facts)
-    else:
-        state = session.store().load(server_round + 1)
-        found = audit_client(session.model(), data, settings, state, session.device)
-        path = write_audit(folder, found, task.class_names, wanted, facts)
-    if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
-        log(INFO, "Label audit: %s", path)
-    return session.reply({})
-
-
-@app.evaluate()
-def evaluate_locally(message: Message, context: Context) -> Message:
-    """Measure the received model on this client's own examples, with the labels it was given."""
-    session = Session.open(message, context)
-    data = session.dataset.data
-    batch_size = session.settings.evaluate.batch_size
-    task = load_task(session.settings.task)
-    measures = evaluate(session.model(), task, Examples(data.features, data.labels), batch_size, session.device)
-    return session.reply(measures)
-
-
-def answer(messages: Sequence[Message], contexts: Sequence[Context]) -> Iterator[Message]:
-    """Answer messages of one round to clients of this process, one after the other: the replies in their order.
-
-    An exception becomes an error reply, in the words of Flower's engine.
-    """
-    for message, context in zip(messages, contexts, strict=True):
         try:
-            yield app(message, context)
-        except Exception as error:  # whatever it is, it is this client's
-            log(ERROR, "%s", traceback.format_exc())
-            raised = ClientAppException(str(error))
-            yield Message(Error(RAISED, f"{type(raised)}:<'{raised}'>"), reply_to=message)
+            return forward(link, message, context)
+        except NoTrainerError as error:
+            log(WARNING, "This node has no trainer process, so that each message takes seconds longer: %s", error)
+            return handle(message, context)
+        except TrainerLostError as error:
+            log(ERROR, "The trainer process of this node: %s. The next message starts another one.", error)
+            reason = f"ClientApp stopped responding. Of its trainer process is known: {error}."
+            log(INFO, "To the server, %s: the error %r", message.metadata.message_type, reason)
+            return Message(Error(CRASHED, reason), reply_to=message)
+        except TrainerFailedError as error:
+            if error.state == NOT_LOADED:
+                raise LoadClientAppError(str(error)) from error
+            raise
+
+
+def trainer_link(context: Context) -> TrainerLink | None:
+    """Return the way to the trainer of this node, or None if this process answers itself.
+
+    It does in a simulation, on a node without a state directory, where the operator wants no trainer
+    (``trainer-idle=0``) or has set what cannot be used, which the handlers say; and on other systems than Linux.
+    """
+    if Path(sys.argv[0]).name != PROGRAM or FOR_ONE_MESSAGE in sys.argv or sys.platform != "linux":
+        return None
+    node = context.node_config
+    try:
+        state, idle = user_path(str(node.get("state-dir", ""))), idle_seconds(node)
+    except ValueError:
+        return None
+    if not state or not idle:
+        return None
+    facts = [context.run_id, context.node_id, sorted((key, repr(value)) for key, value in node.items())]
+    print_of_all = fingerprint(Path(__file__).parents[1], facts)
+    return TrainerLink(Path(state, f".trainer-{context.node_id}"), print_of_all, TARGET, idle)
+
+
+def handle(message: Message, context: Context) -> Message:
+    """Answer a message in this process."""
+    try:
+        from client_app import handlers  # slow
+    except Exception as error:
+        raise LoadClientAppError(f"{type(error).__name__}: {error}") from error
+    return handlers.app(message, context)
+
+
+app = NodeApp()

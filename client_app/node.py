@@ -22,6 +22,7 @@ from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
+from client_app.trainer_link import idle_seconds
 from tasks.base import ClientData, DataError
 from tasks.client_data import ClientDataset, client_dataset, data_root, load_task, whole_dataset
 from tasks.files import private_folder, user_path
@@ -116,6 +117,14 @@ def node_settings(settings: Settings, node: NodeConfig, mode: Mode) -> Settings:
     if mode is Mode.DEPLOYMENT:
         task = replace(task, weights_path=own_folder(node, WEIGHTS_PATH))
     return replace(settings, task=task)
+
+
+def check_trainer_idle(node: NodeConfig) -> None:
+    """Raise NodeError if the operator has set anything but a time for which the node's trainer waits for work."""
+    try:
+        idle_seconds(node)
+    except ValueError as error:
+        raise NodeError(f"node-config: {error}") from error
 
 
 def own_folder(node: NodeConfig, key: str) -> str:

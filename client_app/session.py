@@ -18,6 +18,7 @@ from client_app.node import (
     NodeError,
     check_encoder,
     check_frozen,
+    check_trainer_idle,
     client_number,
     current_mode,
     lock_state_dir,
@@ -56,6 +57,7 @@ class Session:
         """Read a message."""
         header = MessageHeader.of(message.content.config_records.get(RECORD, {}))
         node, mode = context.node_config, current_mode()
+        check_trainer_idle(node)
         settings = node_settings(parse({**context.run_config, **header.changes()}), node, mode)
         refuse_attack(settings, mode, NodeError)
         check_encoder(settings, header.encoder)

@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from flwr.app import Context, Message, RecordDict
 
-from client_app.app import answer
+from client_app.handlers import answer
 from client_app.node import PARTITION_ID, simulate_here
 from server_app.engine.wire import Pipe
 

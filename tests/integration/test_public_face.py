@@ -37,12 +37,13 @@ LIGHT = (  # package, what it must not load, and what may be loaded before it: i
     ("tasks", {"torch", "flwr", "numpy"}, ()),
     ("strategies", {"torch", "flwr", "numpy"}, ()),
     ("server_app", {"torch", "flwr", "numpy"}, ()),
+    ("client_app.app", {"torch", "scipy", "sklearn", "ray"}, ()),  # a node's process for one message
     ("strategies.aggregators", {"torch", "flwr"}, ()),
     ("strategies.detection", {"flwr"}, ("torch",)),
     ("client_app.losses", {"flwr", "ray", "sklearn", "scipy", "torchvision"}, ("torch",)),
     ("tasks.noise", {"flwr"}, ("torch",)),
     ("tasks.partition", {"flwr"}, ("torch",)),
-    ("client_app.app", {"scipy", "sklearn", "torchvision", "ray"}, ("torch", "flwr.clientapp")),  # a node's process
+    ("client_app.handlers", {"scipy", "sklearn", "torchvision", "ray"}, ("torch", "flwr.clientapp")),  # a trainer
 )
 LOADED = """
 import importlib, json, os, sys

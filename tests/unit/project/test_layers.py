@@ -14,6 +14,8 @@ ALLOWED = {
 FLOWER_RIM = {
     "client_app/mods.py",
     "client_app/app.py",
+    "client_app/handlers.py",
+    "client_app/trainer_messages.py",
     "client_app/session.py",
     "client_app/node.py",
     "client_app/state.py",
