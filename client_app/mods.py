@@ -1,8 +1,8 @@
 """Mods of the ClientApp, from the outside in: watchdog, egress log, serialization, privacy.
 
-The watchdog: a real node works on one message at a time, each in a process of its own, and Flower ends none that still
-lives. So a process that hangs ends itself, long after anybody waits for its answer; the node goes on with the next
-message a minute later.
+The watchdog: a real node works on one message at a time, and Flower ends no process that still lives. So one that hangs
+(the node's trainer, or the process that Flower has started for the message) ends itself, long after anybody waits for
+its answer; the node goes on with the next message.
 
 The egress log names everything in each reply of a real node. An exception's text may hold a path, a file name or a
 value of the data, and Flower would send it to the server: it stays in the log of the node, and the server gets the type
@@ -44,7 +44,7 @@ RAISED = 2  # Flower's code for a ClientApp that has raised an exception
 def watchdog(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """End the process, with the place where it hangs in the log, when the work takes far too long.
 
-    Only a process that Flower has started for this one message: any other is not ours to end.
+    Only a process that Flower has started for this one message, or the trainer in its place: no other is ours to end.
     """
     if Path(sys.argv[0]).name != PROGRAM:
         return call_next(message, context)

@@ -57,8 +57,8 @@ class Trainer:
         self._started, self._files = time.time_ns(), dict[str, tuple[int, int]]()
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
-    def serve(self) -> None:
-        """Answer until the executor has ended, nothing has come for too long, or another code is asked for."""
+    def serve(self) -> str:
+        """Answer as long as there is an executor, messages come, and the code is what they ask for; return why not."""
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._executor, select.POLLIN)
@@ -66,7 +66,7 @@ class Trainer:
         while current:
             ready = [descriptor for descriptor, _ in poll.poll(1000 * self._idle)]
             if not ready or self._executor in ready:
-                return
+                return "nothing is left to do" if ready else f"no message came for {self._idle / 60:g} minutes"
             connection, _ = self._listener.accept()
             with connection:
                 try:
@@ -75,6 +75,7 @@ class Trainer:
                     continue
             if current:
                 rest()
+        return "code, packages, configuration or run are others now"
 
     def _meet(self, connection: socket.socket) -> bool:
         """Answer one process of this user, and return whether the next one may come; the first thing said is enough."""
@@ -143,7 +144,7 @@ class Trainer:
             except OSError:
                 break
         if done not in [descriptor for descriptor, _ in ready]:
-            print("The trainer process ends: nobody waits for its answer any more.", file=sys.stderr, flush=True)
+            say("ends in its work: nobody waits for the answer any more")
             os._exit(1)
 
 
@@ -163,8 +164,14 @@ def rest() -> None:
         torch.cuda.empty_cache()
 
 
+def say(what: str) -> None:
+    """Tell the node's operator, in the log of the executor."""
+    print(f"Trainer process {os.getpid()} {what}.", file=sys.stderr, flush=True)
+
+
 def main(plan: dict[str, Any]) -> None:
     """Be the trainer; the watchdog goes by the program's name, which is that of the process Flower has started."""
     sys.argv[:] = [plan["program"]]
     with suppress(KeyboardInterrupt):
-        Trainer(plan).serve()
+        say("starts; it answers the messages of this node")
+        say(f"ends: {Trainer(plan).serve()}")

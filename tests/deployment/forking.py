@@ -54,10 +54,11 @@ def started_by_fork(command: Sequence[str], **_: object) -> None:
     if os.fork():
         return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    sys.argv = list(command)
+    program = next(word for word in command if word in mains)  # an interpreter may stand before it
+    sys.argv = list(command[command.index(program) :])
     status = 1
     try:
-        status = mains[command[0]]() or 0
+        status = mains[program]() or 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1 if end.code else 0
     except BaseException:

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_processes_that_die_cost_a_round_and_no_label_state(tmp_path: Path, app:
     reasons = left_out(run.record, 2)
     assert reasons.keys() == {1, 2}
     assert reasons[1].startswith(("error 5: Error: Node Unavailable", "no reply in time"))
-    assert reasons[2] == "error 8: ClientApp stopped responding."
+    assert reasons[2].startswith("error 8: ClientApp stopped responding. Of its trainer process is known: it")
     assert left_out(run.record, 3) == {}
     assert "Label audit: 3 of 3 clients made one" in run.output
     for client, times in enumerate((3, 2, 2)):
@@ -76,7 +77,8 @@ def test_frozen_and_slow_nodes_are_not_waited_for_and_their_late_work_is_not_use
         os.kill(frozen, signal.SIGSTOP)
         run.wait_for_line(r"^round 1/3 ")
         found.release(2, 1)
-        os.kill(frozen, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # killed as dead, after a minute
+            os.kill(frozen, signal.SIGCONT)
         found.release(1, 1)
         for client in (1, 2):
             found.wait_until_training(client, 3)
@@ -85,7 +87,9 @@ def test_frozen_and_slow_nodes_are_not_waited_for_and_their_late_work_is_not_use
         told = found.log("flower-superlink")
     reasons = left_out(run.record, 1)
     assert {1, 2} <= reasons.keys()
-    assert reasons[1] in ("no reply in time", "error 8: ClientApp stopped responding."), "the latter after 30 s"
+    assert reasons[1].startswith(("no reply in time", "error 8: ClientApp stopped responding.")), (
+        "the latter in a minute"
+    )
     assert reasons[2] == "no reply in time"
     assert set(left_out(run.record, 3).values()) <= {"no reply in time"}, "both work again"
     used = [line for line in run.record.metrics[1:] if line["replies"]]

@@ -47,6 +47,11 @@ def test_a_federation_of_processes_gives_the_same_result_as_the_simulation(
     assert real.metrics == simulated.metrics
     kept = tmp_path / "real/kept"
     assert {path.name for path in kept.glob("*.log")} >= {"node-0.log", "node-1-executor.log", "flower-superlink.log"}
+    for node in (0, 1):
+        told = (kept / f"node-{node}-executor.log").read_text(errors="replace")
+        assert told.count("To the server, round") >= 3, "registration and two rounds"
+        [trainer] = re.findall(r"Trainer process (\d+) starts", told)
+        assert not Path(f"/proc/{trainer}").exists(), "it answered all messages, and has ended with its node"
     assert not [path for path in kept.rglob("*") if b"PRIVATE KEY" in (path.read_bytes() if path.is_file() else b"")]
 
 

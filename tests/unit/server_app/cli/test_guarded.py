@@ -182,6 +182,27 @@ def test_a_superlink_without_the_guard_is_recognised(
     assert admits_strangers(careless, None)
 
 
+def test_the_process_of_a_message_is_flowers_without_its_supernode(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if f"{name}.".startswith("flwr.supernode.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["before"])
+    with pytest.raises(SystemExit) as end:
+        guarded.run_client_app("--help")
+    loaded = [name for name in sys.modules if name.startswith("flwr.supernode.cli")]
+    for name in loaded:
+        del sys.modules[name]
+    assert end.value.code == 0
+    assert "usage: flwr-clientapp" in capsys.readouterr().out
+    assert loaded == ["flwr.supernode.cli", "flwr.supernode.cli.flwr_clientapp"]
+    started: list[list[str]] = []
+    PrivateStart(SimpleNamespace(Popen=lambda command, **_: started.append(command), DEVNULL=None)).Popen(
+        ["flwr-clientapp", "--token", "abc", "--insecure"]
+    )
+    assert started[0][:5] == [sys.executable, "-P", guarded.__file__, "flwr-clientapp", "--token-file"]
+
+
 def test_guarded_is_a_script_that_imports_nothing_of_winnow() -> None:
     code = f"import sys; sys.argv = ['x']; import runpy; runpy.run_path({guarded.__file__!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
