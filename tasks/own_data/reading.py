@@ -1,6 +1,6 @@
 """Reading of files to examples, where what cannot be used is noted and left out; and a cache of them on disk.
 
-A real node starts a process for each message, and each would decode every file again. One file holds what was read
+A real node starts a process for each run, and each would decode every file again. One file holds what was read
 last. It counts as long as the declarations, the code that reads and, of every file in the data folder, path, size and
 times of change are the same, and its content matches its digest; otherwise everything is read anew. Many examples are
 decoded into mapped files instead, block by block, so that they are never in memory at once.
