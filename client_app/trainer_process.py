@@ -160,8 +160,8 @@ def rest() -> None:
     """Give back what the last message has left: circles of objects, and memory of the GPU that others may need."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    if torch is not None:
+        torch.cuda.empty_cache()  # does nothing where CUDA has not been used
 
 
 def say(what: str) -> None:

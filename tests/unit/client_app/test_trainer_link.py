@@ -103,8 +103,8 @@ def test_with_another_fingerprint_the_old_one_ends_before_the_new_one_starts(lin
 
 def test_code_that_has_changed_is_not_run_any_more(link: TrainerLink, tmp_path: Path) -> None:
     assert link.ask([b"x"])[1] == b"first edition"
-    (tmp_path / "stand_in.py").write_text(STAND_IN.replace("first edition", "second ed. it"))
-    assert link.ask([b"x"])[1] == b"second ed. it", "the fingerprint of the app knows nothing of a plug-in elsewhere"
+    (tmp_path / "stand_in.py").write_text(STAND_IN.replace("first edition", "second"))
+    assert link.ask([b"x"])[1] == b"second", "the fingerprint of the app knows nothing of a plug-in elsewhere"
 
 
 def test_one_that_dies_in_a_message_is_replaced_in_the_next(link: TrainerLink) -> None:
