@@ -15,11 +15,17 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ALONE, PROCESS, TRAINER = "Flower's program alone", "a process for each message", "a trainer"
+SCRIPT, LIGHT = "Flower's program alone: its script", "as `winnow federation run` starts it"
+PROCESS, TRAINER = "Flower's script, a process for each message", "Flower's script, a trainer"
 CHILD = """
 import sys
 from pathlib import Path
-from flwr.supernode.cli import flwr_clientapp
+if sys.argv.pop(1) == "light":  # as server_app/cli/guarded.py
+    import types
+    from flwr import supernode
+    sys.modules["flwr.supernode.cli"] = package = types.ModuleType("flwr.supernode.cli")
+    package.__path__ = [f"{folder}/cli" for folder in supernode.__path__]
+import flwr.supernode.cli.flwr_clientapp
 if len(sys.argv) > 1:
     from client_app.app import app
     from client_app.trainer_messages import IDENTITY, TaskIdentity, unpack
@@ -69,25 +75,27 @@ def cpu_seconds(*arguments: str) -> float:
     return spent() - before
 
 
-def trainer_seconds(state: Path) -> float:
-    """Return what the trainer of a node has taken until now."""
+def trainer_seconds(state: Path) -> tuple[str, float]:
+    """Return the process of a node's trainer, and what it has taken until now."""
     [lock] = state.glob(".trainer-*/lock")
-    fields = Path(f"/proc/{lock.read_text()}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    process = lock.read_text()
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return process, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     """Return the CPU seconds of each round, by the way it was played."""
-    found: dict[str, list[float]] = {ALONE: [], PROCESS: [], TRAINER: []}
-    before = 0.0
+    found: dict[str, list[float]] = {SCRIPT: [], LIGHT: [], PROCESS: [], TRAINER: []}
+    before = ("", 0.0)
     for server_round in range(1, rounds + 1):
-        found[ALONE].append(cpu_seconds())
+        found[SCRIPT].append(cpu_seconds("script"))
+        found[LIGHT].append(cpu_seconds("light"))
         alone = training_message(folder, folder / "alone", server_round, 0)
-        found[PROCESS].append(cpu_seconds(str(alone)))
+        found[PROCESS].append(cpu_seconds("script", str(alone)))
         kept = training_message(folder, folder / "kept", server_round, 15)
-        thin = cpu_seconds(str(kept))
+        thin = cpu_seconds("script", str(kept))
         after = trainer_seconds(folder / "kept")
-        found[TRAINER].append(thin + after - before)
+        found[TRAINER].append(thin + after[1] - (before[1] if before[0] == after[0] else 0.0))
         before = after
     return found
 
