@@ -23,6 +23,13 @@ def context(**node: Any) -> Context:
     return Context(1, 1, node, RecordDict(), {**DEFAULTS, "federation.num-clients": 2})
 
 
+def test_a_trainer_that_cannot_be_had_as_the_operator_has_it_set_is_an_error() -> None:
+    reply = client_app(message(client=0), context(**{"trainer-idle": "an hour"}))
+    assert reply.error.reason == (
+        "NodeError: node-config: trainer-idle = 'an hour': expected minutes, 0 for no trainer process, up to a million"
+    )
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
