@@ -51,7 +51,8 @@ def worker_devices(federation: FederationSettings) -> list[dict[str, str]]:
     import torch
 
     share = federation.client_gpus
-    count = (os.cpu_count() or 1) // (federation.client_cpus or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores // (federation.client_cpus or 1)
     if share:
         count = min(count, int(torch.cuda.device_count() / share + ROUNDING))
     count = max(1, min(count, federation.num_clients))

@@ -42,6 +42,11 @@ class Asked:
         return self.message.metadata.dst_node_id
 
     @property
+    def name(self) -> str:
+        """The message's id."""
+        return self.message.metadata.message_id
+
+    @property
     def client(self) -> object:
         """The client's number."""
         return self.node_config[PARTITION_ID]
