@@ -98,6 +98,7 @@ def flower_run(folder: Path, environment: dict[str, str], app: Path, server_roun
         return finish(link.start("flwr", "run", str(app), "--stream", *options))
 
 
+@pytest.mark.timeout(900)
 def test_a_run_with_a_plug_in_can_be_continued_unheard_and_equals_flower_s_own_run_bit_for_bit(
     tmp_path: Path, marked: dict[str, str], app: Path
 ) -> None:
