@@ -110,6 +110,8 @@ class WorkerPool:
         worker = self._new(place) if is_new else self._workers[place]
         worker.batch.extend(batch)
         try:
+            if is_new:
+                worker.pipe.send(replace(self._start, variables=self._devices[place]))
             worker.pipe.send(batch)
         except OSError:
             self._lost(place, blamed=is_new)  # an older one has died since its last reply, not of this batch
@@ -129,7 +131,6 @@ class WorkerPool:
         os.close(writer)
         threading.Thread(target=self._pump, args=(reader, pid), daemon=True).start()
         self._workers[place] = worker = Worker(pid, Pipe(own, self._numbers))
-        worker.pipe.send(replace(self._start, variables=self._devices[place]))
         return worker
 
     def _pump(self, reader: int, pid: int) -> None:

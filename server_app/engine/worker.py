@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO, cast
@@ -75,9 +74,6 @@ def main(end: socket.socket) -> None:
                 pipe.send(found)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except BaseException:
-        traceback.print_exc()
-        raise
 
 
 def answers(batch: list[Asked], start: Start) -> Iterator[Answered]:
