@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import TextIOBase
 from logging import ERROR, StreamHandler
+from math import ceil
 from typing import Any
 
 from server_app.cli.config import CommandError, RunPlan, installed_app
@@ -18,6 +19,7 @@ from server_app.cli.run_log import RunLog
 from server_app.engine.fork_server import ForkServer
 from tasks.settings import FederationSettings, Settings
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 ROUNDING = 1e-9  # ten times 0.1 of a GPU are one
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 
@@ -48,21 +50,23 @@ def worker_devices(federation: FederationSettings) -> list[dict[str, str]]:
 
     A client that reserves no GPU may still use one, as with Flower's engine.
     """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = max(1, min(cores // (federation.client_cpus or 1), federation.num_clients))
+    if not federation.client_gpus:
+        return [{}] * count
+    return [{VISIBLE: gpus} for gpus in shares(federation.client_gpus)[:count]]
+
+
+def shares(share: float) -> list[str]:
+    """Return the GPUs of each worker that has a ``share``, of one GPU or a whole number of them."""
     import torch
 
-    share = federation.client_gpus
-    count = (os.cpu_count() or 1) // (federation.client_cpus or 1)
-    if share:
-        count = min(count, int(torch.cuda.device_count() / share + ROUNDING))
-    count = max(1, min(count, federation.num_clients))
-    return [_visible(place, share) for place in range(count)]
-
-
-def _visible(place: int, share: float) -> dict[str, str]:
-    if not share:
-        return {}
-    first = int(place * share + ROUNDING)
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(first, first + max(1, round(share)))))}
+    chosen, count = os.environ.get(VISIBLE), torch.cuda.device_count()
+    gpus = chosen.split(",")[:count] if chosen else [str(number) for number in range(count)]
+    if share < 1:
+        return [gpu for gpu in gpus for _ in range(int(1 / share + ROUNDING))]
+    each = ceil(share)
+    return [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Run command, ``winnow run``: ``flwr run`` with a check before, a truthful exit status, and nothing left running.
+"""Run command, ``winnow run``: a simulation with a check before, a truthful exit status, and nothing left running.
 
 Before anything starts the settings are merged and checked. Of the run's log the user sees the app's own lines, warnings
 and errors, without Flower's and Ray's routine.

@@ -15,6 +15,8 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -50,9 +52,20 @@ class ForkServer:
                 command,
                 env=dict(variables),
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # also if ours is a file: a worker's streams, taken over, must not be seekable
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
                 pass_fds=[other.fileno()],
                 start_new_session=True,
             )
+
+        threading.Thread(target=self._pump, daemon=True).start()
+
+    def _pump(self) -> None:
+        assert self._program.stdout is not None
+        for line in self._program.stdout:
+            print(line, end="", file=sys.stderr, flush=True)
 
     def fork(self, pipe: socket.socket, output: int) -> int:
         """Return the id of a new worker at ``pipe``, which writes into the file ``output``; waits for the imports.
@@ -154,6 +167,8 @@ def _become(work: Callable[[socket.socket], None], files: list[int]) -> NoReturn
         with socket.socket(fileno=pipe) as own:
             work(own)
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()

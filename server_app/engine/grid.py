@@ -68,7 +68,7 @@ class WorkerGrid(Grid):
             node = message.metadata.dst_node_id
             asked.append(Asked(message, self._configs[node], self._states[node]))
         self._pool.submit(asked)
-        return [each.message.metadata.message_id for each in asked]
+        return [each.name for each in asked]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that are there."""

@@ -38,7 +38,7 @@ class Worker:
 
 
 class WorkerPool:
-    """Worker processes of one run; a context ends them.
+    """Worker processes of one run.
 
     Parameters
     ----------
@@ -110,6 +110,8 @@ class WorkerPool:
         worker = self._new(place) if is_new else self._workers[place]
         worker.batch.extend(batch)
         try:
+            if is_new:
+                worker.pipe.send(replace(self._start, variables=self._devices[place]))
             worker.pipe.send(batch)
         except OSError:
             self._lost(place, blamed=is_new)  # an older one has died since its last reply, not of this batch
@@ -117,11 +119,10 @@ class WorkerPool:
     def _next_batch(self) -> list[Asked]:
         """Return what a worker gets next; messages for which nobody waits any more are dropped."""
         self._queue = deque(asked for asked in self._queue if time.time() < _expiry(asked.message))
-        if not self._queue or self._queue[0].message.metadata.message_id in self._alone:
-            return [self._queue.popleft()] if self._queue else []
+        alone = next((place for place, asked in enumerate(self._queue) if asked.name in self._alone), len(self._queue))
         workers = len(self._devices)
         size = len(self._queue) if workers == 1 else ceil(len(self._queue) / (2 * workers))
-        return [self._queue.popleft() for _ in range(size)]
+        return [self._queue.popleft() for _ in range(min(size, max(1, alone)))]
 
     def _new(self, place: int) -> Worker:
         (own, other), (reader, writer) = pair(), os.pipe()
@@ -130,7 +131,6 @@ class WorkerPool:
         os.close(writer)
         threading.Thread(target=self._pump, args=(reader, pid), daemon=True).start()
         self._workers[place] = worker = Worker(pid, Pipe(own, self._numbers))
-        worker.pipe.send(replace(self._start, variables=self._devices[place]))
         return worker
 
     def _pump(self, reader: int, pid: int) -> None:
@@ -154,12 +154,12 @@ class WorkerPool:
         worker.pipe.close()
         how = how or how_it_ended(self._server.end(worker.pid))
         left = list(worker.batch)
-        if blamed and left and left[0].message.metadata.message_id in self._alone:
+        if blamed and left and left[0].name in self._alone:
             log(WARNING, "The process of client %s died (%s); another one is started.", left[0].client, how)
             error = Error(DIED, f"the process of this client died ({how})")
             self._found.append(Answered(Message(error, reply_to=left[0].message), left[0].state))
             return
-        self._alone |= {asked.message.metadata.message_id for asked in left} if blamed else set()
+        self._alone |= {asked.name for asked in left} if blamed else set()
         self._queue.extendleft(reversed(left))
         self._share()
 

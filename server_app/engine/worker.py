@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO, cast
@@ -42,6 +41,11 @@ class Asked:
         return self.message.metadata.dst_node_id
 
     @property
+    def name(self) -> str:
+        """The message's id."""
+        return self.message.metadata.message_id
+
+    @property
     def client(self) -> object:
         """The client's number."""
         return self.node_config[PARTITION_ID]
@@ -70,9 +74,6 @@ def main(end: socket.socket) -> None:
                 pipe.send(found)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except BaseException:
-        traceback.print_exc()
-        raise
 
 
 def answers(batch: list[Asked], start: Start) -> Iterator[Answered]:
