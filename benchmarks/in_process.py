@@ -5,6 +5,7 @@ app does.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
@@ -12,10 +13,11 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from client_app.attacks import run_client
+from client_app.engine import decided
 from client_app.label_quality import class_losses
 from client_app.local import answer_locally
 from client_app.methods import RoundConfig, State
-from client_app.trainer import learning_rate
+from client_app.trainer import learning_rate, pick_device
 from server_app.evaluation import CentralEvaluation
 from server_app.preprocessing import with_statistics
 from server_app.registration import Client, Registration
@@ -115,7 +117,9 @@ class Federation:
 
     def __init__(self, settings: Settings) -> None:
         settings = asked(settings, range(settings.federation.num_clients))
-        self.settings = settings
+        task, device = load_task(settings.task), pick_device(settings.train.device)
+        train = decided(settings.train, task, fresh_model(settings), device, Mode.SIMULATION)
+        self.settings = settings = replace(settings, train=train)
         self.evaluation = CentralEvaluation(settings)
         self.arrays = self.evaluation.initial_arrays()
         self.clients = LocalClients(settings, self.evaluation)

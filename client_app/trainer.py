@@ -3,8 +3,8 @@
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from client_app.engine import CHANNELS_LAST, compiled, laid_out_inputs, lay_out
 from client_app.losses import GlobalParameters, Objective, Penalties
 from client_app.optimizers import LocalOptimizer, make_optimizer, uncompiled
 from tasks.base import ClientData, Task, predict
@@ -193,6 +194,9 @@ class Trainer:
     ) -> Trained:
         """Train ``model`` in place on any batch loss; see :meth:`fit`."""
         model.to(self.device).train()
+        channels_last = self.options.precision.endswith(CHANNELS_LAST)
+        if channels_last:
+            lay_out(model, channels_last)
         seed, *names = stream
         optimizer = make_optimizer(model, self.options, rate)
         total = torch.zeros((), device=self.device)
@@ -203,6 +207,8 @@ class Trainer:
                 total += loss.detach() * len(batch)
                 seen, steps = seen + len(batch), steps + 1
             batch_loss.end_epoch()
+        if channels_last:
+            lay_out(model, False)
         return Trained(total.item() / max(seen, 1), steps)
 
     def batches(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[Batch]:
@@ -228,12 +234,11 @@ class Trainer:
         optimizer.zero_grad()
         penalties = batch_loss.apart(model)
         inputs = batch_loss.transform_inputs(batch, self.task.prepare(batch.features))
+        inputs = laid_out_inputs(inputs, self.options.precision)
         if batch_loss.needs_inputs:
             inputs.requires_grad_()
         with single_example(model) if len(batch) == 1 else nullcontext():
-            with self._autocast():
-                logits = model(inputs)
-            value = batch_loss.loss(model, batch, inputs, logits.float())
+            value = self._value(batch_loss, batch)(model, batch_loss, batch, inputs, self.options.precision)
         value.backward()  # type: ignore[no-untyped-call]
         if penalties is not None:
             value = penalties.add(value.detach())
@@ -243,15 +248,29 @@ class Trainer:
         batch_loss.end_step()
         return value
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.options.precision == "bfloat16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+    def _value(self, batch_loss: BatchLoss, batch: Batch) -> Callable[..., Tensor]:
+        """Return what computes the loss; a last batch that is not full is not worth compiling for."""
+        if self.options.engine != "compile" or len(batch) != self.options.batch_size:
+            return batch_value
+        if type(batch_loss) is not GivenLabels or batch_loss.needs_inputs:
+            _say_that_it_is_eager(type(batch_loss).__name__)
+            return batch_value
+        return compiled(batch_value, self.device.type)
 
     def probabilities(self, model: nn.Module, data: LocalData) -> Tensor:
         """Return the class probabilities (n, K) of a client's examples: evaluation mode, no augmentation, float32."""
         logits = predict(model, self.task, data.features, PREDICTION_BATCH, self.device)
         return torch.softmax(logits, dim=1).to(self.device)
+
+
+def batch_value(model: nn.Module, batch_loss: BatchLoss, batch: Batch, inputs: Tensor, precision: str) -> Tensor:
+    """Return the loss of a batch, which is differentiable; ``inputs`` (B, ...) are what the model is given."""
+    if precision.startswith("bfloat16"):
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            logits = model(inputs)
+    else:
+        logits = model(inputs)
+    return batch_loss.loss(model, batch, inputs, logits.float())
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -311,3 +330,11 @@ def single_example(model: nn.Module) -> Iterator[list[nn.Module]]:
 def _say_that_statistics_are_used() -> None:
     """Log it, once in a process."""
     logger.warning("A batch of one example: BatchNorm layers with one value per channel use their running statistics")
+
+
+@cache
+def _say_that_it_is_eager(kind: str) -> None:
+    """Log it, once in a process."""
+    logger.warning(
+        "train.engine = compile: %s is not compiled, only a loss on given labels is; it trains as eager", kind
+    )

@@ -1,5 +1,6 @@
 """Run from its settings to its report: registration, rounds, record. Resuming continues in the same directory."""
 
+import json
 import os
 import shlex
 import time
@@ -12,6 +13,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from client_app.attacks import refuse_attack
+from client_app.engine import decided
 from client_app.trainer import pick_device
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
@@ -33,12 +35,14 @@ from tasks.base import FittedTask
 from tasks.client_data import encode_examples, load_task, weights_folder
 from tasks.config import DEFAULTS, REPEAT, defaults_of, overlay, to_flat
 from tasks.files import WriteError
-from tasks.fresh_model import model_digest
+from tasks.fresh_model import fresh_model, model_digest
 from tasks.initial_weights import file_digest
 from tasks.protocol import MessageHeader, Mode
-from tasks.settings import Settings
+from tasks.settings import AUTO, Settings
 
 ASKED_TO_END = "the ServerApp was asked to end"
+SPEED = "speed"
+"""Field of status.json: what ``auto`` stood for when the run began."""
 NOT_REPEATED = ("variants", "run.output-dir", "run.resume")
 
 
@@ -121,7 +125,7 @@ def _run(
     print(wrong_labels_line(settings, mode, registration), flush=True)
     fitted = fit_preprocessing(grid, Fitted(settings, registration, header), directory, mode)
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
-    header = replace(header, frozen=model_digest(settings))
+    settings, header = with_speed(settings, replace(header, frozen=model_digest(settings)), directory, mode)
     evaluation = CentralEvaluation(settings)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode, directory.path)
     state = RunState(
@@ -140,6 +144,30 @@ def _run(
     reason = loop.run()
     audit_labels(state, clients)
     return reason
+
+
+def with_speed(
+    settings: Settings, header: MessageHeader, directory: RunDirectory, mode: Mode
+) -> tuple[Settings, MessageHeader]:
+    """Return settings and header with what ``auto`` stands for in train.precision and train.engine; it is recorded.
+
+    All clients get the same, and a resumed run what it was started with.
+    """
+    keys = [key for key in ("precision", "engine") if getattr(settings.train, key) == AUTO]
+    if not keys:
+        return settings, header
+    chosen: dict[str, str] = directory.status().get(SPEED, {})
+    if not set(keys) <= chosen.keys():
+        task, device = load_task(settings.task), pick_device(settings.train.device)
+        train = decided(settings.train, task, fresh_model(settings), device, mode)
+        chosen = {key: getattr(train, key) for key in keys}
+        directory.update_status(**{SPEED: chosen})
+    for key in keys:
+        directory.add_version(f"train.{key}", f"{chosen[key]}, chosen by auto")
+    overrides = {**header.changes(), **{f"train.{key}": chosen[key] for key in keys}}
+    found = {"precision": settings.train.precision, "engine": settings.train.engine} | chosen
+    train = replace(settings.train, precision=found["precision"], engine=found["engine"])
+    return replace(settings, train=train), replace(header, overrides=json.dumps(overrides))
 
 
 def known_digest(settings: Settings) -> str:

@@ -151,7 +151,14 @@ class TrainSettings:
     batch_size: int = key(16, "examples in a batch", low=1)
     drop_last: bool = key(False, "leave out a last batch that is not full")
     augment: bool = key(True, "use the task's augmentation")
-    precision: str = key("float32", "number format of the forward pass", choices=("float32", "bfloat16"))
+    precision: str = key(
+        "float32",
+        "number format of the forward pass, and the layout of images; auto = what is fastest on this machine",
+        choices=("float32", "bfloat16", "float32-channels-last", "bfloat16-channels-last", AUTO),
+    )
+    engine: str = key(
+        "eager", "compile the forward pass and the loss; auto = where there is cuda", choices=("eager", "compile", AUTO)
+    )
     device: str = key(AUTO, "device of the clients; auto = cuda, mps or cpu", choices=(AUTO, "cuda", "mps", "cpu"))
     threads: int = key(0, "torch threads of one client; 0 = its share of the machine", low=0, high=1024)
 

@@ -1,20 +1,20 @@
 """Closed-form gradients of the mean loss of a batch: autograd's operations in autograd's order, without its graph.
 
 A robust loss is forty tiny operations on a batch, and a graph of them costs more time than the network of a small
-client. Each built-in loss whose gradient is short to write has a closed form here; what it computes, forward and
-backward, and the order in which gradients are added, are those of ``Objective``, so that all bits agree. Any other loss
-keeps its graph.
+client. Cross-entropy, its normalized forms, reverse cross-entropy and sums of them have a closed form here; what it
+computes, forward and backward, and the order in which gradients are added, are those of ``Objective``, so that all bits
+agree. Any other loss keeps its graph.
 """
 
 import math
 from collections.abc import Callable
-from functools import cached_property, singledispatch
+from functools import singledispatch
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from client_app.losses.base import IGNORE_INDEX, LOG_MIN_PROB, LabelLoss, Loss, WeightedSum, log_probabilities
+from client_app.losses.base import IGNORE_INDEX, LOG_MIN_PROB, Loss, WeightedSum, log_probabilities
 from client_app.losses.distribution_losses import MIN_LABEL_PROB, Normalized, NormalizedNegative, ReverseCrossEntropy
 from client_app.losses.label_losses import CrossEntropy
 
@@ -29,23 +29,26 @@ class Labelled:
         self.log_probs, self.target = log_probs, target
         self.index = target.unsqueeze(1)
 
-    @cached_property
+        self._at_label: Tensor | None = None
+        self._clipped: Labelled | None = None
+
+    @property
     def at_label(self) -> Tensor:
         """Log-probabilities of the labels, (N, *D)."""
-        return self.log_probs.gather(1, self.index).squeeze(1)
+        if self._at_label is None:
+            self._at_label = self.log_probs.gather(1, self.index).squeeze(1)
+        return self._at_label
 
-    @cached_property
+    @property
     def clipped(self) -> "Labelled":
         """The same with probabilities of at least 1e-7."""
-        return Labelled(self.log_probs.clamp_min(LOG_MIN_PROB), self.target)
-
-    @cached_property
-    def _above(self) -> Tensor:
-        return self.log_probs >= LOG_MIN_PROB
+        if self._clipped is None:
+            self._clipped = Labelled(self.log_probs.clamp_min(LOG_MIN_PROB), self.target)
+        return self._clipped
 
     def pull_clipped(self, gradient: Tensor, before: Tensor | None) -> Tensor:
         """Take a gradient by the clipped log-probabilities back to those before."""
-        return added(before, gradient.masked_fill_(~self._above, 0.0))
+        return added(before, gradient.masked_fill_(self.log_probs < LOG_MIN_PROB, 0.0))
 
     def pull_label(self, gradient: Tensor, before: Tensor | None) -> Tensor:
         """Take a gradient by the labels' log-probabilities back to all."""
@@ -59,14 +62,14 @@ def added(before: Tensor | None, gradient: Tensor) -> Tensor:
 
 
 def closed_mean(logits: Tensor, target: Tensor, loss: Loss) -> Tensor | None:
-    """Return the mean loss of a training batch on a CPU, or None where there is no closed form for it.
+    """Return the mean of a loss that :func:`has_closed_form` over a training batch on a CPU, or None elsewhere.
 
     Parameters
     ----------
     logits, target
         As for ``Loss``; shapes were checked.
     """
-    if not (_applies(logits, target) and has_closed_form(loss)):
+    if not _applies(logits, target):
         return None
     mean: Tensor = _ClosedMean.apply(log_probabilities(logits), target, loss)
     return mean
@@ -101,13 +104,13 @@ class _ClosedMean(torch.autograd.Function):
 
 def has_closed_form(loss: Loss) -> bool:
     """Tell whether a loss and all its parts are built in, and have a closed form."""
-    parts = [part for _, part in loss.parts] if isinstance(loss, WeightedSum) else [getattr(loss, "loss", None)]
-    known = type(loss).__module__.startswith("client_app.losses.")  # a subclass may have another formula
+    if not type(loss).__module__.startswith("client_app.losses."):  # a subclass may have another formula
+        return False
     if isinstance(loss, Normalized | NormalizedNegative):
-        return known and isinstance(loss.loss, LabelLoss) and has_closed_form(loss.loss)
+        return type(loss.loss) is CrossEntropy
     if isinstance(loss, WeightedSum):
-        return known and all(has_closed_form(part) for part in parts if part is not None)
-    return known and isinstance(loss, LabelLoss | ReverseCrossEntropy)
+        return all(has_closed_form(part) for _, part in loss.parts)
+    return type(loss) in (CrossEntropy, ReverseCrossEntropy)
 
 
 @singledispatch
@@ -117,9 +120,8 @@ def closed_form(loss: Loss, batch: Labelled) -> tuple[Tensor, Pull]:
 
 
 @closed_form.register
-def _(loss: LabelLoss, batch: Labelled) -> tuple[Tensor, Pull]:
-    value, slope = value_and_slope(loss, batch.at_label)
-    return value, lambda grad, before: batch.pull_label(slope(grad), before)
+def _(loss: CrossEntropy, batch: Labelled) -> tuple[Tensor, Pull]:
+    return -batch.at_label, lambda grad, before: batch.pull_label(-grad, before)
 
 
 @closed_form.register
@@ -153,13 +155,12 @@ def _(loss: ReverseCrossEntropy, batch: Labelled) -> tuple[Tensor, Pull]:
 @closed_form.register
 def _(loss: Normalized, batch: Labelled) -> tuple[Tensor, Pull]:
     value, pull_value = closed_form(loss.loss, batch)
-    each, slope = value_and_slope(loss.loss, batch.log_probs)
-    total = each.sum(1)
+    total = (-batch.log_probs).sum(1)
     ratio = value / total
 
     def pull(grad: Tensor, before: Tensor | None) -> Tensor:
-        by_total = (-grad * (ratio / total)).unsqueeze(1).expand(each.shape)
-        return pull_value(grad / total, added(before, slope(by_total)))
+        by_total = grad * (ratio / total)  # twice minus: that of a quotient and that of -log p
+        return pull_value(grad / total, added(before, spread(by_total, batch)))
 
     return ratio, pull
 
@@ -167,24 +168,16 @@ def _(loss: Normalized, batch: Labelled) -> tuple[Tensor, Pull]:
 @closed_form.register
 def _(loss: NormalizedNegative, batch: Labelled) -> tuple[Tensor, Pull]:
     value, pull_value = closed_form(loss.loss, batch.clipped)
-    each, slope = value_and_slope(loss.loss, batch.clipped.log_probs)
-    total = (loss.ceiling - each).sum(1)
+    total = (loss.ceiling - -batch.clipped.log_probs).sum(1)
     ratio = (loss.ceiling - value) / total
 
     def pull(grad: Tensor, before: Tensor | None) -> Tensor:
-        by_each = (
-            (-grad * (ratio / total)).unsqueeze(1).expand(each.shape)
-        )  # 1 - ratio, and ceiling - each: twice minus
-        return batch.pull_clipped(pull_value(grad / total, slope(by_each)), before)
+        by_total = spread(grad * (ratio / total), batch)
+        return batch.pull_clipped(pull_value(grad / total, by_total), before)
 
     return 1 - ratio, pull
 
 
-def value_and_slope(loss: LabelLoss, log_p: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return the loss of log-probabilities of any shape, and what takes a gradient by it back to them."""
-    if type(loss) is CrossEntropy:
-        return -log_p, lambda grad: -grad
-    with torch.enable_grad():
-        leaf = log_p.detach().requires_grad_()
-        value = loss.value(leaf)
-    return value.detach(), lambda grad: torch.autograd.grad(value, leaf, grad, retain_graph=True)[0]
+def spread(gradient: Tensor, batch: Labelled) -> Tensor:
+    """Return a gradient (N, *D) for each of the classes, (N, K, *D), to be added to in place."""
+    return gradient.unsqueeze(1).expand(batch.log_probs.shape).contiguous()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -96,12 +97,18 @@ class Objective(Component):
     ) -> Tensor:
         from client_app.losses.closed_form import closed_mean  # it knows all losses, and those need this module
 
-        total = closed_mean(batch.logits, target, self.loss) if weights is None else None
+        total = closed_mean(batch.logits, target, self.loss) if weights is None and self._has_closed_form else None
         if total is None:
             total = weighted_mean(self.loss(batch.logits, target), batch.valid, weights)
         for coefficient, regularizer in regularizers:
             total = total + coefficient * regularizer(batch)
         return total
+
+    @cached_property
+    def _has_closed_form(self) -> bool:
+        from client_app.losses.closed_form import has_closed_form
+
+        return has_closed_form(self.loss)
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return that the inputs cannot be differentiated by, or pixels have no labels, where either is needed."""

@@ -16,6 +16,8 @@ from tasks.files import replace_file
 RESULTS = "results.json"
 LAST_ROUNDS = 10
 AT_CLIENTS = "clients_"
+CHOSEN = ("train.precision", "train.engine")
+"""Facts of versions.json that are kept with the results: what ``auto`` stood for."""
 NO_MEASURES = (
     "selected",
     "replies",
@@ -142,5 +144,6 @@ def write_results(record: RunRecord) -> None:
         }
         for one in results(record)
     }
-    content = {"best_model_round": record.best_round, "measures": measures}
+    chosen = {key: record.versions[key] for key in CHOSEN if key in record.versions}
+    content = {"best_model_round": record.best_round, **chosen, "measures": measures}
     replace_file(record.path / RESULTS, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,14 +1,18 @@
 """The command that repeats a run: of the kind that made it, and with the same settings."""
 
+import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from server_app import run
 from server_app.cli.config import make_plan
-from server_app.run import NOT_REPEATED, command_line
+from server_app.run import NOT_REPEATED, command_line, with_speed
+from server_app.storage.run_directory import RunDirectory
 from tasks.config import DEFAULTS, REPEAT, Flat, parse
-from tasks.protocol import Mode
+from tasks.protocol import MessageHeader, Mode
 from tasks.settings import Settings
 from tests.conftest import ROOT
 
@@ -61,3 +65,15 @@ def test_the_command_repeats_every_setting(flat: Flat, words: list[str] | None, 
     assert words is None or repeated == words
     again = parse({**make_plan(repeated, str(ROOT), tmp_path).flat, **dict.fromkeys(NOT_REPEATED, "")})
     assert again == settings
+
+
+def test_what_auto_stands_for_is_sent_recorded_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings, directory = parse({"train.precision": "auto", "train.batch-size": 8}), RunDirectory(tmp_path)
+    header = MessageHeader(0, overrides='{"seed": 3}')
+    for there, now in [("bfloat16", "bfloat16"), ("float32", "bfloat16")]:  # the second time the run is resumed
+        monkeypatch.setattr(run, "decided", lambda train, *_: replace(train, precision=there))  # noqa: B023
+        found, sent = with_speed(settings, header, directory, Mode.SIMULATION)
+        assert (found.train.precision, found.train.batch_size) == (now, 8)
+        assert sent.changes() == {"seed": 3, "train.precision": now}
+    assert json.loads((tmp_path / "versions.json").read_text())["train.precision"] == "bfloat16, chosen by auto"
+    assert with_speed(Settings(), header, RunDirectory(tmp_path / "other"), Mode.SIMULATION) == (Settings(), header)

@@ -1,0 +1,20 @@
+"""Training with steps compiled by inductor, which needs g++ and half a minute: equal to eager within rounding."""
+
+import shutil
+
+import pytest
+import torch
+
+from client_app import engine
+from tests.unit.client_app.test_engine import trained
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
+def test_inductor_trains_as_eager_does(caplog: pytest.LogCaptureFixture) -> None:
+    engine.compiled.cache_clear()
+    torch._dynamo.reset()
+    expected, value = trained()
+    found, same = trained(engine="compile")
+    assert "not compiled" not in caplog.text
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    assert same == pytest.approx(value, rel=1e-4)
