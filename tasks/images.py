@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.base import TASKS, DataError, Examples, Task
+from tasks.datasets.digits import read_digits, stratified_train
 from tasks.models import MODELS
 from tasks.seeds import rng
 
@@ -132,14 +133,11 @@ class Digits(ImageTask):
 
     @cached_property
     def _split(self) -> tuple[Examples, Examples]:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        digits = load_digits()
-        images, labels = digits.images, digits.target
-        everything = Examples(torch.from_numpy(images.astype(np.uint8))[:, None], labels.astype(np.int64))
-        train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=0, stratify=labels)
-        return everything.take(np.sort(train)), everything.take(np.sort(test))
+        images, labels = read_digits()
+        everything = Examples(torch.from_numpy(images)[:, None], labels)
+        train = stratified_train(labels, len(labels) - 360, seed=0)
+        test = np.setdiff1d(np.arange(len(labels)), train)
+        return everything.take(train), everything.take(test)
 
 
 class PublishedImages(ImageTask):

@@ -10,8 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from strategies.detection.base import DETECTORS, Counts, Detection, Detector, Flags, one_group
 from strategies.detection.profiles import client_levels, min_max
@@ -115,6 +113,9 @@ class Official(Detector):
 
 
 def _fit(profiles: Doubles, state: int) -> tuple[Doubles, Flags]:
+    from sklearn.exceptions import ConvergenceWarning  # a second to import, and most runs never need it
+    from sklearn.mixture import GaussianMixture
+
     mixture = GaussianMixture(n_components=2, random_state=state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal profiles form one cluster, and that is no news

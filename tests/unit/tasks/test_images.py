@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import datasets
@@ -176,6 +177,14 @@ def test_digits_cover_the_published_set_by_class() -> None:
     wanted = np.bincount(published.target) * 360 / 1797
     assert np.abs(np.bincount(test.labels) - wanted).max() < 1
     assert (train.features.dtype, int(train.features.min()), int(train.features.max())) == (torch.uint8, 0, 16)
+
+
+def test_digits_and_their_split_are_those_of_scikit_learn_bit_for_bit() -> None:
+    published = load_digits()
+    parts = train_test_split(np.arange(1797), test_size=360, random_state=0, stratify=published.target)
+    for examples, indices in zip((Digits().train_examples(), Digits().test_examples()), parts, strict=True):
+        np.testing.assert_array_equal(examples.features[:, 0].numpy(), published.images[np.sort(indices)])
+        np.testing.assert_array_equal(examples.labels, published.target[np.sort(indices)])
 
 
 def test_digits_have_no_augmentation() -> None:

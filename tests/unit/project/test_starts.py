@@ -1,0 +1,38 @@
+"""Starts: what a process imports before it works. Modules are counted, not seconds: imports are most of its start."""
+
+import json
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+SLOW = {"torch", "torchvision", "flwr", "ray", "sklearn", "scipy", "matplotlib", "pyarrow", "pandas"}
+COMPILER = "torch._dynamo"  # and with it sympy, triton and torch's compiler: 900 modules
+
+TRAIN = """
+import torch, client_app.app
+from client_app.attacks import run_client
+from client_app.methods import RoundConfig
+from tasks.client_data import client_dataset
+from tasks.fresh_model import fresh_model
+from tasks.settings import Settings
+settings = Settings()
+model, data = fresh_model(settings), client_dataset(settings, 0).data
+run_client(model, data, settings, RoundConfig(1, 0.1, (1, 0, 1)), None, torch.device("cpu"))
+"""
+
+
+def imported(code: str) -> set[str]:
+    """The modules in a fresh process after ``code``; what it prints does not count."""
+    ending = "import json, sys; print('\\n' + json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{ending}"], check=True, capture_output=True, cwd=ROOT)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():
+    modules = imported(TRAIN)
+    assert modules & (SLOW | {COMPILER, "sympy"}) == {"torch", "flwr"}
+
+
+def test_the_server_s_process_imports_no_scientific_libraries():
+    assert imported("import server_app.app") & (SLOW | {COMPILER}) == {"torch", "flwr"}
