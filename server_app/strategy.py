@@ -7,6 +7,7 @@ from flwr.serverapp import strategy as stock
 
 from server_app.privacy import is_central
 from server_app.registration import Registration
+from server_app.stock import STOCK, stock_name
 from strategies.aggregators import build_aggregator
 from strategies.base import STRATEGIES, FlowerStrategyAdapter, UpdateStrategy
 from strategies.fedcorr import FedCorr
@@ -20,23 +21,8 @@ from tasks.settings import FederationSettings, Settings
 
 __all__ = ["STRATEGIES", "FedCorr", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
 
-# Flower's stock strategies and their papers; Winnow's own are registered where they are defined.
-_STOCK = {
-    "FedAvg": "McMahan et al., AISTATS 2017",
-    "FedAvgM": "Hsu, Qi, Brown, 2019",
-    "FedAdagrad": "Reddi et al., ICLR 2021",
-    "FedAdam": "Reddi et al., ICLR 2021",
-    "FedYogi": "Reddi et al., ICLR 2021",
-    "FedProx": "Li et al., MLSys 2020",
-    "FedMedian": "Yin et al., ICML 2018",
-    "FedTrimmedAvg": "Yin et al., ICML 2018",
-    "Krum": "Blanchard et al., NeurIPS 2017",
-    "MultiKrum": "Blanchard et al., NeurIPS 2017",
-    "Bulyan": "El Mhamdi, Guerraoui, Rouault, ICML 2018",
-    "QFedAvg": "Li et al., ICLR 2020",
-}
-for _name, _paper in _STOCK.items():
-    STRATEGIES.register(f"flower-{_name.lower()}", _paper)(getattr(stock, _name))
+for _name, _paper in STOCK.items():  # Winnow's own are registered where they are defined
+    STRATEGIES.register(stock_name(_name), _paper)(getattr(stock, _name))
 
 
 def build_strategy(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, overlay, parse, path_problem, variants
+from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, overlay, path_problem, read, variants
 from tasks.files import user_path, write_problem
 from tasks.issues import ERROR, Issue
 from tasks.plugins import did_you_mean
@@ -115,10 +115,11 @@ def make_plan(words: Iterable[str], app: Path | str | None, cwd: Path) -> RunPla
     folder = app_folder(app, cwd)
     recipe, layers = split_words(words)
     declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
-    layers = [*(recipe_layers(recipe, cwd) if recipe else []), *layers]
+    recipe_settings = recipe_layers(recipe, cwd) if recipe else []
+    layers = [*recipe_settings, *layers]
     flat = absolute_paths(overlay({**declared, **_resumed(overlay(*layers), cwd)}, *layers), cwd)
     make_importable(folder)
-    check_keys(flat)
+    check_keys(flat, _known_sound(recipe, recipe_settings, cwd))
     return RunPlan(folder, declared, flat)
 
 
@@ -245,22 +246,36 @@ def absolute_paths(flat: Mapping[str, Value], cwd: Path) -> Flat:
     return {**flat, "run.output-dir": str(cwd / "runs"), **located}
 
 
-def check_keys(flat: Mapping[str, Value]) -> None:
+def check_keys(flat: Mapping[str, Value], sound: Mapping[str, Value] | None = None) -> None:
     """Check keys, types and ranges, and that ``variants`` is readable; what they change is checked with their parts.
+
+    ``sound`` are settings known to be right. Where others than the wrong ones differ from them, the parts are checked
+    too, which is slow to import, so that all errors come at once.
 
     Raises
     ------
     ConfigError
         With every error found.
     """
-    try:
-        parse({**flat, "variants": ""})
-        variants(flat)
-    except ConfigError:
-        from server_app.validation.config import check_variants  # slow to import, but it finds all other errors too
+    overrides = variants(flat)
+    errors = read({**flat, "variants": ""})[1]
+    if not errors:
+        return
+    wrong = {issue.key for issue in errors}
+    changed = {key for key, value in flat.items() if sound is None or value != sound.get(key)} - {"run.output-dir"}
+    if changed - wrong or any(wrong & changes.keys() for changes in overrides.values()):
+        from server_app.validation.config import check_variants
 
         check_variants(flat)
-        raise
+    raise ConfigError(errors)
+
+
+def _known_sound(recipe: str, layers: Iterable[Flat], cwd: Path) -> Flat | None:
+    """Return the defaults with a recipe of ours; None for one that may be wrong, or whose data may not be there."""
+    flat = overlay(DEFAULTS, *layers)
+    needs_data = flat["task.name"] != DEFAULTS["task.name"]
+    own = not recipe or find_recipe(recipe.partition("@")[0], cwd).parent == RECIPES
+    return None if needs_data or not own else flat
 
 
 def output_issues(plan: RunPlan) -> list[Issue]:

@@ -1,44 +1,26 @@
 """Commands that only show: ``winnow list``, ``preview``, ``report`` and ``compare``; nothing is trained or started.
 
-What is slow to import (torch, the built-in choices, matplotlib) is imported when a command needs it.
+What is slow to import (torch, matplotlib) is imported when a command needs it.
 """
 
 import argparse
-import importlib
 import importlib.util
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from server_app.cli.catalog import Choices, built_ins
 from server_app.cli.config import APP, CommandError, make_plan, path_argument
 from server_app.cli.recipes import recipe_choices
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
 from tasks.files import WriteError
-from tasks.plugins import Entry, Registry, did_you_mean
+from tasks.plugins import did_you_mean
 from tasks.settings import Settings
 
-# The packages that hold built-in choices: each registry in one of them is a kind, in this order.
-PACKAGES = (
-    "tasks.registry",
-    "tasks.encoders",
-    "tasks.models",
-    "client_app.losses",
-    "tasks.noise",
-    "tasks.partition",
-    "client_app.attacks",
-    "client_app.methods",
-    "strategies.aggregators",
-    "strategies.server_optimizers",
-    "server_app.strategy",
-    "strategies.detection",
-    "server_app.callbacks",
-)
 LIST_EXAMPLE = "example:  winnow list loss"
 PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
-
-Choices = list[tuple[str, str]]
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -65,19 +47,8 @@ def list_choices(args: argparse.Namespace) -> int:
 
 
 def kinds() -> dict[str, Choices]:
-    """Return (name, description) of every built-in choice, by kind; presets come after the losses they belong to."""
-    found: dict[str, Choices] = {"recipe": recipe_choices()}
-    for registry in registries():
-        found[registry.listed] = [(entry.name, _about(entry)) for entry in registry.entries()]
-        if registry.listed == "loss":
-            found["preset"] = _presets()
-    return found
-
-
-def registries() -> list[Registry[object]]:
-    """Return the registry of every kind, once each; imports all of them."""
-    values = [value for package in PACKAGES for value in vars(importlib.import_module(package)).values()]
-    return list({id(value): value for value in values if isinstance(value, Registry)}.values())
+    """Return (name, description) of every recipe and built-in choice, by kind."""
+    return {"recipe": recipe_choices(), **built_ins()}
 
 
 def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
@@ -94,21 +65,11 @@ def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
 
 
 def _known(kind: str) -> str:
-    """Return ``kind`` if there is such a kind; looked up only now, because it imports everything."""
+    """Return ``kind`` if there is such a kind."""
     known = kinds()
     if kind not in known:
         raise argparse.ArgumentTypeError(f"unknown kind {kind!r}{did_you_mean(kind, known)}")
     return kind
-
-
-def _about(entry: Entry[object]) -> str:
-    return f"{entry.summary} ({entry.paper})" if entry.paper else entry.summary
-
-
-def _presets() -> Choices:
-    from client_app.losses import PRESETS  # imports torch, which the other commands start faster without
-
-    return [(name, f"parameters of {len(losses)} losses") for name, losses in sorted(PRESETS.items())]
 
 
 def _add_report_and_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

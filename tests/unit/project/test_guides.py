@@ -9,9 +9,10 @@ import pytest
 
 from server_app.cli.config import RECIPES, split_words
 from server_app.cli.recipes import recipe_layers
-from server_app.cli.show import kinds, registries
+from server_app.cli.show import kinds
 from tasks.config import FIELDS
 from tests.conftest import ROOT
+from tests.registries import registries
 
 PAGES = {
     page.relative_to(ROOT).as_posix(): page.read_text()

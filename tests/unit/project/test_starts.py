@@ -7,7 +7,7 @@ import sys
 from tests.conftest import ROOT
 
 SLOW = {"torch", "torchvision", "flwr", "ray", "sklearn", "scipy", "matplotlib", "pyarrow", "pandas"}
-COMPILER = "torch._dynamo"  # and with it sympy, triton and torch's compiler: 900 modules
+COMPILER = "torch._dynamo"  # with it come sympy, triton and 900 modules more
 
 TRAIN = """
 import torch, client_app.app
@@ -22,11 +22,27 @@ run_client(model, data, settings, RoundConfig(1, 0.1, (1, 0, 1)), None, torch.de
 """
 
 
+COMMANDS = """
+import contextlib
+from server_app.cli import main
+wrong = ("learning=1", "train.epochs=0", "variants=x", "no-such-recipe", "demo@no-such-setting", "demo seed=x")
+for argv in (["--help"], ["run", "--help"], ["list"], ["list", "loss"], *(["run", *words.split()] for words in wrong)):
+    with contextlib.suppress(SystemExit):
+        assert main(argv) == (0 if argv[0] == "list" else 2), argv
+"""
+
+
 def imported(code: str) -> set[str]:
     """The modules in a fresh process after ``code``; what it prints does not count."""
     ending = "import json, sys; print('\\n' + json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{ending}"], check=True, capture_output=True, cwd=ROOT)
     return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_what_needs_no_parts_of_a_run_imports_none():
+    modules = imported(COMMANDS)
+    assert not modules & {*SLOW, "client_app", "strategies"}
+    assert len(modules) < 550
 
 
 def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():

@@ -12,6 +12,7 @@ from server_app.cli import build_parser, main, show
 from server_app.cli.config import (
     CommandError,
     app_folder,
+    check_keys,
     find_recipe,
     make_plan,
     parse_value,
@@ -245,6 +246,22 @@ def test_all_wrong_settings_are_reported_at_once(make_app: MakeApp, tmp_path: Pa
     assert "did you mean 'train.epochs'" in str(caught.value)
     with pytest.raises(ConfigError, match="variants"):
         make_plan(["variants=nonsense"], Path("checkout"), tmp_path)
+
+
+@pytest.mark.parametrize("word", ["loss.name=nope", "mine.toml", 'variants=a = { loss.name = "nope" }'])
+def test_a_wrong_key_hides_no_wrong_part(word: str, make_app: MakeApp, tmp_path: Path) -> None:
+    make_app()
+    (tmp_path / "mine.toml").write_text('loss.name = "nope"')
+    with pytest.raises(ConfigError, match=r"did you mean 'train\.epochs'") as caught:
+        make_plan(["trian.epochs=2", word], Path("checkout"), tmp_path)
+    assert [error for error in caught.value.errors if "'nope'" in error]
+
+
+def test_a_wrong_value_that_one_variant_replaces_is_an_error_of_the_others() -> None:
+    sound = {**DEFAULTS, "variants": "one = { train.epochs = 1 }\ntwo = {}"}
+    with pytest.raises(ConfigError) as caught:
+        check_keys({**sound, "train.epochs": 0}, sound)
+    assert [issue.variants for issue in caught.value.issues] == ["two"]
 
 
 @pytest.mark.parametrize(
