@@ -1,6 +1,8 @@
 """Command ``winnow``: a careful way to run the app, and a look at what is there and what came out."""
 
 import argparse
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -20,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     When nobody takes its output any more, that is the exit code of other programs, see :class:`OutputLostError`.
     """
+    if argv is None:  # the process is the command: what is imported need not be searched for garbage at its end
+        atexit.register(gc.freeze)
     try:
         with shown_output():
             return _command(argv)

@@ -31,6 +31,15 @@ for argv in (["--help"], ["run", "--help"], ["list"], ["list", "loss"], *(["run"
         assert main(argv) == (0 if argv[0] == "list" else 2), argv
 """
 
+CHECKS = """
+import sys
+from server_app.cli import main
+main(["doctor"])
+assert "torch" in sys.modules and "flwr" not in sys.modules
+assert main(["run", "--dry-run"]) == 0
+import server_app.app
+"""
+
 
 def imported(code: str) -> set[str]:
     """The modules in a fresh process after ``code``; what it prints does not count."""
@@ -42,7 +51,7 @@ def imported(code: str) -> set[str]:
 def test_what_needs_no_parts_of_a_run_imports_none():
     modules = imported(COMMANDS)
     assert not modules & {*SLOW, "client_app", "strategies"}
-    assert len(modules) < 550
+    assert len(modules) < 450
 
 
 def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():
@@ -50,5 +59,6 @@ def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries
     assert modules & (SLOW | {COMPILER, "sympy"}) == {"torch", "flwr"}
 
 
-def test_the_server_s_process_imports_no_scientific_libraries():
-    assert imported("import server_app.app") & (SLOW | {COMPILER}) == {"torch", "flwr"}
+def test_a_check_of_machine_or_run_and_the_server_import_no_compiler_and_scientific_libraries():
+    modules = imported(CHECKS)
+    assert modules & (SLOW | {COMPILER}) == {"torch", "flwr"}

@@ -64,6 +64,7 @@ def test_builds_that_do_not_fit_each_other_are_recognised(monkeypatch: pytest.Mo
     [finding] = packages.torch_works()
     assert finding.level == ERROR
     assert "different builds" in finding.remedy
+    assert "different builds" in packages.torch_remedy("_C.so: undefined symbol: _ZN3c104impl")
     assert packages.torch_remedy("libcudart.so.12: cannot open") == "uv pip install --reinstall torch torchvision"
 
 
