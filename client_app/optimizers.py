@@ -86,7 +86,9 @@ class TorchOptimizer(LocalOptimizer):
     def __init__(self, model: nn.Module, kind: type[torch.optim.Adam], rate: float, weight_decay: float) -> None:
         super().__init__(model)
         on_cpu = self.parameters[0].device.type == "cpu"
-        self._inner = uncompiled(kind)(self.parameters, rate, weight_decay=weight_decay, foreach=True if on_cpu else None)
+        self._inner = uncompiled(kind)(
+            self.parameters, rate, weight_decay=weight_decay, foreach=True if on_cpu else None
+        )
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
@@ -100,8 +102,8 @@ MARKED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 def uncompiled(kind: type[Optimizer]) -> Callable[..., Optimizer]:
     """Return an optimizer of torch with the same methods, less the marks for the compiler around them.
 
-    The first call of a marked method imports ``torch._dynamo``: two CPU seconds and 900 modules in every client process,
-    more than many clients train in a round. The steps are the same to the last bit; a step that is compiled as a whole
+    The first call of a marked method imports ``torch._dynamo``: two CPU seconds and 900 modules in every client
+    process, more than many clients train in a round. The steps are the same to the last bit; a step that is compiled as a whole
     takes torch's own class.
     """
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in MARKED}

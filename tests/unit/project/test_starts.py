@@ -10,6 +10,12 @@ from tests.conftest import ROOT
 SLOW = {"torch", "torchvision", "flwr", "ray", "sklearn", "scipy", "matplotlib", "pyarrow", "pandas"}
 COMPILER = "torch._dynamo"  # with it come sympy, triton and 900 modules more
 
+WITH_ADAM = f"""{CLIENT}
+from dataclasses import replace
+settings = replace(settings, train=replace(settings.train, optimizer="adam"))
+run_client(model, data, settings, RoundConfig(1, 0.1, (1, 0, 1)), None, torch.device("cpu"))
+"""
+
 COMMANDS = """
 import contextlib
 from server_app.cli import main
@@ -43,7 +49,7 @@ def test_what_needs_no_parts_of_a_run_imports_none():
 
 
 def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():
-    modules = imported(CLIENT)
+    modules = imported(WITH_ADAM)
     assert modules & (SLOW | {COMPILER, "sympy"}) == {"torch", "flwr"}
 
 
