@@ -8,7 +8,6 @@ grouping tensors, hooks and profiler marks. What is here gives the same numbers 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +17,22 @@ from torch.optim import Optimizer
 from tasks.settings import TrainSettings
 
 MARKED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+def uncompiled(kind: type[Optimizer]) -> Callable[..., Optimizer]:
+    """Return an optimizer of torch with the same methods, less the marks for the compiler around them.
+
+    The first call of a marked method imports ``torch._dynamo``: two CPU seconds and 900 modules in every client
+    process, more than many clients train in a round. The steps are the same to the last bit; a step that is compiled
+    as a whole takes torch's own class.
+    """
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in MARKED}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))  # torch's mark turns the gradient off too
+    made: type[Optimizer] = type(kind.__name__, (kind,), methods)
+    return made
+
+
+ADAM, ADAMW = uncompiled(torch.optim.Adam), uncompiled(torch.optim.AdamW)
 
 
 class LocalOptimizer(ABC):
@@ -39,8 +54,9 @@ class LocalOptimizer(ABC):
             return
         total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)), 2.0)
         factor = (norm / (total + 1e-6)).clamp(max=1.0)
-        # A GPU would have to be waited for, to save a multiplication by 1.
-        if factor.device.type != "cpu" or factor.item() != 1.0:
+        if (
+            factor.device.type != "cpu" or factor.item() != 1.0
+        ):  # a GPU would have to be waited for, to save a multiplication by 1
             torch._foreach_mul_(gradients, factor)
 
     @abstractmethod
@@ -84,35 +100,19 @@ class SGD(LocalOptimizer):
 class TorchOptimizer(LocalOptimizer):
     """An optimizer of torch, in its multi-tensor form."""
 
-    def __init__(self, model: nn.Module, kind: type[torch.optim.Adam], rate: float, weight_decay: float) -> None:
+    def __init__(self, model: nn.Module, kind: Callable[..., Optimizer], rate: float, weight_decay: float) -> None:
         super().__init__(model)
         on_cpu = self.parameters[0].device.type == "cpu"
-        self._inner = uncompiled(kind)(
-            self.parameters, rate, weight_decay=weight_decay, foreach=True if on_cpu else None
-        )
+        self._inner = kind(self.parameters, rate, weight_decay=weight_decay, foreach=True if on_cpu else None)
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
         self._inner.step()
 
 
-@cache
-def uncompiled(kind: type[Optimizer]) -> Callable[..., Optimizer]:
-    """Return the optimizer with the same methods, less the marks for the compiler around them.
-
-    The first call of an optimizer of PyTorch imports ``torch._dynamo``, to mark for the compiler what it must not
-    trace: two CPU seconds and 900 modules, in every client process, more than many clients train in a round.
-    Its steps are the same to the last bit. A step that is compiled as a whole takes PyTorch's own class.
-    """
-    methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in MARKED}
-    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))  # PyTorch's mark turns the gradient off too
-    made: type[Optimizer] = type(kind.__name__, (kind,), methods)
-    return made
-
-
 def make_optimizer(model: nn.Module, options: TrainSettings, rate: float) -> LocalOptimizer:
     """Return a fresh optimizer for the trained parameters of ``model``, on its device."""
     if options.optimizer == "sgd":
         return SGD(model, rate, options.momentum, options.weight_decay)
-    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    kind = ADAM if options.optimizer == "adam" else ADAMW
     return TorchOptimizer(model, kind, rate, options.weight_decay)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from client_app.engine import CHANNELS_LAST, compiled, laid_out_inputs, lay_out
 from client_app.losses import GlobalParameters, Objective, Penalties
-from client_app.optimizers import LocalOptimizer, make_optimizer, uncompiled
+from client_app.optimizers import ADAM, LocalOptimizer, make_optimizer
 from tasks.base import ClientData, Task, predict
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
@@ -101,7 +101,7 @@ class GivenLabels(BatchLoss):
         self._global_parameters = global_parameters
         self.needs_inputs = objective.needs_inputs
         learned = list(objective.loss.parameters().values())
-        self._own = uncompiled(torch.optim.Adam)(learned, objective.loss.parameter_rate) if learned else None
+        self._own = ADAM(learned, objective.loss.parameter_rate) if learned else None
         self._apart: Penalties | None = None
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:

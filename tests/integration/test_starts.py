@@ -4,23 +4,17 @@ import json
 import subprocess
 import sys
 
+from benchmarks.starts import CLIENT
 from tests.conftest import ROOT
 
 SLOW = {"torch", "torchvision", "flwr", "ray", "sklearn", "scipy", "matplotlib", "pyarrow", "pandas"}
 COMPILER = "torch._dynamo"  # with it come sympy, triton and 900 modules more
 
-TRAIN = """
-import torch, client_app.app
-from client_app.attacks import run_client
-from client_app.methods import RoundConfig
-from tasks.client_data import client_dataset
-from tasks.fresh_model import fresh_model
-from tasks.settings import Settings
-settings = Settings()
-model, data = fresh_model(settings), client_dataset(settings, 0).data
+WITH_ADAM = f"""{CLIENT}
+from dataclasses import replace
+settings = replace(settings, train=replace(settings.train, optimizer="adam"))
 run_client(model, data, settings, RoundConfig(1, 0.1, (1, 0, 1)), None, torch.device("cpu"))
 """
-
 
 COMMANDS = """
 import contextlib
@@ -55,7 +49,7 @@ def test_what_needs_no_parts_of_a_run_imports_none():
 
 
 def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():
-    modules = imported(TRAIN)
+    modules = imported(WITH_ADAM)
     assert modules & (SLOW | {COMPILER, "sympy"}) == {"torch", "flwr"}
 
 
