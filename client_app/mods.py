@@ -28,11 +28,11 @@ from flwr.common.logger import log
 
 from client_app.node import current_mode
 from client_app.session import Session
-from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, Mode, PublicError
-from tasks.records import byte_array, view_of, view_record, views
+from tasks.records import byte_array, records_of, view_of, views
 from tasks.seeds import seed_noise
 from tasks.settings import PrivacySettings
+from tasks.wire import WIRE_ERROR, half_arrays, named_record, pack_half
 
 PROGRAM = "flwr-clientapp"
 STDERR = 2  # the descriptor: Flower may have put another object in the place of sys.stderr
@@ -107,12 +107,13 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
     SerializationError
         If the flat array does not fit its layout.
     """
-    sent = message.content
-    message.content = _unpacked(sent)
+    sent, named = message.content, _unpacked(message.content)
+    received = next(iter(records_of(named, ArrayRecord).values()), ArrayRecord())
+    message.content = named
     reply = call_next(message, context)
     message.content = sent
     if reply.has_content():
-        reply.content = _packed(reply.content)
+        reply.content = _packed(reply.content, received)
     return reply
 
 
@@ -120,16 +121,20 @@ def _unpacked(content: RecordDict) -> RecordDict:
     named = RecordDict(dict(content))
     for name, record in content.array_records.items():
         layout = str(content.config_records[RECORD]["layout"])
-        named[name] = view_record(protocol.named_views(view_of(record[ARRAYS]), layout))
+        named[name] = named_record(view_of(record[ARRAYS]), layout)
     return named
 
 
-def _packed(content: RecordDict) -> RecordDict:
+def _packed(content: RecordDict, received: ArrayRecord) -> RecordDict:
+    """Return the same records with one flat array; what came in half precision goes so, as the difference to it."""
     flat = RecordDict(dict(content))
     for name, record in content.array_records.items():
-        array, layout = protocol.pack(views(record))
+        wires = half_arrays(received)
+        array, layout, error = pack_half(views(record), wires, received)
         flat[name] = ArrayRecord({ARRAYS: byte_array(array)})
         flat[RECORD] = ConfigRecord({"layout": layout})
+        for metrics in content.metric_records.values() if wires else ():
+            metrics[WIRE_ERROR] = error
     return flat
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from tasks.issues import ERROR, WARNING, Issue, listed
 from tasks.settings import PrivacySettings, Settings
 from tasks.weights import buffer_names, frozen_names, weights
+from tasks.wire import FULL
 
 INSTALL = "pip install 'flwr[dp]'"
 
@@ -44,7 +45,7 @@ def privacy_issues(settings: Settings) -> list[Issue]:
 
 
 def _central_issues(settings: Settings) -> list[Issue]:
-    privacy, strategy = settings.privacy, settings.strategy
+    privacy, strategy, wire = settings.privacy, settings.strategy, settings.federation.wire
     mode = f"privacy.mode = {privacy.mode!r}"
     mean = f"{mode}: the noise is made for a mean of equal weights, so set"
     problems = {
@@ -56,6 +57,10 @@ def _central_issues(settings: Settings) -> list[Issue]:
         "strategy.server-optimizer = 'none'": strategy.server_optimizer != "none",
         f"{mode}: a resumed run must know every model that was released, so set run.checkpoint-every = 1": (
             settings.run.checkpoint_every != 1
+        ),
+        f"{mode}: rounding to {wire} may lengthen an update that its client has clipped, and the noise is made for the "
+        "clipped length, so set federation.wire = 'float32' or let the server clip": (
+            privacy.mode.startswith("client-") and wire != FULL
         ),
     }
     return [Issue(ERROR, "privacy.mode", problem) for problem, applies in problems.items() if applies]

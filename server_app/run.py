@@ -130,7 +130,8 @@ def _run(
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
-    clients = ClientGrid(grid, registration.nodes(), header, mode)
+    wire, buffers = settings.federation.wire, evaluation.buffers()
+    clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers)
     loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds))
     took = time.monotonic() - started
     directory.update_status(start_seconds=round(took, 3))

@@ -7,11 +7,12 @@ buffers such as BatchNorm's counter stay integers.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from functools import lru_cache
 from io import BytesIO
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,10 @@ DTYPES = (
     "uint64",
     "bool",
 )
+WIRES = ("float16", "bfloat16")
+"""Formats of 16 bits in which floating-point arrays may travel; see :mod:`tasks.wire`."""
+MOST_EXPONENT = {"float32": 126, "float64": 1000}
+"""Dtypes that may travel in 16 bits, and the largest exponent of a power of two with an inverse in each."""
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 
@@ -151,16 +156,35 @@ class SerializationError(PublicError):
 
 @dataclass(frozen=True)
 class Slot:
-    """Place of one array: its name, shape and dtype; arrays lie one after the other in this order."""
+    """Place of one array: its name, shape and dtype; arrays lie one after the other in this order.
+
+    With a ``wire``, a format of 16 bits, what lies there are the values times two to the ``exponent`` in this format.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    wire: str = ""
+    exponent: int = 0
 
     @property
     def size(self) -> int:
         """Number of bytes."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * (2 if self.wire else np.dtype(self.dtype).itemsize)
+
+    @property
+    def entry(self) -> list[object]:
+        """What a header says of it."""
+        return [self.name, self.shape, self.dtype, *((self.wire, self.exponent) if self.wire else ())]
+
+    def check_wire(self) -> None:
+        """Raise ``SerializationError`` unless its dtype may travel in its format, with its exponent."""
+        most = MOST_EXPONENT.get(self.dtype, -1)
+        if self.wire not in WIRES or type(self.exponent) is not int or abs(self.exponent) > most:
+            raise SerializationError(
+                f"array {self.name!r}: expected {' or '.join(MOST_EXPONENT)} in {' or '.join(WIRES)} with a small "
+                f"exponent, got {self.dtype} in {self.wire!r:.50} with {self.exponent!r:.50}"
+            )
 
 
 def layout_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> tuple[Slot, ...]:
@@ -186,7 +210,12 @@ def pack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.
     for slot, array in zip(slots, arrays.values(), strict=True):
         flat[start : start + slot.size] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         start += slot.size
-    return flat, json.dumps([[slot.name, slot.shape, slot.dtype] for slot in slots], separators=(",", ":"))
+    return flat, header_of(slots)
+
+
+def header_of(slots: Iterable[Slot]) -> str:
+    """Return what says where each array lies, a JSON text."""
+    return json.dumps([slot.entry for slot in slots], separators=(",", ":"))
 
 
 def unpack(flat: npt.NDArray[np.uint8], header: str) -> Arrays:
@@ -208,20 +237,32 @@ def named_views(flat: npt.NDArray[np.generic], header: str) -> Arrays:
     Raises
     ------
     SerializationError
+        If the header is malformed, names an array twice or in half precision, or does not fit the number of bytes.
+    """
+    arrays: Arrays = {}
+    for slot, part in parts(flat, header):
+        if slot.wire:
+            raise SerializationError(f"array {slot.name!r} was to come in full, got {slot.wire}")
+        arrays[slot.name] = part.view(slot.dtype).reshape(slot.shape)
+    return arrays
+
+
+def parts(flat: npt.NDArray[np.generic], header: str) -> list[tuple[Slot, npt.NDArray[np.generic]]]:
+    """Return each array's place, and its bytes as a view of ``flat`` (B,).
+
+    Raises
+    ------
+    SerializationError
         If the header is malformed, names an array twice, or does not fit the number of bytes.
     """
-    slots = _read_header(header)
+    slots = read_header(header)
     expected = sum(slot.size for slot in slots)
     if flat.dtype != np.uint8 or flat.ndim != 1 or flat.size != expected:
         raise SerializationError(
             f"expected {expected} bytes as the header says, got {flat.dtype} of shape {flat.shape}"
         )
-    arrays: Arrays = {}
-    start = 0
-    for slot in slots:
-        arrays[slot.name] = flat[start : start + slot.size].view(slot.dtype).reshape(slot.shape)
-        start += slot.size
-    return arrays
+    ends = accumulate(slot.size for slot in slots)
+    return [(slot, flat[end - slot.size : end]) for slot, end in zip(slots, ends, strict=True)]
 
 
 def read_npy(data: bytes) -> npt.NDArray[np.generic]:
@@ -254,10 +295,18 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
         raise SerializationError(f"expected the header of an array in NumPy's format 1.0: {error}") from error
 
 
-def _read_header(header: str) -> tuple[Slot, ...]:
+def read_header(header: str) -> tuple[Slot, ...]:
+    """Return the places that a header names.
+
+    Raises
+    ------
+    SerializationError
+        If it is malformed, or names an array twice.
+    """
     try:
         slots = tuple(
-            Slot(str(name), tuple(int(n) for n in shape), str(dtype)) for name, shape, dtype in json.loads(header)
+            Slot(str(name), tuple(int(n) for n in shape), str(dtype), *wire)
+            for name, shape, dtype, *wire in json.loads(header)
         )
     except (ValueError, TypeError) as error:
         raise SerializationError(f"the header is not a list of [name, shape, dtype]: {error}") from error
@@ -266,4 +315,6 @@ def _read_header(header: str) -> tuple[Slot, ...]:
     for slot in slots:
         if slot.dtype not in DTYPES or any(n < 0 for n in slot.shape):
             raise SerializationError(f"array {slot.name!r} has dtype {slot.dtype} and shape {slot.shape}")
+        if slot.wire or slot.exponent:
+            slot.check_wire()
     return slots

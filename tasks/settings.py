@@ -52,6 +52,11 @@ class FederationSettings:
     wait_for_clients: float = key(
         120.0, "seconds to wait until `num-clients` clients are connected", above=0.0, high=YEAR
     )
+    wire: str = key(
+        "float32",
+        "number format in which model and updates travel; float16 and bfloat16 halve the bytes",
+        choices=("float32", "float16", "bfloat16"),
+    )
     client_cpus: int = key(0, "simulation: CPUs of one client (winnow run); 0 = one", low=0)
     client_gpus: float = key(0.0, "simulation: share of a GPU of one client (winnow run)", low=0.0)
 

@@ -151,6 +151,8 @@ def key_figures(record: RunRecord) -> list[View]:
     if record.series("backdoor_success"):
         success = percent(record.final("backdoor_success"))
         figures.append(("Backdoor success", success, "of other classes with the attackers' patch"))
+    if record.series("train_wire_error"):
+        figures.append(("Wire error", percent(record.final("train_wire_error"), 3), "of an update, by half precision"))
     if record.rounds_done:
         asked = number(record.total("selected"))
         figures.append(("Rounds", str(record.rounds_done), f"of {record.planned_rounds or record.rounds_done}"))

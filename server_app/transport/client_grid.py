@@ -5,6 +5,8 @@ Flower draws node ids at random for every run and moves every array as an object
 while strategies still see named arrays. Replies are matched by message, so an error that the SuperLink reports for a
 lost node is charged to the right client, and a late reply to an earlier round is never taken for a new one.
 
+Half precision, if chosen, is undone here: strategies see full precision in what is sent and in what comes back.
+
 Memory: the arrays of a reply are views of the bytes that came; as the replies are read, one after the other, their
 bytes are dropped. None is larger than the arrays that were sent and a fixed allowance, so all of a round are not larger
 than that for each client asked.
@@ -12,7 +14,7 @@ than that for each client asked.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from logging import WARNING
 
@@ -24,7 +26,8 @@ from server_app.transport.ray_recovery import Survivors
 from server_app.transport.replies import ReplyCollector, reply_limit
 from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
-from tasks.records import byte_array, records_of, view_of, view_record, views
+from tasks.records import byte_array, records_of, view_of, views
+from tasks.wire import FULL, named_record, pack_half, wires_of
 
 PUSHED_TOGETHER = 100  # the SuperLink takes about 15 ms for each, and has to answer a request within 30 s
 MALFORMED = 100  # our own error code, outside the range that Flower uses
@@ -120,12 +123,24 @@ class ClientGrid(Grid):
         What accompanies every message; addressee and layout are filled in here.
     mode
         Whether the clients are simulated.
+    wire, exact
+        Format in which floating-point arrays travel, and the names of those that travel as they are; see
+        :mod:`tasks.wire`.
     """
 
-    def __init__(self, inner: Grid, nodes: dict[int, int], header: MessageHeader, mode: Mode) -> None:
+    def __init__(
+        self,
+        inner: Grid,
+        nodes: dict[int, int],
+        header: MessageHeader,
+        mode: Mode,
+        wire: str = FULL,
+        exact: Collection[str] = (),
+    ) -> None:
         self._inner, self._mode = inner, mode
-        self._node_grid = NodeGrid(inner, mode, _incoming)
+        self._node_grid = NodeGrid(inner, mode, self._incoming)
         self._nodes = nodes
+        self._wire, self._exact = wire, frozenset(exact)
         self._survivors = Survivors(self._exchange, sorted(nodes))
         self.header = header
         self.time_to_live: float | None = None
@@ -189,7 +204,8 @@ class ClientGrid(Grid):
         for name, record in message.content.items():
             if isinstance(record, ArrayRecord):
                 if id(record) not in packed:  # all clients of a round share one record
-                    flat, flat_layout = protocol.pack(views(record))
+                    arrays = views(record)
+                    flat, flat_layout, _ = pack_half(arrays, wires_of(arrays, self._wire, self._exact))
                     packed[id(record)] = (ArrayRecord({ARRAYS: byte_array(flat)}), flat_layout)
                 if layout:
                     raise ValueError("a message carries at most one set of arrays; this strategy sends two")
@@ -207,6 +223,27 @@ class ClientGrid(Grid):
             ttl=self.time_to_live,
             group_id=str(self.header.server_round),
         )
+
+    def _incoming(self, reply: Message, original: Message) -> Message:
+        """Return the reply with named arrays, views of the bytes that came, as if the client answered ``original``."""
+        if reply.has_error():
+            return Message(reply.error, reply_to=original)
+        try:
+            return Message(self._unpacked(reply.content, original.content), reply_to=original)
+        except Exception as error:  # the content is the client's: whatever it breaks is its fault, not the run's end
+            return Message(Error(MALFORMED, f"malformed reply: {type(error).__name__}: {error}"), reply_to=original)
+
+    def _unpacked(self, content: RecordDict, sent: RecordDict) -> RecordDict:
+        """Return the same records with named arrays in place of the flat one."""
+        named = RecordDict({name: record for name, record in content.items() if name != RECORD})
+        sets = records_of(content, ArrayRecord)
+        if len(sets) > 1:  # each would become a set of views of the same bytes
+            raise protocol.SerializationError(f"expected one set of arrays, got {len(sets)}")
+        for name, record in sets.items():
+            flat, layout = view_of(record[ARRAYS]), str(records_of(content, ConfigRecord)[RECORD]["layout"])
+            base = views(next(iter(records_of(sent, ArrayRecord).values()), ArrayRecord()))
+            named[name] = named_record(flat, layout, wires_of(base, self._wire, self._exact), base)
+        return named
 
 
 def has_expired(reply: Message, deadline: float) -> bool:
@@ -226,28 +263,6 @@ def poll_seconds(mode: Mode, waiting: int = 1) -> float:
     pause leaves it the larger part of its time.
     """
     return 0.05 if mode is Mode.SIMULATION else max(1.0, 0.02 * waiting)
-
-
-def _incoming(reply: Message, original: Message) -> Message:
-    """Return the reply with named arrays, views of the bytes that came, as if the client had answered ``original``."""
-    if reply.has_error():
-        return Message(reply.error, reply_to=original)
-    try:
-        return Message(_unpacked(reply.content), reply_to=original)
-    except Exception as error:  # the content is the client's: whatever it breaks is its fault, not the run's end
-        return Message(Error(MALFORMED, f"malformed reply: {type(error).__name__}: {error}"), reply_to=original)
-
-
-def _unpacked(content: RecordDict) -> RecordDict:
-    """Return the same records with named arrays in place of the flat one."""
-    named = RecordDict({name: record for name, record in content.items() if name != RECORD})
-    sets = records_of(content, ArrayRecord)
-    if len(sets) > 1:  # each would become a set of views of the same bytes
-        raise protocol.SerializationError(f"expected one set of arrays, got {len(sets)}")
-    for name, record in sets.items():
-        flat, layout = view_of(record[ARRAYS]), str(records_of(content, ConfigRecord)[RECORD]["layout"])
-        named[name] = view_record(protocol.named_views(flat, layout))
-    return named
 
 
 def _read_one_by_one(replies: list[Message]) -> Iterator[Message]:

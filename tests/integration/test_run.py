@@ -334,3 +334,30 @@ def test_a_run_whose_clients_all_die_fails(play: Play):
 
     with pytest.raises(FederationError, match=r"no client is left|rounds in a row were skipped"):
         play(all_die, federation__num_clients=2, federation__min_replies=1, partition__args="alpha = 100.0")
+
+
+def test_a_run_in_half_precision_learns_as_well_and_keeps_its_model_in_full(play: Play):
+    options: dict[str, Any] = {
+        "num_server_rounds": 4,
+        "loss__name": "ce",
+        "noise__name": "none",
+        "model__name": "resnet8",
+    }
+    full = play(**options)
+    half = play(**options, federation__wire="float16")
+    assert half.metrics[-1]["accuracy"] == pytest.approx(full.metrics[-1]["accuracy"], abs=0.05)
+    assert all(0 < line["train_wire_error"] < 2**-11 for line in half.metrics[1:])
+    assert "train_wire_error" not in full.metrics[-1]
+    saved = load_file(half.path / "checkpoints" / "last.safetensors")
+    again = load_file(full.path / "checkpoints" / "last.safetensors")
+    assert {name: array.dtype for name, array in saved.items()} == {name: array.dtype for name, array in again.items()}
+    assert "Wire error" in (half.path / "report.html").read_text()
+    go_on = play(**options | {"num_server_rounds": 2}, federation__wire="float16")
+    config = {"num_server_rounds": 4, "run__resume": str(go_on.path), "federation__wire": "float16"}
+    assert play(**options | config).weights() == half.weights()
+
+
+def test_half_precision_after_clipping_at_the_client_is_refused(play: Play):
+    options = {"privacy__mode": "client-fixed", "strategy__aggregator": "mean", "strategy__weighting": "uniform"}
+    with pytest.raises(ConfigError, match="rounding to float16 may lengthen"):
+        play(**options, federation__wire="float16")

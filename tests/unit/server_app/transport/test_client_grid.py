@@ -1,12 +1,14 @@
+import json
 import logging
 import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 import server_app.transport.client_grid
+from client_app.mods import named_arrays
 from server_app.registration import register_clients
 from server_app.transport.client_grid import MALFORMED, ClientGrid, poll_seconds
 from tasks import protocol
@@ -212,6 +214,65 @@ def test_a_malformed_reply_becomes_an_error(grid: ClientGrid, post: Post, kind: 
     assert seen.error.code == MALFORMED
     assert seen.error.reason.startswith("malformed reply: ")
     assert seen.metadata.src_node_id == 2
+
+
+def halved(post: Post) -> ClientGrid:
+    return ClientGrid(post, NODES, MessageHeader(-1), Mode.DEPLOYMENT, "float16", exact=["running_var"])  # type: ignore[arg-type]
+
+
+def trained(message: Message) -> Message:
+    """The reply of a client that adds 1e-5 to the model that it received, sent as our app sends it."""
+
+    def train(inner: Message, context: Context) -> Message:
+        arrays = {name: array.numpy() for name, array in inner.content.array_records["arrays"].items()}
+        moved = {name: a + a.dtype.type(1e-5) if name == "weight" else a + 1 for name, a in arrays.items()}
+        return Message(RecordDict({"arrays": record(moved), "metrics": MetricRecord({})}), reply_to=inner)
+
+    return named_arrays(message, Context(1, 1, {}, RecordDict(), {}), train)
+
+
+def test_half_precision_is_undone_around_the_model_that_the_server_has_kept(post: Post):
+    model = MODEL | {"weight": MODEL["weight"] + np.float32(2**-20)}  # which no client sees: float16 has no such values
+    asked = [Message(RecordDict({"arrays": record(model)}), dst_node_id=1, message_type="train")]
+    grid = halved(post)
+    names = list(grid.push_messages(asked))
+    sent = post.sent[0].content.array_records["arrays"][ARRAYS].numpy()
+    assert sent.nbytes == 4 * 2 + 2 * 4 + 8, "half a weight, whole statistics, the counter"
+    post.replies = [trained(post.sent[0])]
+    assert post.replies[0].content.array_records["arrays"][ARRAYS].numpy().nbytes == sent.nbytes
+    (reply,) = grid.pull_messages(names)
+    came = views(reply.content.array_records["arrays"])
+    np.testing.assert_allclose(came["weight"] - model["weight"], 1e-5, rtol=0.05)  # float32 leaves 2 % of 1e-5 beside 4
+    assert np.array_equal(came["running_var"], MODEL["running_var"] + 1)
+    assert came["count"] == 11
+    assert 0 <= reply.content.metric_records["metrics"]["wire-error"] < 2**-11  # type: ignore[operator]
+
+
+HOSTILE_WIRES = {
+    "in full": ("[2,2]", "float32", None),
+    "other format": ("[2,2]", "float32", '"bfloat16",0'),
+    "exponent nan": ("[2,2]", "float32", '"float16",NaN'),
+    "wrong dtype": ("[2,2]", "float64", '"float16",0'),
+    "wrong shape": ("[4]", "float32", '"float16",0'),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_WIRES)
+def test_another_form_of_half_precision_than_was_asked_for_is_malformed(post: Post, kind: str):
+    shape, dtype, wire = HOSTILE_WIRES[kind]
+    grid = halved(post)
+    names = list(grid.push_messages(instructions([2])))
+    reply = trained(post.sent[0])
+    entry, *others = json.loads(str(reply.content.config_records[RECORD]["layout"]))
+    assert entry[:4] == ["weight", [2, 2], "float32", "float16"]
+    changed = f'["weight",{shape},"{dtype}"{"," + wire if wire else ""}]'
+    size = sum(np.prod(shape, dtype=int) * np.dtype(dtype).itemsize for _, shape, dtype in others)
+    flat = np.zeros(size + (16 if wire is None else 8), np.uint8)
+    reply.content["arrays"] = ArrayRecord({ARRAYS: Array(flat)})
+    reply.content[RECORD] = ConfigRecord({"layout": f"[{changed},{json.dumps(others)[1:-1]}]"})
+    post.replies = [reply]
+    (seen,) = grid.pull_messages(names)
+    assert seen.error.reason.startswith("malformed reply: SerializationError: array 'weight'")
 
 
 class Uploads(Post):
