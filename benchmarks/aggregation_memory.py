@@ -1,10 +1,12 @@
 """Peak memory of one round's aggregation at the server, from the bytes of the replies to the new model.
 
     python -m benchmarks.aggregation_memory --clients 100 --parameters 11000000
+    python -m benchmarks.aggregation_memory --clients 20 --parameters 100000000 --memory 1 --ways median
 
 Replies are given to the grid as Flower hands them over, one byte array each. ``ratio`` is the growth of the process
 beyond what it held before the replies came, over the size of the updates: 1 would be no copy at all. Every way runs in
-a process of its own. FedAvg is Flower's, behind our guard.
+a process of its own. FedAvg is Flower's, behind our guard. With ``--memory`` GB, as ``federation.memory``, updates
+beyond that lie in a file in the working directory; without, all are in memory.
 """
 
 import argparse
@@ -14,6 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,17 +26,26 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
 from server_app.transport.client_grid import ClientGrid
-from strategies.aggregators import GeometricMedian
+from strategies.aggregators import AGGREGATORS
 from strategies.base import FlowerStrategyAdapter
 from strategies.robust import RobustStrategy
+from strategies.spool import Spool
 from strategies.validation import to_record
 from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 
 LAYERS = 50
-WAYS: dict[str, Callable[[], Strategy]] = {
-    "geometric-median": lambda: RobustStrategy(GeometricMedian()),
-    "flower-fedavg": lambda: FlowerStrategyAdapter(FedAvg(fraction_evaluate=0.0)),
+UNLIMITED = 1 << 62
+
+
+def robust(aggregator: str, memory: int) -> Strategy:
+    """Return our strategy with an aggregator; updates beyond so many bytes lie in a file here."""
+    return RobustStrategy(AGGREGATORS.build(aggregator), spool=Spool(memory, Path()))
+
+
+WAYS: dict[str, Callable[[int], Strategy]] = {
+    **{name: partial(robust, name) for name in ("geometric-median", "mean", "median", "krum", "bulyan")},
+    "flower-fedavg": lambda _: FlowerStrategyAdapter(FedAvg(fraction_evaluate=0.0)),
 }
 
 
@@ -53,7 +66,7 @@ class Row:
 
 
 class Replies:
-    """Flower's side of the grid: it answers every message with a random model, all of them at once."""
+    """Flower's side of the grid: it answers every message with a random model, as soon as it is asked for."""
 
     def __init__(self, model: protocol.Arrays) -> None:
         self._model = model
@@ -79,15 +92,15 @@ class Replies:
         return Message(content, reply_to=message)
 
 
-def play_round(way: str, clients: int, parameters: int) -> Row:
-    """Aggregate one round in this process."""
+def play_round(way: str, clients: int, parameters: int, memory: int = UNLIMITED) -> Row:
+    """Aggregate one round in this process, with so many bytes of memory for the updates."""
     for name in ("task_id", "run_id", "node_id"):
         setattr(TaskIdentity, name, 1)  # what Flower's own start-up would set
     parts = np.array_split(np.zeros(parameters, np.float32), LAYERS)
     model: Any = {f"layer{i}": part for i, part in enumerate(parts)}
     inner: Any = Replies(model)
-    grid = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, MessageHeader(-1), Mode.SIMULATION)
-    strategy = WAYS[way]()
+    grid = ClientGrid(inner, {i: 1000 + i for i in range(clients)}, MessageHeader(-1), Mode.SIMULATION, memory=memory)
+    strategy = WAYS[way](memory)
     messages = strategy.configure_train(1, to_record(model), ConfigRecord(), grid)
     before = peak_bytes()
     replies = grid.send_and_receive(messages, timeout=3600)
@@ -102,12 +115,12 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measure(clients: int, parameters: int, ways: Iterable[str] = WAYS) -> list[Row]:
+def measure(clients: int, parameters: int, ways: Iterable[str] = WAYS, memory: int = UNLIMITED) -> list[Row]:
     """Measure every way in a fresh process."""
     rows = []
     for way in ways:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            rows.append(pool.submit(play_round, way, clients, parameters).result())
+            rows.append(pool.submit(play_round, way, clients, parameters, memory).result())
     return rows
 
 
@@ -125,9 +138,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--parameters", type=int, default=1_000_000)
+    parser.add_argument("--memory", type=float, help="GB for the updates of a round")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     args = parser.parse_args()
-    print(table(measure(args.clients, args.parameters, args.ways)))
+    memory = UNLIMITED if args.memory is None else int(args.memory * 1e9)
+    print(table(measure(args.clients, args.parameters, args.ways, memory)))
 
 
 if __name__ == "__main__":

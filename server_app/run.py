@@ -26,7 +26,7 @@ from server_app.report.text import duration
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
 from server_app.storage.run_directory import RunDirectory, timestamp
-from server_app.strategy import build_strategy
+from server_app.strategy import build_strategy, memory_of
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
 from tasks.base import FittedTask
@@ -123,7 +123,7 @@ def _run(
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
     header = replace(header, frozen=model_digest(settings))
     evaluation = CentralEvaluation(settings)
-    strategy = build_strategy(settings, registration, evaluation.buffers(), mode)
+    strategy = build_strategy(settings, registration, evaluation.buffers(), mode, directory.path)
     state = RunState(
         settings, directory, registration, strategy, evaluation.initial_arrays(), mode, evaluation.frozen()
     )
@@ -131,7 +131,8 @@ def _run(
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
     wire, buffers = settings.federation.wire, evaluation.buffers()
-    clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers)
+    memory = memory_of(settings.federation)
+    clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers, memory=memory)
     loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds))
     took = time.monotonic() - started
     directory.update_status(start_seconds=round(took, 3))

@@ -1,6 +1,7 @@
 """Strategies by name: Winnow's own, Flower's stock ones, and anything by import path."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import strategy as stock
@@ -14,6 +15,7 @@ from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
 from strategies.robust import RobustStrategy
 from strategies.server_optimizers import build_server_optimizer
+from strategies.spool import Spool, half_of_memory
 from tasks.protocol import Mode
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
@@ -44,9 +46,11 @@ def build_strategy(
     registration: Registration | None = None,
     buffers: tuple[str, ...] = (),
     mode: Mode = Mode.DEPLOYMENT,
+    scratch: Path | None = None,
 ) -> UpdateStrategy[Any]:
     """Build the configured strategy; one that reads messages is made one that combines validated updates.
 
+    Updates that do not fit into ``federation.memory`` lie in a file in the folder ``scratch``.
     Privacy noise follows from the seed in a simulation, and from the operating system where nodes are real.
 
     Raises
@@ -69,6 +73,7 @@ def build_strategy(
         "buffers": buffers,
         "examples": examples,
         "aggregator": build_aggregator(choice.aggregator, choice.aggregator_args, choice.pre_aggregators),
+        "spool": Spool(memory_of(federation), scratch),
         "timeout": federation.round_timeout,
         "server_optimizer": build_server_optimizer(choice.server_optimizer, choice.server_optimizer_args),
     }
@@ -80,6 +85,11 @@ def build_strategy(
     if isinstance(strategy, UpdateStrategy):
         return strategy
     return FlowerStrategyAdapter(strategy, federation.min_replies, examples)
+
+
+def memory_of(federation: FederationSettings) -> int:
+    """Return how many bytes the updates of a round may take in memory."""
+    return round(federation.memory * 1e9) or half_of_memory()
 
 
 def sampled(federation: FederationSettings, available: int | None = None) -> int:

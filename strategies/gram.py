@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
+from strategies.spool import page_release
+
 Vector = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 
@@ -50,10 +52,13 @@ def sum_over_blocks(updates: Sequence[Vector], visit: Callable[[slice, Doubles],
     size = len(updates[0])
     width = max(1, BLOCK // len(updates))
     starts = range(0, max(size, 1), width)
+    release = page_release(updates)
 
     def visit_block(start: int) -> Doubles:
         columns = slice(start, min(start + width, size))
-        return visit(columns, np.stack([update[columns] for update in updates], dtype=np.float64))
+        found = visit(columns, np.stack([update[columns] for update in updates], dtype=np.float64))
+        release(columns)
+        return found
 
     def visit_part(part: int) -> Doubles:
         with np.errstate(over="ignore", invalid="ignore"):  # a thread has its own; callers look for inf and nan
@@ -86,7 +91,9 @@ def _squared_norm(update: Vector) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         squared = float(np.dot(update, update))
         in_range = 1e-30 < squared < 1e30  # of float32; summing float32 in float64 takes six times as long
-        return squared if in_range else float(np.einsum("p,p->", update, update, dtype=np.float64))
+        squared = squared if in_range else float(np.einsum("p,p->", update, update, dtype=np.float64))
+    page_release([update])(slice(0, len(update)))
+    return squared
 
 
 def squared_distances(gram: Doubles) -> Doubles:

@@ -5,6 +5,7 @@ global model is subtracted in place.
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Parameters:
         self._dtype = np.float64 if any(array.dtype == np.float64 for array in floats.values()) else np.float32
         self._sizes = tuple(array.size for array in floats.values())
         self._start = self._flat(model)
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """Type of the numbers of a vector."""
+        return np.dtype(self._dtype)
 
     @property
     def sizes(self) -> tuple[int, ...]:

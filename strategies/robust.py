@@ -8,7 +8,8 @@ buffers are rounded and stay integers.
 Example counts are what clients claim. Behind a robust aggregator no client's weight exceeds twice the median one before
 the updates are looked at, or a claim of a billion examples would outvote everybody.
 
-Memory: of each reply only its step away from the global model and its buffers are kept, in one copy.
+Memory: of each reply only its step away from the global model and its buffers are kept, in one copy; where the steps of
+a round do not fit into memory, in a file.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +26,7 @@ from strategies.base import STRATEGIES, UpdateStrategy
 from strategies.gram import Doubles, Vector, sum_over_blocks
 from strategies.parameters import Parameters, as_sent
 from strategies.server_optimizers import ServerOptimizer
+from strategies.spool import FileStore, MemoryStore, Spool
 from strategies.validation import RoundReport, Update
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.protocol import Arrays
@@ -62,6 +64,8 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         Names of the arrays that are not parameters (BatchNorm statistics).
     server_optimizer
         Turns the aggregator's result into the step that the global model takes; None takes the result.
+    spool
+        How much memory the updates of a round may take, and where they lie if they need more; None = half of it.
 
     ``roles`` says which clients are known to be clean or noisy; all others are unknown. ``learns`` names what clients
     tell a strategy beside their updates, in words, if anything.
@@ -80,6 +84,7 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         buffers: Collection[str] = (),
         examples: Mapping[int, int] | None = None,
         server_optimizer: ServerOptimizer | None = None,
+        spool: Spool | None = None,
     ) -> None:
         super().__init__(min_replies, examples)
         self.aggregator = aggregator
@@ -91,6 +96,8 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         self.server_optimizer = server_optimizer
         self.roles: dict[int, str] = {}
         self._parameters = Parameters({})
+        self._spool = spool or Spool()
+        self._store: MemoryStore | FileStore = MemoryStore()
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return what the aggregator cannot withstand in a round of this run, and which labels are not supported."""
@@ -113,19 +120,21 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         """Sample the clients of this round."""
         clients = self._sample("sample", server_round, grid, self.fraction_train)
         messages = _messages(clients, arrays, config, MessageType.TRAIN)
-        self._parameters = Parameters(views(arrays), self.buffers)
+        self._parameters = parameters = Parameters(views(arrays), self.buffers)
+        self._store = self._spool.store(len(messages), sum(parameters.sizes), parameters.dtype)
         self._remember(arrays, messages)
         return messages
 
     def keep(self, update: Update[Arrays]) -> KeptArrays:
         """Return the update's step, and copies of its buffers: views would keep all that came in memory."""
         buffers = {name: array.copy() for name, array in update.kept.items() if name not in self._parameters}
-        return KeptArrays(self._parameters.step_to(update.kept), buffers)
+        return KeptArrays(self._store.keep(self._parameters.step_to(update.kept)), buffers)
 
     def aggregate_updates(
         self, server_round: int, updates: list[Update[KeptArrays]], report: RoundReport
     ) -> tuple[Arrays | None, MetricRecord | None]:
         """Combine the updates, if they are enough for the aggregator."""
+        self._store = MemoryStore()  # a file goes with the updates that are in it
         report.skipped = self.aggregator.problem(len(updates))
         if report.skipped:
             return None, None

@@ -57,6 +57,9 @@ class FederationSettings:
         "number format in which model and updates travel; float16 and bfloat16 halve the bytes",
         choices=("float32", "float16", "bfloat16"),
     )
+    memory: float = key(
+        0.0, "GB that the updates of a round may take in memory; more lie in a file; 0 = half of the memory", low=0.0
+    )
     client_cpus: int = key(0, "simulation: CPUs of one client (winnow run); 0 = one", low=0)
     client_gpus: float = key(0.0, "simulation: share of a GPU of one client (winnow run)", low=0.0)
 

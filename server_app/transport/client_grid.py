@@ -23,7 +23,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from server_app.transport.ray_recovery import Survivors
-from server_app.transport.replies import ReplyCollector, reply_limit
+from server_app.transport.replies import ALLOWANCE, ReplyCollector, reply_limit
 from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
 from tasks.records import byte_array, records_of, view_of, views
@@ -80,20 +80,31 @@ class NodeGrid:
         self._limits = {name: reply_limit(message) for name, message in self._open.items()}
         return list(self._open)
 
+    @property
+    def expected_bytes(self) -> int:
+        """The most bytes that the arrays of all replies may have that are waited for."""
+        return sum(self._limits[name] - ALLOWANCE for name in self._open)
+
     def collect(self, deadline: float) -> list[Message]:
         """Return the replies that come before the deadline (``time.monotonic`` seconds), first made first."""
-        replies: list[Message] = []
+        return list(self.stream(deadline, together=True))
+
+    def stream(self, deadline: float, together: bool = False) -> Iterator[Message]:
+        """Yield the replies that come before the deadline; none is taken before the last one was used.
+
+        ``together`` takes all that are there at once, for fewer requests and in the order of their making.
+        """
         while self._open:
-            replies.extend(self.take(self._open, deadline))
+            for names in [[*self._open]] if together else [[name] for name in self._open]:
+                yield from _read_one_by_one(self.take(names, deadline))
             if not self._open or time.monotonic() > deadline:
                 break
             self._pause(poll_seconds(self._mode, len(self._open)))
-        return replies
 
     def take(self, message_ids: Iterable[str], deadline: float = float("inf")) -> list[Message]:
         """Return the replies that have come in, each as the answer to the message as the caller knows it."""
         limits = {name: self._limits[name] for name in message_ids if name in self._open}
-        incoming, refused = self._collector.look(limits, deadline)
+        incoming, refused = self._collector.look(limits, deadline, self._open)
         replies = [Message(Error(MALFORMED, why), reply_to=self._open[name]) for name, why in refused.items()]
         answered = set(refused)
         for reply in sorted(incoming, key=lambda reply: reply.metadata.created_at):
@@ -126,6 +137,8 @@ class ClientGrid(Grid):
     wire, exact
         Format in which floating-point arrays travel, and the names of those that travel as they are; see
         :mod:`tasks.wire`.
+    memory
+        Replies that may have more bytes than this are read as they come, one by one; None holds any number.
     """
 
     def __init__(
@@ -136,11 +149,12 @@ class ClientGrid(Grid):
         mode: Mode,
         wire: str = FULL,
         exact: Collection[str] = (),
+        memory: int | None = None,
     ) -> None:
         self._inner, self._mode = inner, mode
         self._node_grid = NodeGrid(inner, mode, self._incoming)
         self._nodes = nodes
-        self._wire, self._exact = wire, frozenset(exact)
+        self._wire, self._exact, self._memory = wire, frozenset(exact), memory
         self._survivors = Survivors(self._exchange, sorted(nodes))
         self.header = header
         self.time_to_live: float | None = None
@@ -180,17 +194,34 @@ class ClientGrid(Grid):
         return self._node_grid.take(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Send messages and wait for the replies; those that do not come in time are left out. Sorted by client.
+        """Send messages and wait for the replies; those that do not come in time are left out.
 
-        A reply that the iterator has passed is no longer held here.
+        Sorted by client, unless they may not fit into memory: then as they come. A reply that the iterator has passed
+        is no longer held here.
         """
         self.time_to_live = timeout
         deadline = deadline_after(timeout)
         asked = list(messages)
-        replies = self._exchange(asked, deadline)
-        if self._mode is Mode.SIMULATION:
-            replies = self._survivors.recover(asked, replies, deadline)
+        self.push_messages(asked)
+        if self._memory is not None and self._node_grid.expected_bytes > self._memory:
+            return self._as_they_come(asked, deadline)
+        replies = self._recovered(asked, self._node_grid.collect(deadline), deadline)
         return _read_one_by_one(sorted(replies, key=lambda reply: reply.metadata.src_node_id))
+
+    def _as_they_come(self, asked: list[Message], deadline: float) -> Iterator[Message]:
+        """Yield replies one by one, and last those of clients whose simulated process has died."""
+        failed: list[Message] = []
+        for reply in self._node_grid.stream(deadline):
+            if reply.has_error():
+                failed.append(reply)
+            else:
+                yield reply
+        yield from self._recovered(asked, failed, deadline)
+
+    def _recovered(self, asked: list[Message], replies: list[Message], deadline: float) -> list[Message]:
+        if self._mode is Mode.SIMULATION:
+            return self._survivors.recover(asked, replies, deadline)
+        return replies
 
     def _exchange(self, messages: list[Message], deadline: float) -> list[Message]:
         """Send messages and return the packed replies that come before the deadline, in the order of their making."""

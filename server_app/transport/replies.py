@@ -20,7 +20,7 @@ No other module but the engine's grid uses names of Flower that are not public.
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -270,16 +270,19 @@ class ReplyCollector:
         self._grid, self._mode = grid, mode
         self._downloads: dict[str, ReplyDownload] = {}
 
-    def look(self, limits: Mapping[str, int], deadline: float = float("inf")) -> tuple[list[Message], dict[str, str]]:
+    def look(
+        self, limits: Mapping[str, int], deadline: float = float("inf"), others: Collection[str] = ()
+    ) -> tuple[list[Message], dict[str, str]]:
         """Return the replies that have come in, and by the id of the message they answer why others are not taken.
 
         Parameters
         ----------
         limits
             By the ids of the messages, how many bytes the reply may have; see :func:`reply_limit`.
-            What has come for other messages is dropped.
         deadline
             After which, on the monotonic clock, the rest of a reply is not waited for.
+        others
+            Ids of messages that are looked for later; what has come for any but these is dropped.
 
         Raises
         ------
@@ -288,7 +291,8 @@ class ReplyCollector:
         """
         if self._mode is Mode.SIMULATION:
             return list(self._grid.pull_messages(list(limits))), {}
-        self._downloads = {name: found for name, found in self._downloads.items() if name in limits}
+        open_ones = {*limits, *others}
+        self._downloads = {name: found for name, found in self._downloads.items() if name in open_ones}
         replies: list[Message] = []
         refused: dict[str, str] = {}
         for message_id, limit in limits.items():
@@ -299,7 +303,7 @@ class ReplyCollector:
             except UNREADABLE as error:
                 refused[message_id] = f"malformed reply: {type(error).__name__}: {error}"
         if time.monotonic() > deadline:
-            refused |= self._give_up()
+            refused |= self._give_up(limits)
         return replies, refused
 
     def _answers(self, message_id: str, limit: int) -> list[Message]:
@@ -322,10 +326,9 @@ class ReplyCollector:
             self._downloads[message_id] = download
         return found
 
-    def _give_up(self) -> dict[str, str]:
-        """Drop all that is not whole."""
-        for download in self._downloads.values():
-            download.discard()
-        refused = dict.fromkeys(self._downloads, "the reply was announced, but not uploaded in time")
-        self._downloads.clear()
-        return refused
+    def _give_up(self, names: Iterable[str]) -> dict[str, str]:
+        """Drop what is not whole of the replies to these messages."""
+        late = [name for name in names if name in self._downloads]
+        for name in late:
+            self._downloads.pop(name).discard()
+        return dict.fromkeys(late, "the reply was announced, but not uploaded in time")

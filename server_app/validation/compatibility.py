@@ -49,7 +49,8 @@ class StockStrategy(Component):
     def issues(self, context: RunContext) -> list[Issue]:
         """Return the settings of the aggregation that Flower's own strategies do not read."""
         why = "Flower's own strategies combine updates their own way"
-        return no_effect(context.settings, {f"strategy.{key}": why for key in OF_AGGREGATION}) if self.is_stock else []
+        unread = [*(f"strategy.{key}" for key in OF_AGGREGATION), "federation.memory"]
+        return no_effect(context.settings, dict.fromkeys(unread, why)) if self.is_stock else []
 
 
 def component(strategy: Strategy) -> Component:

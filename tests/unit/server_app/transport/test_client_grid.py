@@ -152,6 +152,51 @@ def test_the_arrays_of_a_reply_are_views_of_the_bytes_that_came_and_those_that_w
     assert not any(content() for content in came)
 
 
+class OneByOne(Post):
+    """A SuperLink that notes what is pulled; each client answers at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pulled: list[str] = []
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        names = super().push_messages(messages)
+        self.replies += [reply_to(message) for message in messages]
+        return names
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        self.pulled += message_ids
+        return super().pull_messages(message_ids)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_replies_that_do_not_fit_into_memory_are_taken_when_the_one_before_was_used(mode: Mode):
+    for memory, taken in ((10_000, 3), (100, 1)):
+        post = OneByOne()
+        grid = ClientGrid(post, NODES, MessageHeader(-1), mode, memory=memory)  # type: ignore[arg-type]
+        seen: list[int] = []
+        for reply in grid.send_and_receive(instructions([0, 1, 2]), timeout=5.0):
+            seen.append(reply.metadata.src_node_id)
+            assert len(post.pulled) == max(taken, len(seen))
+            assert list(reply.content["arrays"]) == list(MODEL)
+        assert seen == [0, 1, 2]
+
+
+def test_a_dead_process_is_survived_when_replies_are_taken_one_by_one():
+    class Dying(OneByOne):
+        def push_messages(self, messages: list[Message]) -> list[str]:
+            first = not self.sent
+            names = super().push_messages(messages)
+            if first:
+                self.replies[:2] = [Message(Error(5, "ActorDiedError"), reply_to=one) for one in messages[:2]]
+            return names
+
+    grid = ClientGrid(Dying(), NODES, MessageHeader(-1), Mode.SIMULATION, memory=1)  # type: ignore[arg-type]
+    replies = list(grid.send_and_receive(instructions([0, 1, 2]), timeout=5.0))
+    assert [(reply.metadata.src_node_id, reply.has_error()) for reply in replies] == [(2, False), (0, True), (1, False)]
+    assert list(grid.get_node_ids()) == [1, 2]
+
+
 def test_a_silent_client_is_left_out_after_the_timeout_and_messages_expire_with_it(grid: ClientGrid, post: Post):
     assert list(grid.send_and_receive(instructions([0, 1]), timeout=0.1)) == []
     assert [message.metadata.ttl for message in post.sent] == [0.1, 0.1]
