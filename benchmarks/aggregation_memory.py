@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -33,6 +33,7 @@ from strategies.spool import Spool
 from strategies.validation import to_record
 from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
+from tasks.records import byte_array
 
 LAYERS = 50
 UNLIMITED = 1 << 62
@@ -87,7 +88,9 @@ class Replies:
     def _answer(self, message: Message) -> Message:
         rng = np.random.default_rng(message.metadata.dst_node_id)
         flat, layout = protocol.pack({name: rng.random(len(a), np.float32) for name, a in self._model.items()})
-        content = RecordDict({"arrays": ArrayRecord({ARRAYS: Array(flat)}), RECORD: ConfigRecord({"layout": layout})})
+        content = RecordDict(
+            {"arrays": ArrayRecord({ARRAYS: byte_array(flat)}), RECORD: ConfigRecord({"layout": layout})}
+        )
         content["metrics"] = MetricRecord({"num-examples": 500, "train-loss": 1.0})
         return Message(content, reply_to=message)
 

@@ -29,7 +29,7 @@ from flwr.common.logger import log
 from client_app.node import current_mode
 from client_app.session import Session
 from tasks.protocol import ARRAYS, RECORD, Mode, PublicError
-from tasks.records import byte_array, records_of, view_of, views
+from tasks.records import records_of, view_of, views
 from tasks.seeds import seed_noise
 from tasks.settings import PrivacySettings
 from tasks.wire import WIRE_ERROR, half_arrays, named_record, pack_half
@@ -131,7 +131,7 @@ def _packed(content: RecordDict, received: ArrayRecord) -> RecordDict:
     for name, record in content.array_records.items():
         wires = half_arrays(received)
         array, layout, error = pack_half(views(record), wires, received)
-        flat[name] = ArrayRecord({ARRAYS: byte_array(array)})
+        flat[name] = ArrayRecord({ARRAYS: array})
         flat[RECORD] = ConfigRecord({"layout": layout})
         for metrics in content.metric_records.values() if wires else ():
             metrics[WIRE_ERROR] = error

@@ -32,7 +32,7 @@ from tasks.client_data import ClientDataset
 from tasks.config import parse
 from tasks.fresh_model import fresh_model
 from tasks.protocol import RECORD, MessageHeader, Mode
-from tasks.records import view_record
+from tasks.records import view_record, views
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.weights import load_arrays, model_arrays
@@ -88,7 +88,7 @@ class Session:
     def model(self) -> nn.Module:
         """Return a fresh model with the received weights; what it draws when it is asked follows from the message."""
         model = fresh_model(self.settings)
-        load_arrays(model, {name: array.numpy() for name, array in self._received().items()})
+        load_arrays(model, views(self._received()))
         seed_everything(self.settings.seed, "client", self.header.client, self.header.server_round)
         return model.to(self.device)
 

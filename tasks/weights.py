@@ -4,8 +4,10 @@ A tensor with several names (tied weights: ``self.head.weight = self.embed.weigh
 is aggregated, clipped and kept once, and is loaded under all of its names.
 """
 
+import warnings
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +66,9 @@ def load_arrays(model: nn.Module, arrays: Arrays) -> None:
     frozen = frozen_names(model)
     kept = model.state_dict() if frozen else {}
     tensors = {name: kept[name] for name in frozen}
-    tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
+    with warnings.catch_warnings():  # that a view of what came must not be written to, and it is not
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        tensors |= {name: torch.from_numpy(np.require(array, requirements="A")) for name, array in arrays.items()}
     others = {name: tensors[first] for name, first in tied_names(model).items() if first in tensors}
     model.load_state_dict({**tensors, **others})
 

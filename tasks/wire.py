@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 
 from tasks.protocol import MOST_EXPONENT, Arrays, SerializationError, Slot, header_of, layout_of, parts
-from tasks.records import STYPE, ArrayView
+from tasks.records import STYPE, ArrayView, byte_array
 
 Bits = npt.NDArray[np.uint16]
 
@@ -118,10 +118,8 @@ class HalfArray(ArrayView):
         return restored
 
 
-def pack_half(
-    arrays: Arrays, wires: Mapping[str, str], base: ArrayRecord | None = None
-) -> tuple[npt.NDArray[np.uint8], str, float]:
-    """Return all arrays as one byte array (B,), its header, and the relative error of what travels in half precision.
+def pack_half(arrays: Arrays, wires: Mapping[str, str], base: ArrayRecord | None = None) -> tuple[Array, str, float]:
+    """Return all arrays as Flower's array of their bytes (B,), copied once, its header, and the relative error.
 
     Parameters
     ----------
@@ -149,8 +147,7 @@ def pack_half(
             values = bits
         pieces.append(values.view(np.uint8))
         slots.append(slot)
-    flat = np.concatenate([np.empty(0, np.uint8), *pieces])
-    return flat, header_of(slots), math.sqrt(errors / norms) if norms else 0.0
+    return byte_array(*pieces), header_of(slots), math.sqrt(errors / norms) if norms else 0.0
 
 
 def _difference(values: npt.NDArray[Any], start: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -26,7 +26,7 @@ from server_app.transport.ray_recovery import Survivors
 from server_app.transport.replies import ALLOWANCE, ReplyCollector, reply_limit
 from tasks import protocol
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
-from tasks.records import byte_array, records_of, view_of, views
+from tasks.records import records_of, view_of, views
 from tasks.wire import FULL, named_record, pack_half, wires_of
 
 PUSHED_TOGETHER = 100  # the SuperLink takes about 15 ms for each, and has to answer a request within 30 s
@@ -237,7 +237,7 @@ class ClientGrid(Grid):
                 if id(record) not in packed:  # all clients of a round share one record
                     arrays = views(record)
                     flat, flat_layout, _ = pack_half(arrays, wires_of(arrays, self._wire, self._exact))
-                    packed[id(record)] = (ArrayRecord({ARRAYS: byte_array(flat)}), flat_layout)
+                    packed[id(record)] = (ArrayRecord({ARRAYS: flat}), flat_layout)
                 if layout:
                     raise ValueError("a message carries at most one set of arrays; this strategy sends two")
                 content[name], layout = packed[id(record)]

@@ -2,12 +2,14 @@
 
 import logging
 import re
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from torch import nn
 
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from client_app.app import app as client_app
@@ -20,6 +22,9 @@ from tasks.issues import Issue
 from tasks.noise import NoiseError
 from tasks.plugins import PluginError
 from tasks.protocol import ARRAYS, RECORD, HeaderError, MessageHeader, Mode, SerializationError
+from tasks.records import view_record, views
+from tasks.weights import load_arrays, model_arrays
+from tasks.wire import pack_half, wires_of
 from tests.messages import record
 
 SECRET = "/srv/clinic/mr smith.png is labelled 7"
@@ -219,6 +224,29 @@ def test_inside_the_client_arrays_have_names_and_outside_they_are_one(monkeypatc
     assert reply.content[RECORD] == ConfigRecord({"layout": layout})
     assert reply.content["metrics"] == MetricRecord({"loss": 0.5})
     assert sent.content["arrays"][ARRAYS].numpy().tobytes() == flat.tobytes()
+
+
+@pytest.mark.parametrize(("wire", "sent"), [("float32", 1.0), ("float16", 0.5)])
+def test_a_model_is_copied_once_on_its_way_out_and_not_at_all_on_its_way_in(wire: str, sent: float):
+    model = nn.Sequential(*[nn.Linear(200, 200, bias=False) for _ in range(20)])
+    arrays = model_arrays(model)
+    size = sum(array.nbytes for array in arrays.values())
+    flat, layout, _ = pack_half(arrays, wires_of(arrays, wire))
+    content = RecordDict({"arrays": ArrayRecord({ARRAYS: flat}), RECORD: training_header(layout=layout)})
+
+    def train(inner: Message, context: Context) -> Message:
+        received = inner.content.array_records["arrays"]
+        load_arrays(model, views(received))
+        tracemalloc.reset_peak()
+        return Message(RecordDict({"arrays": view_record(arrays), "metrics": MetricRecord({})}), reply_to=inner)
+
+    tracemalloc.start()
+    reply = named_arrays(Message(content, dst_node_id=1, message_type="train"), training_context(), train)
+    held, peak = (count / size for count in tracemalloc.get_traced_memory())
+    tracemalloc.stop()
+    assert reply.content.array_records["arrays"].count_bytes() / size == pytest.approx(sent, abs=0.01)
+    assert held == pytest.approx(sent, abs=0.1)
+    assert peak < sent + 0.6, "bytes, and what is made for one tensor or for half of the bits"
 
 
 def test_messages_without_a_model_pass_as_they_are():

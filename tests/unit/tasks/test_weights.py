@@ -1,5 +1,6 @@
 """Weights: each tensor travels once and is loaded under all of its names."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -78,3 +79,15 @@ def test_an_array_is_taken_under_the_names_that_came():
     model.blocks[0].mask = model.blocks[0].mask.clone()  # as a move to a GPU does
     assert list(model_arrays(model, names)) == names
     assert len(model_arrays(model)) == len(names) + 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_views_are_loaded_wherever_they_lie_in_the_bytes_that_came():
+    model = nn.Linear(3, 2)
+    values = np.arange(6, dtype=np.float32)
+    odd = np.frombuffer(b"x" + values.tobytes(), np.uint8)[1:].view(np.float32).reshape(2, 3)
+    assert not odd.flags.aligned
+    load_arrays(model, {"weight": odd, "bias": np.frombuffer(values[:2].tobytes(), np.float32)})
+    assert torch.equal(model.weight, torch.arange(6.0).reshape(2, 3))
+    model.weight.data += 1
+    assert odd[0, 0] == 0, "the model has a copy"

@@ -1,5 +1,7 @@
 """Half precision on the wire, against NumPy's float16 and the definition of bfloat16."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -7,8 +9,9 @@ from numpy.testing import assert_array_equal
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from tasks import protocol
 from tasks.protocol import SerializationError, Slot
-from tasks.records import view_record, views
-from tasks.wire import from_half, named_record, pack_half, to_half, wires_of
+from tasks.records import view_of, view_record, views
+from tasks.wire import from_half, named_record, to_half, wires_of
+from tasks.wire import pack_half as pack_array
 
 WIRES = {"float16": 11, "bfloat16": 8}
 PATTERNS = np.arange(2**16, dtype=np.uint16)
@@ -16,6 +19,11 @@ REPRESENTABLE = {
     "float16": PATTERNS.view(np.float16).astype(np.float32),
     "bfloat16": (PATTERNS.astype(np.uint32) << 16).view(np.float32),
 }
+
+
+def pack_half(*given: Any) -> tuple[np.ndarray, str, float]:
+    array, header, error = pack_array(*given)
+    return view_of(array), header, error
 
 
 def back(values: np.ndarray, wire: str) -> np.ndarray:
