@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import ClientAppException
 from flwr.common.logger import log
 
+from client_app.ahead import trained_ahead
 from client_app.attacks import run_client
 from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
@@ -62,10 +63,14 @@ def train(message: Message, context: Context) -> Message:
 
 
 def train_locally(session: Session) -> Message:
-    """Train the received model and keep the client's state."""
-    round_config, model, store = session.round_config(), session.model(), session.store()
-    state = store.load(round_config.server_round)
-    result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
+    """Train the received model, if that is not done yet, and keep the client's state."""
+    round_config, store = session.round_config(), session.store()
+    done = trained_ahead(session.message)
+    if done is None:
+        model, state = session.model(), store.load(round_config.server_round)
+        result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
+    else:
+        model, result = done
     store.save(round_config.server_round, result.state)
     return session.reply(result.metrics, model)
 

@@ -108,7 +108,7 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
         If the flat array does not fit its layout.
     """
     sent = message.content
-    message.content = _unpacked(sent)
+    message.content = unpacked(sent)
     reply = call_next(message, context)
     message.content = sent
     if reply.has_content():
@@ -116,7 +116,14 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
     return reply
 
 
-def _unpacked(content: RecordDict) -> RecordDict:
+def unpacked(content: RecordDict) -> RecordDict:
+    """Return a message's content with views of the named arrays in place of flat ones.
+
+    Raises
+    ------
+    SerializationError
+        If a flat array does not fit its layout.
+    """
     named = RecordDict(dict(content))
     for name, record in content.array_records.items():
         layout = str(content.config_records[RECORD]["layout"])
