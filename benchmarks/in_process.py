@@ -4,7 +4,7 @@ Clients, attacks, strategy and evaluation are the product's own; a test holds th
 app does.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +12,18 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client_app.attacks import run_client
 from client_app.engine import decided
 from client_app.label_quality import class_losses
 from client_app.local import answer_locally
-from client_app.methods import RoundConfig, State
+from client_app.methods import FitResult, RoundConfig, State
+from client_app.together import Job, cohort_size, run_clients
 from client_app.trainer import learning_rate, pick_device
 from server_app.evaluation import CentralEvaluation
 from server_app.preprocessing import with_statistics
 from server_app.registration import Client, Registration
 from server_app.strategy import build_strategy
 from strategies.validation import to_numpy, to_record
-from tasks.base import ClientData, FittedTask
+from tasks.base import FittedTask
 from tasks.client_data import client_dataset, load_task
 from tasks.fresh_model import fresh_model
 from tasks.protocol import Mode
@@ -33,7 +33,7 @@ from tasks.weights import load_arrays, model_arrays
 
 
 class LocalClients(Grid):
-    """Clients 0, 1, 2, ... that train in this process when they are asked, one after the other."""
+    """Clients 0, 1, 2, ... that train in this process when they are asked, one after the other or in cohorts."""
 
     def __init__(self, settings: Settings, evaluation: CentralEvaluation) -> None:
         for name in ("task_id", "run_id", "node_id"):
@@ -69,19 +69,28 @@ class LocalClients(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Return every client's reply."""
-        return [self._answer(message) for message in messages]
+        waiting, replies = list(messages), list[Message]()
+        size = cohort_size(self._settings, fresh_model(self._settings))
+        for first in range(0, len(waiting), size):
+            part = waiting[first : first + size]
+            if part[0].metadata.message_type == "train":
+                replies += self._train(part)
+            else:
+                replies += map(self._answer, part)
+        return replies
 
     def _answer(self, message: Message) -> Message:
+        job = self._job(message)
+        answer = {"query.profile": self._profile, "query.method": self._ask}
+        return _reply(message, answer[message.metadata.message_type](job), len(job.data))
+
+    def _job(self, message: Message) -> Job:
         client = message.metadata.dst_node_id
         (record,) = message.content.array_records.values()
-        self._sent = tuple(record)
-        self._model = fresh_model(self._settings)
-        load_arrays(self._model, to_numpy(record))
+        model = fresh_model(self._settings)
+        load_arrays(model, to_numpy(record))
         data = client_dataset(self._settings, client).data
-        answer = {"train": self._train, "query.profile": self._profile, "query.method": self._ask}
-        content = answer[message.metadata.message_type](data, self._plan(message))
-        content.metric_records["metrics"]["num-examples"] = len(data)
-        return Message(content, reply_to=message)
+        return Job(model, data, self._plan(message), self.states.get(client))
 
     def _plan(self, message: Message) -> RoundConfig:
         settings, config = self._settings, dict(message.content.config_records.get("config", {}))
@@ -93,23 +102,35 @@ class LocalClients(Grid):
             config,
         )
 
-    def _train(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
-        state, device = self.states.get(data.client), self._evaluation.device
-        result = run_client(self._model, data, self._settings, round_config, state, device)
-        self.states[data.client] = result.state
-        arrays = model_arrays(self._model, self._sent)
-        return RecordDict({"arrays": to_record(arrays), "metrics": MetricRecord(dict(result.metrics))})
+    def _train(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the replies of clients that are trained side by side where the settings say so."""
+        jobs = [self._job(message) for message in messages]
+        results = run_clients(jobs, self._settings, self._evaluation.device)
+        return [self._trained(*found) for found in zip(messages, jobs, results, strict=True)]
 
-    def _ask(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
-        state, device = self.states.get(data.client), self._evaluation.device
-        result = answer_locally(self._model, data, self._settings, round_config, state, device)
-        self.states[data.client] = result.state
+    def _trained(self, message: Message, job: Job, result: FitResult) -> Message:
+        self.states[job.data.client] = result.state
+        (record,) = message.content.array_records.values()
+        arrays = to_record(model_arrays(job.model, tuple(record)))
+        return _reply(
+            message, RecordDict({"arrays": arrays, "metrics": MetricRecord(dict(result.metrics))}), len(job.data)
+        )
+
+    def _ask(self, job: Job) -> RecordDict:
+        device = self._evaluation.device
+        result = answer_locally(job.model, job.data, self._settings, job.round_config, job.state, device)
+        self.states[job.data.client] = result.state
         return RecordDict({"metrics": MetricRecord(dict(result.metrics))})
 
-    def _profile(self, data: ClientData, round_config: RoundConfig) -> RecordDict:
+    def _profile(self, job: Job) -> RecordDict:
         size, device = self._settings.evaluate.batch_size, self._evaluation.device
-        losses, counts = class_losses(self._model, self._evaluation.task, data, size, device)
+        losses, counts = class_losses(job.model, self._evaluation.task, job.data, size, device)
         return RecordDict({"metrics": MetricRecord({"class-losses": losses.tolist(), "class-counts": counts.tolist()})})
+
+
+def _reply(message: Message, content: RecordDict, examples: int) -> Message:
+    content.metric_records["metrics"]["num-examples"] = examples
+    return Message(content, reply_to=message)
 
 
 class Federation:

@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import ClientAppException
 from flwr.common.logger import log
 
+from client_app.ahead import answer_together, trained_ahead
 from client_app.attacks import run_client
 from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
@@ -62,10 +63,14 @@ def train(message: Message, context: Context) -> Message:
 
 
 def train_locally(session: Session) -> Message:
-    """Train the received model and keep the client's state."""
-    round_config, model, store = session.round_config(), session.model(), session.store()
-    state = store.load(round_config.server_round)
-    result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
+    """Train the received model, if that is not done yet, and keep the client's state."""
+    round_config, store = session.round_config(), session.store()
+    done = trained_ahead(session.message)
+    if done is None:
+        model, state = session.model(), store.load(round_config.server_round)
+        result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
+    else:
+        model, result = done
     store.save(round_config.server_round, result.state)
     return session.reply(result.metrics, model)
 
@@ -135,14 +140,18 @@ def evaluate_locally(message: Message, context: Context) -> Message:
 
 
 def answer(messages: Sequence[Message], contexts: Sequence[Context]) -> Iterator[Message]:
-    """Answer messages of one round to clients of this process, one after the other: the replies in their order.
+    """Answer messages of one round to clients of this process: the replies in their order.
 
-    An exception becomes an error reply, in the words of Flower's engine.
+    Clients are trained one after the other, or side by side if ``train.cohort`` says so.
     """
-    for message, context in zip(messages, contexts, strict=True):
-        try:
-            yield app(message, context)
-        except Exception as error:  # whatever it is, it is this client's
-            log(ERROR, "%s", traceback.format_exc())
-            raised = ClientAppException(str(error))
-            yield Message(Error(RAISED, f"{type(raised)}:<'{raised}'>"), reply_to=message)
+    return answer_together(messages, contexts, _answered)
+
+
+def _answered(message: Message, context: Context) -> Message:
+    """Answer one message; an exception becomes an error reply, in the words of Flower's engine."""
+    try:
+        return app(message, context)
+    except Exception as error:  # whatever it is, it is this client's
+        log(ERROR, "%s", traceback.format_exc())
+        raised = ClientAppException(str(error))
+        return Message(Error(RAISED, f"{type(raised)}:<'{raised}'>"), reply_to=message)

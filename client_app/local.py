@@ -34,7 +34,7 @@ def train_locally(
     PluginError
         If the method or the loss is unknown, or an argument does not fit.
     """
-    method, context, known = _prepare(data, settings, round_config, state, device)
+    method, context, known = prepare(data, settings, round_config, state, device)
     return _with_loss(method.fit(model, context, round_config, known), context.objective.loss)
 
 
@@ -53,13 +53,20 @@ def answer_locally(
     ValueError
         If the method answers no questions, or not this one.
     """
-    method, context, known = _prepare(data, settings, round_config, state, device)
+    method, context, known = prepare(data, settings, round_config, state, device)
     return _with_loss(method.answer(model, context, round_config, known), context.objective.loss)
 
 
-def _prepare(
+def prepare(
     data: ClientData, settings: Settings, round_config: RoundConfig, state: State | None, device: torch.device
 ) -> tuple[ClientMethod, TrainContext, State]:
+    """Seed all generators for a client's round, and return its method with what it works with and the method's state.
+
+    Raises
+    ------
+    PluginError
+        If the method or the loss is unknown, or an argument does not fit.
+    """
     seed, client, server_round = round_config.stream
     seed_everything(seed, "client", client, server_round)  # dropout, and what plug-ins draw
     method = METHODS.build(settings.method.name, settings.method.args)

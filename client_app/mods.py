@@ -107,7 +107,7 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
     SerializationError
         If the flat array does not fit its layout.
     """
-    sent, named = message.content, _unpacked(message.content)
+    sent, named = message.content, unpacked(message.content)
     received = next(iter(records_of(named, ArrayRecord).values()), ArrayRecord())
     message.content = named
     reply = call_next(message, context)
@@ -117,7 +117,14 @@ def named_arrays(message: Message, context: Context, call_next: ClientAppCallabl
     return reply
 
 
-def _unpacked(content: RecordDict) -> RecordDict:
+def unpacked(content: RecordDict) -> RecordDict:
+    """Return a message's content with views of the named arrays in place of flat ones.
+
+    Raises
+    ------
+    SerializationError
+        If a flat array does not fit its layout.
+    """
     named = RecordDict(dict(content))
     for name, record in content.array_records.items():
         layout = str(content.config_records[RECORD]["layout"])

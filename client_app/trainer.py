@@ -116,6 +116,11 @@ class GivenLabels(BatchLoss):
             self._apart = Penalties(terms, model, self._global_parameters)
         return self._apart
 
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self._objective
+
     def end_step(self) -> None:
         """Move what the loss learns itself."""
         if self._own is not None:
@@ -217,12 +222,16 @@ class Trainer:
 
     def epochs(self, model: nn.Module, data: LocalData, seed: int) -> Iterator[Iterator[Batch]]:
         """Yield the augmented batches of each epoch, reshuffled each time; exhaust one epoch before the next."""
-        order = torch.Generator().manual_seed(seed)
         changes = torch.Generator(self.device).manual_seed(seed ^ 1)  # another stream than the order's
-        for _ in range(self.options.epochs):
-            shuffled = torch.randperm(len(data), generator=order).to(self.device)
-            parts = split_batches(shuffled, self.options, has_batch_norm(model))
+        for parts in self.orders(len(data), seed, has_batch_norm(model)):
             yield (self._batch(data, part, changes) for part in parts)
+
+    def orders(self, count: int, seed: int, batch_norm: bool = False) -> Iterator[list[Tensor]]:
+        """Yield which of ``count`` examples are in each batch of each epoch, (B,) on the device."""
+        order = torch.Generator().manual_seed(seed)
+        for _ in range(self.options.epochs):
+            shuffled = torch.randperm(count, generator=order).to(self.device)
+            yield split_batches(shuffled, self.options, batch_norm)
 
     def _batch(self, data: LocalData, indices: Tensor, changes: torch.Generator) -> Batch:
         features = data.features[indices]

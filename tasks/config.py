@@ -157,7 +157,7 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
     values = defaults_of(flat)
     for name, item in FIELDS.items():
         given = flat.get(name, values[name])
-        problem = _problem(given, item)
+        problem = _problem(given, item) if "or_number" not in item.metadata else _number_problem(given, item)
         if problem:
             errors.append(Issue(ERROR, name, f"{name} = {_shown(given)}: {problem}"))
         else:
@@ -203,11 +203,20 @@ def _problem(value: Value, item: Field[Any]) -> str:
     return ""
 
 
+def _number_problem(value: Value, item: Field[Any]) -> str:
+    """Return why a value is neither one of the choices nor a whole number, as text or not, that is large enough."""
+    choices, low = item.metadata["choices"], item.metadata["or_number"]
+    is_number = type(value) is int or (isinstance(value, str) and value.isdecimal() and len(value) < 10)
+    if value in choices or (is_number and low <= int(value) <= INT64_MAX):
+        return ""
+    return f"must be {', '.join(choices)} or a whole number from {low} on"
+
+
 def _read_value(name: str, given: Value) -> Value:
     """Return a value that fits as it is used: a number as float where the setting is one, a path without ``~``."""
     if name in PATHS:
         return user_path(str(given))
-    return float(given) if FIELDS[name].type is float else given
+    return FIELDS[name].type(given) if FIELDS[name].type in (float, str) else given  # type: ignore[operator]
 
 
 def _shown(value: Value) -> str:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 AUTO = "auto"
+OFF = "off"
 YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longer wait
 
 
 def key(default: Any, about: str, **limits: Any) -> Any:
     """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers), ``choices`` or ``path`` (strings).
 
-    A whole number without ``high`` is at most 2**63 - 1.
+    With ``or_number`` a text may also be a whole number from there on. A whole number without ``high`` is at most
+    2**63 - 1.
     """
     return field(default=default, metadata={"about": about, **limits})
 
@@ -161,6 +163,12 @@ class TrainSettings:
     )
     device: str = key(AUTO, "device of the clients; auto = cuda, mps or cpu", choices=(AUTO, "cuda", "mps", "cpu"))
     threads: int = key(0, "torch threads of one client; 0 = its share of the machine", low=0, high=1024)
+    cohort: str = key(
+        OFF,
+        "clients of a process trained side by side: off, how many, or auto = many where that is measured to be faster",
+        choices=(OFF, AUTO),
+        or_number=2,
+    )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from client_app.attacks.simulate import (
     attackers,
     configured_attack,
     federation_facts,
+    is_hostile,
     refuse_attack,
     run_client,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "configured_attack",
     "federation_facts",
     "flipped",
+    "is_hostile",
     "largest_hidden_shift",
     "refuse_attack",
     "run_client",

@@ -90,6 +90,12 @@ def refuse_attack(settings: Settings, mode: Mode, error: type[Exception]) -> Non
         )
 
 
+def is_hostile(settings: Settings, round_config: RoundConfig) -> bool:
+    """Tell whether the client of ``round_config.stream`` does something else than honest training in its round."""
+    _, client, server_round = round_config.stream
+    return server_round >= settings.attack.start_round and client in attackers(settings)
+
+
 def run_client(
     model: nn.Module,
     data: ClientData,
@@ -99,10 +105,11 @@ def run_client(
     device: torch.device,
 ) -> FitResult:
     """Train ``model`` in place as the client of ``round_config.stream`` does: honestly, or as the attack says."""
-    attack, hostile = configured_attack(settings.attack), attackers(settings)
-    seed, client, server_round = round_config.stream
-    if attack is None or client not in hostile or server_round < settings.attack.start_round:
+    attack = configured_attack(settings.attack)
+    if attack is None or not is_hostile(settings, round_config):
         return train_locally(model, data, settings, round_config, state, device)
+    hostile = attackers(settings)
+    seed, client, server_round = round_config.stream
     trainer = AttackTrainer(model, settings, round_config, device)
     context = AttackContext(
         data,

@@ -6,7 +6,7 @@ width for segmentation). Reduction, masks and weights belong to the ``Objective`
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -82,6 +82,13 @@ class ElementwiseLoss(Loss):
             return self.formula(log_probs, target.to(log_probs.dtype))
         ignored = target == IGNORE_INDEX
         return self.formula(log_probs, target.masked_fill(ignored, 0)).masked_fill(ignored, 0.0)
+
+    def joined(self, losses: "Sequence[ElementwiseLoss]", rows: int) -> "ElementwiseLoss | None":
+        """Return one loss for the elements of several clients, ``rows`` of each in turn, given their losses.
+
+        The default knows one only where all of them are equal; None = there is none.
+        """
+        return self if all(loss == self for loss in losses) else None
 
     def per_label(self, log_probs: Tensor) -> Tensor:
         """Return what the loss would be for each of the K possible labels, (N, K, *D)."""

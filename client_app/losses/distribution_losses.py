@@ -1,7 +1,7 @@
 """Losses of the whole predicted distribution: reverse, normalized, normalized negative, logit-adjusted, T-Loss."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -87,8 +87,9 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
     """Cross-entropy of logits + tau log class share, against class imbalance at a client; tau = 0 is cross-entropy.
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
-    ``margin`` (K,) is tau log class share: -inf for a class without examples, which then has probability 0 and no
-    gradient; as a target it has an infinite loss. Keep ``margin`` on the logits' device, or every call copies it.
+    ``margin`` (K,), or (N, K) where the examples are several clients', is tau log class share: -inf for a class without
+    examples, which then has probability 0 and no gradient; as a target it has an infinite loss. Keep ``margin`` on the
+    logits' device, or every call copies it.
     """
 
     margin: Tensor
@@ -112,14 +113,19 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
 
     def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy (N, *D) under the adjusted logits."""
-        classes = len(self.margin)
+        classes = self.margin.shape[-1]
         expect(log_probs.shape[1] == classes, f"class_counts has {classes} classes, the logits {log_probs.shape[1]}")
-        margin = self.margin.to(log_probs).reshape(-1, *[1] * (log_probs.dim() - 2))
+        margin = self.margin.to(log_probs).reshape(*self.margin.shape, *[1] * (log_probs.dim() - 2))
         adjusted = torch.log_softmax(log_probs + margin, dim=1)
         if target.is_floating_point():
             # 0 x -inf is NaN: a class without examples and without target mass adds nothing.
             adjusted = adjusted.masked_fill(adjusted.isneginf() & (target == 0), 0.0)
         return CrossEntropy().formula(adjusted, target)
+
+    def joined(self, losses: Sequence[ElementwiseLoss], rows: int) -> ElementwiseLoss | None:
+        """Return the loss in which each client's rows have its own margin."""
+        margins = [loss.margin for loss in losses if isinstance(loss, LogitAdjustedCrossEntropy)]
+        return LogitAdjustedCrossEntropy(torch.stack(margins).float().repeat_interleave(rows, 0))
 
 
 @LOSSES.register("la-ce", "Menon et al., ICLR 2021")

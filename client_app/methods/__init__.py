@@ -1,6 +1,15 @@
 """Client methods: what a client does in a round, by name (``METHODS``), and what a method of your own works with."""
 
-from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
+from client_app.methods.base import (
+    METHODS,
+    ClientMethod,
+    FitResult,
+    Plan,
+    PlannedMethod,
+    RoundConfig,
+    State,
+    TrainContext,
+)
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.fednoro import FedNoRo
 from client_app.methods.masked_optim import FedELC, MaskedOptim
@@ -18,6 +27,8 @@ __all__ = [
     "LocalData",
     "LocalSGD",
     "MaskedOptim",
+    "Plan",
+    "PlannedMethod",
     "RoundConfig",
     "State",
     "TrainContext",

@@ -5,7 +5,7 @@ next one. The state is a dictionary of arrays, so that it can be kept between ro
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from torch import nn
 
 from client_app.losses import Objective
-from client_app.trainer import LocalData, Trainer
+from client_app.trainer import BatchLoss, LocalData, Trained, Trainer
 from tasks.base import ClientData
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.plugins import Registry
@@ -121,6 +121,42 @@ class ClientMethod(Component, ABC):
             By default: most methods are only trained.
         """
         raise ValueError(f"the client method {type(self).__name__} answers no questions; choose the strategy's own")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A round's training before it is done.
+
+    Attributes
+    ----------
+    local
+        The examples to train on, with their present labels.
+    batch_loss
+        What is minimised.
+    finish
+        ``Trained -> FitResult``: what follows when the model has been trained.
+    """
+
+    local: LocalData
+    batch_loss: BatchLoss
+    finish: Callable[[Trained], FitResult]
+
+
+class PlannedMethod(ClientMethod):
+    """A method whose round is one training of the model: subclasses say what is to be done, :meth:`plan`.
+
+    Several clients with such a method can be trained side by side; see :mod:`client_app.cohort`.
+    """
+
+    @abstractmethod
+    def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
+        """Return what this round's training is; ``model`` holds the received weights and must stay as it is."""
+
+    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
+        """Train in place as planned; see :class:`ClientMethod`."""
+        plan = self.plan(model, context, round_config, state)
+        rate, stream = round_config.learning_rate, round_config.stream
+        return plan.finish(context.trainer.run(model, plan.local, plan.batch_loss, rate, stream))
 
 
 METHODS = Registry("client method", ClientMethod, listed="method")

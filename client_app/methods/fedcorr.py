@@ -8,6 +8,7 @@ Ma et al. (ICML 2018) found that the outputs of a network that memorises wrong l
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,9 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from client_app.joint import JointBatch, JointGivenLabels, joins, rows_of_each
 from client_app.losses import GlobalParameters, L2ToGlobal, Objective
-from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
-from client_app.trainer import Batch, GivenLabels
+from client_app.losses.joint import of_clients
+from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
+from client_app.stacked import StackedModel
+from client_app.trainer import Batch, GivenLabels, Trained
 from tasks.gaussian_mixture import upper_group
 from tasks.issues import WARNING, Issue, RunContext
 from tasks.plugins import is_own
@@ -36,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @METHODS.register("fedcorr", "Xu et al., CVPR 2022")
 @dataclass(frozen=True)
-class FedCorr(ClientMethod):
+class FedCorr(PlannedMethod):
     """Train by mixup, and relabel by the global model when asked; meant for the strategy fedcorr and the loss ce.
 
     In a round the client minimises the configured loss under mixup on its present labels, plus
@@ -86,8 +90,8 @@ class FedCorr(ClientMethod):
         if self.neighbours < 2:
             raise ValueError(f"neighbours = {self.neighbours}: must be at least 2")
 
-    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train in place; see :class:`ClientMethod`."""
+    def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
+        """Return the training; see :class:`PlannedMethod`."""
         global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         level = float(str(round_config.config.get(NOISE_LEVEL, 0.0)))
         coefficient = 2 * self.beta * level  # L2ToGlobal is half the square
@@ -95,12 +99,15 @@ class FedCorr(ClientMethod):
         seed, *names = round_config.stream
         batch_loss = Mixup(objective, global_parameters, self.mixup_alpha, rng(seed, "mixup", *names))
         local = replace(context.local, labels=present_labels(context, round_config, state))
-        trained = context.trainer.run(model, local, batch_loss, round_config.learning_rate, round_config.stream)
-        metrics = {"train-loss": trained.loss}
-        if round_config.config.get(WANT_SCORE):
-            outputs = context.trainer.probabilities(model, context.local)
-            metrics[SCORE] = local_dimensions(outputs, self.neighbours).mean().item()
-        return FitResult(metrics, state)
+
+        def finish(trained: Trained) -> FitResult:
+            metrics = {"train-loss": trained.loss}
+            if round_config.config.get(WANT_SCORE):
+                outputs = context.trainer.probabilities(model, context.local)
+                metrics[SCORE] = local_dimensions(outputs, self.neighbours).mean().item()
+            return FitResult(metrics, state)
+
+        return Plan(local, batch_loss, finish)
 
     def answer(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Relabel; see :class:`ClientMethod`. Asked twice in a round, both start from the same labels.
@@ -187,10 +194,15 @@ class Mixup(GivenLabels):
         """Return the mixed inputs; see :class:`BatchLoss`."""
         if not self._alpha:
             return inputs
-        drawn = self._draws.beta(self._alpha, self._alpha)
-        self._share = max(drawn, 1 - drawn)
-        self._partners = torch.from_numpy(self._draws.permutation(len(batch))).to(inputs.device)
+        self._share, self._partners = self.draw(len(batch), inputs.device)
         return self._share * inputs + (1 - self._share) * inputs[self._partners]
+
+    def draw(self, size: int, device: torch.device) -> tuple[float, Tensor]:
+        """Return the share and the partners (B,) of the next batch; without mixup every example is its own partner."""
+        if not self._alpha:
+            return 1.0, torch.arange(size, device=device)
+        drawn = self._draws.beta(self._alpha, self._alpha)
+        return max(drawn, 1 - drawn), torch.from_numpy(self._draws.permutation(size)).to(device)
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return share x the objective on the own labels + (1 - share) x that on the partners'."""
@@ -199,6 +211,33 @@ class Mixup(GivenLabels):
             return own
         theirs = Batch(batch.indices, batch.features, batch.labels[self._partners])
         return self._share * own + (1 - self._share) * super().loss(model, theirs, inputs, logits)
+
+
+@joins(Mixup)
+class JointMixup(JointGivenLabels):
+    """Mixup of each client's batch with a share and partners of its own."""
+
+    def __init__(self, batch_losses: Sequence[Mixup]) -> None:
+        super().__init__(batch_losses)
+        self._batch_losses = batch_losses
+        self._shares = self._rows = torch.zeros(0)
+
+    def transform_inputs(self, batch: JointBatch, inputs: Tensor) -> Tensor:
+        """Return the mixed inputs; see :class:`JointLoss`."""
+        places = torch.zeros(inputs.shape[:2], dtype=torch.int64, device=inputs.device)
+        shares = list[float]()
+        for place, (own, indices) in enumerate(zip(self._batch_losses, batch.indices, strict=True)):
+            drawn, places[place, : len(indices)] = own.draw(len(indices), inputs.device)
+            shares.append(drawn)
+        self._shares, self._rows = torch.tensor(shares, device=inputs.device), rows_of_each(places)
+        share = of_clients(self._shares, inputs)
+        return share * inputs + (1 - share) * inputs.flatten(0, 1)[self._rows]
+
+    def __call__(self, model: StackedModel, batch: JointBatch, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return share x the objectives on the own labels + (1 - share) x those on the partners'."""
+        own = self.objectives(model, batch, logits, batch.labels)
+        theirs = self.objectives(model, batch, logits, batch.labels.flatten(0, 1)[self._rows])
+        return self._shares * own + (1 - self._shares) * theirs
 
 
 def local_dimensions(points: Tensor, neighbours: int = 20) -> Tensor:

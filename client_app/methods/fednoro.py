@@ -2,22 +2,26 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from client_app.joint import JointBatch, JointLoss, joins
 from client_app.losses import LogitAdjustedCrossEntropy, Objective
-from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
-from client_app.methods.sgd import train
-from client_app.trainer import Batch, BatchLoss
+from client_app.losses.joint import JointObjective, mean_of_each
+from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
+from client_app.methods.sgd import given_labels
+from client_app.stacked import StackedModel
+from client_app.trainer import Batch, BatchLoss, Trained
 from tasks.protocol import SINCE_DETECTION
 
 
 @METHODS.register("fednoro", "Wu et al., IJCAI 2023")
 @dataclass(frozen=True)
-class FedNoRo(ClientMethod):
+class FedNoRo(PlannedMethod):
     """Distil the received global model at noisy clients; meant for the loss la-ce and the aggregator distance-aware.
 
     A client of role noisy minimises (1 - lam) x the configured loss on its given labels + lam KL(q || s), where
@@ -51,8 +55,8 @@ class FedNoRo(ClientMethod):
         if self.ramp_rounds < 0:
             raise ValueError(f"ramp_rounds = {self.ramp_rounds}: must be at least 0")
 
-    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train in place; see :class:`ClientMethod`.
+    def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
+        """Return the training; see :class:`PlannedMethod`.
 
         Raises
         ------
@@ -60,15 +64,18 @@ class FedNoRo(ClientMethod):
             If the strategy calls the client noisy and does not say since when.
         """
         if round_config.role != "noisy":
-            return train(model, context, round_config, context.objective)
+            return given_labels(model, context, context.objective)
         if SINCE_DETECTION not in round_config.config:
             raise ValueError(
                 f"fednoro needs {SINCE_DETECTION!r} from the strategy; choose strategy.name = noise-partition"
             )
         since = int(str(round_config.config[SINCE_DETECTION]))
         batch_loss = Distillation(model, context, self.temperature, ramp(self.weight, since, self.ramp_rounds))
-        trained = context.trainer.run(model, context.local, batch_loss, round_config.learning_rate, round_config.stream)
-        return FitResult({"train-loss": trained.loss})
+
+        def finish(trained: Trained) -> FitResult:
+            return FitResult({"train-loss": trained.loss})
+
+        return Plan(context.local, batch_loss, finish)
 
 
 def ramp(weight: float, rounds: int, length: int) -> float:
@@ -82,23 +89,45 @@ class Distillation(BatchLoss):
 
     def __init__(self, received: nn.Module, context: TrainContext, temperature: float, weight: float) -> None:
         counts = torch.bincount(context.local.labels, minlength=context.num_classes)
-        self._margin = LogitAdjustedCrossEntropy.from_counts(counts).margin.float()
-        self._teacher = copy.deepcopy(received).to(context.trainer.device).eval()
-        self._global_parameters = {name: parameter.detach() for name, parameter in self._teacher.named_parameters()}
-        self._objective: Objective = context.objective
-        self._temperature, self._weight = temperature, weight
+        self.margin = LogitAdjustedCrossEntropy.from_counts(counts).margin.float()
+        self.teacher = copy.deepcopy(received).to(context.trainer.device).eval()
+        self._global_parameters = {name: parameter.detach() for name, parameter in self.teacher.named_parameters()}
+        self.objective: Objective = context.objective
+        self.temperature, self.weight = temperature, weight
         self.needs_inputs = context.objective.needs_inputs
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return both parts, weighted; see :class:`BatchLoss`."""
         with torch.no_grad():
-            log_teacher = torch.log_softmax(self._teacher(inputs).float() / self._temperature, 1)
-        own = self._objective(logits, batch.labels, model, self._global_parameters, inputs=inputs)
-        return (1 - self._weight) * own + self._weight * self._distance(log_teacher, logits).mean()
+            log_teacher = torch.log_softmax(self.teacher(inputs).float() / self.temperature, 1)
+        own = self.objective(logits, batch.labels, model, self._global_parameters, inputs=inputs)
+        return (1 - self.weight) * own + self.weight * self._distance(log_teacher, logits).mean()
 
     def _distance(self, log_teacher: Tensor, logits: Tensor) -> Tensor:
         """Return sum_k q_k (log q_k - log s_k) over the classes that the client has, (B,)."""
-        present = self._margin.isfinite()
-        log_student = torch.log_softmax(logits + self._margin, 1)[:, present]
+        present = self.margin.isfinite()
+        log_student = torch.log_softmax(logits + self.margin, 1)[:, present]
         log_teacher = log_teacher[:, present]
         return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
+
+
+@joins(Distillation)
+class JointDistillation(JointLoss):
+    """Distillation at several clients; the received model, which is the same for all, is asked once."""
+
+    def __init__(self, batch_losses: Sequence[Distillation]) -> None:
+        self._objective = JointObjective([one.objective for one in batch_losses])
+        self._teacher, self._temperature = batch_losses[0].teacher, batch_losses[0].temperature
+        self._margins = torch.stack([one.margin for one in batch_losses])[:, None]
+        self._weights = torch.tensor([one.weight for one in batch_losses], device=self._margins.device)
+
+    def __call__(self, model: StackedModel, batch: JointBatch, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return both parts, weighted; see :class:`JointLoss`."""
+        with torch.no_grad():
+            answers = self._teacher(inputs.flatten(0, 1)).float().view(logits.shape)
+            log_teacher = torch.log_softmax(answers / self._temperature, 2)
+        absent = ~self._margins.isfinite()
+        log_student = torch.log_softmax(logits + self._margins, 2).masked_fill(absent, 0.0)
+        distance = (log_teacher.exp() * (log_teacher - log_student)).masked_fill(absent, 0.0).sum(2)
+        own = self._objective(logits, batch.labels, batch.share, model.parameters, model.start)
+        return (1 - self._weights) * own + self._weights * mean_of_each(distance, batch.share)

@@ -10,7 +10,8 @@ K the number of classes.
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, get_args
 
@@ -20,9 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
-from client_app.methods.sgd import train
-from client_app.trainer import Batch, BatchLoss
+from client_app.joint import JointBatch, JointLoss, joins
+from client_app.losses.joint import mean_of_each
+from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
+from client_app.methods.sgd import given_labels
+from client_app.stacked import StackedModel
+from client_app.trainer import Batch, BatchLoss, Trained
 from tasks.protocol import LEARNED
 from tasks.weights import weights
 
@@ -35,7 +39,7 @@ LABEL_LOGITS = "label_logits"
 
 @METHODS.register("masked-optim", "arXiv 2506.02079, 2025")
 @dataclass(frozen=True)
-class MaskedOptim(ClientMethod):
+class MaskedOptim(PlannedMethod):
     """Learn the labels of a noisy client beside the network (masked optimization).
 
     In a round a client of role noisy (1) trains network and label logits on :class:`ThreeTerms`, the labels once an
@@ -99,18 +103,21 @@ class MaskedOptim(ClientMethod):
         if self.label_scale <= 0:
             raise ValueError(f"label_scale = {self.label_scale}: must be above 0")
 
-    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train in place; see :class:`ClientMethod`."""
+    def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
+        """Return the training; see :class:`PlannedMethod`."""
         if round_config.role != "noisy":
-            return replace(train(model, context, round_config, context.objective), state=state)
+            return given_labels(model, context, context.objective, state)
         received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         terms = ThreeTerms(self.objective, self.alpha, self.beta, self.keep, self.mask)
         batch_loss = LabelLearning(self._label_logits(context, round_config, state), terms, self.label_rate)
-        trained = context.trainer.run(model, context.local, batch_loss, round_config.learning_rate, round_config.stream)
-        predicted = context.trainer.probabilities(model, context.local)
-        merged = torch.lerp(torch.softmax(batch_loss.label_logits, 1), predicted, self.fusion)
-        merge_weights(model, received, self.zeta)
-        return FitResult({"train-loss": trained.loss}, {LABEL_LOGITS: (self.label_scale * merged).cpu().numpy()})
+
+        def finish(trained: Trained) -> FitResult:
+            predicted = context.trainer.probabilities(model, context.local)
+            merged = torch.lerp(torch.softmax(batch_loss.label_logits, 1), predicted, self.fusion)
+            merge_weights(model, received, self.zeta)
+            return FitResult({"train-loss": trained.loss}, {LABEL_LOGITS: (self.label_scale * merged).cpu().numpy()})
+
+        return Plan(context.local, batch_loss, finish)
 
     def corrected(self, state: State) -> npt.NDArray[np.float32] | None:
         """Return the learned label distributions (n, K); None before the client first trained as noisy."""
@@ -170,10 +177,13 @@ class ThreeTerms:
     keep: float
     rule: MaskRule = "small-loss"
 
-    def __call__(self, logits: Tensor, label_logits: Tensor, given: Tensor) -> Tensor:
-        """Return the loss (B,) of each example, from logits and label logits (B, K) and given labels (B,)."""
+    def __call__(self, logits: Tensor, label_logits: Tensor, given: Tensor, share: Tensor | None = None) -> Tensor:
+        """Return the loss (B,) of each example, from logits and label logits (B, K) and given labels (B,).
+
+        With ``share`` (C, b), 1 for an example and 0 for none, the B examples are those of C batches of b.
+        """
         log_p, log_d = torch.log_softmax(logits, 1), torch.log_softmax(label_logits, 1)
-        mask = self._mask(log_p.detach(), given)
+        mask = self._mask(log_p.detach(), given, share)
         p, classes = log_p.exp(), logits.shape[1]
         entropy = -(p * log_p).sum(1)
         compatibility = self.alpha * F.nll_loss(log_d, given, reduction="none")
@@ -183,16 +193,24 @@ class ThreeTerms:
         classification = -(log_d.exp() * log_p).sum(1)
         return mask * (classification + compatibility + self.beta * entropy)
 
-    def _mask(self, log_p: Tensor, given: Tensor) -> Tensor:
+    def _mask(self, log_p: Tensor, given: Tensor, share: Tensor | None) -> Tensor:
         if self.rule == "agreement":
             return (log_p.argmax(1) == given).to(log_p.dtype)
-        return small_loss(F.nll_loss(log_p, given, reduction="none"), self.keep)
+        losses = F.nll_loss(log_p, given, reduction="none")
+        return small_loss(losses, self.keep) if share is None else small_losses(losses, self.keep, share)
 
 
 def small_loss(losses: Tensor, keep: float) -> Tensor:
     """Return 1 for the floor(keep x B) smallest of ``losses`` (B,), 0 for the others, as floats."""
     count = math.floor(keep * len(losses) + 1e-9)  # 0.29 * 100 is a little less than 29
     return torch.zeros_like(losses).index_fill_(0, torch.argsort(losses, stable=True)[:count], 1.0)
+
+
+def small_losses(losses: Tensor, keep: float, share: Tensor) -> Tensor:
+    """Return :func:`small_loss` of each of C batches, (C b,), whose examples are where ``share`` (C, b) is 1."""
+    counts = (keep * share.double().sum(1, keepdim=True) + 1e-9).floor()
+    ranks = torch.argsort(losses.view_as(share).masked_fill(share == 0, torch.inf), dim=1, stable=True).argsort(1)
+    return (ranks < counts).to(losses.dtype).flatten()
 
 
 class LabelLearning(BatchLoss):
@@ -205,23 +223,46 @@ class LabelLearning(BatchLoss):
 
     def __init__(self, label_logits: Tensor, terms: ThreeTerms, rate: float) -> None:
         self.label_logits = label_logits
-        self._terms = terms
+        self.terms = terms
         self._rate = rate
         self._slopes = torch.zeros_like(label_logits)
 
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return the mean of the three terms; see :class:`BatchLoss`."""
         label_logits = self.label_logits[batch.indices].requires_grad_()
-        label_logits.register_hook(partial(self._note, batch.indices))  # type: ignore[no-untyped-call]
-        return self._terms(logits, label_logits, batch.labels).mean()
+        label_logits.register_hook(partial(self.note, batch.indices))  # type: ignore[no-untyped-call]
+        return self.terms(logits, label_logits, batch.labels).mean()
 
-    def _note(self, indices: Tensor, gradient: Tensor) -> None:
+    def note(self, indices: Tensor, gradient: Tensor) -> None:
+        """Keep the gradients (B, K) of the mean loss of a batch by the label logits of its examples."""
         self._slopes[indices] = gradient * len(indices)
 
     def end_epoch(self) -> None:
         """Move all labels seen in this epoch."""
         self.label_logits -= self._rate * self._slopes
         self._slopes.zero_()
+
+
+@joins(LabelLearning)
+class JointLabelLearning(JointLoss):
+    """The three terms of several clients, each with label logits of its own."""
+
+    def __init__(self, batch_losses: Sequence[LabelLearning]) -> None:
+        self._batch_losses = batch_losses
+
+    def __call__(self, model: StackedModel, batch: JointBatch, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return the means of the three terms; see :class:`JointLoss`."""
+        label_logits = torch.zeros_like(logits)
+        for place, (own, indices) in enumerate(zip(self._batch_losses, batch.indices, strict=True)):
+            label_logits[place, : len(indices)] = own.label_logits[indices]
+        label_logits.requires_grad_().register_hook(partial(self._note, batch.indices))  # type: ignore[no-untyped-call]
+        flat = logits.flatten(0, 1), label_logits.flatten(0, 1), batch.labels.flatten(0, 1)
+        values = self._batch_losses[0].terms(*flat, batch.share)
+        return mean_of_each(values.view_as(batch.share), batch.share)
+
+    def _note(self, indices: Sequence[Tensor], gradient: Tensor) -> None:
+        for own, seen, slopes in zip(self._batch_losses, indices, gradient, strict=True):
+            own.note(seen, slopes[: len(seen)])
 
 
 @torch.no_grad()

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from torch import nn
 
 from client_app.losses import L2ToGlobal, Objective
-from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
+from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
+from client_app.trainer import GivenLabels, Trained
 
 
 @METHODS.register("sgd", "McMahan et al., AISTATS 2017")
-class LocalSGD(ClientMethod):
+class LocalSGD(PlannedMethod):
     """Minimise the configured loss for some epochs."""
 
-    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train in place; see :class:`ClientMethod`."""
-        return train(model, context, round_config, context.objective)
+    def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
+        """Return the training; see :class:`PlannedMethod`."""
+        return given_labels(model, context, context.objective)
 
 
 @METHODS.register("fedprox", "Li et al., MLSys 2020")
 @dataclass(frozen=True)
-class FedProx(ClientMethod):
+class FedProx(PlannedMethod):
     """Keep the local model near the global one: adds (mu / 2) ||w - w_global||^2, squared as in the paper.
 
     mu = 0 is plain local training. A strategy that sends ``proximal-mu``, as Flower's FedProx does, overrides it.
@@ -33,16 +34,24 @@ class FedProx(ClientMethod):
         if self.mu < 0:
             raise ValueError(f"mu = {self.mu}: must be at least 0")
 
-    def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
-        """Train in place; see :class:`ClientMethod`."""
+    def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
+        """Return the training; see :class:`PlannedMethod`."""
         mu = float(str(round_config.config.get("proximal-mu", self.mu)))
-        return train(model, context, round_config, context.objective.with_regularizer(mu, L2ToGlobal()))
+        return given_labels(model, context, context.objective.with_regularizer(mu, L2ToGlobal()))
 
 
 def train(model: nn.Module, context: TrainContext, round_config: RoundConfig, objective: Objective) -> FitResult:
     """Train on ``objective``; the received weights are the global parameters of its regularizers."""
+    plan = given_labels(model, context, objective)
+    rate, stream = round_config.learning_rate, round_config.stream
+    return plan.finish(context.trainer.run(model, plan.local, plan.batch_loss, rate, stream))
+
+
+def given_labels(model: nn.Module, context: TrainContext, objective: Objective, state: State | None = None) -> Plan:
+    """Return the training that :func:`train` does; the client's state afterwards is ``state``."""
     global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    trained = context.trainer.fit(
-        model, context.local, objective, global_parameters, round_config.learning_rate, round_config.stream
-    )
-    return FitResult({"train-loss": trained.loss})
+
+    def finish(trained: Trained) -> FitResult:
+        return FitResult({"train-loss": trained.loss}, state or {})
+
+    return Plan(context.local, GivenLabels(objective, global_parameters), finish)

@@ -33,6 +33,7 @@ FREE = (
     "task.cache-path",
     "train.device",
     "train.threads",
+    "train.cohort",
 )
 
 

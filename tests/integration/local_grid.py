@@ -9,6 +9,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from client_app.ahead import answer_together
+
 Tamper = Callable[[int, Message, Message], Message | list[Message] | None]
 
 
@@ -44,19 +46,21 @@ class LocalGrid(Grid):
         return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        names = []
-        for message in messages:
-            name = str(uuid.uuid4())
-            message.metadata.__dict__["_message_id"] = name
-            names.append(name)
-            node = message.metadata.dst_node_id
-            try:
-                reply = self._app(message, self._contexts[node])
-            except Exception as error:
-                reply = Message(Error(2, repr(error)), reply_to=message)
-            changed = self.tamper(self._nodes[node], message, reply)
-            self._replies[name] = changed if isinstance(changed, list) else [] if changed is None else [changed]
-        return names
+        asked = list(messages)
+        for message in asked:
+            message.metadata.__dict__["_message_id"] = str(uuid.uuid4())
+        contexts = [self._contexts[message.metadata.dst_node_id] for message in asked]
+        for message, reply in zip(asked, answer_together(asked, contexts, self._answer), strict=True):
+            changed = self.tamper(self._nodes[message.metadata.dst_node_id], message, reply)
+            replies = changed if isinstance(changed, list) else [] if changed is None else [changed]
+            self._replies[message.metadata.message_id] = replies
+        return [message.metadata.message_id for message in asked]
+
+    def _answer(self, message: Message, context: Context) -> Message:
+        try:
+            return self._app(message, context)
+        except Exception as error:
+            return Message(Error(2, repr(error)), reply_to=message)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return [reply for name in message_ids for reply in self._replies.pop(name, [])]

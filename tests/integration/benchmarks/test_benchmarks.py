@@ -3,16 +3,18 @@
 import csv
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import anl_claims, losses
+from benchmarks import anl_claims, cohorts, losses
 from benchmarks.anl_runs import LOSSES, PUBLISHED, Case, Outcome, table
 from benchmarks.ledger import Ledger
 from client_app.losses import L1, EntropyOfMean, build
+from client_app.trainer import LocalData
 from tasks.images import Cifar10
 from tasks.models import MODELS, cnn8
 
@@ -234,3 +236,14 @@ def test_a_measured_step_is_a_real_one():
     values = {loss: call() for loss, call in losses.step_ways(task, model, 4, CPU).items()}
     assert all(value.item() > 0 for value in values.values())
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_cohorts_compares_the_same_training():
+    one, many = (cohorts.members(cohorts.CASES[2], 2, "ce") for _ in range(2))
+    small = [replace(own, local=LocalData(own.local.features[:16], own.local.labels[:16])) for own in one]
+    cohorts.one_by_one(small)
+    trained = cohorts.train_together([replace(b, local=a.local) for a, b in zip(small, many, strict=True)])
+    assert [each.steps for each in trained] == [5, 5]
+    for a, b in zip(one, many, strict=True):
+        for mine, theirs in zip(a.model.parameters(), b.model.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)

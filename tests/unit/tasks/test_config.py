@@ -19,6 +19,17 @@ def test_defaults_parse_to_the_defaults_and_back():
     assert flatten(nest(DEFAULTS)) == DEFAULTS
 
 
+@pytest.mark.parametrize(("given", "read"), [("auto", "auto"), ("off", "off"), ("12", "12"), (12, "12")])
+def test_a_cohort_is_a_word_or_a_number(given: str | int, read: str):
+    assert parse({"train.cohort": given}).train.cohort == read
+
+
+@pytest.mark.parametrize("given", ["1", 1, "many", "-3", "²", True, 2.0, ""])
+def test_a_cohort_of_one_or_of_nonsense_is_refused(given: object):
+    with pytest.raises(ConfigError, match=r"train.cohort = .*: must be off, auto or a whole number from 2 on"):
+        parse({"train.cohort": given})
+
+
 def test_every_key_says_what_it_is_about():
     assert all(len(item.metadata["about"]) > 5 for item in FIELDS.values())
 

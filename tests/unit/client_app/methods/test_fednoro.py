@@ -81,8 +81,8 @@ def test_the_teacher_is_the_received_model_throughout_and_only_looks():
         expected = model.eval()(TASK.prepare(own.features))
         for parameter in model.parameters():
             parameter.add_(1.0)
-        assert torch.equal(batch_loss._teacher(TASK.prepare(own.features)), expected)
-    for name, tensor in batch_loss._teacher.state_dict().items():
+        assert torch.equal(batch_loss.teacher(TASK.prepare(own.features)), expected)
+    for name, tensor in batch_loss.teacher.state_dict().items():
         assert torch.equal(tensor, received[name])
 
 
