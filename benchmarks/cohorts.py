@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.in_process import Federation
-from client_app.cohort import Member, train_together
+from client_app.cohorts.training import Member, train_together
 from client_app.losses import build
 from client_app.methods import METHODS, PlannedMethod, RoundConfig, TrainContext
 from client_app.trainer import Trainer, to_device

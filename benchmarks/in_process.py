@@ -12,11 +12,11 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client_app.engine import decided
+from client_app.acceleration import decided
+from client_app.cohorts.choice import Job, cohort_size, run_clients
 from client_app.label_quality import class_losses
 from client_app.local import answer_locally
 from client_app.methods import FitResult, RoundConfig, State
-from client_app.together import Job, cohort_size, run_clients
 from client_app.trainer import learning_rate, pick_device
 from server_app.evaluation import CentralEvaluation
 from server_app.preprocessing import with_statistics

@@ -10,8 +10,8 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import ClientAppException
 from flwr.common.logger import log
 
-from client_app.ahead import answer_together, trained_ahead
 from client_app.attacks import run_client
+from client_app.cohorts.answers import answer_together, trained_ahead
 from client_app.label_audit_files import write_audit
 from client_app.label_quality import audit_client, class_losses
 from client_app.local import answer_locally

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from client_app.engine import CHANNELS_LAST, compiled, laid_out_inputs, lay_out
+from client_app.acceleration import CHANNELS_LAST, compiled, laid_out_inputs, lay_out
 from client_app.losses import GlobalParameters, Objective, Penalties
 from client_app.optimizers import ADAM, LocalOptimizer, make_optimizer
 from tasks.base import ClientData, Task, predict

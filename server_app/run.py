@@ -12,8 +12,8 @@ from typing import Any
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from client_app.acceleration import decided
 from client_app.attacks import refuse_attack
-from client_app.engine import decided
 from client_app.trainer import pick_device
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore

@@ -145,7 +145,7 @@ class Plan:
 class PlannedMethod(ClientMethod):
     """A method whose round is one training of the model: subclasses say what is to be done, :meth:`plan`.
 
-    Several clients with such a method can be trained side by side; see :mod:`client_app.cohort`.
+    Several clients with such a method can be trained side by side; see :mod:`client_app.cohorts.training`.
     """
 
     @abstractmethod

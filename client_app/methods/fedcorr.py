@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.joint import JointBatch, JointGivenLabels, joins, rows_of_each
+from client_app.cohorts.batch_losses import JointBatch, JointGivenLabels, joins, rows_of_each
+from client_app.cohorts.networks import StackedModel
 from client_app.losses import GlobalParameters, L2ToGlobal, Objective
 from client_app.losses.joint import of_clients
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
-from client_app.stacked import StackedModel
 from client_app.trainer import Batch, GivenLabels, Trained
 from tasks.gaussian_mixture import upper_group
 from tasks.issues import WARNING, Issue, RunContext

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client_app.joint import JointBatch, JointLoss, joins
+from client_app.cohorts.batch_losses import JointBatch, JointLoss, joins
+from client_app.cohorts.networks import StackedModel
 from client_app.losses.joint import mean_of_each
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.sgd import given_labels
-from client_app.stacked import StackedModel
 from client_app.trainer import Batch, BatchLoss, Trained
 from tasks.protocol import LEARNED
 from tasks.weights import weights

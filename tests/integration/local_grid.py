@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client_app.ahead import answer_together
+from client_app.cohorts.answers import answer_together
 
 Tamper = Callable[[int, Message, Message], Message | list[Message] | None]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from client_app import engine
-from tests.unit.client_app.test_engine import trained
+from tests.unit.client_app.test_acceleration import trained
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")

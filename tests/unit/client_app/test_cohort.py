@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from client_app import together
 from client_app.attacks import attackers, run_client
+from client_app.cohorts.choice import Job, run_clients, side_by_side
+from client_app.cohorts.networks import StackedModel, network_problem
 from client_app.methods import FitResult, RoundConfig
-from client_app.stacked import StackedModel, network_problem
-from client_app.together import Job, run_clients, side_by_side
 from tasks.base import ClientData
 from tasks.images import Digits, crop_and_flip
 from tasks.models import MODELS

@@ -13,7 +13,7 @@ ALLOWED = {
 }
 FLOWER_RIM = {
     "client_app/mods.py",
-    "client_app/ahead.py",
+    "client_app/cohorts/answers.py",
     "client_app/app.py",
     "client_app/handlers.py",
     "client_app/trainer_messages.py",

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from client_app.cohorts.networks import StackedModel
 from client_app.losses.joint import JointObjective, NotJointError
-from client_app.stacked import StackedModel
 from client_app.trainer import BatchLoss, GivenLabels
 
 

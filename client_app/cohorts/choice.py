@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from client_app.attacks import is_hostile, run_client
-from client_app.cohort import Member, train_together
-from client_app.joint import joint_loss
+from client_app.cohorts.batch_losses import joint_loss
+from client_app.cohorts.networks import network_problem
+from client_app.cohorts.training import Member, train_together
 from client_app.local import prepare
 from client_app.losses.joint import NotJointError
 from client_app.methods import FitResult, Plan, PlannedMethod, RoundConfig, State
-from client_app.stacked import network_problem
 from client_app.trainer import BatchLoss, LocalData, Trainer
 from tasks.base import ClientData
 from tasks.settings import AUTO, OFF, Settings

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from client_app import engine
-from client_app.engine import Compiled, decided, probe
+from client_app.acceleration import Compiled, decided, probe
 from client_app.losses import build
 from client_app.methods import METHODS, RoundConfig, TrainContext
 from client_app.trainer import Trainer, to_device

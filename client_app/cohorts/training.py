@@ -13,9 +13,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from client_app.joint import JointBatch, joint_loss
+from client_app.cohorts.batch_losses import JointBatch, joint_loss
+from client_app.cohorts.networks import StackedModel
 from client_app.losses.joint import of_clients, squared_norms
-from client_app.stacked import StackedModel
 from client_app.trainer import BatchLoss, LocalData, Trained, Trainer
 from tasks.base import Task
 from tasks.seeds import torch_seed

@@ -12,11 +12,11 @@ from contextvars import ContextVar
 from flwr.app import Context, Message, MessageType
 from torch import nn
 
+from client_app.cohorts.choice import Job, cohort_size, groups, run_clients
 from client_app.methods import FitResult
 from client_app.mods import unpacked
 from client_app.node import with_mode
 from client_app.session import Session
-from client_app.together import Job, cohort_size, groups, run_clients
 from tasks.fresh_model import fresh_model
 from tasks.settings import OFF
 

@@ -5,19 +5,20 @@ times steps of the run's own network. Without arithmetic in bfloat16 the answer 
 processors that the server does not know, so there it is float32. ``train.engine = "auto"`` compiles on a GPU.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from logging import INFO, WARNING
 
 import torch
-from flwr.common.logger import log
 from torch import Tensor, nn
 
 from tasks.base import Task
 from tasks.protocol import Mode
 from tasks.settings import AUTO, TrainSettings
+
+logger = logging.getLogger("flwr")  # Flower's shows what is only information
 
 CHANNELS_LAST = "-channels-last"
 CANDIDATES = ("float32", "bfloat16", "bfloat16-channels-last")
@@ -41,7 +42,7 @@ def decided(options: TrainSettings, task: Task, model: nn.Module, device: torch.
     """
     if options.engine == AUTO:
         options = replace(options, engine="compile" if device.type == "cuda" else "eager")
-        log(INFO, "train.engine = auto: %s, as the device is %s", options.engine, device)
+        logger.info("train.engine = auto: %s, as the device is %s", options.engine, device)
     if options.precision != AUTO:
         return options
     if mode is Mode.DEPLOYMENT:
@@ -53,7 +54,7 @@ def decided(options: TrainSettings, task: Task, model: nn.Module, device: torch.
         best = min(seconds, key=lambda name: seconds[name])
         chosen = best if seconds[best] * CLEAR_WIN < seconds["float32"] else "float32"
         reason = ", ".join(f"{name} {1e3 * taken:.2f} ms a step" for name, taken in seconds.items())
-    log(INFO, "train.precision = auto: %s (%s)", chosen, reason)
+    logger.info("train.precision = auto: %s (%s)", chosen, reason)
     return replace(options, precision=chosen)
 
 
@@ -142,5 +143,5 @@ class Compiled:
         except Exception as error:  # compilers fail in many ways, and the plain function says what is wrong with it
             value = self.function(*args)
             self.failed = f"{type(error).__name__}: {error}".split("\n")[0][:300]
-            log(WARNING, "train.engine: not compiled, trains as eager: %s", self.failed)
+            logger.warning("train.engine: not compiled, trains as eager: %s", self.failed)
             return value

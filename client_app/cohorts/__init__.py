@@ -1,0 +1,1 @@
+"""Cohorts: several small clients of one process trained in one step."""
