@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from client_app import ahead, app, together
+from client_app import handlers
+from client_app.cohorts import answers, choice
 from tests.integration.conftest import Play, Played
 
 SMALL = {
@@ -19,7 +20,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "_KNOWN", {})
+    monkeypatch.setattr(choice, "_KNOWN", {})
 
 
 def weights(run: Played) -> dict[str, np.ndarray]:
@@ -33,8 +34,8 @@ def test_a_run_in_cohorts_is_the_run_one_by_one(play: Play, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise AssertionError("a client was trained alone")
 
-    monkeypatch.setattr(app, "run_client", refuse)
-    monkeypatch.setattr(together, "run_client", refuse)
+    monkeypatch.setattr(handlers, "run_client", refuse)
+    monkeypatch.setattr(choice, "run_client", refuse)
     side_by_side = play(**SMALL, **strategy, train__cohort="8")
     assert len(alone.metrics) == len(side_by_side.metrics) == 3
     for name, array in weights(alone).items():
@@ -50,6 +51,6 @@ def test_what_fails_together_is_done_one_by_one(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(ahead, "run_clients", fail)
+    monkeypatch.setattr(answers, "run_clients", fail)
     assert play(num_server_rounds=1, train__cohort="auto").weights() == alone.weights()
     assert "side by side one failed: out of memory" in caplog.text

@@ -5,13 +5,13 @@ import shutil
 import pytest
 import torch
 
-from client_app import engine
+from client_app import acceleration
 from tests.unit.client_app.test_acceleration import trained
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
 def test_inductor_trains_as_eager_does(caplog: pytest.LogCaptureFixture) -> None:
-    engine.compiled.cache_clear()
+    acceleration.compiled.cache_clear()
     torch._dynamo.reset()
     expected, value = trained()
     found, same = trained(engine="compile")

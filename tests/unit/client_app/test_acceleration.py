@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from client_app import engine
+from client_app import acceleration
 from client_app.acceleration import Compiled, decided, probe
 from client_app.losses import build
 from client_app.methods import METHODS, RoundConfig, TrainContext
@@ -30,14 +30,14 @@ def network() -> nn.Module:
 def timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> TrainSettings:
     """Return what is decided where the candidates take these seconds."""
     taken = {name.replace("_", "-"): value for name, value in seconds.items()}
-    monkeypatch.setattr(engine, "computes_in_bfloat16", lambda device: True)
-    monkeypatch.setattr(engine, "probe", lambda *_: taken)
+    monkeypatch.setattr(acceleration, "computes_in_bfloat16", lambda device: True)
+    monkeypatch.setattr(acceleration, "probe", lambda *_: taken)
     return decided(AUTO, TASK, network(), CPU, Mode.SIMULATION)
 
 
 def test_auto_without_arithmetic_in_bfloat16_is_float32_and_measures_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engine, "computes_in_bfloat16", lambda device: False)
-    monkeypatch.setattr(engine, "probe", None)
+    monkeypatch.setattr(acceleration, "computes_in_bfloat16", lambda device: False)
+    monkeypatch.setattr(acceleration, "probe", None)
     assert decided(AUTO, TASK, network(), CPU, Mode.SIMULATION) == replace(AUTO, precision="float32", engine="eager")
 
 
@@ -48,14 +48,14 @@ def test_auto_takes_the_fastest_if_it_wins_clearly(monkeypatch: pytest.MonkeyPat
 
 
 def test_real_nodes_get_float32_whatever_the_server_has(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engine, "computes_in_bfloat16", lambda device: True)
-    monkeypatch.setattr(engine, "probe", None)
+    monkeypatch.setattr(acceleration, "computes_in_bfloat16", lambda device: True)
+    monkeypatch.setattr(acceleration, "probe", None)
     assert decided(AUTO, TASK, network(), CPU, Mode.DEPLOYMENT).precision == "float32"
 
 
 def test_the_probe_trains_in_every_candidate_and_leaves_explicit_settings_alone():
     found = probe(AUTO, TASK, network(), CPU)
-    assert set(found) == set(engine.CANDIDATES)
+    assert set(found) == set(acceleration.CANDIDATES)
     assert all(seconds > 0 for seconds in found.values())
     options = TrainSettings(precision="bfloat16")
     assert decided(options, TASK, network(), CPU, Mode.SIMULATION) == options
@@ -83,7 +83,7 @@ def test_compiled_training_is_the_same_within_rounding(
     method: str, loss: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The quick compiler of PyTorch stands in for inductor, which has a test of its own among those of whole runs."""
-    engine.compiled.cache_clear()
+    acceleration.compiled.cache_clear()
     torch._dynamo.reset()
     quick = partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", lambda function, mode, dynamic: quick(function, dynamic=dynamic))

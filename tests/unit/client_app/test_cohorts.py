@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client_app import together
 from client_app.attacks import attackers, run_client
+from client_app.cohorts import choice
 from client_app.cohorts.choice import Job, run_clients, side_by_side
 from client_app.cohorts.networks import StackedModel, network_problem
 from client_app.methods import FitResult, RoundConfig
@@ -95,8 +95,8 @@ def check(options: Settings, roles: tuple[str, ...] = ("noisy",), near: float = 
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "_KNOWN", {})
-    together.say.cache_clear()
+    monkeypatch.setattr(choice, "_KNOWN", {})
+    choice.say.cache_clear()
 
 
 @pytest.mark.parametrize("loss", [member.name for member in ELEMENTWISE])
@@ -220,8 +220,8 @@ def test_hostile_clients_are_for_themselves():
 
 def test_clients_with_other_weights_are_in_other_cohorts(monkeypatch: pytest.MonkeyPatch):
     options, seen = settings(), list[int]()
-    inner = together.side_by_side
-    monkeypatch.setattr(together, "side_by_side", lambda work, *rest: seen.append(len(work)) or inner(work, *rest))
+    inner = choice.side_by_side
+    monkeypatch.setattr(choice, "side_by_side", lambda work, *rest: seen.append(len(work)) or inner(work, *rest))
     one, many = jobs(options), jobs(options)
     with torch.no_grad():
         for work in (one, many):
@@ -238,7 +238,7 @@ def test_auto_measures_and_leaves_no_trace(
     faster: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(together, "WORTH", 0.0 if faster else 1e9)
+    monkeypatch.setattr(choice, "WORTH", 0.0 if faster else 1e9)
     options = settings("ce", method="fedcorr")
     many, expected = jobs(options), jobs(options)
     run_clients(many, replace(options, train=replace(options.train, cohort="auto")), CPU)
