@@ -144,8 +144,7 @@ def train(model: nn.Module, case: Case, task: Cifar10, data: LocalData, device: 
     batch_loss = GivenLabels(build(case.loss, task.num_classes, preset="cifar-10"), {})
     for epoch in range(1, case.epochs + 1):
         model.train()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(options, epoch, case.epochs)
+        optimizer.rate = learning_rate(options, epoch, case.epochs)
         for batch in trainer.batches(model, data, torch_seed(case.seed, "train", 0, epoch)):
             trainer.step(model, optimizer, batch_loss, batch)
         yield epoch

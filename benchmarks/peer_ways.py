@@ -25,7 +25,7 @@ from client_app.methods import RoundConfig
 from strategies.validation import to_numpy, to_record
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import client_dataset, load_task
-from tasks.config import FIELDS, Flat, parse
+from tasks.config import Flat, parse
 from tasks.fresh_model import fresh_model
 from tasks.images import ImageTask, crop_and_flip
 from tasks.protocol import Arrays
@@ -282,8 +282,6 @@ def in_process(case: Case, bfloat16: bool) -> Mapping[str, Turn]:
             if case.augments:
                 ways[f"winnow {loss}, {precision}, augmented"] = ours(case, keys)
     for loss in ("ce", "fsanl"):
-        if AUTO in FIELDS["train.precision"].metadata["choices"]:
-            ways[f"winnow {loss}, auto"] = ours(case, {"loss.name": loss, "train.precision": AUTO})
-        if "train.cohort" in FIELDS:
-            ways[f"winnow {loss}, side by side"] = side_by_side(case, {"loss.name": loss, "train.cohort": AUTO})
+        ways[f"winnow {loss}, auto"] = ours(case, {"loss.name": loss, "train.precision": AUTO})
+        ways[f"winnow {loss}, side by side"] = side_by_side(case, {"loss.name": loss, "train.cohort": AUTO})
     return ways

@@ -38,7 +38,8 @@ ADAM, ADAMW = uncompiled(torch.optim.Adam), uncompiled(torch.optim.AdamW)
 class LocalOptimizer(ABC):
     """Moves the trained parameters of one model in one round; its state never outlives the round."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        self.rate = rate  # of the steps to come
         self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def zero_grad(self) -> None:
@@ -68,8 +69,8 @@ class SGD(LocalOptimizer):
     """SGD with momentum and weight decay, as ``torch.optim.SGD``: v = momentum v + g + decay w; w = w - rate v."""
 
     def __init__(self, model: nn.Module, rate: float, momentum: float, weight_decay: float) -> None:
-        super().__init__(model)
-        self._rate, self._momentum, self._decay = rate, momentum, weight_decay
+        super().__init__(model, rate)
+        self._momentum, self._decay = momentum, weight_decay
         self._velocities: dict[int, Tensor] = {}
 
     @torch.no_grad()
@@ -83,7 +84,7 @@ class SGD(LocalOptimizer):
             directions = list(torch._foreach_add(directions, moved, alpha=self._decay))
         if self._momentum:
             directions = self._with_momentum([i for i, _ in pairs], directions)
-        torch._foreach_add_(moved, directions, alpha=-self._rate)
+        torch._foreach_add_(moved, directions, alpha=-self.rate)
 
     def _with_momentum(self, places: list[int], directions: list[Tensor]) -> list[Tensor]:
         known = [(self._velocities[i], d) for i, d in zip(places, directions, strict=True) if i in self._velocities]
@@ -101,12 +102,14 @@ class TorchOptimizer(LocalOptimizer):
     """An optimizer of torch, in its multi-tensor form."""
 
     def __init__(self, model: nn.Module, kind: Callable[..., Optimizer], rate: float, weight_decay: float) -> None:
-        super().__init__(model)
+        super().__init__(model, rate)
         on_cpu = self.parameters[0].device.type == "cpu"
         self._inner = kind(self.parameters, rate, weight_decay=weight_decay, foreach=True if on_cpu else None)
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
+        for group in self._inner.param_groups:
+            group["lr"] = self.rate
         self._inner.step()
 
 

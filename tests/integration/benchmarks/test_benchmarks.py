@@ -14,6 +14,7 @@ from benchmarks import anl_claims, cohorts, losses
 from benchmarks.anl_runs import LOSSES, PUBLISHED, Case, Outcome, table
 from benchmarks.ledger import Ledger
 from client_app.losses import L1, EntropyOfMean, build
+from client_app.optimizers import LocalOptimizer
 from client_app.trainer import LocalData
 from tasks.images import Cifar10
 from tasks.models import MODELS, cnn8
@@ -146,8 +147,8 @@ def test_the_reduced_network_is_the_papers_with_fewer_channels():
 def test_the_rate_falls_as_a_cosine_over_all_epochs_with_one_optimizer(monkeypatch: pytest.MonkeyPatch):
     used: list[tuple[int, float]] = []
 
-    def step(_self: object, _model: object, optimizer: torch.optim.Optimizer, *_rest: object) -> torch.Tensor:
-        used.append((id(optimizer), optimizer.param_groups[0]["lr"]))
+    def step(_self: object, _model: object, optimizer: LocalOptimizer, *_rest: object) -> torch.Tensor:
+        used.append((id(optimizer), optimizer.rate))
         return torch.zeros(())
 
     monkeypatch.setattr(anl_claims.Trainer, "step", step)

@@ -43,8 +43,9 @@ def test_every_way_trains_all_examples_once_and_learns(name: str, seen: list[int
     for way, turn in ways.items():
         seen.clear()
         found = timed(turn)()
-        assert sum(seen) == found.trained.examples == count, way
-        assert max(seen) == case.workload.batch_size, way
+        assert found.trained.examples == count, way
+        if "side by side" not in way:  # there, one network stands for all, and a trial is made
+            assert (sum(seen), max(seen)) == (count, case.workload.batch_size), way
         assert case.loss(found.trained.weights) < before, way
         assert found.cpu_seconds > 0 < found.seconds, way
     load_task.cache_clear()
@@ -83,7 +84,7 @@ def test_the_table_and_all_turns_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "peers.csv"
-    words = ["--workloads", "digits-cnn", *SMALL, "--repetitions", "2", "--ways", "usual*", "winnow ce*"]
+    words = ["--workloads", "digits-cnn", *SMALL, "--repetitions", "2", "--ways", "usual*", "winnow ce, float32"]
     monkeypatch.setattr(sys, "argv", ["peers", *words, "--no-bfloat16", "--output", str(output)])
     monkeypatch.setattr(peers, "has_pfl", lambda python: False)
     peers.main()
