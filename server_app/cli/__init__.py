@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     When nobody takes its output any more, that is the exit code of other programs, see :class:`OutputLostError`.
     """
     if argv is None:  # the process is the command: what is imported need not be searched for garbage at its end
-        atexit.register(gc.freeze)
+        atexit.register(end_without_search)
     try:
         with shown_output():
             return _command(argv)
@@ -60,3 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     for module in (run, show, doctor, federation, keys):
         module.add_parser(commands)
     return parser
+
+
+def end_without_search() -> None:
+    """Keep Python's end from a search for garbage, unless Triton was imported, which prints what it then misses."""
+    if "triton" not in sys.modules:
+        gc.freeze()
