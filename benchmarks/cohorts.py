@@ -10,8 +10,7 @@ with messages, aggregation and what ``auto`` spends on measuring.
 
 import argparse
 import copy
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.in_process import Federation
+from benchmarks.training_step import cpu_seconds
 from client_app.cohorts.training import Member, train_together
 from client_app.losses import build
 from client_app.methods import METHODS, PlannedMethod, RoundConfig, TrainContext
@@ -117,13 +117,6 @@ def one_by_one(clients: Sequence[Member]) -> None:
     """Train clients one after the other."""
     for own in clients:
         own.trainer.run(own.model, own.local, own.batch_loss, own.rate, own.stream)
-
-
-def cpu_seconds(act: Callable[[], object]) -> float:
-    """Return the CPU time that a call takes."""
-    started = time.process_time()
-    act()
-    return time.process_time() - started
 
 
 def compare(case: Case, count: int, loss: str, repeats: int) -> tuple[float, float]:

@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.in_process import Federation
+from benchmarks.training_step import cpu_seconds
 from tasks.base import Examples, Labels, Task
 from tasks.client_data import client_dataset
 from tasks.encoders import EncodedTask, Encoder, FeatureStore
@@ -153,13 +153,6 @@ def overhead(count: int, repeats: int) -> dict[str, float]:
 def forward(encoder: Any, images: Tensor) -> Tensor:
     """Return what the network alone makes of images of its size."""
     return torch.as_tensor(encoder._network(images))
-
-
-def cpu_seconds(act: Any) -> float:
-    """Return the CPU time that a call takes, of all threads."""
-    started = time.process_time()
-    act()
-    return time.process_time() - started
 
 
 def memory(count: int, clients: int, folder: Path) -> dict[str, dict[str, float]]:

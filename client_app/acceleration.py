@@ -73,7 +73,7 @@ def probe(options: TrainSettings, task: Task, model: nn.Module, device: torch.de
         if turn > 1 and time.monotonic() - started > PATIENCE:
             break
         for name, step in steps.items():
-            taken = _timed(step, device)
+            taken = timed(step, device)
             seconds[name] += [taken] * (turn > 0)
     return {name: min(taken) for name, taken in seconds.items()}
 
@@ -89,15 +89,17 @@ def _step(model: nn.Module, inputs: Tensor, precision: str) -> Callable[[], None
     return step
 
 
-def _timed(step: Callable[[], None], device: torch.device) -> float:
-    if device.type != "cuda":
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that ``work`` takes; on a CPU its CPU time, in which other work does not count."""
+    if device.type == "cpu":
         started = time.process_time()
-        step()
+        work()
         return time.process_time() - started
-    torch.cuda.synchronize(device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
+    wait(device)
     begun = time.perf_counter()
-    step()
-    torch.cuda.synchronize(device)
+    work()
+    wait(device)
     return time.perf_counter() - begun
 
 

@@ -7,7 +7,7 @@ grouping tensors, hooks and profiler marks. What is here gives the same numbers 
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,15 +32,17 @@ def uncompiled(kind: type[Optimizer]) -> Callable[..., Optimizer]:
     return made
 
 
-ADAM, ADAMW = uncompiled(torch.optim.Adam), uncompiled(torch.optim.AdamW)
+ADAM = uncompiled(torch.optim.Adam)
+ADAPTIVE = {"adam": ADAM, "adamw": uncompiled(torch.optim.AdamW)}
+"""Optimizers of torch, by the setting ``train.optimizer``."""
 
 
 class LocalOptimizer(ABC):
-    """Moves the trained parameters of one model in one round; its state never outlives the round."""
+    """Moves parameters in one round; its state never outlives the round."""
 
-    def __init__(self, model: nn.Module, rate: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], rate: float) -> None:
         self.rate = rate  # of the steps to come
-        self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = list(parameters)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -55,9 +57,8 @@ class LocalOptimizer(ABC):
             return
         total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)), 2.0)
         factor = (norm / (total + 1e-6)).clamp(max=1.0)
-        if (
-            factor.device.type != "cpu" or factor.item() != 1.0
-        ):  # a GPU would have to be waited for, to save a multiplication by 1
+        # A GPU would have to be waited for, to save a multiplication by 1.
+        if factor.device.type != "cpu" or factor.item() != 1.0:
             torch._foreach_mul_(gradients, factor)
 
     @abstractmethod
@@ -68,8 +69,8 @@ class LocalOptimizer(ABC):
 class SGD(LocalOptimizer):
     """SGD with momentum and weight decay, as ``torch.optim.SGD``: v = momentum v + g + decay w; w = w - rate v."""
 
-    def __init__(self, model: nn.Module, rate: float, momentum: float, weight_decay: float) -> None:
-        super().__init__(model, rate)
+    def __init__(self, parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(parameters, rate)
         self._momentum, self._decay = momentum, weight_decay
         self._velocities: dict[int, Tensor] = {}
 
@@ -101,8 +102,10 @@ class SGD(LocalOptimizer):
 class TorchOptimizer(LocalOptimizer):
     """An optimizer of torch, in its multi-tensor form."""
 
-    def __init__(self, model: nn.Module, kind: Callable[..., Optimizer], rate: float, weight_decay: float) -> None:
-        super().__init__(model, rate)
+    def __init__(
+        self, parameters: Iterable[Tensor], kind: Callable[..., Optimizer], rate: float, weight_decay: float
+    ) -> None:
+        super().__init__(parameters, rate)
         on_cpu = self.parameters[0].device.type == "cpu"
         self._inner = kind(self.parameters, rate, weight_decay=weight_decay, foreach=True if on_cpu else None)
 
@@ -115,7 +118,7 @@ class TorchOptimizer(LocalOptimizer):
 
 def make_optimizer(model: nn.Module, options: TrainSettings, rate: float) -> LocalOptimizer:
     """Return a fresh optimizer for the trained parameters of ``model``, on its device."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if options.optimizer == "sgd":
-        return SGD(model, rate, options.momentum, options.weight_decay)
-    kind = ADAM if options.optimizer == "adam" else ADAMW
-    return TorchOptimizer(model, kind, rate, options.weight_decay)
+        return SGD(trained, rate, options.momentum, options.weight_decay)
+    return TorchOptimizer(trained, ADAPTIVE[options.optimizer], rate, options.weight_decay)

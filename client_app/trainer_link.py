@@ -107,7 +107,7 @@ def _code(folder: str) -> Iterator[tuple[str, int, int]]:
                 yield entry.path, facts.st_size, facts.st_mtime_ns
 
 
-def send(connection: socket.socket, *parts: bytes) -> None:
+def send(connection: socket.socket, *parts: bytes | memoryview) -> None:
     """Send parts of any size as one transmission: their number, their sizes, then all of them."""
     connection.sendall(struct.pack(f"<I{len(parts)}Q", len(parts), *map(len, parts)))
     for part in parts:

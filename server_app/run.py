@@ -165,8 +165,7 @@ def with_speed(
     for key in keys:
         directory.add_version(f"train.{key}", f"{chosen[key]}, chosen by auto")
     overrides = {**header.changes(), **{f"train.{key}": chosen[key] for key in keys}}
-    found = {"precision": settings.train.precision, "engine": settings.train.engine} | chosen
-    train = replace(settings.train, precision=found["precision"], engine=found["engine"])
+    train = replace(settings.train, **chosen)  # type: ignore[arg-type]
     return replace(settings, train=train), replace(header, overrides=json.dumps(overrides))
 
 

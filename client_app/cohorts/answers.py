@@ -18,6 +18,7 @@ from client_app.mods import unpacked
 from client_app.node import with_mode
 from client_app.session import Session
 from tasks.fresh_model import fresh_model
+from tasks.protocol import RECORD, HeaderError, MessageHeader
 from tasks.settings import OFF
 
 logger = logging.getLogger(__name__)
@@ -94,13 +95,20 @@ def _opened(pairs: Sequence[tuple[Message, Context]]) -> Iterator[list[Session]]
 def _cohort_size(pairs: Sequence[tuple[Message, Context]]) -> int:
     """Return how many of the messages are to be worked on at a time, 1 where each is for itself."""
     asked = [pair for pair in pairs if pair[0].metadata.message_type == MessageType.TRAIN]
-    if len(asked) < 2:
+    if len(asked) < 2 or not _wants_cohorts(*asked[0]):
         return 1
     with _opened(asked[:1]) as sessions:
         chosen = [session.settings for session in sessions]
-    if not chosen or chosen[0].train.cohort == OFF:
-        return 1
-    return cohort_size(chosen[0], fresh_model(chosen[0]))
+    return cohort_size(chosen[0], fresh_model(chosen[0])) if chosen else 1
+
+
+def _wants_cohorts(message: Message, context: Context) -> bool:
+    """Tell whether ``train.cohort`` is on; to read all settings for that would cost every run a millisecond a batch."""
+    try:
+        changes = MessageHeader.of(message.content.config_records.get(RECORD, {})).changes()
+    except HeaderError:  # it is said when the message is answered
+        return False
+    return {**context.run_config, **changes}.get("train.cohort", OFF) != OFF
 
 
 def _trained(sessions: Sequence[Session]) -> Done:

@@ -5,7 +5,6 @@
 
 import copy
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from client_app.acceleration import timed
 from client_app.attacks import is_hostile, run_client
 from client_app.cohorts.batch_losses import joint_loss
 from client_app.cohorts.networks import network_problem
@@ -198,16 +198,11 @@ def _one_by_one(members: Sequence[Member]) -> None:
 
 def _seconds(members: Sequence[Member], train: Callable[[Sequence[Member]], object], device: torch.device) -> float:
     """Return the seconds of one step of all members; what comes before the first step is not counted."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
     few, many = 1, 3
 
     def measured(epochs: int) -> float:
         copies = [_copy(member, epochs) for member in members]
-        _wait(device)
-        started = clock()
-        train(copies)
-        _wait(device)
-        return clock() - started
+        return timed(lambda: train(copies), device)
 
     measured(few)
     least = [min(measured(epochs) for _ in range(2)) for epochs in (few, many)]
@@ -221,8 +216,3 @@ def _copy(member: Member, epochs: int) -> Member:
     return replace(
         member, model=copy.deepcopy(member.model), trainer=trainer, batch_loss=copy.deepcopy(member.batch_loss)
     )
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

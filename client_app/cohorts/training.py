@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from client_app.cohorts.batch_losses import JointBatch, joint_loss
 from client_app.cohorts.networks import StackedModel
 from client_app.losses.joint import of_clients, squared_norms
+from client_app.optimizers import ADAPTIVE, SGD, LocalOptimizer
 from client_app.trainer import BatchLoss, LocalData, Trained, Trainer
 from tasks.base import Task
 from tasks.seeds import torch_seed
@@ -74,8 +75,7 @@ class Cohort:
         trainer = members[0].trainer
         self._options, self._device = trainer.options, trainer.device
         self._model = StackedModel(members[0].model.to(self._device), len(members))
-        kind = JointSGD if self._options.optimizer == "sgd" else JointAdam
-        self._optimizer = kind(self._model, self._options, members[0].rate)
+        self._optimizer = joint_optimizer(self._model.parameters, self._options, members[0].rate)
         self._loss = joint_loss([member.batch_loss for member in members])
         self._batches = Batches(members)
         self._totals = torch.zeros(len(members), device=self._device)
@@ -86,8 +86,7 @@ class Cohort:
 
     def step(self) -> None:
         """Take the next step of every client that has one."""
-        for parameter in self._model.parameters:
-            parameter.grad = None
+        self._optimizer.zero_grad()
         batch, inputs = self._batches.next(self.active)
         inputs = self._loss.transform_inputs(batch, inputs)
         values = self._loss(self._model, batch, inputs, self._model(inputs).float())
@@ -126,59 +125,46 @@ class Cohort:
         self.active = left
         if left:
             self._model.narrow(left)
-            self._optimizer.narrow(left)
+            self._optimizer.narrow(self._model.parameters, left)
             self._loss = joint_loss([member.batch_loss for member in self._members[:left]])
 
 
-class JointSGD:
-    """SGD of all models: v = momentum v + g + decay w; w = w - rate v, as ``torch.optim.SGD``.
+class JointSGD(SGD):
+    """SGD of all models: each element moves by itself."""
 
-    That of torch takes two seconds of imports in each process.
-    """
-
-    def __init__(self, model: StackedModel, options: TrainSettings, rate: float) -> None:
-        self._model, self._options, self._rate = model, options, rate
-        self._velocities: dict[int, Tensor] = {}
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Move the parameters that have a gradient."""
-        for place, parameter in enumerate(self._model.parameters):
-            if parameter.grad is None:
-                continue
-            direction = parameter.grad
-            if self._options.weight_decay:
-                direction = direction.add_(parameter, alpha=self._options.weight_decay)
-            if place in self._velocities:
-                direction = self._velocities[place].mul_(self._options.momentum).add_(direction)
-            elif self._options.momentum:
-                self._velocities[place] = direction.clone()
-            parameter.sub_(direction, alpha=self._rate)
-
-    def narrow(self, count: int) -> None:
-        """Keep what belongs to the first ``count`` models."""
+    def narrow(self, parameters: Sequence[Tensor], count: int) -> None:
+        """Keep what belongs to the first ``count`` models, whose ``parameters`` are new."""
+        self.parameters = list(parameters)
         self._velocities = {place: velocity[:count] for place, velocity in self._velocities.items()}
 
 
-class JointAdam:
+class JointAdam(LocalOptimizer):
     """Adam or AdamW of torch, of all models: each element moves by itself, and all have taken as many steps."""
 
-    def __init__(self, model: StackedModel, options: TrainSettings, rate: float) -> None:
-        kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-        self._make = partial(kind, lr=rate, weight_decay=options.weight_decay, fused=True)
-        self._model, self._inner = model, self._make(model.parameters)
+    def __init__(self, parameters: Sequence[Tensor], options: TrainSettings, rate: float) -> None:
+        super().__init__(parameters, rate)
+        self._make = partial(ADAPTIVE[options.optimizer], lr=rate, weight_decay=options.weight_decay, fused=True)
+        self._inner = self._make(self.parameters)
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
         self._inner.step()
 
-    def narrow(self, count: int) -> None:
-        """Keep what belongs to the first ``count`` models, whose parameters are new."""
+    def narrow(self, parameters: Sequence[Tensor], count: int) -> None:
+        """Keep what belongs to the first ``count`` models, whose ``parameters`` are new."""
         before = self._inner.state_dict()["state"]
-        self._inner = self._make(self._model.parameters)
-        for place, parameter in enumerate(self._model.parameters):
+        self.parameters = list(parameters)
+        self._inner = self._make(self.parameters)
+        for place, parameter in enumerate(self.parameters):
             kept = before.get(place, {}).items()
             self._inner.state[parameter] = {name: _first(value, count) for name, value in kept}
+
+
+def joint_optimizer(parameters: Sequence[Tensor], options: TrainSettings, rate: float) -> JointSGD | JointAdam:
+    """Return a fresh optimizer for the stacked parameters of several models."""
+    if options.optimizer == "sgd":
+        return JointSGD(parameters, rate, options.momentum, options.weight_decay)
+    return JointAdam(parameters, options, rate)
 
 
 def _first(value: object, count: int) -> object:

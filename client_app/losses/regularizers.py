@@ -123,6 +123,14 @@ class Penalty(Regularizer):
     needs_model: ClassVar[bool] = True
     to_global: ClassVar[bool] = False
 
+    def __call__(self, batch: RegularizerInput) -> Tensor:
+        """Return the norm of the trained weights, or of their distance."""
+        return self.norm(drift(batch.model, batch.global_parameters) if self.to_global else trainable(batch.model))
+
+    @abstractmethod
+    def norm(self, tensors: list[Tensor]) -> Tensor:
+        """Return the norm of ``tensors``, differentiable."""
+
     @abstractmethod
     def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
         """Return the norm of ``tensors``, and write ``coefficient`` times its gradient into ``slopes``.
@@ -136,22 +144,31 @@ class Penalty(Regularizer):
 class L1(Penalty):
     """Sum of |w| over all parameters, as in the ANL code (Ye et al., NeurIPS 2023); sub-gradient 0 at 0."""
 
-    def __call__(self, batch: RegularizerInput) -> Tensor:
-        """Return sum |w|."""
-        return l1_norm(trainable(batch.model))
+    def norm(self, tensors: list[Tensor]) -> Tensor:
+        """Return sum |x|."""
+        return l1_norm(tensors)
 
     def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
         """Return sum |x|, and write ``coefficient`` sign(x)."""
-        return _closed_l1(tensors, coefficient, slopes)
+        torch._foreach_copy_(slopes, tensors)
+        if tensors[0].is_cuda:
+            value = _l1(tensors)
+        else:
+            torch._foreach_abs_(slopes)
+            value = _sum_of_sums(slopes)
+            torch._foreach_copy_(slopes, tensors)
+        torch._foreach_sign_(slopes)
+        torch._foreach_mul_(slopes, coefficient)
+        return value
 
 
 @dataclass(frozen=True)
 class L2(Penalty):
     """Half the sum of w^2: a coefficient c acts like SGD's ``weight_decay = c``."""
 
-    def __call__(self, batch: RegularizerInput) -> Tensor:
-        """Return sum w^2 / 2."""
-        return half_squared_l2_norm(trainable(batch.model))
+    def norm(self, tensors: list[Tensor]) -> Tensor:
+        """Return sum x^2 / 2."""
+        return half_squared_l2_norm(tensors)
 
     def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
         """Return sum x^2 / 2, and write ``coefficient`` x."""
@@ -161,35 +178,17 @@ class L2(Penalty):
 
 
 @dataclass(frozen=True)
-class L1ToGlobal(Penalty):
+class L1ToGlobal(L1):
     """Sum of |w - w_global|, our reading of FSANL's global L1 term; sub-gradient 0 at equality."""
 
     to_global: ClassVar[bool] = True
 
-    def __call__(self, batch: RegularizerInput) -> Tensor:
-        """Return sum |w - w_global|."""
-        return l1_norm(drift(batch.model, batch.global_parameters))
-
-    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
-        """Return sum |x|, and write ``coefficient`` sign(x)."""
-        return _closed_l1(tensors, coefficient, slopes)
-
 
 @dataclass(frozen=True)
-class L2ToGlobal(Penalty):
+class L2ToGlobal(L2):
     """Half the squared distance to the global model: FedProx's proximal term (Li et al., 2020) with coefficient mu."""
 
     to_global: ClassVar[bool] = True
-
-    def __call__(self, batch: RegularizerInput) -> Tensor:
-        """Return sum (w - w_global)^2 / 2."""
-        return half_squared_l2_norm(drift(batch.model, batch.global_parameters))
-
-    def closed_form(self, tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
-        """Return sum x^2 / 2, and write ``coefficient`` x."""
-        torch._foreach_copy_(slopes, tensors)
-        torch._foreach_mul_(slopes, coefficient)
-        return _half_squared_l2(tensors)
 
 
 @dataclass(frozen=True)
@@ -315,19 +314,6 @@ def _l1(tensors: Tensors) -> Tensor:
         return _norms(tensors, 1).sum()
     # On a CPU the multi-tensor norm is several times slower than sums of |x|.
     return _sum_of_sums(torch._foreach_abs(tensors))
-
-
-def _closed_l1(tensors: list[Tensor], coefficient: float, slopes: list[Tensor]) -> Tensor:
-    torch._foreach_copy_(slopes, tensors)
-    if tensors[0].is_cuda:
-        value = _l1(tensors)
-    else:
-        torch._foreach_abs_(slopes)
-        value = _sum_of_sums(slopes)
-        torch._foreach_copy_(slopes, tensors)
-    torch._foreach_sign_(slopes)
-    torch._foreach_mul_(slopes, coefficient)
-    return value
 
 
 def _sum_of_sums(tensors: Tensors) -> Tensor:

@@ -141,6 +141,11 @@ class Plan:
     batch_loss: BatchLoss
     finish: Callable[[Trained], FitResult]
 
+    def carry_out(self, model: nn.Module, context: TrainContext, round_config: RoundConfig) -> FitResult:
+        """Train ``model`` in place as planned."""
+        rate, stream = round_config.learning_rate, round_config.stream
+        return self.finish(context.trainer.run(model, self.local, self.batch_loss, rate, stream))
+
 
 class PlannedMethod(ClientMethod):
     """A method whose round is one training of the model: subclasses say what is to be done, :meth:`plan`.
@@ -154,9 +159,7 @@ class PlannedMethod(ClientMethod):
 
     def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train in place as planned; see :class:`ClientMethod`."""
-        plan = self.plan(model, context, round_config, state)
-        rate, stream = round_config.learning_rate, round_config.stream
-        return plan.finish(context.trainer.run(model, plan.local, plan.batch_loss, rate, stream))
+        return self.plan(model, context, round_config, state).carry_out(model, context, round_config)
 
 
 METHODS = Registry("client method", ClientMethod, listed="method")

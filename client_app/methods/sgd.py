@@ -42,9 +42,7 @@ class FedProx(PlannedMethod):
 
 def train(model: nn.Module, context: TrainContext, round_config: RoundConfig, objective: Objective) -> FitResult:
     """Train on ``objective``; the received weights are the global parameters of its regularizers."""
-    plan = given_labels(model, context, objective)
-    rate, stream = round_config.learning_rate, round_config.stream
-    return plan.finish(context.trainer.run(model, plan.local, plan.batch_loss, rate, stream))
+    return given_labels(model, context, objective).carry_out(model, context, round_config)
 
 
 def given_labels(model: nn.Module, context: TrainContext, objective: Objective, state: State | None = None) -> Plan:

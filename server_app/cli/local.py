@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 
 from server_app.cli.config import CommandError, RunPlan, installed_app
-from server_app.cli.environment import neutral
+from server_app.cli.environment import SETTINGS, neutral
 from server_app.cli.processes import StopRequested
 from server_app.cli.run_log import RunLog
 from server_app.engine.fork_server import ForkServer
@@ -21,7 +21,7 @@ from tasks.settings import FederationSettings, Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ROUNDING = 1e-9  # ten times 0.1 of a GPU are one
-QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+QUIET = {name: SETTINGS[name] for name in ("FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK")}
 
 
 class LineWriter(TextIOBase):

@@ -13,6 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from client_app.node import PARTITION_ID
 from server_app.engine.pool import WorkerPool
 from server_app.engine.worker import Asked
 
@@ -35,8 +36,7 @@ class WorkerGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER, SERVER  # messages carry them
         self._pool = pool
         self._configs = {
-            FIRST_NODE + client: {"partition-id": client, "num-partitions": num_clients}
-            for client in range(num_clients)
+            FIRST_NODE + client: {PARTITION_ID: client, "num-partitions": num_clients} for client in range(num_clients)
         }
         self._states = {node: RecordDict() for node in self._configs}
         self._replies: dict[str, Message] = {}

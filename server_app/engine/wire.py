@@ -7,15 +7,15 @@ as they are. An array that many clients are sent goes to a worker once.
 import io
 import pickle
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flwr.app import Array
 
+from client_app.trainer_link import receive, send
+
 SMALLEST = 2**12  # bytes of a buffer that is worth a write of its own
 ROOM = 2**20  # bytes that the system takes before the other end reads
-LENGTH = struct.Struct("<Q")
 Fields = tuple[str, tuple[int, ...], str, Any]
 """Of an array: dtype, shape, Flower's name for its format, and the bytes."""
 
@@ -65,10 +65,7 @@ class Pipe:
         kept, file = set(self._there), io.BytesIO()
         _Pickler(file, aside, self._reference).dump(value)
         parts = [file.getbuffer(), *buffers]
-        head = pickle.dumps((kept, [part.nbytes for part in parts]))
-        self._end.sendall(LENGTH.pack(len(head)) + head)
-        for part in parts:
-            self._end.sendall(part)
+        send(self._end, pickle.dumps(kept), *parts)
 
     def receive(self) -> Any:
         """Return what was sent.
@@ -78,10 +75,9 @@ class Pipe:
         EOFError, OSError
             If the other end is gone.
         """
-        (length,) = LENGTH.unpack(self._read(LENGTH.size))
-        kept, sizes = pickle.loads(self._read(length))
+        head, content, *buffers = receive(self._end)
+        kept = pickle.loads(head)
         self._arrays = {number: array for number, array in self._arrays.items() if number in kept}
-        content, *buffers = [self._read(size) for size in sizes]
         return _Unpickler(io.BytesIO(content), buffers, self._resolve).load()
 
     def _reference(self, array: Array) -> tuple[int | None, Fields | None]:
@@ -102,17 +98,6 @@ class Pipe:
         if number is not None:
             self._arrays[number] = array
         return array
-
-    def _read(self, size: int) -> bytes:
-        """Return exactly so many bytes."""
-        content = bytearray(size)
-        view, done = memoryview(content), 0
-        while done < size:
-            count = self._end.recv_into(view[done:])
-            if not count:
-                raise EOFError("the other end of the pipe is gone")
-            done += count
-        return bytes(content)
 
 
 class _Pickler(pickle.Pickler):
