@@ -55,7 +55,7 @@ class InProcessPool:
 def generators_kept() -> Iterator[None]:
     """Put the random generators of Python, NumPy and torch back at the end of the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
