@@ -138,7 +138,7 @@ def serve(descriptor: int, module: str) -> None:
     gc.collect()
     gc.freeze()  # what all workers share stays shared: a collection would write to every object
     children: set[int] = set()
-    with socket.socket(fileno=descriptor) as control:
+    with socket.socket(fileno=descriptor) as control, contextlib.suppress(BrokenPipeError):  # who asked has ended
         while True:
             data, files, _, _ = socket.recv_fds(control, NUMBER.size, 2)
             if files:

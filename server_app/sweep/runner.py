@@ -100,8 +100,7 @@ class SweepRunner:
         try:
             while crew is not None and (waiting or running):
                 while waiting and crew.free():
-                    entry = waiting.popleft()
-                    running[entry.row.key] = self._begin(crew, entry)
+                    self._begin(crew, waiting.popleft(), running)
                 for event in crew.events():
                     if not isinstance(event, Began):
                         entry = running.pop(event.key)
@@ -113,13 +112,13 @@ class SweepRunner:
                 for key in running:
                     self._database.update(key, state=PENDING, attempts=0)
 
-    def _begin(self, crew: Crew, entry: Entry) -> Entry:
-        """Begin a run; returns it as it stands now."""
+    def _begin(self, crew: Crew, entry: Entry, running: dict[str, Entry]) -> None:
+        """Begin a run, and add it, as it stands now, to those that are ``running``."""
         row = entry.row
         row = replace(row, state=RUNNING, attempts=row.attempts + 1, folder=f"{RUNS}/{row.key[:SHORT]}")
+        running[row.key] = replace(entry, row=row)
         self._database.update(row.key, state=RUNNING, attempts=row.attempts, folder=row.folder)
         crew.begin(Job(row.key, entry.planned.flat, self._folder / row.folder, entry.planned.checkpoints))
-        return replace(entry, row=row)
 
     def _ended(self, entry: Entry, event: Outcome | Died, ahead: Sequence[str], side_by_side: int) -> list[Entry]:
         """Keep how a run ended, and say it; returns the run if it is to be repeated.
