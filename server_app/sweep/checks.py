@@ -11,6 +11,8 @@ from tasks.issues import ERROR, Issue
 from tasks.settings import Settings
 
 VALIDATION = "evaluate.validation"
+NO_EFFECT = "has no effect"
+"""Of a setting that the options of an axis set: with some options of another axis that is no mistake."""
 NAMED = 3
 """Runs that a message names."""
 
@@ -38,7 +40,8 @@ def check_runs(plan: SweepPlan) -> list[Issue]:
     said = [replace(issue, variants=_which(names, count)) for issue, names in found.items()]
     if errors := [issue for issue in said if issue.level == ERROR]:
         raise ConfigError(errors)
-    return said
+    varied = {key for options in plan.file.axes.values() for settings in options.values() for key in settings}
+    return [issue for issue in said if not (issue.variants and issue.key in varied and NO_EFFECT in issue.text)]
 
 
 def _issues(run: PlannedRun, trials: bool) -> Iterable[Issue]:
@@ -59,7 +62,7 @@ def _unmeasured(run: PlannedRun, plan: SweepPlan) -> list[Issue]:
 
 def has_validation(settings: Settings) -> bool:
     """Tell whether a run measures on validation data."""
-    return getattr(settings.evaluate, "validation", 0.0) > 0
+    return settings.evaluate.validation > 0
 
 
 def _which(names: list[str], count: int) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from server_app.cli.config import CommandError, read_toml
-from server_app.cli.recipes import Recipe, read_recipe
+from server_app.cli.recipes import Recipe, read_recipe, recipe_layers
 from server_app.sweep.database import BEST, LAST, LAST_TEN, SEED
-from tasks.config import DEFAULTS, FIELDS, Flat, Value, flatten, read, variants
+from tasks.config import DEFAULTS, FIELDS, Flat, Value, flatten, overlay, read, variants
 from tasks.plugins import did_you_mean
 
 KEYS = (
@@ -241,11 +241,21 @@ class _Reader:
         where = f"axes.{axis}"
         if not table:
             self._say(where, "has no option")
-        values = axis in FIELDS
-        return {
-            name: self._settings(f"{where}.{name}", {axis: given} if values and not isinstance(given, dict) else given)
-            for name, given in table.items()
-        }
+        return {name: self._option(axis, f"{where}.{name}", given) for name, given in table.items()}
+
+    def _option(self, axis: str, where: str, given: object) -> Flat:
+        """Return the settings of an option: a table, a value of the setting that the axis is named for, or a recipe."""
+        if isinstance(given, dict):
+            return self._settings(where, given)
+        if axis in FIELDS:
+            return self._settings(where, {axis: given})
+        if not isinstance(given, str):
+            return self._settings(where, given)
+        try:
+            return self._settings(where, overlay(*recipe_layers(given, self._path.absolute().parent)))
+        except CommandError as error:
+            self._say(where, str(error))
+            return {}
 
     def _compared(self, axes: Mapping[str, Options]) -> str:
         others = [name for name in axes if name != SEED]
