@@ -103,10 +103,10 @@ class SweepRunner:
                     self._begin(crew, waiting.popleft(), running)
                 for event in crew.events():
                     if not isinstance(event, Began):
-                        entry = running.pop(event.key)
-                        ahead = [self._option(each.planned) for each in (*waiting, *running.values())]
-                        again = self._ended(entry, event, [*ahead, *later], crew.size)
-                        waiting.extend(again)
+                        others = (*waiting, *(entry for key, entry in running.items() if key != event.key))
+                        ahead = [*(self._option(entry.planned) for entry in others), *later]
+                        waiting.extend(self._ended(running[event.key], event, ahead, crew.size))
+                        del running[event.key]
         finally:
             with suppress(SweepError):
                 for key in running:
@@ -131,7 +131,7 @@ class SweepRunner:
             If the disk is full.
         """
         if isinstance(event, Outcome) and event.stops_all:
-            raise SweepError(f"{event.reason}; free some room and continue: what is finished is kept")
+            raise SweepError(f"{event.reason}; what is finished is kept, so free some room and start the sweep again")
         if isinstance(event, Outcome) and event.state == COMPLETED:
             self._finished(entry, event, ahead, side_by_side)
             return []
