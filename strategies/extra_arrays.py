@@ -9,24 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ArrayRecord
 
-from tasks.extra_arrays import NAMED, Doubles, ExtraArray, is_beside, model_part
+from tasks.extra_arrays import NAMED, Doubles, ExtraArray
 
 Remembered = dict[int, tuple[int, npt.NDArray[np.generic]]]
 """By client its example count and its last array."""
 MOST_WEIGHT = 2.0
 """Largest client weight behind a robust aggregator, in medians."""
-
-
-def model_record(arrays: ArrayRecord) -> ArrayRecord:
-    """Return the record of the model alone, the same one if there is nothing beside it: what questions are about."""
-    if not any(map(is_beside, arrays)):
-        return arrays
-    record = ArrayRecord()
-    for name, array in model_part(arrays).items():
-        record[name] = array
-    return record
 
 
 class ArrayCombiner:

@@ -22,8 +22,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from strategies.base import STRATEGIES
-from strategies.extra_arrays import model_record
-from strategies.query import query, with_count
+from strategies.query import model_record, query, with_count
 from strategies.robust import RobustStrategy
 from strategies.validation import RoundReport
 from tasks.gaussian_mixture import upper_group

@@ -38,9 +38,8 @@ from strategies.detection import (
     to_table,
 )
 from strategies.detection.base import FEWEST_CLIENTS, Counts
-from strategies.extra_arrays import model_record
 from strategies.gram import Doubles
-from strategies.query import query, with_count
+from strategies.query import model_record, query, with_count
 from strategies.robust import RobustStrategy
 from strategies.validation import RoundReport
 from tasks.issues import Issue, RunContext

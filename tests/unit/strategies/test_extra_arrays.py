@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from strategies.extra_arrays import ArrayCombiner, model_record
+from strategies.extra_arrays import ArrayCombiner
+from strategies.query import model_record
 from tasks.extra_arrays import Doubles, ExtraArray
 from tests.messages import MODEL, record
 
