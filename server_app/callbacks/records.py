@@ -111,6 +111,8 @@ class Progress(Callback):
         if state.report.skipped:
             parts.append(f"skipped: {state.report.skipped}")
         print("  ".join([f"[{self._label}]", *parts] if self._label else parts), flush=True)
+        for remark in state.report.remarks:
+            print(f"    {remark}", flush=True)
         for client, reason in sorted(state.report.quarantined.items()):
             print(f"    client {client} set aside: {reason}", flush=True)
         return ""
