@@ -25,7 +25,8 @@ class Records(Callback):
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
-        state.directory.append(METRICS, [metrics])
+        remarks = {"remarks": state.report.remarks} if state.report.remarks else {}
+        state.directory.append(METRICS, [{**metrics, **remarks}])
         lines = _registration_lines(state) if state.server_round == 0 else _client_lines(state)
         state.directory.append(CLIENTS, lines)
         _write_classes(state)

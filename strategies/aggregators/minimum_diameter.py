@@ -52,7 +52,7 @@ class MinimumDiameterAveraging(Tolerant, Reweighting):
 
     def warning(self, num_updates: int) -> str:
         """Return that fewer hostile updates are withstood than so many allow, or an empty string."""
-        return super().warning(num_updates) or bounded(self, num_updates, f"the search is bounded by {MOST_HOSTILE}")
+        return super().warning(num_updates) or bounded(self, num_updates, f"f is at most {MOST_HOSTILE}")
 
     def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the client weights of the kept updates, divided by their sum; 0 for the others."""
