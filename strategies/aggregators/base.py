@@ -162,7 +162,11 @@ class Reweighting(Aggregator):
 
     def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sum of a block, and the weights."""
-        weights = np.asarray(self.weigh(matrix, client_weights), np.float64)
+        return self.combination(self.weigh(matrix, client_weights), client_weights)
+
+    def combination(self, chosen: Doubles, client_weights: Doubles) -> tuple[Combine, Doubles]:
+        """Return the weighted sum of a block with the chosen weights, and these, once they are checked."""
+        weights = np.asarray(chosen, np.float64)
         expected = len(client_weights) + self.shrinks
         if weights.shape != (expected,) or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
             raise ValueError(
