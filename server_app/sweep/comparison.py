@@ -113,6 +113,8 @@ def _overall(grid: ValueGrid, tests: _Tests, mean_ranks: Mapping[int, float]) ->
     scores = {}
     for place, option in enumerate(grid.options):
         score = _score(grid.seeds, values[place], means[place], mean_ranks.get(place, np.nan))
+        missing = set().union(*(grid.missing_seeds(option, setting) for setting in grid.settings))
+        score = replace(score, missing=tuple(seed for seed in grid.seeds if seed in missing))
         scores[option] = _tested(score, tests, place, grid.best(means), None)
     return scores
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server_app.report.text import counted, is_share, measure_title
+from server_app.report.text import counted, is_share, measure_title, unbroken
 from server_app.sweep.database import BEST, LAST, LAST_TEN
 from server_app.sweep.results import BEST_MARK, BETTER, WORSE, Comparison, Family
 from server_app.sweep.selection import name_of
@@ -66,8 +66,8 @@ def p_text(p: float) -> str:
 
 def notes(found: Comparison) -> tuple[str, ...]:
     """Return what must be read with the table, a sentence or two each."""
-    parts = [_numbers(found), _tests(found), _limits(found), _baseline(found), _missing(found), _versions(found)]
-    return tuple(part for part in parts if part)
+    parts = [_numbers(found), _tests(found), _limits(found), _baseline(found), _missing(found), _not_run(found)]
+    return tuple(unbroken(part) for part in [*parts, _versions(found)] if part)
 
 
 def findings(found: Comparison) -> tuple[str, ...]:
@@ -79,8 +79,8 @@ def findings(found: Comparison) -> tuple[str, ...]:
     assert mean is not None, "the best one has a mean"
     where = "over all settings" if len(found.settings) > 1 else "of all"
     first = f"{best} has the best mean {where}: {figures.value(mean)}{figures.unit}."
-    parts = [first, _against_best(found, best), _against_baseline(found), _ranks(found)]
-    return tuple(part for part in parts if part)
+    parts = [f"{first} {_against_best(found, best)}", _against_baseline(found), _ranks(found)]
+    return tuple(unbroken(part) for part in parts if part)
 
 
 def _against_best(found: Comparison, best: str) -> str:
@@ -182,7 +182,8 @@ def _smallest(family: Family) -> str:
     corrected = min(1.0, family.comparisons * family.smallest_p)
     return (
         f"the smallest p of {counted(family.pairs, 'pair')} is {family.smallest_p:.3g}, after correction for "
-        f"{counted(family.comparisons, 'comparison')} {corrected:.3g}; {pairs_needed(family.comparisons)} pairs would do"
+        f"{counted(family.comparisons, 'comparison')} {corrected:.3g}; {pairs_needed(family.comparisons)} pairs"
+        " would do"
     )
 
 
@@ -201,6 +202,13 @@ def _missing(found: Comparison) -> str:
     words = "; ".join(some) + (f"; and {more} more" if more else "")
     number = f"{len(found.missing)} of {counted(len(found.runs), 'run')}"
     return f"{number} have no value, and their pairs are left out: {words}."
+
+
+def _not_run(found: Comparison) -> str:
+    """Say which options have no mean over all settings because some were not asked for."""
+    absent = {name: [each for each in found.settings if (name, each) not in found.cells] for name in found.options}
+    words = [f"{name} (without {_listed(map(found.title, each))})" for name, each in absent.items() if each]
+    return f"Not run everywhere, so without mean over all settings: {'; '.join(words)}." if words else ""
 
 
 def _versions(found: Comparison) -> str:
