@@ -128,8 +128,7 @@ def _layout(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
-def _check_result(result: Any) -> None:
-    expect(isinstance(result, FitResult), f"fit must return a FitResult, got {type(result).__name__}")
+def _check_result(result: FitResult) -> None:
     for name, value in result.metrics.items():
         plain = isinstance(value, int | float) and np.isfinite(value)
         expect(plain, f"the metric {name!r} must be a finite number, got {value!r}")
