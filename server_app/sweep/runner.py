@@ -14,8 +14,9 @@ from server_app.sweep.database import COMPLETED, FAILED, FINAL, PENDING, RUNNING
 from server_app.sweep.ledger import Entries, Entry, Ledger
 from server_app.sweep.plan import PlannedRun, SweepPlan
 from server_app.sweep.player import LOG, Began, Job, Outcome
-from server_app.sweep.tuning import VALIDATION, chosen_settings, tuning_lines
+from server_app.sweep.tuning import chosen_settings, tuning_lines
 from tasks.config import Flat
+from tasks.validation_split import VALIDATION
 
 ATTEMPTS = 2
 RUNS = "runs"

@@ -99,14 +99,15 @@ def test_values_with_which_a_run_failed_are_not_chosen(tmp_path: Path) -> None:
 
 def test_a_run_is_summed_up_as_the_comparison_does_it() -> None:
     points = tuple((number, number / 100) for number in range(21))
-    run = SweepRun("k", 0, {}, {}, state=COMPLETED, series={"validation_accuracy": points, "seconds": points})
+    series = {"validation_accuracy": points, "accuracy": points}
+    run = SweepRun("k", 0, {}, {}, state=COMPLETED, best_round=7, series=series)
     assert validation_score(run, "accuracy", "last") == 0.2
     assert validation_score(run, "accuracy", "last-ten") == pytest.approx(0.155)
-    assert validation_score(run, "accuracy", "best") == 0.2
+    assert validation_score(run, "accuracy", "best") == 0.07
     assert validation_score(run, "macro-f1", "last") is None
 
 
 def test_a_run_that_diverged_at_its_end_is_no_candidate() -> None:
-    series = {"validation_loss": ((1, 0.1),), "seconds": ((1, 1.0), (2, 1.0))}
+    series = {"validation_loss": ((1, 0.1),), "accuracy": ((1, 1.0), (2, 1.0))}
     run = SweepRun("k", 0, {}, {}, state=COMPLETED, series=series)
     assert validation_score(run, "loss", "last") is None
