@@ -106,9 +106,9 @@ def _against_baseline(found: Comparison) -> str:
         if each and each.verdict and each.mean is not None and each.adjusted is not None:
             told[each.verdict].append(f"{option} ({figures.difference(each.mean)}, {p_text(each.adjusted)})")
     words = [f"significantly {verdict}: {_listed(names)}" for verdict, names in told.items() if names]
-    if not found.baseline or len(found.options) < 2:
+    if not found.families.overall_baseline.comparisons:
         return ""
-    return f"Compared with {found.baseline}, {'; '.join(words) or 'no option is significantly better or worse'}."
+    return f"Compared with {found.baseline}, {'; '.join(words) or 'no difference is significant'}."
 
 
 def _ranks(found: Comparison) -> str:
