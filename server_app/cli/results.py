@@ -61,10 +61,10 @@ def results(args: argparse.Namespace) -> int:
     except ResultsError as error:
         raise CommandError(f"{args.folder}: {error}") from error
     if args.parquet:
-        _write_parquet(args.parquet, design, runs)
+        print(_write_parquet(args.parquet, design, runs), file=sys.stderr)
     text = rendered(found, form, FILE_WIDTH if args.output else shutil.get_terminal_size().columns)
     if args.output:
-        _write(args.output, text.encode())
+        print(_write(args.output, text.encode()))
     else:
         sys.stdout.write(text)
     return 0
@@ -115,19 +115,19 @@ def rendered(found: "Comparison", form: str, width: int) -> str:
     return exports.cells_csv(found) if form == "csv-cells" else exports.runs_csv(found)
 
 
-def _write_parquet(path: Path, design: "SweepDesign", runs: "list[SweepRun]") -> None:
+def _write_parquet(path: Path, design: "SweepDesign", runs: "list[SweepRun]") -> Path:
     from server_app.sweep.exports import parquet
 
     try:
         content = parquet(design, runs)
     except ImportError as error:
         raise CommandError(f"--parquet: {error}") from error
-    _write(path, content)
+    return _write(path, content)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> Path:
     try:
         replace_file(path, content)
     except WriteError as error:
         raise CommandError(str(error)) from error
-    print(path.absolute())
+    return path.absolute()

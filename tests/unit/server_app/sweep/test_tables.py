@@ -33,10 +33,10 @@ def head(text):
 def test_a_table_of_known_numbers():
     found = few({("fedavg", "clean"): [0.70, 0.72], ("winnow", "clean"): [0.90, 0.92]})
     assert head(text_table(found, 80)) == [
-        "method         clean         vs fedavg",
-        "--------------------------------------",
+        "method         clean        vs fedavg",
+        "-------------------------------------",
         "fedavg  71.0 ± 1.4",
-        "winnow  91.0 ± 1.4 *   +20.0 (p = 0.5)",
+        "winnow  91.0 ± 1.4 *  +20.0 (p = 0.5)",
     ]
 
 
@@ -55,7 +55,7 @@ def test_what_is_missing_is_marked():
     assert " (4 of 5)" in shown.splitlines()[2]
     assert "(n of m): only n of m seeds have a value" in shown
     nothing = compare(DESIGN, [pending(run) if run.point["method"] == "median" else run for run in RUNS])
-    assert text_table(nothing, 200).splitlines()[4].split() == ["median", *"------"]
+    assert text_table(nothing, 200).splitlines()[4].split() == ["median", *"-----"]
 
 
 def test_decimals_follow_the_deviation():
