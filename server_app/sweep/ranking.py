@@ -51,7 +51,7 @@ def first_shares(values: Doubles, lower_is_better: bool = False, also_settings: 
     """Return how often each option has the first mean rank when seeds are drawn again with replacement, (options,).
 
     The same seeds are drawn for all options and settings, because runs of one seed belong together; optionally the
-    settings are drawn again too. Equals share. The shares add up to 1; None without options and with fewer than two seeds.
+    settings are drawn again too. Equals share. The shares add up to 1; None with no option, or fewer than two seeds.
     """
     options, settings, seeds = values.shape
     if not options or seeds < 2:
