@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from server_app.sweep.database import SweepDesign, SweepRun
 
 Setting = tuple[str, ...]
-"""The options on all axes but the compared one and the seed, in the order of the design; empty if there are no others."""
+"""The options on all axes but the compared one and the seed, in the order of the design; empty without other axes."""
 Interval = tuple[float, float]
 BETTER, WORSE = "better", "worse"
 BEST_MARK, NOT_WORSE = "best", "not-worse"
