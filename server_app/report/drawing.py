@@ -34,6 +34,9 @@ VARIABLES = {
 }
 """Colours that are other ones on a dark page, with the names of the variables of its style sheet."""
 SIZE_INCHES = (4.6, 2.75)
+PANEL_MARGINS = (0.55, 0.42, 0.08, 0.08)
+"""Left, bottom, right and top, in inches: room for ticks and labels of axes, and for no title."""
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 MOST_MARKERS = 40
 SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
 """Font sizes of the texts in the cells of a heat map; where they would be smaller there are none."""
@@ -112,9 +115,8 @@ def svg(name: str, draw: Callable[["Axes"], None], inches: tuple[float, float] =
             return
         figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
 
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     look = {"svg.hashsalt": name}
-    drawn = draw_figure(inches, with_legend, look, format="svg", transparent=True, metadata=no_metadata)
+    drawn = draw_figure(inches, with_legend, look, format="svg", transparent=True, metadata=NO_METADATA)
     return _for_page(name, drawn.decode())
 
 
@@ -125,15 +127,37 @@ def draw_figure(
 
     ``inches`` are its width and height; ``look`` are matplotlib's parameters that differ from those of other drawings.
     """
+    return draw_files(inches, draw, look, [saving])[0]
+
+
+def draw_files(
+    inches: tuple[float, float],
+    draw: Callable[["Figure"], None],
+    look: Mapping[Any, Any],
+    files: Sequence[Mapping[str, Any]],
+    margins: Sequence[float] = (),
+) -> list[bytes]:
+    """Return one figure as several files, see :func:`draw_figure`.
+
+    With ``margins`` (left, bottom, right, top, in inches) the axes have these, which takes a quarter of the time that
+    the search for the least ones takes.
+    """
     import matplotlib  # itself, not only its parts: this is where a missing installation shows
     from matplotlib.figure import Figure
 
+    found = []
     with matplotlib.rc_context({**RC, **look}):
-        figure = Figure(figsize=inches, layout="constrained")
+        figure = Figure(figsize=inches, layout=None if margins else "constrained")
+        if margins:
+            (width, height), (left, bottom, right, top) = inches, margins
+            figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
         draw(figure)
-        target = io.BytesIO()
-        figure.savefig(target, **saving)
-    return target.getvalue()
+        for saving in files:
+            target = io.BytesIO()
+            figure.savefig(target, **saving)
+            figure.set_layout_engine("none")  # what the first one found fits the others
+            found.append(target.getvalue())
+    return found
 
 
 def heat_map(
@@ -164,6 +188,16 @@ def name_ticks(axis: Any, names: Sequence[str]) -> None:
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(names)) if len(names) / step <= MOST_TICKS)
     places = range(0, len(names), step)
     axis.set_ticks(places, [names[place] for place in places])
+
+
+def panel_svg(
+    name: str, draw: Callable[["Axes"], None], inches: tuple[float, float], margins: Sequence[float] = PANEL_MARGINS
+) -> str:
+    """Return a small drawing without legend as an SVG element for an HTML page; see :func:`svg`."""
+    look = {"svg.hashsalt": name, "font.size": 9, "axes.labelsize": 9}
+    saving = {"format": "svg", "transparent": True, "metadata": NO_METADATA}
+    [drawn] = draw_files(inches, lambda figure: draw(figure.add_subplot()), look, [saving], margins)
+    return _for_page(name, drawn.decode())
 
 
 def _for_page(name: str, svg: str) -> str:

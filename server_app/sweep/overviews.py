@@ -55,11 +55,9 @@ def heat_map(comparison: Comparison) -> Picture | None:
         ROW_INCHES * len(names) + 0.6 * CHARACTER_INCHES * max(map(len, titles)) + 0.5,
     )
     note = (
-        f"Mean{' (%)' if is_share(comparison.measure) else ''} over the seeds, rows in the order of their mean ranks. Bold: "
-        "highest of its column. The darker a cell, the nearer it is to the best of its column; the colour shows no test."
+        f"Mean{' (%)' if is_share(comparison.measure) else ''} over the seeds, rows in the order of their mean ranks. "
+        f"Bold: {_extreme(comparison)} of its column. The darker a cell, the nearer to that; colours show no test."
     )
-    if comparison.lower_is_better:
-        note = note.replace("highest", "lowest")
     title = f"{measure_title(comparison.measure)} of each {comparison.design.compared} in each setting"
     return Picture("heat-map", title, note, (Panel("", draw),), inches=inches)
 
@@ -102,7 +100,9 @@ def number_text(comparison: Comparison, value: float) -> str:
 
 def rank_plot(comparison: Comparison) -> Picture | None:
     """Return the mean ranks over the settings with their intervals; None with fewer than two ranked options."""
-    options = [one for one in by_rank(comparison) if comparison.overall[one].rank is not None]
+    found = {one: comparison.overall[one].rank for one in by_rank(comparison)}
+    ranked = {option: rank for option, rank in found.items() if rank is not None}
+    options = list(ranked)
     if len(options) < 2:
         return None
     intervals = rank_intervals(comparison, options)
@@ -110,11 +110,10 @@ def rank_plot(comparison: Comparison) -> Picture | None:
 
     def draw(axes: "Axes") -> None:
         for row, option in enumerate(options):
-            score = comparison.overall[option]
             if option in intervals:
                 axes.hlines(row, *intervals[option], color=FIRST, linewidth=1.6)
-            near = score.mark in (BEST_MARK, NOT_WORSE)
-            axes.plot(score.rank, row, "o", color=FIRST, markersize=7, fillstyle="full" if near else "none")
+            near = comparison.overall[option].mark in (BEST_MARK, NOT_WORSE)
+            axes.plot(ranked[option], row, "o", color=FIRST, markersize=7, fillstyle="full" if near else "none")
         axes.set_yticks(range(len(names)), names)
         axes.set(xlim=(0.7, len(options) + 0.3), ylim=(len(options) - 0.4, -0.6), xlabel="mean rank (1 = best)")
         axes.tick_params(axis="y", length=0)
@@ -131,10 +130,14 @@ def rank_plot(comparison: Comparison) -> Picture | None:
     return Picture("ranks", "Mean rank over the settings", note, (Panel("", draw),), inches=inches)
 
 
+def _extreme(comparison: Comparison) -> str:
+    return "lowest" if comparison.lower_is_better else "highest"
+
+
 def _filled_note(comparison: Comparison) -> str:
-    if not any(score.mark == NOT_WORSE for score in comparison.overall.values()):
-        return "Filled: the highest mean over all settings."
-    return "Filled: the highest mean over all settings, and those that tests do not find to be worse."
+    others = any(score.mark == NOT_WORSE for score in comparison.overall.values())
+    end = ", and those that tests do not find to be worse." if others else "."
+    return f"Filled: the {_extreme(comparison)} mean over all settings{end}"
 
 
 def rank_intervals(comparison: Comparison, options: Sequence[str]) -> dict[str, tuple[float, float]]:

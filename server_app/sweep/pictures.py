@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from server_app.report.drawing import series_look
+from server_app.report.drawing import PANEL_MARGINS, series_look
 from server_app.report.text import is_share, measure_title, single_line
 from server_app.sweep.curves import Curves, span, with_room
 from server_app.sweep.results import BEST_MARK, Comparison, Setting
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Draw = Callable[["Axes"], None]
-PANEL_INCHES = (3.3, 2.3)
+PANEL_INCHES, WIDE_INCHES = (3.3, 2.3), (6.4, 3.4)
 MOST_BANDS = 8
 """Options up to which all curves have bands; of more only the best one and the baseline, or none could be seen."""
 LONGEST_NAME = 28
@@ -36,7 +36,8 @@ class Panel:
 class Picture:
     """A picture with how to read it; the options of its ``legend`` are in the order of their looks.
 
-    ``inches`` are width and height of a panel.
+    ``inches`` are width and height of a panel; with ``margins`` (left, bottom, right, top, in inches) it is drawn for the
+    page more quickly.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Picture:
     panels: tuple[Panel, ...]
     legend: tuple[str, ...] = ()
     inches: tuple[float, float] = PANEL_INCHES
+    margins: tuple[float, ...] = ()
 
 
 def scaled(comparison: Comparison, value: float) -> float:
@@ -72,7 +74,8 @@ def progress_picture(comparison: Comparison, drawn: Curves) -> Picture | None:
     cut = any(scaled(comparison, min(curve.low)) < limits[0] for curve in drawn.values())
     note = f"Lines: mean over the seeds, on test data. {_band_note(comparison, drawn)}"
     note += " Some curves start below the axis, so that the differences at the end can be seen." if cut else ""
-    return Picture("progress", f"{measure_title(comparison.measure)} over the rounds", note, panels, comparison.options)
+    title = f"{measure_title(comparison.measure)} over the rounds"
+    return Picture("progress", title, note, panels, comparison.options, margins=PANEL_MARGINS)
 
 
 def _band_note(comparison: Comparison, drawn: Curves) -> str:
@@ -122,18 +125,19 @@ def noise_picture(comparison: Comparison) -> Picture | None:
     if not several or not values:
         return None
     place = next((place for place in several if comparison.axes[place] == NOISE), several[0])
-    groups: dict[Setting, list[Setting]] = {}
-    for setting in comparison.settings:
-        groups.setdefault(setting[:place] + setting[place + 1 :], []).append(setting)
+    ticks = list(dict.fromkeys(setting[place] for setting in comparison.settings))
+    others = list(dict.fromkeys(setting[:place] + setting[place + 1 :] for setting in comparison.settings))
     limits = [scaled(comparison, value) for value in with_room(values)]
+    rows = [[(*rest[:place], tick, *rest[place:]) for tick in ticks] for rest in others]
     panels = tuple(
-        Panel(", ".join(rest), _noise_drawer(comparison, place, settings, limits)) for rest, settings in groups.items()
+        Panel(", ".join(rest), _noise_drawer(comparison, place, row, limits))
+        for rest, row in zip(others, rows, strict=True)
     )
     title = f"{measure_title(comparison.measure)} by {comparison.axes[place]}"
     note = (
         "Points: mean over the seeds. Bars: interval that covers the mean with 95 %, cut off at the range of all runs."
     )
-    return Picture("noise", title, note, panels, comparison.options)
+    return Picture("noise", title, note, panels, comparison.options, PANEL_INCHES if len(panels) > 2 else WIDE_INCHES)
 
 
 def _noise_drawer(comparison: Comparison, place: int, settings: Sequence[Setting], limits: Sequence[float]) -> Draw:
@@ -145,24 +149,20 @@ def _noise_drawer(comparison: Comparison, place: int, settings: Sequence[Setting
         count = len(comparison.options)
         for number, option in enumerate(comparison.options):
             shift = gap * 0.4 * ((number + 0.5) / count - 0.5)  # beside one another, or the bars would hide each other
-            found = [
-                (at + shift, comparison.cells.get((option, one))) for at, one in zip(places, settings, strict=True)
-            ]
-            known = [
-                (at, scaled(comparison, score.mean), score) for at, score in found if score and score.mean is not None
-            ]
-            bars = [
-                (at, *(scaled(comparison, end) for end in score.interval)) for at, _, score in known if score.interval
-            ]
+            cells = [comparison.cells.get((option, one)) for one in settings]
+            found = [(at + shift, score) for at, score in zip(places, cells, strict=True) if score]
+            means = [(at, scaled(comparison, score.mean)) for at, score in found if score.mean is not None]
+            bars = [(at, *(scaled(comparison, x) for x in score.interval)) for at, score in found if score.interval]
             look = series_look(number)
-            axes.plot([at for at, _, _ in known], [mean for _, mean, _ in known], linewidth=1.2, **look)
+            if means:
+                axes.plot(*zip(*means, strict=True), linewidth=1.2, **look)
             if bars:
                 axes.vlines(*zip(*bars, strict=True), color=look["color"], linewidth=0.9)
-        longest = max(map(len, ticks))
-        turned = longest * len(ticks) > LONGEST_NAME + 8
-        axes.set_xticks(
-            places, [short(tick) for tick in ticks], rotation=25 if turned else 0, ha="right" if turned else "center"
-        )
+        axes.set_xticks(places, [short(tick) for tick in ticks])
+        if max(map(len, ticks)) * len(ticks) > LONGEST_NAME + 8:
+            axes.tick_params(axis="x", labelrotation=20)
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         axes.set(xlabel=comparison.axes[place], ylabel=axis_label(comparison), ylim=limits)
 
     return draw
