@@ -34,7 +34,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with how to read it; the options of its ``legend`` are in the order of their looks.
+    """A picture and how to read it; the options of its ``legend`` are in the order of their looks.
 
     ``inches`` are width and height of a panel; with ``margins`` (left, bottom, right, top, in inches) it is drawn for the
     page more quickly.
