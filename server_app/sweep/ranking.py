@@ -19,15 +19,14 @@ DRAWS = 2000
 
 
 def ranks(means: Doubles, lower_is_better: bool = False) -> Doubles:
-    """Return ranks of the same shape along the first axis: 1 for the best, equals share their mean rank.
+    """Return ranks of the same shape along the first axis: 1 for the best, equals share their mean rank, NaN has none.
 
     >>> ranks(np.array([[0.5], [0.9], [0.5]])).T
     array([[2.5, 1. , 2.5]])
     """
-    from scipy.stats import rankdata
-
-    rounded = np.round(means, 12)  # means of equal values in other orders are equal
-    return np.asarray(rankdata(rounded if lower_is_better else -rounded, axis=0), dtype=float)
+    scores = np.round(-means if lower_is_better else means, 12)  # equal but for rounding is equal
+    found = [1 + (scores > own).sum(0) + ((scores == own).sum(0) - 1) / 2 for own in scores]
+    return np.where(np.isnan(scores), np.nan, np.array(found).reshape(scores.shape))
 
 
 def agreement(setting_ranks: Doubles) -> float | None:

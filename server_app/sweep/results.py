@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server_app.sweep.database import SweepDesign, SweepRun
+from server_app.sweep.statistics import LEVEL, smallest_p
 
 Setting = tuple[str, ...]
 """The options on all axes but the compared one and the seed, in the order of the design; empty without other axes."""
@@ -69,6 +70,34 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Comparisons whose p values are corrected together: how many, and the most pairs that one of them has."""
+
+    comparisons: int
+    pairs: int
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that the tests can give, before correction."""
+        return smallest_p(self.pairs)
+
+    @property
+    def can_be_significant(self) -> bool:
+        """Whether any difference could be, with so few pairs and so many comparisons."""
+        return self.comparisons > 0 and self.comparisons * self.smallest_p <= LEVEL
+
+
+@dataclass(frozen=True)
+class Families:
+    """The four families of a table: differences in single settings and over all, from the best and the baseline."""
+
+    cells_best: Family
+    cells_baseline: Family
+    overall_best: Family
+    overall_baseline: Family
+
+
+@dataclass(frozen=True)
 class Stability:
     """How often an option has the first mean rank when seeds, or seeds and settings, are drawn again (bootstrap)."""
 
@@ -98,6 +127,10 @@ class Comparison:
         Scores over all settings by option; without mean where the option lacks a setting.
     agreement
         Kendall's W of the settings' rankings: 1 = the same order everywhere, 0 = none; None with fewer than two.
+    runs
+        All runs of the table, those without value too.
+    findings
+        What the table says over all settings, in sentences that the tests support.
     notes
         What must be read with the table: measure, summary, seeds, tests, correction, what cannot be significant.
     """
@@ -115,8 +148,11 @@ class Comparison:
     overall: Mapping[str, Score]
     stability: Mapping[str, Stability]
     agreement: float | None
+    families: Families
     missing: tuple[MissingRun, ...]
-    notes: tuple[str, ...]
+    runs: tuple[SweepRun, ...]
+    notes: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
     def title(self, setting: Setting) -> str:
         """Return the heading of a setting: its options, with the names of the axes where there are several."""
