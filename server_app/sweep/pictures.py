@@ -36,8 +36,8 @@ class Panel:
 class Picture:
     """A picture and how to read it; the options of its ``legend`` are in the order of their looks.
 
-    ``inches`` are width and height of a panel; with ``margins`` (left, bottom, right, top, in inches) it is drawn for the
-    page more quickly.
+    ``inches`` are width and height of a panel; with ``margins`` (left, bottom, right, top, in inches) those of the page
+    are drawn more quickly.
     """
 
     name: str
