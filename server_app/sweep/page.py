@@ -87,10 +87,12 @@ def _pictures(comparison: Comparison, folder: Path | None) -> tuple[list[View], 
     return views, ""
 
 
-def _state(comparison: Comparison) -> str:
-    """Return how far a sweep is: completed, failed (in part), or unfinished."""
-    states = {run.state for run in comparison.runs}
-    return "completed" if states == {COMPLETED} else "failed" if FAILED in states else "unfinished"
+def _state(comparison: Comparison) -> tuple[str, str]:
+    """Return how far a sweep is, in words, and as what it is coloured."""
+    states = [run.state for run in comparison.runs]
+    if FAILED in states:
+        return f"{counted(states.count(FAILED), 'run')} failed", "stopped"
+    return ("completed", "completed") if set(states) == {COMPLETED} else ("unfinished", "")
 
 
 def headline(comparison: Comparison) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Draw = Callable[["Axes"], None]
-PANEL_INCHES, WIDE_INCHES = (3.3, 2.3), (6.4, 3.4)
+PANEL_INCHES, WIDE_INCHES = (2.75, 2.0), (6.4, 3.4)
 MOST_BANDS = 8
 """Options up to which all curves have bands; of more only the best one and the baseline, or none could be seen."""
 LONGEST_NAME = 28

@@ -20,8 +20,8 @@ DOTS_PER_INCH = 200
 MOST_COLUMNS = 4
 LEGEND_COLUMN_INCHES = 1.7
 SYMBOL_INCHES = (0.42, 0.16)
-SCREEN_PIXELS_PER_INCH = 80
-"""Least width on the page of a drawing that is not made of panels; on a narrow screen it scrolls."""
+PIXELS_PER_INCH, FEWEST_PIXELS_PER_INCH = 92, 76
+"""Width on the page of a drawing that is not made of small panels; on a narrow screen it is less, then it scrolls."""
 PAPER = {"pdf.fonttype": 42}  # text that publishers can embed
 
 
@@ -42,13 +42,14 @@ class Grid:
 
 def picture_view(picture: Picture) -> View:
     """Return what the page shows of a picture: panels one by one, so that they wrap on a narrow screen."""
+    width = picture.inches[0]
     return {
         "name": picture.name,
         "title": picture.title,
         "note": picture.note,
         "panels": [_panel_view(picture, place, panel) for place, panel in enumerate(picture.panels)],
         "legend": [(option, _symbol(place)) for place, option in enumerate(picture.legend)],
-        "least_pixels": 0 if picture.legend else round(picture.inches[0] * SCREEN_PIXELS_PER_INCH),
+        "widths": () if picture.margins else (round(width * FEWEST_PIXELS_PER_INCH), round(width * PIXELS_PER_INCH)),
     }
 
 
