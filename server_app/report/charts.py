@@ -6,7 +6,7 @@ Each chart returns None if the run recorded nothing to draw, and raises ``Import
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from server_app.report.drawing import FAINT, FIRST, SECOND, Chart, line, over_rounds, svg
+from server_app.report.drawing import FAINT, FIRST, INK, SECOND, Chart, line, over_rounds, svg
 from server_app.report.labels import CLEAN, NOISY, Standing, accuracy
 from server_app.report.reading import RunRecord
 from server_app.report.summaries import ClientSummary
