@@ -129,7 +129,7 @@ def _run(
     fitted = fit_preprocessing(grid, Fitted(settings, registration, header), directory, mode)
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
     settings, header = with_speed(settings, replace(header, frozen=model_digest(settings)), directory, mode)
-    evaluation = CentralEvaluation(settings)
+    evaluation = CentralEvaluation(settings, mode)
     strategy = build_strategy(settings, registration, evaluation.buffers(), mode, directory.path)
     state = RunState(
         settings, directory, registration, strategy, evaluation.initial_arrays(), mode, evaluation.frozen()

@@ -184,7 +184,7 @@ def _problem(value: Value, item: Field[Any]) -> str:
         return "unknown" + did_you_mean(str(value), limits["choices"])
     if isinstance(value, str):
         return path_problem(value) if limits.get("path") else _name_problem(value) if limits.get("is_name") else ""
-    low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
+    low, above, high, below = (limits.get(name) for name in ("low", "above", "high", "below"))
     if item.type is int and high is None:
         high = INT64_MAX
     if item.type is float and not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be beyond any float
@@ -193,10 +193,11 @@ def _problem(value: Value, item: Field[Any]) -> str:
         (low is not None and value < low)
         or (above is not None and value <= above)
         or (high is not None and value > high)
+        or (below is not None and value >= below)
     ):
         bounds = [
             f"{text} {bound}"
-            for text, bound in (("at least", low), ("above", above), ("at most", high))
+            for text, bound in (("at least", low), ("above", above), ("at most", high), ("below", below))
             if bound is not None
         ]
         return f"must be {' and '.join(bounds)}"
