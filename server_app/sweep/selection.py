@@ -10,6 +10,7 @@ from statistics import fmean
 
 from server_app.report.results import AT_CLIENTS, LAST_ROUNDS, NO_MEASURES
 from server_app.report.text import counted, single_line
+from server_app.sweep import plan
 from server_app.sweep.database import (
     BEST,
     COMPLETED,
@@ -17,16 +18,14 @@ from server_app.sweep.database import (
     FINAL,
     LAST,
     PENDING,
-    SEED,
     STOPPED,
     SweepDesign,
     SweepRun,
 )
 from tasks.arguments import closest, did_you_mean
 from tasks.config import DEFAULTS
+from tasks.validation_split import VALIDATION
 
-VALIDATION = "validation_"
-"""How names of measures on validation data begin."""
 NOT_ON_TEST_DATA = ("train_", AT_CLIENTS, VALIDATION)
 
 
@@ -101,7 +100,7 @@ def select(runs: Sequence[SweepRun], design: SweepDesign, conditions: Sequence[C
     left = [run for run in runs if all(condition.holds(run) for condition in conditions)]
     if not left:
         words = " ".join(f"{one.name}{'!' * one.negated}={','.join(one.values)}" for one in conditions)
-        raise ResultsError(f"no run of the sweep matches --where {words}" if words else "the sweep has no runs yet")
+        raise ResultsError(f"no run of the sweep matches --where {words}")
     return left
 
 
@@ -155,7 +154,7 @@ def _chosen_on_validation(run: SweepRun) -> bool:
 
 def name_of(run: SweepRun) -> str:
     """Return how a run is called: its options, such as ``winnow, clean, seed 1``."""
-    return ", ".join(f"{SEED} {option}" if axis == SEED else option for axis, option in run.point.items())
+    return plan.name_of(run.point)
 
 
 def run_value(run: SweepRun, measure: str, summary: str) -> tuple[float | None, str]:
