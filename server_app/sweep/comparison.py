@@ -144,7 +144,7 @@ def _score(seeds: Sequence[str], values: Doubles, mean: float, rank: float) -> S
 
 def _tested(score: Score, tests: _Tests, place: int, best: int | None, row: int | None) -> Score:
     """Return the score with its differences from the best option and the baseline, and its mark."""
-    if best is None or score.mean is None:
+    if best is None or score.mean is None or len(tests.best.options) < 2:
         return score
     from_best = tests.best.seen_from((place, best), row)
     from_base = None if tests.base is None else tests.baseline.seen_from((place, tests.base), row)

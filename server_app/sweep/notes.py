@@ -56,12 +56,13 @@ class Figures:
 
 
 def p_text(p: float) -> str:
-    """Write a probability.
+    """Write a probability with two digits, close to the level with enough to tell on which side it is.
 
-    >>> p_text(0.0625), p_text(0.00004), p_text(1.0), p_text(0.0499)
-    ('p = 0.062', 'p < 0.0001', 'p = 1', 'p = 0.05')
+    >>> p_text(0.0625), p_text(0.00004), p_text(1.0), p_text(0.0504)
+    ('p = 0.062', 'p < 0.0001', 'p = 1', 'p = 0.0504')
     """
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+    digits = next((digits for digits in range(2, 9) if (float(f"{p:.{digits}g}") <= LEVEL) == (p <= LEVEL)), 9)
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.{digits}g}"
 
 
 def notes(found: Comparison) -> tuple[str, ...]:
@@ -219,7 +220,7 @@ def _versions(found: Comparison) -> str:
         return ""
     same = set.intersection(*(set(kind) for kind in kinds))
     texts = [
-        f"{' '.join(f'{name} {value[:12]}' for name, value in kind if (name, value) not in same) or 'no more said'} "
+        f"{' '.join(f'{name} {value[:12]}' for name, value in kind if (name, value) not in same) or 'of unknown commit'} "
         f"({counted(count, 'run')})"
         for kind, count in kinds.most_common()
     ]

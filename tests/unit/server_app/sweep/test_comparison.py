@@ -138,6 +138,12 @@ def test_equal_values_are_not_different():
     assert found.agreement is None
 
 
+def test_one_option_alone_is_not_the_best():
+    found = compare(DESIGN, synthetic_runs(DESIGN), [parse_condition("method=winnow")])
+    assert {score.mark for score in (*found.cells.values(), *found.overall.values())} == {""}
+    assert (found.findings, found.stability) == ((), {})
+
+
 def test_missing_runs_are_named_and_their_pairs_left_out():
     runs = runs_of_values(DESIGN, VALUES)
     lost = next(run for run in runs if run.point == {"method": "winnow", "noise": "clean", "seed": "3"})
@@ -192,4 +198,4 @@ def test_runs_of_several_versions_of_the_code_are_said():
     runs = synthetic_runs(DESIGN)
     assert "versions of the code" not in text(compare(DESIGN, runs))
     runs[:4] = [replace(run, versions={**run.versions, "git": "abc"}) for run in runs[:4]]
-    assert "2 versions of the code: no more said (20 runs); git abc (4 runs)" in text(compare(DESIGN, runs))
+    assert "2 versions of the code: of unknown commit (20 runs); git abc (4 runs)" in text(compare(DESIGN, runs))
