@@ -1,4 +1,4 @@
-"""What commands of the guides take for granted: a site's own files as the command declares them, a run to resume, a sweep."""
+"""What commands of the guides take for granted: a site's own files as it declares them, a run to resume, a sweep."""
 
 from pathlib import Path
 from typing import Any
