@@ -243,8 +243,8 @@ def callbacks(settings: Settings, label: str, later_rounds: int, recording: Reco
 def open_directory(settings: Settings, label: str, folder: Path | None = None) -> RunDirectory:
     """Return a new run directory, at ``folder`` if that is given, or the one to resume, which the check accepted."""
     if not settings.run.resume:
-        parent = Path(settings.run.output_dir or "runs")
-        directory = RunDirectory.create(parent, title(settings, label), settings, folder)
+        root = Path(settings.run.output_dir or "runs")
+        directory = RunDirectory.create(root, title(settings, label), settings, folder)
         directory.claim()
         directory.update_status(started=timestamp(), rounds_done=0, best_round=None)
         return directory

@@ -20,6 +20,7 @@ from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, V
 from tasks.config import DEFAULTS, flatten
 from tasks.validation_split import VALIDATION
 
+LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
@@ -235,6 +236,15 @@ class RunRecord:
         """Return the median time of a round from round 1 on, on which the warm-up of the first has no influence."""
         times = [seconds for number, seconds in self.series("seconds") if number]
         return median(times) if times else None
+
+
+def lower_is_better(name: str) -> bool:
+    """Tell whether a measure, at the server or at the clients, is one of which less is better.
+
+    >>> lower_is_better("loss"), lower_is_better("clients_loss"), lower_is_better("accuracy")
+    (True, True, False)
+    """
+    return name.removeprefix("clients_").removeprefix(VALIDATION).replace("_", "-") in LOWER_IS_BETTER
 
 
 def read_run(run_dir: str | Path) -> RunRecord:
