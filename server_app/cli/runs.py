@@ -177,7 +177,9 @@ def _shown_path(run: "ListedRun", folder: Path) -> str:
 
 
 def method_of(run: "ListedRun") -> str:
-    """Return loss, client method and aggregation of a run in short; the usual client method and strategy go without."""
+    """Return loss, client method and aggregation in short, the usual ones of the latter two not; a sweep's axes."""
+    if run.axes:
+        return run.axes
     keys = ("loss.name", "method.name", "strategy.name", "strategy.aggregator")
     loss, method, strategy, aggregator = (_setting(run, key) for key in keys)
     parts = [loss, method if method != DEFAULTS["method.name"] else ""]

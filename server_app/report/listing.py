@@ -43,6 +43,8 @@ class ListedRun:
         The last value on test data.
     settings
         All settings of a run; of a sweep what its final runs share.
+    axes
+        Of a sweep: how many options each axis has, such as ``8 method x 4 noise x 5 seed``.
     started
         Seconds since the epoch.
     """
@@ -59,6 +61,7 @@ class ListedRun:
     measure: str = ""
     value: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    axes: str = ""
     started: float = 0.0
     problem: str = ""
 
@@ -210,6 +213,7 @@ def _sweep(path: Path) -> ListedRun:
         done=sum(run.state == COMPLETED for run in finals),
         planned=len(finals),
         settings=_shared(finals),
+        axes=" x ".join(f"{len(options)} {axis}" for axis, options in design.axes.items()),
         started=min(starts, default=_changed(path)),
     )
 

@@ -208,6 +208,8 @@ class RunRecord:
     last_classes: ClassTable | None = None
     best_classes: ClassTable | None = None
     start_seconds: float | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def planned_rounds(self) -> int | None:
@@ -293,6 +295,8 @@ def _read(path: Path) -> RunRecord:
         last_classes=_read_classes(path, LAST),
         best_classes=_read_classes(path, BEST) if validated else None,
         start_seconds=as_number(status.get("start_seconds")),
+        tags=tuple(map(as_text, tags)) if isinstance(tags := status.get("tags"), list) else (),
+        note=as_text(status.get("note")),
     )
 
 
