@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server_app.report.text import counted, is_share, measure_title
+from server_app.report.text import counted, is_share, measure_title, unbroken
 from server_app.sweep.database import BEST, LAST, LAST_TEN
 from server_app.sweep.results import BEST_MARK, BETTER, WORSE, Comparison, Family
 from server_app.sweep.selection import name_of
@@ -56,18 +56,19 @@ class Figures:
 
 
 def p_text(p: float) -> str:
-    """Write a probability.
+    """Write a probability with two digits, close to the level with enough to tell on which side it is.
 
-    >>> p_text(0.0625), p_text(0.00004), p_text(1.0), p_text(0.0499)
-    ('p = 0.062', 'p < 0.0001', 'p = 1', 'p = 0.05')
+    >>> p_text(0.0625), p_text(0.00004), p_text(1.0), p_text(0.0504)
+    ('p = 0.062', 'p < 0.0001', 'p = 1', 'p = 0.0504')
     """
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+    digits = next((digits for digits in range(2, 9) if (float(f"{p:.{digits}g}") <= LEVEL) == (p <= LEVEL)), 9)
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.{digits}g}"
 
 
 def notes(found: Comparison) -> tuple[str, ...]:
     """Return what must be read with the table, a sentence or two each."""
-    parts = [_numbers(found), _tests(found), _limits(found), _baseline(found), _missing(found), _versions(found)]
-    return tuple(part for part in parts if part)
+    parts = [_numbers(found), _tests(found), _limits(found), _baseline(found), _missing(found), _not_run(found)]
+    return tuple(unbroken(part) for part in [*parts, _versions(found)] if part)
 
 
 def findings(found: Comparison) -> tuple[str, ...]:
@@ -79,8 +80,8 @@ def findings(found: Comparison) -> tuple[str, ...]:
     assert mean is not None, "the best one has a mean"
     where = "over all settings" if len(found.settings) > 1 else "of all"
     first = f"{best} has the best mean {where}: {figures.value(mean)}{figures.unit}."
-    parts = [first, _against_best(found, best), _against_baseline(found), _ranks(found)]
-    return tuple(part for part in parts if part)
+    parts = [f"{first} {_against_best(found, best)}", _against_baseline(found), _ranks(found)]
+    return tuple(unbroken(part) for part in parts if part)
 
 
 def _against_best(found: Comparison, best: str) -> str:
@@ -106,9 +107,9 @@ def _against_baseline(found: Comparison) -> str:
         if each and each.verdict and each.mean is not None and each.adjusted is not None:
             told[each.verdict].append(f"{option} ({figures.difference(each.mean)}, {p_text(each.adjusted)})")
     words = [f"significantly {verdict}: {_listed(names)}" for verdict, names in told.items() if names]
-    if not found.baseline or len(found.options) < 2:
+    if not found.families.overall_baseline.comparisons:
         return ""
-    return f"Compared with {found.baseline}, {'; '.join(words) or 'no option is significantly better or worse'}."
+    return f"Compared with {found.baseline}, {'; '.join(words) or 'no difference is significant'}."
 
 
 def _ranks(found: Comparison) -> str:
@@ -182,7 +183,8 @@ def _smallest(family: Family) -> str:
     corrected = min(1.0, family.comparisons * family.smallest_p)
     return (
         f"the smallest p of {counted(family.pairs, 'pair')} is {family.smallest_p:.3g}, after correction for "
-        f"{counted(family.comparisons, 'comparison')} {corrected:.3g}; {pairs_needed(family.comparisons)} pairs would do"
+        f"{counted(family.comparisons, 'comparison')} {corrected:.3g}; {pairs_needed(family.comparisons)} pairs"
+        " would do"
     )
 
 
@@ -203,6 +205,13 @@ def _missing(found: Comparison) -> str:
     return f"{number} have no value, and their pairs are left out: {words}."
 
 
+def _not_run(found: Comparison) -> str:
+    """Say which options have no mean over all settings because some were not asked for."""
+    absent = {name: [each for each in found.settings if (name, each) not in found.cells] for name in found.options}
+    words = [f"{name} (without {_listed(map(found.title, each))})" for name, each in absent.items() if each]
+    return f"Not run everywhere, so without mean over all settings: {'; '.join(words)}." if words else ""
+
+
 def _versions(found: Comparison) -> str:
     """Say so if the runs were not all made by the same code."""
     kinds = Counter(tuple((name, run.versions[name]) for name in CODE if name in run.versions) for run in found.runs)
@@ -211,7 +220,7 @@ def _versions(found: Comparison) -> str:
         return ""
     same = set.intersection(*(set(kind) for kind in kinds))
     texts = [
-        f"{' '.join(f'{name} {value[:12]}' for name, value in kind if (name, value) not in same) or 'no more said'} "
+        f"{' '.join(f'{name} {value[:12]}' for name, value in kind if (name, value) not in same) or 'of unknown commit'} "
         f"({counted(count, 'run')})"
         for kind, count in kinds.most_common()
     ]
