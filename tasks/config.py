@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any, Literal, cast
 
 from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
@@ -293,6 +293,22 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
     if errors:
         raise ConfigError(errors)
     return overrides or {"": {}}
+
+
+def variant_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
+    """Return the configuration of one variant: its changes over the shared settings."""
+    return overlay(flat, {"variants": "", **changes})
+
+
+def each_once(found: Mapping[str, Sequence[Issue]]) -> list[Issue]:
+    """Return the issues of all variants, by name, each once; what not all of them have names those that have it."""
+    having: dict[Issue, list[str]] = {}
+    for variant, issues in found.items():
+        for issue in issues:
+            having.setdefault(issue, []).append(variant)
+    return [
+        replace(issue, variants="" if len(names) == len(found) else ", ".join(names)) for issue, names in having.items()
+    ]
 
 
 def digest(flat: Mapping[str, Value], mode: Mode) -> str:

@@ -17,9 +17,9 @@ OLDER_RUNS = {"evaluate.validation": 0.0}
 
 
 def key(default: Any, about: str, **limits: Any) -> Any:
-    """Declare one setting; ``limits`` are ``low``, ``above``, ``high``, ``below``, or of texts those that follow.
+    """Declare one setting; ``limits`` are ``low``, ``above``, ``high``, ``below``, or those of texts.
 
-    These are ``choices``, ``path`` and ``is_name``: a text that can be part of a folder's name, see :data:`NAME`.
+    Those are ``choices``, ``path`` or ``is_name``: a text that can be part of a folder's name, see :data:`NAME`.
 
     With ``or_number`` a text may also be a whole number from there on. A whole number without ``high`` is at most
     2**63 - 1.

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 BESIDE = Path(__file__).resolve().parents[2]
 PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "import gc, json, sys; gc.disable(); sys.path[:] = json.loads(sys.argv[2]); "
     "from server_app.engine.fork_server import serve; serve(int(sys.argv[1]), sys.argv[3])"
 )
 WORKER = "server_app.engine.worker"
@@ -137,6 +137,7 @@ def serve(descriptor: int, module: str) -> None:
     work = importlib.import_module(module).main
     gc.collect()
     gc.freeze()  # what all workers share stays shared: a collection would write to every object
+    gc.enable()  # until here it would only have slowed the imports
     children: set[int] = set()
     with socket.socket(fileno=descriptor) as control, contextlib.suppress(BrokenPipeError):  # who asked has ended
         while True:
