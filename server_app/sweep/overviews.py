@@ -80,8 +80,7 @@ def shades(means: Doubles, lower_is_better: bool, least_range: float) -> Doubles
 def _draw_cells(axes: "Axes", comparison: Comparison, means: Doubles) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    palette = LinearSegmentedColormap.from_list("shades", ["#f4f8f6", SHADE])
-    palette.set_bad("#eceef1")
+    palette = LinearSegmentedColormap.from_list("shades", ["#f4f8f6", SHADE]).with_extremes(bad="#eceef1")
     least = LEAST_RANGE if is_share(comparison.measure) else 1e-12
     near = shades(means, comparison.lower_is_better, least)
     axes.pcolormesh(np.ma.masked_invalid(near), cmap=palette, vmin=0, vmax=1, edgecolors="#ffffff", linewidth=1.5)

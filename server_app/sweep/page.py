@@ -11,10 +11,11 @@ from server_app.sweep.database import COMPLETED, FAILED, TUNING, SweepDatabase, 
 from server_app.sweep.notes import Figures, p_text
 from server_app.sweep.overviews import by_rank, heat_map, rank_plot
 from server_app.sweep.pictures import Picture, noise_picture, progress_picture
-from server_app.sweep.provenance import common_settings, differing_settings, durations, tuning, versions
+from server_app.sweep.provenance import common_settings, differing_settings, durations, versions
 from server_app.sweep.rendering import FOLDER, picture_view, write_pictures
 from server_app.sweep.results import BEST_MARK, BETTER, NOT_WORSE, WORSE, Comparison, Difference, Score
 from server_app.sweep.selection import name_of
+from server_app.sweep.tuning_table import CHOSEN, tuning_note, tuning_rows
 from tasks.files import replace_file
 
 PAGE = "index.html"
@@ -65,7 +66,9 @@ def render_sweep(comparison: Comparison, runs: Sequence[SweepRun], folder: Path 
         missing=[(name_of(each.run), single_line(each.why)) for each in comparison.missing],
         differing=[one for one in differing_settings(design, finals) if one.settings],
         common=list(common_settings(finals).items()),
-        tuning=tuning(design, runs, finals),
+        tuning=unbroken(tuning_note(design)),
+        chosen_mark=CHOSEN,
+        tuning_rows=tuning_rows(design),
         durations=durations(design, finals),
         versions=versions(finals),
         **table_section(comparison),

@@ -1,4 +1,4 @@
-"""Provenance of a sweep: in which settings its options differ, what was tuned, versions and durations of its runs."""
+"""Provenance of a sweep: in which settings its options differ, and versions and durations of its runs."""
 
 import json
 from collections import Counter, defaultdict
@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from server_app.report.text import NONE, counted, duration, enumeration
-from server_app.sweep.database import COMPLETED, SEED, TUNING, SweepDesign, SweepRun
+from server_app.report.text import NONE, counted, duration
+from server_app.sweep.database import COMPLETED, SEED, SweepDesign, SweepRun
 
 DEFAULT = "default"
-CHOOSE = {
-    "mean": "by the mean over the settings",
-    "worst": "by the worst of the settings",
-    "each": "for each setting by itself",
-}
-MOST_VALUES = 6
 
 
 @dataclass(frozen=True)
@@ -69,48 +63,6 @@ def common_settings(runs: Sequence[SweepRun]) -> dict[str, str]:
     return {
         key: setting_text(value) for key, value in shared.items() if all(run.settings[key] == value for run in others)
     }
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What was tuned: how, with how many runs for each option, and which values were chosen, by option and key."""
-
-    text: str
-    keys: tuple[str, ...]
-    runs: Mapping[str, int]
-    chosen: Mapping[str, Mapping[str, str]]
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether all options had the same number of runs."""
-        return len(set(self.runs.values())) == 1
-
-
-def tuning(design: SweepDesign, runs: Iterable[SweepRun], finals: Sequence[SweepRun]) -> Tuning | None:
-    """Return what was tuned for the compared options, None without tuning.
-
-    ``runs`` are all runs of the database; chosen are the values that the final runs have.
-    """
-    tried: Mapping[str, Sequence[str]] = design.tuning.get("keys", {})
-    if not tried:
-        return None
-    tests = [run for run in runs if run.purpose == TUNING and run.place >= 0]
-    counts = Counter(run.point.get(design.compared, "") for run in tests)
-    options = list(dict.fromkeys(run.point[design.compared] for run in finals))
-    chosen = {
-        option: {key: _chosen(key, [run for run in finals if run.point[design.compared] == option]) for key in tried}
-        for option in options
-    }
-    ranges = "; ".join(f"{key} of {', '.join(map(str, values))}" for key, values in tried.items())
-    seeds = design.tuning.get("seeds", [])
-    way = CHOOSE.get(str(design.tuning.get("choose", "")), "")
-    text = f"{ranges}, with seed {', '.join(map(str, seeds))}, chosen on validation data {way}".strip()
-    return Tuning(f"{text}.", tuple(tried), {option: counts[option] for option in options}, chosen)
-
-
-def _chosen(key: str, runs: Iterable[SweepRun]) -> str:
-    texts = dict.fromkeys(setting_text(run.settings[key]) if key in run.settings else DEFAULT for run in runs)
-    return enumeration(texts, MOST_VALUES)
 
 
 def versions(runs: Iterable[SweepRun]) -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ def picture_view(picture: Picture) -> View:
         "title": picture.title,
         "note": picture.note,
         "panels": [_panel_view(picture, place, panel) for place, panel in enumerate(picture.panels)],
-        "legend": [(option, _symbol(place)) for place, option in enumerate(picture.legend)],
+        "legend": [(option, _symbol(picture, place)) for place, option in enumerate(picture.legend)],
         "widths": () if picture.margins else (round(width * FEWEST_PIXELS_PER_INCH), round(width * PIXELS_PER_INCH)),
     }
 
@@ -60,7 +60,7 @@ def _panel_view(picture: Picture, place: int, panel: Panel) -> View:
     return {"title": panel.title, "svg": svg(name, panel.draw, picture.inches)}
 
 
-def _symbol(place: int) -> str:
+def _symbol(picture: Picture, place: int) -> str:
     """Return line and marker of a series as a little drawing for the legend of the page."""
 
     def draw(axes: "Axes") -> None:
@@ -68,7 +68,7 @@ def _symbol(place: int) -> str:
         axes.plot([0, 1, 2], [0, 0, 0], markevery=[1], linewidth=1.4, markersize=4.5, **series_look(place))
         axes.set(xlim=(0, 2), ylim=(-1, 1))
 
-    return panel_svg(f"symbol-{place}", draw, SYMBOL_INCHES, (0.0, 1e-9, 0.0, 0.0))
+    return panel_svg(f"{picture.name}-symbol-{place}", draw, SYMBOL_INCHES, (0.0, 1e-9, 0.0, 0.0))
 
 
 def write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
