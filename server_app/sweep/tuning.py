@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from server_app.report.reading import lower_is_better
 from server_app.sweep.database import SEED, SweepError, SweepRun
 from server_app.sweep.file import EACH, WORST, TuneTable, label
 from server_app.sweep.plan import SweepPlan, describe_tuning
 from server_app.sweep.selection import run_value
-from server_app.sweep.values import lower_is_better
 from tasks.config import Flat
 from tasks.validation_split import VALIDATION
 
