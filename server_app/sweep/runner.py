@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from server_app.report.results import NO_MEASURES
 from server_app.report.text import duration, measure_value
 from server_app.sweep.crew import Crew, Died
 from server_app.sweep.database import COMPLETED, FAILED, FINAL, PENDING, RUNNING, TUNING, SweepDatabase, SweepError
@@ -16,6 +17,7 @@ from server_app.sweep.plan import PlannedRun, SweepPlan
 from server_app.sweep.player import LOG, Began, Job, Outcome
 from server_app.sweep.tuning import chosen_settings, tuning_lines
 from tasks.config import Flat
+from tasks.plugins import did_you_mean
 from tasks.validation_split import VALIDATION
 
 ATTEMPTS = 2
@@ -150,6 +152,8 @@ class SweepRunner:
 
     def _finished(self, entry: Entry, outcome: Outcome, ahead: Sequence[str], side_by_side: int) -> None:
         self._database.update(entry.row.key, outcome.series, **_recorded(outcome), state=COMPLETED, reason="")
+        if self._plan.file.measure not in outcome.series:
+            raise SweepError(f"measure = {unmeasured(self._plan.file.measure, outcome)}")
         pace = self._pace
         pace.done += 1
         pace.seconds[self._option(entry.planned)].append(outcome.seconds)
@@ -160,6 +164,12 @@ class SweepRunner:
         place = f"[{pace.done:>{len(str(pace.total))}}/{pace.total}]"
         left = f"  about {duration(pace.left(ahead, side_by_side))} left" if ahead else ""
         self._say(f"{place} {kind}{entry.planned.name}: {value}after {duration(outcome.seconds)}{left}")
+
+
+def unmeasured(measure: str, outcome: Outcome) -> str:
+    """Say that no run has a measure, and which there are."""
+    known = [name for name in outcome.series if name not in NO_MEASURES]
+    return f"{measure!r}: the runs have no such measure{did_you_mean(measure, known)}"
 
 
 def _recorded(outcome: Outcome) -> dict[str, Any]:
