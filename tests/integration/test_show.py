@@ -17,7 +17,7 @@ import pytest
 from client_app.losses import PRESETS
 from server_app.cli import main
 from server_app.cli.catalog import PACKAGES
-from server_app.cli.config import RECIPES
+from server_app.cli.config import RECIPES, SWEEPS
 from server_app.cli.show import kinds, section
 from server_app.report.preview_page import draw_picture, key_figures, render
 from server_app.storage.run_directory import RunDirectory
@@ -28,8 +28,10 @@ from tests.registries import registries
 from tests.unit.server_app.report.test_page import Outline
 from tests.unit.server_app.report.test_preview import hand_made
 
+FOLDERS = {"recipe": RECIPES, "sweep": SWEEPS}
 KINDS = (
     "recipe",
+    "sweep",
     "task",
     "encoder",
     "model",
@@ -53,7 +55,8 @@ OURS = ("tasks", "client_app", "strategies", "server_app")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_choice_of_a_kind_is_listed_with_a_description(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    tables = {"preset": sorted(PRESETS), "recipe": sorted(path.stem for path in RECIPES.glob("*.toml"))}
+    files = {kind: sorted(path.stem for path in folder.glob("*.toml")) for kind, folder in FOLDERS.items()}
+    tables = {"preset": sorted(PRESETS), **files}
     names = tables[kind] if kind in tables else [entry.name for entry in LISTED[kind].entries()]
     assert names
     assert [name for name, _ in kinds()[kind]] == names
@@ -88,7 +91,7 @@ def test_every_registry_of_the_product_is_listed() -> None:
                 values = vars(importlib.import_module(module.name)).items()
                 found |= {id(value): f"{module.name}:{name}" for name, value in values if isinstance(value, Registry)}
     assert [place for key, place in found.items() if key not in map(id, LISTED.values())] == []
-    assert len(found) == len(LISTED) == len(KINDS) - 2  # recipes are files, presets a table
+    assert len(found) == len(LISTED) == len(KINDS) - 3  # recipes and sweeps are files, presets a table
 
 
 @pytest.mark.parametrize("kind", LISTED)
