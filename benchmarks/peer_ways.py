@@ -6,7 +6,7 @@ SGD on cross-entropy unless the name says else. Pictures are made, so no data is
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.in_process import Federation
+from client_app.acceleration import decided
 from client_app.attacks import run_client
 from client_app.methods import RoundConfig
 from strategies.validation import to_numpy, to_record
@@ -28,7 +29,7 @@ from tasks.client_data import client_dataset, load_task
 from tasks.config import Flat, parse
 from tasks.fresh_model import fresh_model
 from tasks.images import ImageTask, crop_and_flip
-from tasks.protocol import Arrays
+from tasks.protocol import Arrays, Mode
 from tasks.seeds import rng
 from tasks.settings import AUTO, Settings
 from tasks.weights import load_arrays, model_arrays
@@ -233,6 +234,8 @@ def plain_loop(case: Case, precision: str = "float32", channels_last: bool = Fal
 def ours(case: Case, changes: Flat) -> Turn:
     """Return the product's own local training, client by client."""
     settings = case.workload.settings(changes)
+    train = decided(settings.train, case.task, case.model(), CPU, Mode.SIMULATION)  # as the server does it, once
+    settings = replace(settings, train=train)
 
     def one(data: ClientData) -> tuple[nn.Module, int]:
         model = case.model()
