@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,9 +12,10 @@ from server_app.callbacks import Callback, CallbackError
 from server_app.evaluation import CentralEvaluation
 from server_app.registration import FederationError
 from server_app.state import RunState
+from server_app.storage.checkpoints import CheckpointFolder
 from server_app.storage.class_files import BEST, LAST, read_classes
 from server_app.validation.config import check
-from tasks.base import Examples
+from tasks.base import Examples, evaluate
 from tasks.config import DEFAULTS, ConfigError
 from tasks.images import Digits
 from tests.integration.conftest import QUICK, Play
@@ -255,13 +257,35 @@ def test_without_validation_data_no_model_is_the_best_and_nothing_stops_early(pl
         play(evaluate__validation=0.0, run__early_stopping=2)
 
 
-def test_sites_that_hold_out_their_own_examples_choose_the_best_model(play: Play):
+def test_a_run_whose_best_model_test_data_chose_forgets_it_when_it_goes_on(play: Play):
+    run = play(evaluate__validation=0.0)
+    config = run.path / "config.toml"
+    config.write_text(config.read_text().replace("validation = 0.0\n", ""))  # as it was before there was the setting
+    folder = CheckpointFolder(run.path)
+    saved, _ = folder.newest()
+    folder.save(replace(saved, progress={**saved.progress, "best_round": 1, "best_value": 0.9}))
+
+    resumed = play(evaluate__validation=0.0, run__resume=str(run.path), num_server_rounds=4)
+
+    assert len(resumed.metrics) == 5
+    assert resumed.status["best_round"] is None
+
+
+def test_sites_that_hold_out_their_own_examples_choose_the_best_model(play: Play, monkeypatch: pytest.MonkeyPatch):
+    measured: list[int] = []
+
+    def counted(model: Any, task: Any, examples: Examples, *rest: Any) -> dict[str, float]:
+        measured.append(len(examples))
+        return evaluate(model, task, examples, *rest)
+
+    monkeypatch.setattr("client_app.handlers.evaluate", counted)
     run = play(
         evaluate__validation_at="sites", federation__fraction_evaluate=1.0, run__monitor="macro-f1", noise__name="none"
     )
 
     shares = [line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0]
     assert 1437 * 0.89 < sum(shares) < 1437 * 0.91
+    assert sum(measured) == 3 * (1437 - sum(shares))  # in each round, all that nobody trains on
     values = [line["validation_macro-f1"] for line in run.metrics[1:]]  # before training no site has a model
     assert "validation_macro-f1" not in run.metrics[0]
     assert run.status["best_round"] == 1 + int(np.argmax(values))
