@@ -94,7 +94,7 @@ class Workload:
             **{"task.name": self.task, "model.name": self.model, "seed": SEED},
             **{"partition.name": "iid", "partition.args": "", "noise.name": "none"},
             **{"train.epochs": 1, "train.batch-size": self.batch_size, "train.learning-rate": self.rate},
-            **{"train.device": "cpu", "train.threads": torch.get_num_threads()},
+            **{"train.device": "cpu", "train.threads": torch.get_num_threads(), "evaluate.validation": 0.0},
         }
         if self.task == DIGITS:
             keys["federation.num-clients"] = DIGITS_EXAMPLES // self.examples  # of which ``clients`` train
