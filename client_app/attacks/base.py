@@ -7,7 +7,8 @@ An attack is of one of three kinds, by what the hostile client needs to know:
 - :class:`CollusionAttack` makes one update from the honest updates of all hostile clients, and all of them send it.
 
 An update is the trained minus the received parameters, one vector (P,), in the order of ``model.parameters()``. Only
-floating-point parameters are in it: buffers such as BatchNorm statistics are sent as training left them.
+floating-point parameters are in it: buffers such as BatchNorm statistics are sent as training left them. So are named
+arrays of a method (:mod:`tasks.extra_arrays`); with several networks the update is that of all of them.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from client_app.methods import State
 from tasks.base import ClientData, Examples
 from tasks.issues import ERROR, Component, Issue, RunContext
 from tasks.plugins import Registry
+from tasks.seeds import rng
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,16 @@ class FederationFacts:
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """What training gave: the update (P,), the buffers by name, the metrics to report and the method's state."""
+    """What training gave: the update (P,), the buffers by name, the metrics to report and the method's state.
+
+    The update and the buffers are those of all networks, one after the other; ``arrays`` are the method's named ones.
+    """
 
     update: Tensor
     buffers: Mapping[str, Tensor]
     metrics: dict[str, float]
     state: State = field(default_factory=dict)
+    arrays: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
 
 class Rule(Protocol):
@@ -91,7 +98,7 @@ class AttackContext:
     draws: np.random.Generator
     train: Callable[[ClientData, int], LocalUpdate]
     honest_updates: Callable[[], Mapping[int, LocalUpdate]]
-    shared_draws: np.random.Generator = field(default_factory=np.random.default_rng)
+    shared_draws: np.random.Generator = field(default_factory=lambda: rng(0, "collusion"))
     once: Callable[[Callable[[], Tensor]], Tensor] = _make
     rule: Rule | None = None
 
