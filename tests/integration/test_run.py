@@ -444,3 +444,15 @@ def test_half_precision_after_clipping_at_the_client_is_refused(play: Play):
     options = {"privacy__mode": "client-fixed", "strategy__aggregator": "mean", "strategy__weighting": "uniform"}
     with pytest.raises(ConfigError, match="rounding to float16 may lengthen"):
         play(**options, federation__wire="float16")
+
+
+def test_a_median_that_does_not_converge_is_in_the_progress_and_the_record(
+    play: Play, capsys: pytest.CaptureFixture[str]
+):
+    run = play(strategy__aggregator_args="max_iterations = 1")
+    said = "the coordinate-wise median took its place"
+    assert capsys.readouterr().out.count(said) == len(run.metrics) - 1
+    assert all(said in line["remarks"][0] for line in run.metrics[1:])
+    assert "remarks" not in run.metrics[0]
+    assert run.weights() == play(strategy__aggregator="median", strategy__aggregator_args="weighted = true").weights()
+    assert (run.path / "report.html").exists()
