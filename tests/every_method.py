@@ -3,6 +3,7 @@
 A method that is registered is in it; one that needs a strategy or a loss of its own has a line in ``OWN``.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import tomli_w
@@ -40,9 +41,10 @@ def changes(method: str) -> dict[str, Any]:
     return {"method.name": method, **OWN.get(method, {})}
 
 
-def variants() -> str:
-    """Return the runs of all methods as variants of one."""
-    return "\n".join(f"{name} = {{ {_inline(changes(name))} }}" for name in METHOD_NAMES)
+def variants(shared: Collection[str] = tuple(SMALL)) -> str:
+    """Return the runs of all methods as variants of one, whose own settings hold ``SMALL`` for the ``shared`` keys."""
+    own = {key: value for key, value in SMALL.items() if key not in shared}
+    return "".join(f"{name} = {{ {_inline(own | changes(name))} }}\n" for name in METHOD_NAMES)
 
 
 def _inline(values: dict[str, Any]) -> str:
