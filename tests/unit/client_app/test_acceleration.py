@@ -101,19 +101,21 @@ def test_channels_last_is_the_same_training_within_rounding():
     assert same == pytest.approx(loss, rel=1e-4)
 
 
-@pytest.mark.parametrize(("method", "loss"), [("sgd", "fsanl"), ("fedprox", "gce")])
+@pytest.mark.parametrize(("method", "loss"), [("sgd", "fsanl"), ("fedprox", "gce"), ("sgd", "anl-ce*")])
 def test_compiled_training_is_the_same_within_rounding(
     method: str, loss: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The quick compiler of PyTorch stands in for inductor, which has a test of its own among those of whole runs."""
     acceleration.compiled.cache_clear()
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     quick = partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", lambda function, mode, dynamic: quick(function, dynamic=dynamic))
     expected, value = trained(method, loss)
     before = torch._dynamo.utils.counters["stats"]["calls_captured"]
     found, same = trained(method, loss, engine="compile")
     assert torch._dynamo.utils.counters["stats"]["calls_captured"] > before
+    assert not torch._dynamo.utils.counters["graph_break"], "network and loss are one graph"
     assert "not compiled" not in caplog.text
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
     assert same == pytest.approx(value, rel=1e-4)

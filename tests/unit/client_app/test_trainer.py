@@ -67,6 +67,21 @@ def test_the_mean_loss_counts_every_example_once():
     assert fit(network(), options) == pytest.approx(expected.item(), rel=1e-5)
 
 
+class Inverted(Digits):
+    """Digits whose augmentation can be seen: black is white."""
+
+    def augment(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return 16 - features
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_the_task_s_augmentation_is_used_if_wanted(augment: bool):
+    own = to_device(data(), CPU)
+    for batch in Trainer(Inverted(), TrainSettings(augment=augment), CPU).batches(network(), own, 1):
+        seen = own.features[batch.indices]
+        assert torch.equal(batch.features, 16 - seen if augment else seen)
+
+
 def test_a_round_repeats_and_rounds_and_clients_differ():
     options = TrainSettings(epochs=2, batch_size=8)
 
