@@ -67,11 +67,14 @@ class ClientMethod(Component, ABC):
     reads_role
         Whether it treats noisy clients in another way than clean ones; without a strategy that tells them apart, the
         run then says that the method does nothing special.
+    needs_features
+        Whether it looks at what the model's last layer is given; models without such features are then refused.
     answers_questions
         Whether it has an :meth:`answer` of its own; follows from the class.
     """
 
     mixes_inputs: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)

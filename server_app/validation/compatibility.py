@@ -69,6 +69,7 @@ def in_context(context: RunContext, parts: Parts) -> RunContext:
             context,
             labels_pixels=task.labels_pixels,
             has_smooth_inputs=task.has_smooth_inputs,
+            has_strong_augmentation=task.has_strong_augmentation,
             has_test_examples=task.has_test_examples(),
         )
     return replace(context, method=parts.method or context.method, aggregator=parts.aggregator or context.aggregator)
