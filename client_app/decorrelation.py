@@ -32,7 +32,7 @@ def feature_correlation(features: Tensor) -> Tensor:
     Tensor
         A scalar, differentiable, at least 0 up to rounding.
 
-    >>> feature_correlation(torch.tensor([[1.0, -2.0], [3.0, -6.0]])).item()  # 2 x 1, squared, over N = 2
+    >>> feature_correlation(torch.tensor([[1.0, -2.0], [3.0, -6.0]])).item()  # Z^T Z is -1 off its diagonal, N is 2
     0.5
     """
     count, width = features.shape

@@ -1,7 +1,8 @@
 """FedLSR: local self-regularization by two views of an image (Jiang, Sun, Wang and Liu, CIKM 2022).
 
-"Towards Federated Learning against Noisy Labels via Local Self-Regularization", https://arxiv.org/abs/2208.12807. A network that must answer alike to an
-image and to a much changed copy of it, and surely, finds it harder to learn wrong labels by heart.
+"Towards Federated Learning against Noisy Labels via Local Self-Regularization", https://arxiv.org/abs/2208.12807. A
+network that must answer alike to an image and to a much changed copy of it, and surely, finds it harder to learn wrong
+labels by heart.
 """
 
 from dataclasses import dataclass

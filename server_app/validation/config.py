@@ -197,7 +197,7 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     if task is not None:
         attempts.take("model", lambda: _model_issues(settings))
         if wanted_by := _needs_features(settings, parts):
-            attempts.take("model", lambda: feature_issues(task, built_model(settings), wanted_by))
+            attempts.take("model", lambda: feature_issues(task, fresh_model(settings), wanted_by))
         counts = [1] * task.num_classes
         build = lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
         parts.loss = attempts.build("loss", build)
