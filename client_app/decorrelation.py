@@ -32,6 +32,7 @@ def feature_correlation(features: Tensor) -> Tensor:
     Tensor
         A scalar, differentiable, at least 0 up to rounding.
 
+    >>> import torch
     >>> feature_correlation(torch.tensor([[1.0, -2.0], [3.0, -6.0]])).item()  # Z^T Z is -1 off its diagonal, N is 2
     0.5
     """
