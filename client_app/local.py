@@ -10,6 +10,7 @@ from client_app.methods import METHODS, ClientMethod, FitResult, RoundConfig, St
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
 from tasks.client_data import load_task
+from tasks.extra_arrays import returned
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 
@@ -33,9 +34,13 @@ def train_locally(
     ------
     PluginError
         If the method or the loss is unknown, or an argument does not fit.
+    ValueError
+        If the method does not return the named arrays that it was sent.
     """
     method, context, known = prepare(data, settings, round_config, state, device)
-    return _with_loss(method.fit(model, context, round_config, known), context.objective.loss)
+    fitted = method.fit(model, context, round_config, known)
+    arrays = returned(settings.method.name, round_config.arrays, fitted.arrays)
+    return _with_loss(replace(fitted, arrays=arrays, networks=tuple(round_config.networks)), context.objective.loss)
 
 
 def answer_locally(

@@ -127,10 +127,11 @@ def _run(
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
     settings, header = with_speed(settings, replace(header, frozen=model_digest(settings)), directory, mode)
     evaluation = CentralEvaluation(settings)
-    strategy = build_strategy(settings, registration, evaluation.buffers(), mode, directory.path)
-    state = RunState(
-        settings, directory, registration, strategy, evaluation.initial_arrays(), mode, evaluation.frozen()
+    strategy = build_strategy(
+        settings, registration, evaluation.buffers(), mode, directory.path, evaluation.extra_arrays()
     )
+    arrays, extras = evaluation.initial_arrays(), evaluation.initial_extras()
+    state = RunState(settings, directory, registration, strategy, arrays, mode, evaluation.frozen(), extras)
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)

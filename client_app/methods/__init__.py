@@ -17,6 +17,7 @@ from client_app.methods.fednoro import FedNoRo
 from client_app.methods.history import History
 from client_app.methods.joint_optim import JointOptim
 from client_app.methods.masked_optim import FedELC, MaskedOptim
+from client_app.methods.rofl import RoFL
 from client_app.methods.selfie import SELFIE
 from client_app.methods.sgd import FedProx, LocalSGD, train
 from client_app.trainer import LocalData, Trainer
@@ -39,6 +40,7 @@ __all__ = [
     "MaskedOptim",
     "Plan",
     "PlannedMethod",
+    "RoFL",
     "RoundConfig",
     "State",
     "TrainContext",
