@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from client_app.methods import METHODS
 from client_app.methods.fedelr import TARGETS, FedELR
@@ -94,14 +95,25 @@ def test_it_learns_fewer_wrong_labels_by_heart() -> None:
     assert knows["fedelr"][1] > knows["sgd"][1] + 0.1
 
 
-def test_sure_predictions_stay_finite() -> None:
-    """A network that is sure and right in its own eyes: the logarithm of 0 is near."""
-    own, model = data(count=20), linear()
+def sure() -> nn.Module:
+    """Return a network whose predictions are 0 and 1 in float32."""
+    model = linear()
     with torch.no_grad():
         model[1].weight.mul_(1e4)  # type: ignore[union-attr, operator, index]
-    result = play(FedELR(), model, own, epochs=5)
+    return model
+
+
+def test_sure_predictions_stay_finite() -> None:
+    """Without clipping, a target that is the prediction itself would make the logarithm of 0."""
+    own, model = data(count=20), sure()
+    result = play(FedELR(momentum=0.0), model, own, epochs=5)
     assert np.isfinite(result.metrics["train-loss"])
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_what_enters_the_targets_is_a_distribution_also_where_it_is_clipped() -> None:
+    result = play(FedELR(), sure(), data(count=20), epochs=1, batch_size=20)
+    np.testing.assert_allclose(result.state[TARGETS].sum(1), 0.3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("args", ["weight = -1.0", "momentum = 1.0", "momentum = -0.1", "global_share = 1.1"])

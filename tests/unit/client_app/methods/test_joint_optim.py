@@ -74,7 +74,8 @@ def test_weights_zero_within_the_warm_up_is_plain_training() -> None:
     own = data()
     method = JointOptim(alpha=0.0, beta=0.0)
     assert torch.equal(trained(method, own), trained(LocalSGD(), own))
-    assert not torch.equal(trained(replace(method, warmup_rounds=0), own), trained(LocalSGD(), own))
+    boundary = [trained(replace(method, warmup_rounds=3), own, server_round=number) for number in (3, 4)]
+    assert [torch.equal(weights, trained(LocalSGD(), own)) for weights in boundary] == [True, False]
     assert not torch.equal(trained(replace(method, alpha=1.2), own), trained(LocalSGD(), own))
     assert not torch.equal(trained(replace(method, beta=0.8), own), trained(LocalSGD(), own))
 

@@ -42,7 +42,7 @@ def cosine(a: Array, b: Array) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-@pytest.mark.parametrize("server_round", [5, 8])
+@pytest.mark.parametrize("server_round", [5, 6, 7])
 def test_a_step_is_the_published_one(server_round: int) -> None:
     """R is ramped to 0.15 in round 5, and pseudo labels begin after round 6; two centroids are unknown."""
     own, model = data(count=20), two_layers()
@@ -127,15 +127,16 @@ def test_centroids_move_by_the_square_of_the_cosine() -> None:
 
 
 def test_the_server_weighs_by_cosine() -> None:
-    present = np.array([[1.0, 0.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    one = np.array([[2.0, 0.0], [1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0], [0.0, 0.0]])
-    two = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 3.0], [1.0, -1.0], [0.0, 0.0]])
+    present = np.array([[1.0, 0.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    one = np.array([[2.0, 0.0], [1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0], [0.0, 0.0], [5.0, 0.0]])
+    two = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 3.0], [1.0, -1.0], [0.0, 0.0], [-1.0, -1.0]])
     expected = [
         (1.0 * one[0] + 0.6 * two[0]) / 1.6,  # cosines 1 and 0.6
         one[1],  # the only client that knows a class which nobody knew
         (one[2] + two[2]) / 2,  # none is similar: the plain mean
         (one[3] + two[3]) / 2,
         [0.0, 0.0],
+        one[5],  # the other one points away
     ]
     for weights in ([0.5, 0.5], [0.9, 0.1]):  # example counts do not matter
         np.testing.assert_allclose(similar_mean(np.stack([one, two]), np.array(weights), present), expected)

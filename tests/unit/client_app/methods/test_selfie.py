@@ -93,6 +93,8 @@ def test_a_replaced_label_can_change_again() -> None:
 def test_the_warm_up_is_plain_training_and_records_predictions() -> None:
     own = data()
     assert torch.equal(trained(SELFIE(), own), trained(LocalSGD(), own))
+    boundary = [trained(SELFIE(warmup_rounds=3), own, server_round=number) for number in (3, 4)]
+    assert [torch.equal(weights, trained(LocalSGD(), own)) for weights in boundary] == [True, False]
     result = play(SELFIE(), linear(), own, epochs=3)
     assert result.state[f"{HISTORY}-seen"].tolist() == [3] * len(own)
     assert LABELS not in result.state
