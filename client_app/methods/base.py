@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from client_app.losses import Objective
 from client_app.trainer import BatchLoss, LocalData, Trained, Trainer
@@ -54,6 +55,15 @@ class TrainContext:
     objective: Objective
     local: LocalData
     num_classes: int
+
+    def objective_for(self, labels: Tensor, any_class: bool = False) -> Objective:
+        """Return the objective of a client with other ``labels`` now, (n,); only some losses look at their counts.
+
+        With ``any_class`` each class counts as one example at least: labels may come to be of one that was never given,
+        and la-ce has an infinite loss there.
+        """
+        counts = torch.bincount(labels.cpu(), minlength=self.num_classes)
+        return self.objective.for_counts(counts.clamp_min(1) if any_class else counts)
 
 
 @dataclass(frozen=True)

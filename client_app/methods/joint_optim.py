@@ -80,8 +80,10 @@ class JointOptim(PlannedMethod):
         received = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         given, classes = context.local.labels, context.num_classes
         kept = History.restore(state, HISTORY, len(given), self.history, torch.zeros(classes, device=given.device))
-        batch_loss = SoftLabels(context.objective, received, kept, self.alpha, self.beta)
-        if round_config.server_round > self.warmup_rounds:
+        starts = round_config.server_round > self.warmup_rounds
+        objective = context.objective_for(given, any_class=True) if starts else context.objective
+        batch_loss = SoftLabels(objective, received, kept, self.alpha, self.beta)
+        if starts:
             batch_loss.replace_labels(F.one_hot(given, classes).float())
 
         def finish(trained: Trained) -> FitResult:

@@ -101,11 +101,12 @@ class RoFL(PlannedMethod):
         """Return the training; see :class:`PlannedMethod`."""
         received = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         server_round, device = round_config.server_round, context.local.labels.device
-        pseudo = context.local.labels
+        pseudo, objective = context.local.labels, context.objective
         if server_round > self.pseudo_after:
+            objective = context.objective_for(pseudo, any_class=True)
             pseudo = context.trainer.probabilities(model, context.local).argmax(1)
         batch_loss = NearCentroids(
-            context.objective,
+            objective,
             received,
             torch.tensor(np.array(round_config.arrays[CENTROIDS]), dtype=torch.float32, device=device),
             pseudo,

@@ -80,8 +80,10 @@ class SELFIE(PlannedMethod):
         given = context.local.labels
         like = torch.zeros((), dtype=torch.int16, device=given.device)
         kept = History.restore(state, HISTORY, len(given), self.history, like)
-        batch_loss = Refurbishing(context.objective, received, kept, context.num_classes)
-        if round_config.server_round > self.warmup_rounds:
+        starts = round_config.server_round > self.warmup_rounds
+        objective = context.objective_for(given, any_class=True) if starts else context.objective
+        batch_loss = Refurbishing(objective, received, kept, context.num_classes)
+        if starts:
             batch_loss.select(self.noise_rate, self.threshold)
 
         def finish(trained: Trained) -> FitResult:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.methods import History
+from client_app.methods import SELFIE, History, JointOptim, RoFL, RoundConfig
+from tests.unit.client_app.methods.stepping import STREAM, context_of
+from tests.unit.client_app.methods.test_masked_optim import data, normed, vector
 
+ONES = np.ones(20, np.int64)
 NOTHING = torch.zeros((), dtype=torch.int16)
 
 
@@ -71,3 +74,26 @@ def test_one_that_does_not_fit_is_dropped_and_it_is_said(
         history = History.restore(state, "h", 2, 3, NOTHING)
     assert history.values.shape == (2, 3)
     assert f"starts anew: it is {shape}, and needed (2, 3)" in caplog.text
+
+
+ABSENT = {
+    "selfie": (
+        SELFIE(warmup_rounds=0, history=1, noise_rate=0.0),
+        {"history": np.full((20, 1), 9), "history-seen": ONES},
+    ),
+    "joint-optim": (JointOptim(warmup_rounds=0), {}),
+    "rofl": (RoFL(pseudo_after=0, forget_rate=0.0), {}),
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_labels_may_come_to_be_of_a_class_that_was_never_given(name: str) -> None:
+    """With la-ce such a label has an infinite loss as the client's counts are; then each class counts as one."""
+    (method, state), own = ABSENT[name], data(count=20, keep_classes=9)
+    model = normed()
+    with torch.no_grad():
+        model[4].bias[9] = 20.0  # type: ignore[index, union-attr]  # the received model calls everything 9
+    centroids = {"centroids": np.zeros((10, 16), np.float32)} if name == "rofl" else {}
+    result = method.fit(model, context_of(own, "la-ce"), RoundConfig(1, 0.01, STREAM, arrays=centroids), state)
+    assert np.isfinite(result.metrics["train-loss"])
+    assert torch.isfinite(vector(model)).all()
