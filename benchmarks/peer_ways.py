@@ -24,11 +24,12 @@ from client_app.acceleration import decided
 from client_app.attacks import run_client
 from client_app.methods import RoundConfig
 from strategies.validation import to_numpy, to_record
+from tasks.augmentation import crop_and_flip
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import client_dataset, load_task
 from tasks.config import Flat, parse
 from tasks.fresh_model import fresh_model
-from tasks.images import ImageTask, crop_and_flip
+from tasks.images import ImageTask
 from tasks.protocol import Arrays, Mode
 from tasks.seeds import rng
 from tasks.settings import AUTO, Settings

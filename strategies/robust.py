@@ -185,15 +185,17 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
     def _combine(
         self, updates: list[Update[KeptArrays]], client_weights: Doubles, server_round: int, part: NetworkPart
     ) -> Aggregate:
+        aggregator = self.aggregator
         stream: list[str | int] = ["pre-steps", server_round, *([part.number] if part.number > 1 else [])]
         return aggregate(
-            self.aggregator,
+            aggregator,
             [update.kept.step[part.place] for update in updates],
             client_weights,
             sizes=part.sizes,
             roles=[self.roles.get(update.client, "unknown") for update in updates],
             clients=[update.client for update in updates],
             seed=int(rng(self.seed, *stream).integers(2**63)),
+            buffers=[_float_buffers(update.kept, part) for update in updates] if aggregator.measures_buffers else (),
         )
 
     def _step(self, updates: list[Update[KeptArrays]], result: Aggregate, part: NetworkPart) -> Vector:
@@ -274,6 +276,12 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         clients = sorted(grid.get_node_ids())
         size = max(1, round(fraction * len(clients)))
         return sorted(rng(self.seed, stream, server_round).choice(clients, size, replace=False).tolist())
+
+
+def _float_buffers(kept: KeptArrays, part: NetworkPart) -> list[npt.NDArray[Any]]:
+    """Return a network's buffers of floats; counters and a method's named arrays are none."""
+    own = (name for name in kept.buffers if not is_named(name) and network_of(name) == part.number)
+    return [kept.buffers[name] for name in own if kept.buffers[name].dtype.kind == "f"]
 
 
 def _messages(clients: list[int], arrays: ArrayRecord, config: ConfigRecord, kind: str) -> list[Message]:

@@ -120,7 +120,7 @@ class RunContext:
         Number of clients that train in a round.
     mode
         Whether the clients are simulated or real nodes with data of their own.
-    labels_pixels, has_smooth_inputs, has_test_examples
+    labels_pixels, has_smooth_inputs, has_strong_augmentation, has_test_examples
         Of the task; see :class:`tasks.base.Task`.
     validation
         Who holds out validation examples; see :func:`tasks.validation_split.validation_place`.
@@ -133,6 +133,7 @@ class RunContext:
     mode: Mode = Mode.SIMULATION
     labels_pixels: bool = False
     has_smooth_inputs: bool = True
+    has_strong_augmentation: bool = True
     has_test_examples: bool = True
     validation: str = "server"
     method: Component = UNBUILT

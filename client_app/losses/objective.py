@@ -85,6 +85,10 @@ class Objective(Component):
         """
         return replace(self, regularizers=self.regularizers + weighted(coefficient, (regularizer,)))
 
+    def for_counts(self, class_counts: Tensor) -> "Objective":
+        """Return this objective for a client whose labels have changed to ``class_counts``, (K,)."""
+        return replace(self, loss=self.loss.for_counts(class_counts))
+
     def penalties(self) -> WeightedPenalties:
         """Return the regularizers behind ``data_term`` if adding them to it afterwards is the same; else none."""
         of_data = [regularizer for _, regularizer in self.regularizers if not regularizer.needs_model]

@@ -7,17 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from client_app.batch_splits import _say_that_statistics_are_used, single_example, smallest_batch
 from client_app.losses import L2ToGlobal, Objective, RegularizerInput, build
 from client_app.methods import METHODS, RoundConfig, TrainContext
-from client_app.trainer import (
-    Trainer,
-    _say_that_statistics_are_used,
-    learning_rate,
-    pick_device,
-    single_example,
-    smallest_batch,
-    to_device,
-)
+from client_app.trainer import Trainer, learning_rate, pick_device, to_device
 from tasks.base import ClientData
 from tasks.images import Digits
 from tasks.seeds import torch_seed
