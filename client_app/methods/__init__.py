@@ -10,6 +10,7 @@ from client_app.methods.base import (
     State,
     TrainContext,
 )
+from client_app.methods.co_teaching import CoTeaching, CoTeachingPlus
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.fednoro import FedNoRo
 from client_app.methods.masked_optim import FedELC, MaskedOptim
@@ -19,6 +20,8 @@ from client_app.trainer import LocalData, Trainer
 __all__ = [
     "METHODS",
     "ClientMethod",
+    "CoTeaching",
+    "CoTeachingPlus",
     "FedCorr",
     "FedELC",
     "FedNoRo",
