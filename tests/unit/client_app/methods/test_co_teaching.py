@@ -1,6 +1,7 @@
 """Co-teaching and Co-teaching+: a round against NumPy in float64, limit cases, what is chosen, and odd batches."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.losses import build
+from client_app.losses import Loss, Objective, build
 from client_app.methods import METHODS, RoundConfig, TrainContext
 from client_app.methods.co_teaching import CoTeaching, CoTeachingPlus, DisagreementExchange, SmallLossExchange, smallest
 from client_app.methods.side_by_side import steps_in_a_round
@@ -128,6 +129,41 @@ def test_one_example_in_disagreement_is_learned():
     assert [mask.tolist() for mask in chosen] == [[False, False, True]] * 2
 
 
+def test_a_share_of_a_few_disagreements_that_is_none_is_all_of_them():
+    logits = [torch.eye(10)[[1, 2, 3, 4]], torch.eye(10)[[1, 5, 6, 4]]]
+    batch = Batch(torch.arange(4), torch.zeros(4, 8, 8), torch.tensor([1, 2, 3, 4]))
+    chosen = DisagreementExchange(build("ce", 10), [linear(1), linear(2)], 0.9, 0).chosen(batch, logits)
+    assert chosen is not None
+    assert [mask.tolist() for mask in chosen] == [[False, True, True, False]] * 2
+
+
+def test_the_plus_begins_after_the_agreement_rounds():
+    own, networks = data(), [linear(1), linear(2)]
+    for server_round, kind in ((2, SmallLossExchange), (3, DisagreementExchange)):
+        asked = RoundConfig(server_round, RATE, (1, 0, server_round))
+        assert type(CoTeachingPlus(agreement_rounds=2)._loss(networks, context(own), asked)) is kind
+
+
+class Scaled(Loss):
+    """Cross-entropy times a number that it learns."""
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        return {"scale": self.scale}
+
+    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.scale * nn.functional.cross_entropy(logits, target, reduction="none")
+
+
+def test_what_a_loss_learns_itself_is_learned_here_too():
+    loss = Scaled()
+    work = replace(context(data()), objective=Objective(loss))
+    CoTeaching().fit(linear(1), work, RoundConfig(1, RATE, (1, 0, 1), networks=[linear(2)]), {})
+    assert loss.scale.item() < 1
+
+
 def test_each_network_learns_from_what_the_other_has_chosen():
     networks = [linear(1), linear(2)]
     labels = torch.tensor([0, 0, 0, 0])
@@ -166,7 +202,7 @@ def test_arguments_out_of_range_are_refused(args: str):
         METHODS.build("co-teaching-plus", args)
 
 
-def test_a_last_batch_of_one_example_does_not_stop_it():
-    own, networks = data(17), [normed(), normed()]
+def test_a_client_with_one_example_does_not_stop_it():
+    own, networks = data(1), [normed(), normed()]
     fit(CoTeaching(0.2, 0), own, networks, 1)
     assert bool(vector(networks[0]).isfinite().all())
