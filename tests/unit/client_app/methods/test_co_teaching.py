@@ -147,6 +147,8 @@ def test_the_plus_begins_after_the_agreement_rounds():
 class Scaled(Loss):
     """Cross-entropy times a number that it learns."""
 
+    parameter_rate = 0.01
+
     def __init__(self) -> None:
         self.scale = nn.Parameter(torch.ones(1))
 
