@@ -12,6 +12,7 @@ from client_app.methods.base import (
 )
 from client_app.methods.co_teaching import CoTeaching, CoTeachingPlus
 from client_app.methods.fedcorr import FedCorr
+from client_app.methods.feddiv import FedDiv
 from client_app.methods.fednoro import FedNoRo
 from client_app.methods.masked_optim import FedELC, MaskedOptim
 from client_app.methods.sgd import FedProx, LocalSGD, train
@@ -23,6 +24,7 @@ __all__ = [
     "CoTeaching",
     "CoTeachingPlus",
     "FedCorr",
+    "FedDiv",
     "FedELC",
     "FedNoRo",
     "FedProx",
