@@ -35,10 +35,12 @@ def train_locally(
     PluginError
         If the method or the loss is unknown, or an argument does not fit.
     ValueError
-        If the method does not return the named arrays that it was sent.
+        If the method returns something else, or not the named arrays that it was sent.
     """
     method, context, known = prepare(data, settings, round_config, state, device)
     fitted = method.fit(model, context, round_config, known)
+    if not isinstance(fitted, FitResult):  # a method of the user's own
+        raise ValueError(f"fit must return a FitResult, got {type(fitted).__name__}")
     arrays = returned(settings.method.name, round_config.arrays, fitted.arrays)
     return _with_loss(replace(fitted, arrays=arrays, networks=tuple(round_config.networks)), context.objective.loss)
 

@@ -1,4 +1,7 @@
-"""Evaluation at the server: the global model on clean test data that no client ever sees."""
+"""Evaluation at the server: the global model on test data, and on validation data by which the best one is chosen.
+
+No client ever sees either. What is measured on validation data has names that begin with ``validation_``.
+"""
 
 from collections.abc import Sequence
 
@@ -9,12 +12,13 @@ from client_app.attacks import configured_attack, federation_facts
 from client_app.methods import METHODS
 from client_app.trainer import pick_device
 from tasks.base import Examples, Task, evaluate_at_server, predict
-from tasks.client_data import load_task
+from tasks.client_data import load_task, validation_examples
 from tasks.extra_arrays import NAMED, ExtraArray, further_networks, of_network
 from tasks.fresh_model import fresh_model, initial_model
 from tasks.metrics import ClassReport
-from tasks.protocol import Arrays
+from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
+from tasks.validation_split import VALIDATION
 from tasks.weights import buffer_names, frozen_names, load_arrays, model_arrays, weights
 
 
@@ -31,15 +35,15 @@ class Ensemble(nn.Module):
 
 
 class CentralEvaluation:
-    """Holds the model of a run, its initial weights and the test data.
+    """Holds the model of a run, its initial weights, the test data and what the server holds out for validation.
 
     Attributes
     ----------
     classes : ClassReport or None
-        What the latest evaluation counted of each class.
+        What the latest evaluation counted of each class in the test data.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, mode: Mode = Mode.SIMULATION) -> None:
         self._settings = settings
         self.task: Task = load_task(settings.task)
         self.device = pick_device(settings.train.device)
@@ -47,6 +51,7 @@ class CentralEvaluation:
         self.method = METHODS.build(settings.method.name, settings.method.args)
         self.classes: ClassReport | None = None
         self._has_test = self.task.has_test_examples()
+        self._validation = validation_examples(settings, mode)
         attack = configured_attack(settings.attack) if self._has_test else None
         self._wanted = attack.probe(self.task.test_examples(), federation_facts(settings)) if attack else None
 
@@ -85,18 +90,25 @@ class CentralEvaluation:
         return found | {NAMED + one.name: one.first() for one in self.extra_arrays()}
 
     def measure(self, arrays: Arrays, extras: Arrays | None = None) -> dict[str, float]:
-        """Return loss and task measures of a model on the clean test data, and what a backdoor achieves.
+        """Return loss and task measures of a model on test and validation data, and what a backdoor achieves.
 
         Where the method says so it is the mean of the logits of all networks, the others of which are in ``extras``.
         """
         model = self._loaded(arrays)
         if self.method.ensemble:
             model = Ensemble([model, *map(self._loaded, further_networks(extras or {}).values())])
-        batch_size = self._settings.evaluate.batch_size
-        test = self.task.test_examples()
-        measures, self.classes = evaluate_at_server(model, self.task, test, batch_size, self.device)
-        backdoor = {} if self._wanted is None else {"backdoor_success": self._success(model, self._wanted)}
-        return {**measures, **backdoor}
+        measures: dict[str, float] = {}
+        if self._has_test:
+            measures, self.classes = self._measure(model, self.task.test_examples())
+        if self._wanted is not None:
+            measures["backdoor_success"] = self._success(model, self._wanted)
+        if self._validation is not None:
+            chosen_by, _ = self._measure(model, self._validation)
+            measures |= {f"{VALIDATION}{name}": value for name, value in chosen_by.items()}
+        return measures
+
+    def _measure(self, model: nn.Module, examples: Examples) -> tuple[dict[str, float], ClassReport]:
+        return evaluate_at_server(model, self.task, examples, self._settings.evaluate.batch_size, self.device)
 
     def _loaded(self, arrays: Arrays) -> nn.Module:
         model = fresh_model(self._settings)
@@ -109,6 +121,7 @@ class CentralEvaluation:
         return (logits.argmax(1) == torch.from_numpy(wanted.labels)).double().mean().item()
 
     def due(self, server_round: int) -> bool:
-        """Tell whether this round is evaluated; without clean test data none is."""
+        """Tell whether this round is evaluated; without test and validation data none is."""
         last = server_round == self._settings.num_server_rounds
-        return self._has_test and (last or server_round % self._settings.evaluate.every == 0)
+        has_data = self._has_test or self._validation is not None
+        return has_data and (last or server_round % self._settings.evaluate.every == 0)

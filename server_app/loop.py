@@ -18,6 +18,7 @@ from strategies.validation import ReplyValidator
 from tasks.extra_arrays import model_part
 from tasks.records import view_record
 from tasks.seeds import seed_everything
+from tasks.validation_split import SITES, VALIDATION
 
 Metrics = dict[str, Any]
 
@@ -95,7 +96,10 @@ class RunLoop:
         state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
         updates = ReplyValidator(state.sent, messages, state.registration.examples()).screen_metrics(replies)
-        return _scalars(state.strategy.aggregate_metrics(state.server_round, updates) if updates else None, "clients_")
+        measured = state.strategy.aggregate_metrics(state.server_round, updates) if updates else None
+        if state.validation == SITES:  # the same names as at the server, by one of which the best model is chosen
+            return {f"{VALIDATION}{name}": value for name, value in _numbers(measured).items()}
+        return _scalars(measured, "clients_")
 
     def _finish_round(self, line: Metrics, started: float) -> str:
         """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
@@ -138,5 +142,9 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
 
 def _scalars(metrics: MetricRecord | None, prefix: str) -> Metrics:
     """Return scalar metrics under names that cannot be mistaken for the server's own."""
-    scalars = {key.replace("-", "_"): v for key, v in (metrics or {}).items() if isinstance(v, int | float)}
+    scalars = {key.replace("-", "_"): value for key, value in _numbers(metrics).items()}
     return {prefix + key.removeprefix(prefix): value for key, value in scalars.items()}
+
+
+def _numbers(metrics: MetricRecord | None) -> Metrics:
+    return {key: value for key, value in (metrics or {}).items() if isinstance(value, int | float)}

@@ -9,9 +9,11 @@ from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
 from strategies.base import FlowerStrategyAdapter, UpdateStrategy
 from strategies.validation import RoundReport
+from tasks.client_data import place_of_validation
 from tasks.metrics import ClassReport
 from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
+from tasks.validation_split import Place
 
 
 @dataclass
@@ -25,6 +27,7 @@ class RunState:
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
     ``classes`` is what the evaluation of this round counted of each class, None if there was none.
+    ``best_round`` is chosen on validation data alone; ``validation`` tells who has some, and without there is none.
     """
 
     settings: Settings
@@ -46,6 +49,11 @@ class RunState:
     resumed: bool = False
     report: RoundReport = field(default_factory=RoundReport)
     classes: ClassReport | None = None
+
+    @property
+    def validation(self) -> Place:
+        """Who holds validation data out: the server, the sites, or nobody."""
+        return place_of_validation(self.settings, self.mode)
 
     @property
     def sent(self) -> Arrays:

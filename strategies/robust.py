@@ -148,7 +148,8 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
     ) -> tuple[Arrays | None, MetricRecord | None]:
         """Combine the updates, if they are enough for the aggregator."""
         self._store = MemoryStore()  # a file goes with the updates that are in it
-        report.skipped = self.aggregator.problem(len(updates))
+        clients = [update.client for update in updates]
+        report.skipped = self.aggregator.problem(len(updates)) or self.aggregator.missing(clients)
         if report.skipped:
             return None, None
         client_weights = self._client_weights(updates)
@@ -191,6 +192,7 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
             client_weights,
             sizes=part.sizes,
             roles=[self.roles.get(update.client, "unknown") for update in updates],
+            clients=[update.client for update in updates],
             seed=int(rng(self.seed, *stream).integers(2**63)),
         )
 
@@ -280,7 +282,8 @@ def _messages(clients: list[int], arrays: ArrayRecord, config: ConfigRecord, kin
 
 
 def _record(report: RoundReport, updates: list[Update[KeptArrays]], result: Aggregate) -> None:
-    """Put each client's distance to the result on record, and its weight where the aggregator has weights."""
+    """Put each client's distance to the result on record, its weight if the aggregator has weights, and remarks."""
+    report.remarks += result.remarks
     for i, update in enumerate(updates):
         report.distances[update.client] = float(result.distances[i])
         if result.weights is not None:

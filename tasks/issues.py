@@ -122,6 +122,8 @@ class RunContext:
         Whether the clients are simulated or real nodes with data of their own.
     labels_pixels, has_smooth_inputs, has_test_examples
         Of the task; see :class:`tasks.base.Task`.
+    validation
+        Who holds out validation examples; see :func:`tasks.validation_split.validation_place`.
     method, strategy, aggregator
         The other parts, for what they declare.
     """
@@ -132,6 +134,7 @@ class RunContext:
     labels_pixels: bool = False
     has_smooth_inputs: bool = True
     has_test_examples: bool = True
+    validation: str = "server"
     method: Component = UNBUILT
     strategy: Component = UNBUILT
     aggregator: Component = UNBUILT

@@ -128,14 +128,13 @@ def _layout(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
-def _check_result(result: Any) -> None:
-    expect(isinstance(result, FitResult), f"fit must return a FitResult, got {type(result).__name__}")
+def _check_result(result: FitResult) -> None:
     for name, value in result.metrics.items():
         plain = isinstance(value, int | float) and np.isfinite(value)
         expect(plain, f"the metric {name!r} must be a finite number, got {value!r}")
-    for name, value in result.state.items():
-        kind = type(value).__name__
-        expect(isinstance(value, np.ndarray), f"the state {name!r} must be a NumPy array, got {kind}")
+    for name, kept in result.state.items():
+        kind = type(kept).__name__
+        expect(isinstance(kept, np.ndarray), f"the state {name!r} must be a NumPy array, got {kind}")
     for name, array in result.arrays.items():
         expect(bool(np.isfinite(array).all()), f"the named array {name!r} has values that are not finite")
 
