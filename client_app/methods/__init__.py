@@ -11,6 +11,7 @@ from client_app.methods.base import (
     TrainContext,
 )
 from client_app.methods.co_teaching import CoTeaching, CoTeachingPlus
+from client_app.methods.dividemix import DivideMix
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.feddiv import FedDiv
 from client_app.methods.fednoro import FedNoRo
@@ -23,6 +24,7 @@ __all__ = [
     "ClientMethod",
     "CoTeaching",
     "CoTeachingPlus",
+    "DivideMix",
     "FedCorr",
     "FedDiv",
     "FedELC",

@@ -149,6 +149,17 @@ def test_if_no_prediction_is_consistent_the_clean_examples_are_kept():
     assert len(places) == 60
 
 
+def test_a_client_at_the_threshold_counts_as_clean():
+    own, p = data(10, wrong=0.0), torch.full((10, 10), 0.1)
+    p[0] = torch.eye(10)[(own.labels[0] + 1) % 10] * 0.89 + 0.01  # one of ten has a large loss
+    p /= p.sum(1, keepdim=True)
+    labels = torch.from_numpy(own.labels)
+    for threshold, kept in ((0.1, 10), (0.099, 10 - 0)):
+        places, found = FedDiv(clean_threshold=threshold)._select(p, labels, GROUPS, None)
+        assert len(places) == kept
+        assert torch.equal(found, labels) == (threshold == 0.1)
+
+
 def test_mixup_and_the_prior_change_training():
     found = [linear() for _ in range(3)]
     for model, method in zip(found, (FedDiv(), FedDiv(mixup_alpha=0.0), FedDiv(prior_weight=0.0)), strict=True):
