@@ -15,6 +15,7 @@ from client_app.methods.dividemix import DivideMix
 from client_app.methods.fedcorr import FedCorr
 from client_app.methods.feddiv import FedDiv
 from client_app.methods.fednoro import FedNoRo
+from client_app.methods.fedrn import FedRN
 from client_app.methods.masked_optim import FedELC, MaskedOptim
 from client_app.methods.sgd import FedProx, LocalSGD, train
 from client_app.trainer import LocalData, Trainer
@@ -30,6 +31,7 @@ __all__ = [
     "FedELC",
     "FedNoRo",
     "FedProx",
+    "FedRN",
     "FitResult",
     "LocalData",
     "LocalSGD",

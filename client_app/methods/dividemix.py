@@ -53,8 +53,8 @@ class DivideMix(ClientMethod):
     trained plainly.
 
     Cost: two models each way. For each labelled example a step takes twenty forward and eight backward passes in place
-    of one, and each epoch one pass of both over all examples. Meant for the loss ce, which is that of the warm-up; weight
-    decay, learning rate and the rest are those of ``train``.
+    of one, and each epoch one pass of both over all examples. Meant for the loss ce, which is that of the warm-up;
+    weight decay, learning rate and the rest are those of ``train``.
 
     Parameters
     ----------
