@@ -40,8 +40,8 @@ class FedRN(RobustStrategy):
     Meant for the client method fedrn and the aggregator mean. All other arguments are those of :class:`RobustStrategy`.
     After ``warmup_rounds`` rounds a client that has replied before also gets ``neighbours`` models and the scores of
     itself and of these. A score is ``expertise_weight`` x expertise + (1 - ``expertise_weight``) x similarity, both
-    scaled to 0..1 over all clients that have replied: expertise is the accuracy of a client's own model on its own labels,
-    similarity the cosine of two clients' logits of one random input. Expertise is what a client claims.
+    scaled to 0..1 over all clients that have replied: expertise is the accuracy of a client's own model on its own
+    labels, similarity the cosine of two clients' logits of one random input. Expertise is what a client claims.
 
     The last model of every client is kept here, and in the checkpoints.
 

@@ -1,7 +1,8 @@
-"""Methods with several networks, a shared filter or neighbours, in whole runs: they learn, are resumed, and say what fits."""
+"""Methods with several networks, a shared filter or neighbours, in whole runs: they learn, and are resumed."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Message
 
@@ -9,12 +10,6 @@ from tasks.config import ConfigError
 from tests.integration.conftest import Play
 from tests.integration.test_extra_arrays import sent
 
-COMMON: dict[str, Any] = {
-    "loss__name": "ce",
-    "strategy__aggregator": "mean",
-    "audit__enabled": False,
-    "noise__rates__args": "max = 0.4",
-}
 METHODS = {
     "co-teaching": "ramp_rounds = 2",
     "co-teaching-plus": "ramp_rounds = 2, agreement_rounds = 1",
@@ -26,10 +21,16 @@ METHODS = {
 
 def options(method: str, **changes: Any) -> dict[str, Any]:
     """A run of a method in which something new happens in the second round."""
-    own = {"method__name": method, "method__args": METHODS[method], "loss__name": "ce", "strategy__aggregator": "mean"}
+    own: dict[str, Any] = {
+        "method__name": method,
+        "method__args": METHODS[method],
+        "loss__name": "ce",
+        "strategy__aggregator": "mean",
+    }
     if method == "fedrn":
         own |= {"strategy__name": "fedrn", "strategy__args": "warmup_rounds = 1, neighbours = 2"}
-    return {**own, "audit__enabled": False, "train__batch_size": 32} | changes
+    fast = {"audit__enabled": False, "train__batch_size": 16, "train__epochs": 2, "noise__name": "none"}
+    return own | fast | changes
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -40,6 +41,11 @@ def test_it_learns_and_a_resumed_run_equals_one_that_was_not_interrupted(play: P
     again = play(**options(method, num_server_rounds=4, run__resume=str(half.path)))
     assert again.metrics == whole.metrics
     assert again.weights() == whole.weights()
+
+
+def is_near(first: Any, second: Any) -> bool:
+    """The server keeps steps from the global model, so that the last bit may be another one."""
+    return bool(np.abs(first - second).max() < 1e-6)
 
 
 def test_a_client_is_sent_models_that_other_clients_have_trained(play: Play):
@@ -55,8 +61,8 @@ def test_a_client_is_sent_models_that_other_clients_have_trained(play: Play):
             down = sent(message)
             assert "given/scores" in down
             assert not any(name.startswith("given/") for name in sent(reply))
-            models = [down[f"given/network-{number}/1.weight"].tobytes() for number in (1, 2)]
-            seen.append({one for one, own in trained.items() if own["1.weight"].tobytes() in models})
+            models = [down[f"given/network-{number}/1.weight"] for number in (1, 2)]
+            seen.append({one for one, own in trained.items() if any(is_near(own["1.weight"], got) for got in models)})
             assert client not in seen[-1]
         return reply
 
@@ -64,14 +70,12 @@ def test_a_client_is_sent_models_that_other_clients_have_trained(play: Play):
     assert [len(found) for found in seen] == [2] * 4
 
 
-def test_the_strategy_and_the_method_of_fedrn_ask_for_each_other(play: Play, capsys: pytest.CaptureFixture[str]):
+def test_the_strategy_and_the_method_of_fedrn_ask_for_each_other(play: Play):
     with pytest.raises(ConfigError, match="strategy fedrn needs what the method sgd does not send"):
         play(strategy__name="fedrn", method__name="sgd")
 
 
-def test_texts_cannot_be_mixed(play: Play):
-    for method in ("feddiv", "dividemix", "fedrn"):
-        with pytest.raises(ConfigError, match=f"method {method} mixes inputs"):
-            play(**options(method), task__name="tests.named_data:Words") if False else play(
-                **options(method), task__name="ag-news", model__name="auto"
-            )
+@pytest.mark.parametrize("method", ["feddiv", "dividemix", "fedrn"])
+def test_inputs_that_are_words_are_refused(play: Play, method: str):
+    with pytest.raises(ConfigError, match=f"method {method} mixes inputs"):
+        play(**options(method, task__name="ag-news", model__name="auto"))
