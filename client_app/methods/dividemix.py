@@ -117,7 +117,7 @@ class DivideMix(ClientMethod):
                 trained = SemiSupervised(self, pair, optimizer, context, round_config)
                 value = trained.run_epoch(sure[1 - place], epoch, place)
                 values += [value] if place == 0 else []
-        kept = {name: np.stack(old) for name, old in zip(HISTORY, history, strict=True)}
+        kept: State = {name: np.stack(old) for name, old in zip(HISTORY, history, strict=True)}
         return FitResult({"train-loss": float(np.mean(values))}, kept if self.average_losses > 1 else {})
 
     def weight(self, server_round: int, progress: float) -> float:

@@ -151,7 +151,7 @@ class FedDiv(ClientMethod):
             where = round_config.stream[1], round_config.server_round
             logger.warning("Client %d keeps all clean examples in round %d: its state does not fit the data", *where)
             return None
-        return torch.from_numpy(state["unbiased"].astype(np.int64)).to(context.local.labels.device)
+        return torch.as_tensor(state["unbiased"].astype(np.int64), device=context.local.labels.device)
 
     def _next(self, state: State, probabilities: Tensor, labels: Tensor) -> State:
         """Return the state after a round: the labels used, unbiased predictions by the prior as it was, the prior."""

@@ -174,11 +174,11 @@ def last_layer(network: nn.Module) -> nn.Module:
     ValueError
         If it has no parameters.
     """
-    layers = {
+    layers: dict[str, nn.Module] = {
         name: layer
         for name, layer in network.named_modules()
         if next(layer.parameters(recurse=False), None) is not None
     }
     if not layers:
         raise ValueError("fedrn trains the last layer of a network, and this one has no parameters")
-    return layers.get(getattr(network, "feature_layer", ""), [*layers.values()][-1])
+    return layers.get(str(getattr(network, "feature_layer", "")), [*layers.values()][-1])

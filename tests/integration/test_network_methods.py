@@ -21,12 +21,8 @@ METHODS = {
 
 def options(method: str, **changes: Any) -> dict[str, Any]:
     """A run of a method in which something new happens in the second round."""
-    own: dict[str, Any] = {
-        "method__name": method,
-        "method__args": METHODS[method],
-        "loss__name": "ce",
-        "strategy__aggregator": "mean",
-    }
+    own: dict[str, Any] = {"method__name": method, "method__args": METHODS[method], "loss__name": "ce"}
+    own["strategy__aggregator"] = "mean"
     if method == "fedrn":
         own |= {"strategy__name": "fedrn", "strategy__args": "warmup_rounds = 1, neighbours = 2"}
     fast = {"audit__enabled": False, "train__batch_size": 16, "train__epochs": 2, "noise__name": "none"}
