@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -46,15 +46,43 @@ SPEED = "speed"
 NOT_REPEATED = ("variants", "run.output-dir", "run.resume")
 
 
+@dataclass(frozen=True)
+class Recording:
+    """What a run leaves behind.
+
+    Attributes
+    ----------
+    folder
+        The new directory of the run; None = one named by time and label.
+    checkpoints
+        False leaves out what only a run that goes on later needs, and the best model.
+    page
+        Whether the report is written and the results are printed.
+    callbacks
+        What else happens around rounds.
+    """
+
+    folder: Path | None = None
+    checkpoints: bool = True
+    page: bool = True
+    callbacks: tuple[Callback, ...] = ()
+
+
 def run_training(
-    grid: Grid, settings: Settings, mode: Mode, label: str = "", overrides: str = "{}", later_rounds: int = 0
+    grid: Grid,
+    settings: Settings,
+    mode: Mode,
+    label: str = "",
+    overrides: str = "{}",
+    later_rounds: int = 0,
+    recording: Recording = Recording(),
 ) -> Path:
     """Do one run and return its directory; whatever happens is recorded there first.
 
     ``overrides`` are the settings (JSON) in which this run differs from the run configuration that the clients see;
     ``later_rounds`` are those of the variants that come after this one.
     """
-    directory = open_directory(settings, label)
+    directory = open_directory(settings, label, recording.folder)
     print(f"Run directory: {directory.path}", flush=True)
     try:
         directory.hold_reserve()
@@ -69,7 +97,7 @@ def run_training(
             command=command_line(settings, mode),
             simulation=mode is Mode.SIMULATION,
         )
-        reason = _run(grid, settings, mode, directory, label, overrides, later_rounds)
+        reason = _run(grid, settings, mode, directory, label, overrides, later_rounds, recording)
         directory.finish("completed", reason)
     except BaseException as error:
         if isinstance(error, WriteError):
@@ -77,7 +105,8 @@ def run_training(
         close(directory, error)
         raise
     finally:
-        publish(directory)
+        if recording.page:
+            publish(directory)
     return directory.path
 
 
@@ -105,7 +134,14 @@ def publish(directory: RunDirectory) -> None:
 
 
 def _run(
-    grid: Grid, settings: Settings, mode: Mode, directory: RunDirectory, label: str, overrides: str, later_rounds: int
+    grid: Grid,
+    settings: Settings,
+    mode: Mode,
+    directory: RunDirectory,
+    label: str,
+    overrides: str,
+    later_rounds: int,
+    recording: Recording,
 ) -> str:
     started = time.monotonic()
     refuse_attack(settings, mode, FederationError)
@@ -114,13 +150,14 @@ def _run(
     directory.write_versions(str(device), f"{settings.task.encoder} {encoder}".strip(), initial_facts(settings, frozen))
     if mode is Mode.SIMULATION:
         encode_examples(settings.task)
+    writes_at_clients = recording.checkpoints or settings.audit.enabled
     header = MessageHeader(
         client=-1,
         num_rounds=settings.num_server_rounds,
         overrides=overrides,
         run_name=directory.path.name,
         # a real node need not know the server's folders
-        run_dir=str(directory.path) if mode is Mode.SIMULATION else "",
+        run_dir=str(directory.path) if mode is Mode.SIMULATION and writes_at_clients else "",
         encoder=encoder,
         frozen=frozen,
     )
@@ -141,7 +178,7 @@ def _run(
     wire, buffers = settings.federation.wire, evaluation.buffers()
     memory = memory_of(settings.federation)
     clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers, memory=memory)
-    loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds))
+    loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds, recording))
     took = time.monotonic() - started
     directory.update_status(start_seconds=round(took, 3))
     print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)
@@ -188,23 +225,26 @@ def initial_facts(settings: Settings, frozen: str) -> dict[str, str]:
     return facts
 
 
-def callbacks(settings: Settings, label: str, later_rounds: int = 0) -> list[Callback]:
+def callbacks(settings: Settings, label: str, later_rounds: int, recording: Recording) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
+    kept = [Checkpoints(settings.run.checkpoint_every)] if recording.checkpoints else []
     private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
     return [
         *private,
         BestModel(settings.run.monitor, settings.run.early_stopping),
         Records(),
-        Checkpoints(settings.run.checkpoint_every),  # after the records: a resumed run drops lines without a checkpoint
+        *kept,  # after the records: a resumed run drops lines without a checkpoint
         Progress(label, later_rounds),
         *chosen_callbacks(settings.run.callbacks),  # last: when one of them fails, the round is written down
+        *recording.callbacks,
     ]
 
 
-def open_directory(settings: Settings, label: str) -> RunDirectory:
-    """Return a new run directory, or the one to resume, which the check of the settings has accepted."""
+def open_directory(settings: Settings, label: str, folder: Path | None = None) -> RunDirectory:
+    """Return a new run directory, at ``folder`` if that is given, or the one to resume, which the check accepted."""
     if not settings.run.resume:
-        directory = RunDirectory.create(Path(settings.run.output_dir or "runs"), title(settings, label), settings)
+        root = Path(settings.run.output_dir or "runs")
+        directory = RunDirectory.create(root, title(settings, label), settings, folder)
         directory.claim()
         directory.update_status(started=timestamp(), rounds_done=0, best_round=None)
         return directory

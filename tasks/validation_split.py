@@ -6,13 +6,15 @@ is set aside: at the server, before the rest is divided among the clients, with 
 site, out of its own examples and with the labels that it was given.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.base import DataError, Labels
 from tasks.settings import AUTO, Settings
+
+if TYPE_CHECKING:
+    from tasks.base import Labels
 
 Place = Literal["server", "sites", "none"]
 SERVER: Place = "server"
@@ -38,7 +40,7 @@ def validation_place(settings: Settings, sites_own_data: bool) -> Place:
     return SITES if settings.federation.fraction_evaluate else NOWHERE
 
 
-def hold_out(labels: npt.NDArray[Any], groups: Groups, share: float, rng: np.random.Generator) -> Labels:
+def hold_out(labels: npt.NDArray[Any], groups: Groups, share: float, rng: np.random.Generator) -> "Labels":
     """Draw which examples are held out, alike from all groups and classes.
 
     It is a systematic sample (Madow and Madow, Annals of Mathematical Statistics 1944) of the examples in the order of
@@ -73,6 +75,8 @@ def hold_out(labels: npt.NDArray[Any], groups: Groups, share: float, rng: np.ran
     kept = [np.unique(kinds[shuffled], return_index=True)[1] for kinds in (classes, origins)]
     spare = np.delete(shuffled, np.union1d(*kept)) if count else shuffled
     if not len(spare):
+        from tasks.base import DataError  # slow to import; who only reads results needs none of it
+
         raise DataError(
             f"none of {count} training examples can be held out, as each class and each group keeps one: take more "
             "examples, or set evaluate.validation to 0"

@@ -14,6 +14,8 @@ EFFECTS = {"fedavg": 0.70, "winnow": 0.80, "median": 0.74}
 COSTS = {"clean": 0.0, "symmetric": 0.10, "asymmetric": 0.15}
 """Accuracy that each kind of label noise takes."""
 
+NAMES = {"clean": "none", "asymmetric": "asymmetric"}
+
 
 def design_of(
     methods: Sequence[str] = tuple(EFFECTS), noises: Sequence[str] = tuple(COSTS), seeds: int = 5, **changes: object
@@ -51,7 +53,10 @@ def run_of(place: int, point: Mapping[str, str], series: Series, **changes: obje
         "key": f"{place:064x}",
         "place": place,
         "point": point,
-        "settings": {"noise.name": point.get("noise", "none"), "seed": int(point.get("seed", 1))},
+        "settings": {
+            "noise.name": point.get("noise", "none").replace("clean", "none"),
+            "seed": int(point.get("seed", 1)),
+        },
         "state": COMPLETED,
         "attempts": 1,
         "folder": f"runs/{place:012x}",
@@ -80,6 +85,19 @@ def synthetic_runs(
         for end, point in zip(ends, points, strict=True)
     ]
     return [run_of(place, point, own) for place, (point, own) in enumerate(zip(points, series, strict=True))]
+
+
+def runs_of_values(
+    design: SweepDesign, values: Mapping[tuple[str, ...], Sequence[float]], measure: str = "accuracy"
+) -> list[SweepRun]:
+    """Finished runs that reached just these values, by (option, setting's options...), in the order of the seeds."""
+    axes = [axis for axis in design.axes if axis != "seed"]
+    points = [
+        ({**dict(zip(axes, options, strict=True)), "seed": seed}, value)
+        for options, by_seed in values.items()
+        for seed, value in zip(design.axes["seed"], by_seed, strict=True)
+    ]
+    return [run_of(place, point, {measure: ((1, value),)}) for place, (point, value) in enumerate(points)]
 
 
 def failed(run: SweepRun, reason: str = "DivergedError: the loss is not finite") -> SweepRun:

@@ -19,6 +19,7 @@ from tasks.settings import OLDER_RUNS
 
 COMPONENTS = {"serverapp": "server_app.app:app", "clientapp": "client_app.app:app"}
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
+SWEEPS = Path(server_app.__path__[0]) / "sweeps"
 
 
 class CommandError(ValueError):
@@ -228,16 +229,24 @@ def find_recipe(name: str, cwd: Path) -> Path:
     CommandError
         If there is no such file.
     """
+    return find_toml(name, cwd, RECIPES, "recipe", "\nA setting is written key=value, such as train.epochs=5.")
+
+
+def find_toml(name: str, cwd: Path, ours: Path, kind: str, advice: str = "") -> Path:
+    """Return the file that a name stands for: a path, or a bare name among the files in the folder ``ours``.
+
+    Raises
+    ------
+    CommandError
+        If there is no such file; the message says so of a ``kind`` and ends with ``advice``.
+    """
     file = cwd / os.path.expanduser(name)
     if os.path.isfile(file):  # False for what cannot be looked at, such as a name that is too long
         return file
-    known = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    known = {path.stem: path for path in sorted(ours.glob("*.toml"))}
     if name in known:
         return known[name]
-    raise CommandError(
-        f"no recipe {name!r}: neither a file nor one of {RECIPES}{did_you_mean(name, known)}\n"
-        "A setting is written key=value, such as train.epochs=5."
-    )
+    raise CommandError(f"no {kind} {name!r}: neither a file nor one of {ours}{did_you_mean(name, known)}{advice}")
 
 
 def absolute_paths(flat: Mapping[str, Value], cwd: Path) -> Flat:

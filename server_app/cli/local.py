@@ -45,13 +45,17 @@ def client_variables(federation: Mapping[str, Any]) -> dict[str, str]:
     return {**threads, **neutral(os.environ), **QUIET}
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def worker_devices(federation: FederationSettings) -> list[dict[str, str]]:
     """Return for each worker which GPUs it sees: as many workers as fit on this machine, at most one for each client.
 
     A client that reserves no GPU may still use one, as with Flower's engine.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = max(1, min(cores // (federation.client_cpus or 1), federation.num_clients))
+    count = max(1, min(cores() // (federation.client_cpus or 1), federation.num_clients))
     if not federation.client_gpus:
         return [{}] * count
     return [{VISIBLE: gpus} for gpus in shares(federation.client_gpus)[:count]]

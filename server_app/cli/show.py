@@ -1,4 +1,4 @@
-"""Commands that only show: ``winnow list``, ``preview``, ``report`` and ``compare``; nothing is trained or started.
+"""Commands that only show: ``winnow list``, ``preview`` and ``report``; nothing is trained or started.
 
 What is slow to import (torch, matplotlib) is imported when a command needs it.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from server_app.cli.catalog import Choices, built_ins
 from server_app.cli.config import APP, CommandError, make_plan, path_argument
-from server_app.cli.recipes import recipe_choices
+from server_app.cli.recipes import recipe_choices, sweep_choices
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
 from tasks.files import WriteError
@@ -20,14 +20,15 @@ from tasks.plugins import did_you_mean
 from tasks.settings import Settings
 
 LIST_EXAMPLE = "example:  winnow list loss"
+REPORT_EXAMPLE = "example:  winnow report runs/20260131-101500"
 PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare the command lines of all four."""
+    """Declare the command lines of all three."""
     _add_preview(commands)
     _add_list(commands)
-    _add_report_and_compare(commands)
+    _add_report(commands)
 
 
 def _add_list(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,8 +48,8 @@ def list_choices(args: argparse.Namespace) -> int:
 
 
 def kinds() -> dict[str, Choices]:
-    """Return (name, description) of every recipe and built-in choice, by kind."""
-    return {"recipe": recipe_choices(), **built_ins()}
+    """Return (name, description) of every recipe, sweep and built-in choice, by kind."""
+    return {"recipe": recipe_choices(), "sweep": sweep_choices(), **built_ins()}
 
 
 def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
@@ -72,37 +73,26 @@ def _known(kind: str) -> str:
     return kind
 
 
-def _add_report_and_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    for name, action, about, example in (
-        ("report", report, "Write report.html of each run directory again.", "winnow report runs/20260131-101500"),
-        ("compare", compare, "Show runs side by side.", "winnow compare runs/20260131-101500-*"),
-    ):
-        parser = commands.add_parser(
-            name, help=about.lower().rstrip("."), description=about, epilog=f"example:  {example}"
-        )
-        parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", type=path_argument, help="folder of a run")
-        parser.set_defaults(action=action)
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Write the page of each run or sweep again: report.html of a run, index.html and the pictures of a sweep."
+    parser = commands.add_parser(
+        "report", help="write the page of runs and sweeps again", description=text, epilog=REPORT_EXAMPLE
+    )
+    parser.add_argument("run_dirs", nargs="+", metavar="DIR", type=path_argument, help="folder of a run or a sweep")
+    parser.set_defaults(action=report)
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write the reports and print their paths."""
+    """Write the pages and print their paths."""
     from server_app.report import ReportError, write_report
+    from server_app.sweep.database import FILE, SweepError
+    from server_app.sweep.page import write_sweep_page
+    from server_app.sweep.selection import ResultsError
 
     try:
-        for run_dir in args.run_dirs:
-            print(write_report(run_dir))
-    except (ReportError, WriteError) as error:
-        raise CommandError(str(error)) from error
-    return 0
-
-
-def compare(args: argparse.Namespace) -> int:
-    """Print the comparison."""
-    from server_app.report import ReportError, comparison_table
-
-    try:
-        print(comparison_table(args.run_dirs))
-    except ReportError as error:
+        for folder in args.run_dirs:
+            print((write_sweep_page if (folder / FILE).is_file() else write_report)(folder))
+    except (ReportError, WriteError, SweepError, ResultsError) as error:
         raise CommandError(str(error)) from error
     return 0
 

@@ -1,4 +1,5 @@
-"""Fork server: one process that imports torch and the ClientApp once, and forks the workers of a simulation.
+"""Fork server: one process that imports torch and the apps once, and forks processes: the workers of a simulation, or
+the players of a sweep.
 
 A fork costs milliseconds and shares what is imported, so workers start quickly and a dead one is replaced at once. It
 has no threads and computes nothing, so forking is safe, also before CUDA is used. It leads a session of its own, which
@@ -8,6 +9,7 @@ workers and itself.
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
@@ -24,8 +26,9 @@ from typing import NoReturn
 BESIDE = Path(__file__).resolve().parents[2]
 PROGRAM = (
     "import gc, json, sys; gc.disable(); sys.path[:] = json.loads(sys.argv[2]); "
-    "from server_app.engine.fork_server import serve; serve(int(sys.argv[1]))"
+    "from server_app.engine.fork_server import serve; serve(int(sys.argv[1]), sys.argv[3])"
 )
+WORKER = "server_app.engine.worker"
 NUMBER = struct.Struct("<q")
 PATIENCE = 10.0  # seconds that it may take to end its workers
 
@@ -41,12 +44,14 @@ class ForkServer:
     ----------
     variables
         The environment of it and all workers.
+    module
+        What it imports, and whose function ``main`` a worker is: it gets the worker's end of the pipe.
     """
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], module: str = WORKER) -> None:
         self._control, other = socket.socketpair()
         path = [str(BESIDE), *(entry for entry in sys.path if entry)]
-        command = [sys.executable, "-P", "-c", PROGRAM, str(other.fileno()), json.dumps(path)]
+        command = [sys.executable, "-P", "-c", PROGRAM, str(other.fileno()), json.dumps(path), module]
         with other:
             self._program = subprocess.Popen(
                 command,
@@ -103,7 +108,7 @@ class ForkServer:
 
     def _ended(self) -> str:
         code = self._program.wait()
-        return f"the process that starts the clients' processes has ended ({how_it_ended(code)}); why is said above"
+        return f"the process that starts the others has ended ({how_it_ended(code)}); why is said above"
 
     def close(self) -> None:
         """End the process and all workers."""
@@ -127,22 +132,21 @@ def how_it_ended(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}{hint}"
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, module: str) -> None:
     """Fork and end workers as asked, until the control socket is closed; what the process started here does."""
-    from server_app.engine import worker
-
+    work = importlib.import_module(module).main
     gc.collect()
     gc.freeze()  # what all workers share stays shared: a collection would write to every object
     gc.enable()  # until here it would only have slowed the imports
     children: set[int] = set()
-    with socket.socket(fileno=descriptor) as control:
+    with socket.socket(fileno=descriptor) as control, contextlib.suppress(BrokenPipeError):  # who asked has ended
         while True:
             data, files, _, _ = socket.recv_fds(control, NUMBER.size, 2)
             if files:
                 child = os.fork()
                 if not child:
                     control.close()
-                    _become(worker.main, files)
+                    _become(work, files)
                 children.add(child)
                 for file in files:
                     os.close(file)

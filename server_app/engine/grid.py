@@ -1,4 +1,4 @@
-"""Grid of simulated nodes on one machine: what Flower's ServerApp sends to them is answered by a pool of workers.
+"""Grid of simulated nodes on one machine: what the ServerApp sends is answered by worker processes, or by this one.
 
 Nodes are numbered as Flower's engine does: client k is the node with the partition-id k. Replies are what the same
 ClientApp answers, so a run gives the same numbers as with Flower's engine.
@@ -7,18 +7,27 @@ ClientApp answers, so a run gives the same numbers as with Flower's engine.
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from client_app.node import PARTITION_ID
-from server_app.engine.pool import WorkerPool
-from server_app.engine.worker import Asked
+from server_app.engine.worker import Answered, Asked
 
 RUN_ID, SERVER = 1, 1
 FIRST_NODE = 1000
+
+
+class Pool(Protocol):
+    """Who answers messages."""
+
+    def submit(self, asked: Iterable[Asked]) -> None:
+        """Take messages."""
+
+    def poll(self, seconds: float) -> list[Answered]:
+        """Return the replies that have come, or else those that come first, after ``seconds`` at the latest."""
 
 
 class WorkerGrid(Grid):
@@ -32,7 +41,7 @@ class WorkerGrid(Grid):
         How many nodes there are.
     """
 
-    def __init__(self, pool: WorkerPool, num_clients: int) -> None:
+    def __init__(self, pool: Pool, num_clients: int) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER, SERVER  # messages carry them
         self._pool = pool
         self._configs = {

@@ -1,17 +1,12 @@
-"""Charts of a report as inline SVG, and the one look of all drawings (matplotlib, extra ``report``).
+"""Charts of a report as inline SVG (matplotlib, extra ``report``).
 
 Each chart returns None if the run recorded nothing to draw, and raises ``ImportError`` without matplotlib.
 """
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
+from server_app.report.drawing import FAINT, FIRST, INK, SECOND, Chart, line, over_rounds, svg
 from server_app.report.labels import CLEAN, NOISY, Standing, accuracy
 from server_app.report.reading import RunRecord
 from server_app.report.summaries import ClientSummary
@@ -19,45 +14,8 @@ from server_app.storage.audit_scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-INK, FAINT, GRID, FIRST, SECOND = "#1c2430", "#8a94a3", "#dfe3e8", "#0b6e4f", "#b4582a"
 COLOURS = {CLEAN: FIRST, NOISY: SECOND, "unknown": FAINT}
-SIZE_INCHES = (4.6, 2.75)
-MOST_MARKERS = 40
-SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
-"""Font sizes of the texts in the cells of a heat map; where they would be smaller there are none."""
-MOST_TICKS = 40
-"""Rows or columns beyond which only some are named."""
-RC: dict[Any, Any] = {
-    "svg.fonttype": "none",  # real text: it takes the page's font, can be searched, and stays small
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "grid.color": GRID,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 3.5,
-    "text.parse_math": False,  # a name may hold dollar signs
-}
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One drawing as an SVG element, its title and how to read it."""
-
-    title: str
-    svg: str
-    note: str
 
 
 def accuracy_chart(record: RunRecord) -> Chart | None:
@@ -129,99 +87,6 @@ def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) ->
 
     note = "If the points fall towards the right, clients with more wrong labels had less influence on the model."
     return Chart("Does the model trust clients with wrong labels less?", svg("trust", draw), note)
-
-
-def line(axes: "Axes", points: Sequence[tuple[float, float]], label: str, **look: Any) -> None:
-    """Draw a line through the points that there are, each with a marker unless they are many."""
-    if points:
-        axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) <= MOST_MARKERS else "", **look)
-
-
-def over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
-    """Return one drawing whose horizontal axis is the round; see :func:`svg`."""
-
-    def with_rounds(axes: "Axes") -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        draw(axes)
-        axes.set_xlabel("round (0 = before training)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-
-    return svg(name, with_rounds)
-
-
-def svg(name: str, draw: Callable[["Axes"], None], inches: tuple[float, float] = SIZE_INCHES) -> str:
-    """Return one drawing as an SVG element for an HTML page; equal drawings give equal text."""
-
-    def with_legend(figure: "Figure") -> None:
-        axes = figure.add_subplot()
-        draw(axes)
-        if not axes.get_legend_handles_labels()[0]:
-            return
-        figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
-
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    look = {"svg.hashsalt": name}
-    drawn = draw_figure(inches, with_legend, look, format="svg", transparent=True, metadata=no_metadata)
-    return _for_page(name, drawn.decode())
-
-
-def draw_figure(
-    inches: tuple[float, float], draw: Callable[["Figure"], None], look: Mapping[Any, Any], **saving: Any
-) -> bytes:
-    """Return a figure in the look of all drawings, as the file that ``Figure.savefig`` makes with ``saving``.
-
-    ``inches`` are its width and height; ``look`` are matplotlib's parameters that differ from those of other drawings.
-    """
-    import matplotlib  # itself, not only its parts: this is where a missing installation shows
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({**RC, **look}):
-        figure = Figure(figsize=inches, layout="constrained")
-        draw(figure)
-        target = io.BytesIO()
-        figure.savefig(target, **saving)
-    return target.getvalue()
-
-
-def heat_map(
-    axes: "Axes", shades: npt.NDArray[np.float64], colour: str, texts: Sequence[str], inches: tuple[float, float]
-) -> None:
-    """Colour cells by ``shades`` (R, C) in [0, 1]; write one of the R * C texts in each if that will be legible.
-
-    ``inches`` are the width and height that the axes will have.
-    """
-    from matplotlib.colors import LinearSegmentedColormap
-
-    rows, columns = shades.shape
-    palette = LinearSegmentedColormap.from_list("shades", ["#ffffff", colour])
-    axes.imshow(shades, cmap=palette, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.spines[:].set(visible=True, color=FAINT)
-    axes.grid(visible=False)
-    longest = max(1, *map(len, texts))
-    size = min(LARGEST_POINTS, 72 * 0.6 * inches[1] / rows, 72 * 1.4 * inches[0] / columns / longest)
-    if size < SMALLEST_POINTS:
-        return
-    for place, text in enumerate(texts):
-        row, column = divmod(place, columns)
-        axes.text(column, row, text, ha="center", va="center", fontsize=size)
-
-
-def name_ticks(axis: Any, names: Sequence[str]) -> None:
-    """Name every row or column of an axis, or some at even distances where they are many."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(names)) if len(names) / step <= MOST_TICKS)
-    places = range(0, len(names), step)
-    axis.set_ticks(places, [names[place] for place in places])
-
-
-def _for_page(name: str, svg: str) -> str:
-    """Cut off the XML prologue and the style rule that would act on the page; make ids unique on the page."""
-    element = svg[svg.index("<svg") :]
-    element = re.sub(r"<style.*?</style>", "", element, flags=re.DOTALL)
-    element = element.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "href")
-    for reference in (' id="', "url(#", ' href="#'):
-        element = element.replace(reference, f"{reference}{name}-")
-    return element.replace("<svg", f'<svg role="img" aria-label="chart: {name}"', 1)
 
 
 def standing_chart(found: Sequence[Standing]) -> Chart | None:

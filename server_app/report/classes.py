@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from server_app.report.charts import Chart, heat_map, name_ticks, svg
+from server_app.report.drawing import Chart, heat_map, name_ticks, svg
 from server_app.report.reading import RunRecord
 from server_app.report.text import View, number, percent, single_line
 from server_app.storage.class_files import CONFUSION, LAST, ClassRow, ClassTable

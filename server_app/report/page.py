@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from server_app.report.charts import (
-    Chart,
     accuracy_chart,
     group_chart,
     label_chart,
@@ -20,6 +19,7 @@ from server_app.report.charts import (
     trust_chart,
 )
 from server_app.report.classes import class_section, confusion_chart
+from server_app.report.drawing import Chart
 from server_app.report.labels import audit_section, group_losses, role_section, standings
 from server_app.report.reading import RunRecord, read_run
 from server_app.report.results import LAST_ROUNDS, result, result_section, write_results

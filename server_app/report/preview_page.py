@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from server_app.report.charts import FIRST, INK, SECOND, draw_figure, heat_map, name_ticks
+from server_app.report.drawing import FIRST, INK, SECOND, draw_figure, heat_map, name_ticks
 from server_app.report.page import render_page
 from server_app.report.preview_data import Survey, choices, main_numbers, span, title
 from server_app.report.text import View, percent, single_line, unbroken

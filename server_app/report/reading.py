@@ -20,6 +20,7 @@ from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, V
 from tasks.config import DEFAULTS, flatten
 from tasks.validation_split import VALIDATION
 
+LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
@@ -53,7 +54,7 @@ def _read_lines(path: Path, *required: str) -> list[dict[str, Any]]:
     return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises
@@ -72,7 +73,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises
@@ -94,7 +95,7 @@ def _read_audit(path: Path) -> Scores:
     ReportError
         If the file holds something else.
     """
-    content = _read_json(path)
+    content = read_json(path)
     try:
         return read_scores(content) if content else Scores(())
     except (KeyError, TypeError) as error:
@@ -207,6 +208,8 @@ class RunRecord:
     last_classes: ClassTable | None = None
     best_classes: ClassTable | None = None
     start_seconds: float | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def planned_rounds(self) -> int | None:
@@ -237,6 +240,15 @@ class RunRecord:
         return median(times) if times else None
 
 
+def lower_is_better(name: str) -> bool:
+    """Tell whether a measure, at the server or at the clients, is one of which less is better.
+
+    >>> lower_is_better("loss"), lower_is_better("clients_loss"), lower_is_better("accuracy")
+    (True, True, False)
+    """
+    return name.removeprefix("clients_").removeprefix(VALIDATION).replace("_", "-") in LOWER_IS_BETTER
+
+
 def read_run(run_dir: str | Path) -> RunRecord:
     """Read a run directory.
 
@@ -253,7 +265,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
 
 
 def _read(path: Path) -> RunRecord:
-    config, status = flatten(_read_toml(path / CONFIG)), _read_json(path / STATUS)
+    config, status = flatten(read_toml(path / CONFIG)), read_json(path / STATUS)
     others = config and not status and not config.keys() & DEFAULTS.keys()
     if others or not any((path / name).is_file() for name in FILES):
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
@@ -275,7 +287,7 @@ def _read(path: Path) -> RunRecord:
         command=as_text(status.get("command")),
         simulation=simulation if isinstance(simulation, bool) else None,
         config=config,
-        versions={key: as_text(value) for key, value in _read_json(path / VERSIONS).items()},
+        versions={key: as_text(value) for key, value in read_json(path / VERSIONS).items()},
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         registration=tuple(registration[client] for client in sorted(registration)),
         client_rounds=tuple(trained[key] for key in sorted(trained)),
@@ -283,6 +295,8 @@ def _read(path: Path) -> RunRecord:
         last_classes=_read_classes(path, LAST),
         best_classes=_read_classes(path, BEST) if validated else None,
         start_seconds=as_number(status.get("start_seconds")),
+        tags=tuple(map(as_text, tags)) if isinstance(tags := status.get("tags"), list) else (),
+        note=as_text(status.get("note")),
     )
 
 

@@ -1,25 +1,46 @@
-"""Table of runs side by side, as plain text for the terminal."""
+"""Table of runs side by side: results and differing settings, for the terminal, Markdown and other programs."""
 
+import json
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server_app.report.reading import RunRecord, read_run
-from server_app.report.results import aligned, result
-from server_app.report.text import NONE, duration, measure_value, percent, points
+from server_app.report.results import result
+from server_app.report.text import NONE, duration, measure_value, percent, points, single_line
+from server_app.report.text_tables import blocks, csv_text, markdown
+from tasks.config import DEFAULTS
 
-COLUMNS = ("run", "rounds", "accuracy", "vs first", "last ten", "val. best (round)", "macro-F1")
-MORE = ("loss", "quarantined", "per round", "time")
 LEGEND = (
     "accuracy, macro-F1, {}loss: last evaluation on clean test data; vs first: accuracy minus that of the first run, "
     "in percentage points; last ten: mean accuracy of the last ten evaluated rounds, of all if they are fewer; "
     "val. best: test accuracy after the round that is best on validation data; per round: median time of a round, "
     "whatever the first one's warm-up took; time: all rounds, without the start of the clients"
 )
+NOT_COMPARED = ("run.", "variants")
+"""How settings begin that change nothing of what a run does."""
+LONGEST_VALUE = 40
+WIDEST, NARROWEST = 10**6, 40
+ABSENT = "(not recorded)"
 
 
-def comparison_table(run_dirs: Sequence[str | Path]) -> str:
-    """Return an aligned table with one line per run, in the given order.
+@dataclass(frozen=True)
+class RunColumn:
+    """A column of the table of runs: its heading, its key for programs, a run's value, and that as text."""
+
+    title: str
+    key: str
+    value: Callable[[RunRecord, RunRecord], Any]
+    text: Callable[[Any], str]
+
+
+def comparison_table(run_dirs: Sequence[str | Path], width: int = WIDEST) -> str:
+    """Return an aligned table with one line per run, in the given order, and the settings in which they differ.
+
+    It is at most ``width`` characters wide where possible.
 
     Raises
     ------
@@ -28,37 +49,147 @@ def comparison_table(run_dirs: Sequence[str | Path]) -> str:
     ValueError
         If there is none.
     """
+    records = read_runs(run_dirs)
+    parts = [blocks(result_rows(records), width), textwrap.fill(_legend(records), max(width, NARROWEST))]
+    if settings := setting_rows(records):
+        parts += ["Settings that differ:", blocks(settings, width)]
+    elif len(records) > 1:
+        parts.append("All settings are the same.")
+    return "\n\n".join(parts)
+
+
+def comparison_markdown(run_dirs: Sequence[str | Path]) -> str:
+    """Return what :func:`comparison_table` does as Markdown."""
+    records = read_runs(run_dirs)
+    settings = setting_rows(records)
+    return "\n\n".join(
+        [markdown(result_rows(records)), _legend(records), *([markdown(settings)] if len(settings) > 1 else [])]
+    )
+
+
+def comparison_csv(run_dirs: Sequence[str | Path]) -> str:
+    """Return a line for each run with plain numbers, shares in [0, 1] and seconds, then the settings that differ."""
+    entries = _entries(read_runs(run_dirs))
+    settings = list(entries[0]["settings"])
+    names = [name for name in entries[0] if name != "settings"]
+    rows = [[*(entry[name] for name in names), *(entry["settings"][key] for key in settings)] for entry in entries]
+    return csv_text([[*names, *settings], *rows])
+
+
+def comparison_json(run_dirs: Sequence[str | Path]) -> str:
+    """Return a list of objects, one for each run, as in :func:`comparison_csv`; the settings are under one name."""
+    return json.dumps(_entries(read_runs(run_dirs)), indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def read_runs(run_dirs: Sequence[str | Path]) -> list[RunRecord]:
+    """Read the runs to compare; see :func:`comparison_table` for what it raises."""
     if not run_dirs:
         raise ValueError("no runs to compare: give at least one run directory")
-    records = [read_run(run_dir) for run_dir in run_dirs]
-    names = _names(records)
+    return [read_run(run_dir) for run_dir in run_dirs]
+
+
+def columns(records: Sequence[RunRecord]) -> list[RunColumn]:
+    """Return the columns that there are for these runs."""
     masks = any(record.series("dice") for record in records)
-    header = (*COLUMNS, *(["Dice"] if masks else []), *MORE)
-    rows = [header, *(_row(name, record, records[0], masks) for name, record in zip(names, records, strict=True))]
-    return f"{aligned(rows)}\n\n{LEGEND.format('Dice, ' if masks else '')}"
+    dice = [RunColumn("Dice", "dice", lambda run, _: run.final("dice"), percent)] if masks else []
+    return [
+        RunColumn("rounds", "rounds", lambda run, _: (run.rounds_done, run.status), _rounds_text),
+        RunColumn("accuracy", "accuracy", lambda run, _: run.final("accuracy"), percent),
+        RunColumn("vs first", "versus_first", _versus_first, points),
+        RunColumn("last ten", "last_ten", _last_ten, percent),
+        RunColumn("val. best (round)", "best_on_validation", _at_best, _best_text),
+        RunColumn("macro-F1", "macro_f1", lambda run, _: run.final("macro-f1"), percent),
+        *dice,
+        RunColumn("loss", "loss", lambda run, _: run.final("loss"), lambda value: measure_value("loss", value)),
+        RunColumn("quarantined", "quarantined", lambda run, _: run.total("quarantined"), lambda value: f"{value:.0f}"),
+        RunColumn("per round", "seconds_per_round", lambda run, _: run.usual_seconds(), _duration_text),
+        RunColumn("time", "seconds", lambda run, _: run.total("seconds"), _duration_text),
+    ]
 
 
-def _names(records: list[RunRecord]) -> list[str]:
+def _rounds_text(value: tuple[int, str]) -> str:
+    rounds, status = value
+    return str(rounds) if status == "completed" else f"{rounds} ({status})"
+
+
+def _duration_text(seconds: float | None) -> str:
+    return NONE if seconds is None else duration(seconds)
+
+
+def _versus_first(run: RunRecord, first: RunRecord) -> float | None:
+    accuracy, reference = run.final("accuracy"), first.final("accuracy")
+    return None if run is first or accuracy is None or reference is None else accuracy - reference
+
+
+def _last_ten(run: RunRecord, _: RunRecord) -> float | None:
+    recent = result(run, "accuracy")
+    return recent.mean if recent else None
+
+
+def _at_best(run: RunRecord, _: RunRecord) -> tuple[float, int] | None:
+    best = run.at_best("accuracy")
+    return None if best is None or run.best_round is None else (best, run.best_round)
+
+
+def _best_text(value: tuple[float, int] | None) -> str:
+    return NONE if value is None else f"{percent(value[0])} ({value[1]})"
+
+
+def result_rows(records: Sequence[RunRecord]) -> list[tuple[str, ...]]:
+    """Return heading and a row for each run, as texts."""
+    shown = columns(records)
+    rows = [
+        (name, *(column.text(column.value(record, records[0])) for column in shown))
+        for name, record in zip(names_of(records), records, strict=True)
+    ]
+    return [("run", *(column.title for column in shown)), *rows]
+
+
+def names_of(records: Sequence[RunRecord]) -> list[str]:
     """Return the label of each run, with its folder where several runs have the same label."""
     uses = Counter(record.label for record in records)
     return [record.label if uses[record.label] == 1 else f"{record.label} ({record.path.name})" for record in records]
 
 
-def _row(name: str, record: RunRecord, first: RunRecord, masks: bool) -> tuple[str, ...]:
-    accuracy, reference, best = record.final("accuracy"), first.final("accuracy"), record.at_best("accuracy")
-    difference = None if record is first or accuracy is None or reference is None else accuracy - reference
-    recent, usual = result(record, "accuracy"), record.usual_seconds()
-    return (
-        name,
-        str(record.rounds_done) if record.status == "completed" else f"{record.rounds_done} ({record.status})",
-        percent(accuracy),
-        points(difference),
-        percent(recent.mean if recent else None),
-        NONE if best is None else f"{percent(best)} ({record.best_round})",
-        percent(record.final("macro-f1")),
-        *([percent(record.final("dice"))] if masks else []),
-        measure_value("loss", record.final("loss")),
-        f"{record.total('quarantined'):.0f}",
-        NONE if usual is None else duration(usual),
-        duration(record.total("seconds")),
-    )
+def _legend(records: Sequence[RunRecord]) -> str:
+    return LEGEND.format("Dice, " if any(record.series("dice") for record in records) else "")
+
+
+def differing_settings(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """Return the value of each run by the settings in which they differ; one that a run does not know is None."""
+    keys = [*DEFAULTS, *sorted({key for record in records for key in record.config} - DEFAULTS.keys())]
+    compared = [key for key in keys if not key.startswith(NOT_COMPARED)]
+    values = {key: [record.config.get(key) for record in records] for key in compared}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def setting_rows(records: Sequence[RunRecord]) -> list[tuple[str, ...]]:
+    """Return heading and a row for each setting that differs, with a column for each run; nothing if none does."""
+    rows = [(key, *map(_setting_text, values)) for key, values in differing_settings(records).items()]
+    return [("setting", *names_of(records)), *rows] if rows else []
+
+
+def _setting_text(value: Any) -> str:
+    text = ABSENT if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return single_line(text, LONGEST_VALUE)
+
+
+def _entries(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Return what programs read of each run."""
+    differing, shown = differing_settings(records), columns(records)
+    found = []
+    for place, (name, record) in enumerate(zip(names_of(records), records, strict=True)):
+        values = {column.key: column.value(record, records[0]) for column in shown}
+        best = values["best_on_validation"] or (None, None)
+        entry = {
+            "run": name,
+            "path": str(record.path),
+            "status": record.status,
+            **values,
+            "rounds": record.rounds_done,
+            "best_on_validation": best[0],
+            "best_round": best[1],
+            "settings": {key: each[place] for key, each in differing.items()},
+        }
+        found.append(entry)
+    return found

@@ -12,6 +12,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from logging import WARNING
 from pathlib import Path
@@ -69,8 +70,13 @@ class RunDirectory:
         self._claim = folder
 
     @classmethod
-    def create(cls, parent: Path, label: str, settings: Settings) -> "RunDirectory":
-        """Make a new folder under ``parent``, named by time and label, and record the settings in it."""
+    def create(cls, parent: Path, label: str, settings: Settings, folder: Path | None = None) -> "RunDirectory":
+        """Make a new folder under ``parent``, named by time and label, or ``folder``, and record the settings in it."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            directory = cls(folder)
+            directory.write_config(settings)
+            return directory
         stem = datetime.now().strftime("%Y%m%d-%H%M%S") + (f"-{label}" if label else "")
         parent.mkdir(parents=True, exist_ok=True)
         for suffix in ("", *(f"-{n}" for n in range(2, 100))):
@@ -184,6 +190,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:

@@ -10,7 +10,8 @@ from itertools import combinations, product
 
 import numpy as np
 
-from server_app.sweep.database import SweepDesign, SweepRun
+from server_app.report.text import counted
+from server_app.sweep.database import COMPLETED, TUNING, SweepDesign, SweepRun
 from server_app.sweep.families import TestedFamily, tested_family
 from server_app.sweep.notes import findings, notes
 from server_app.sweep.ranking import agreement, first_shares, ranks
@@ -37,7 +38,7 @@ def compare(
         If ``where``, measure or baseline name what is not there, nothing is left, or a summary is not defined.
     """
     measure, summary = measure or design.measure, summary or design.summary
-    chosen = select(runs_of_design(runs, design), design, where)
+    chosen = select(_planned(design, runs), design, where)
     check_measure(chosen, measure)
     check_summary(chosen, summary)
     grid = value_grid(design, chosen, measure, summary)
@@ -68,6 +69,16 @@ def compare(
         runs=tuple(chosen),
     )
     return replace(found, notes=notes(found), findings=findings(found))
+
+
+def _planned(design: SweepDesign, runs: Sequence[SweepRun]) -> list[SweepRun]:
+    planned = runs_of_design(runs, design)
+    if not planned:
+        tuning = [run for run in runs if run.purpose == TUNING]
+        done = sum(run.state == COMPLETED for run in tuning)
+        first = f"; settings are tuned first, {done} of {counted(len(tuning), 'run')} are finished" if tuning else ""
+        raise ResultsError(f"there are no runs to compare yet{first}: go on with winnow sweep")
+    return planned
 
 
 def _baseline(design: SweepDesign, grid: ValueGrid, wanted: str) -> str:
@@ -133,7 +144,7 @@ def _score(seeds: Sequence[str], values: Doubles, mean: float, rank: float) -> S
 
 def _tested(score: Score, tests: _Tests, place: int, best: int | None, row: int | None) -> Score:
     """Return the score with its differences from the best option and the baseline, and its mark."""
-    if best is None or score.mean is None:
+    if best is None or score.mean is None or len(tests.best.options) < 2:
         return score
     from_best = tests.best.seen_from((place, best), row)
     from_base = None if tests.base is None else tests.baseline.seen_from((place, tests.base), row)

@@ -18,7 +18,7 @@ FILE = "sweep.sqlite"
 VERSION = 1
 """Of the tables below; it stands in the file."""
 PENDING, RUNNING, COMPLETED, FAILED, STOPPED = "pending", "running", "completed", "failed", "stopped"
-FINAL, TUNING = "final", "tuning"
+FINAL, TUNING, EARLIER = "final", "tuning", "earlier"
 LAST, LAST_TEN, BEST = "last", "last-ten", "best"
 SEED = "seed"
 
@@ -105,7 +105,8 @@ class SweepRun:
     settings
         All settings that differ from the defaults.
     purpose
-        ``final``, or ``tuning`` for a run that only chooses settings.
+        ``final``, ``tuning`` for a run that only chooses settings, or ``earlier`` for one that is no longer part of the
+        sweep, because its file or the code has changed since.
     reason
         Why it failed or ended early.
     folder

@@ -6,13 +6,15 @@ Numbers are written in full; shares are not percentages. What is missing is empt
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from server_app.sweep.database import BEST, LAST, LAST_TEN, SweepDesign, SweepRun
 from server_app.sweep.results import Comparison, Difference, Score
-from server_app.sweep.selection import run_value, why_unfinished
+from server_app.sweep.selection import run_value
 
 Line = dict[str, Any]
 FACTS = ("state", "attempts", "started", "seconds", "cpu_seconds", "best_round", "folder", "key")
@@ -104,7 +106,7 @@ def results_json(found: Comparison) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def parquet(design: SweepDesign, runs: Iterable[SweepRun]) -> bytes:
+def parquet(design: SweepDesign, runs: Sequence[SweepRun]) -> bytes:
     """Return a Parquet file with a line for each measure of each round of each run, tuning runs too.
 
     Its columns are the options by axis, ``measure``, ``round`` and ``value``, then the run's purpose, state, durations,
@@ -120,19 +122,22 @@ def parquet(design: SweepDesign, runs: Iterable[SweepRun]) -> bytes:
         from pyarrow.parquet import write_table
     except ImportError as error:
         raise ImportError(NO_PYARROW) from error
-    kept = [(run, *measured) for run in runs for measured in _measured(run)]
-    texts = {axis: [run.point.get(axis) for run, *_ in kept] for axis in _axes(design, kept)}
-    texts |= {name: [str(getattr(run, name)) for run, *_ in kept] for name in ("purpose", "state", "folder", "key")}
-    texts["reason"] = ["" if run.reason == "" else why_unfinished(run) for run, *_ in kept]
+    measured = [_measured(run) for run in runs]
+    places = arrow.array(np.repeat(np.arange(len(runs)), [len(lines) for lines in measured]))  # each line's run
+    kinds = {"measure": arrow.string(), "round": arrow.int32(), "value": arrow.float64()}
+    columns = {
+        name: arrow.array([line[place] for lines in measured for line in lines], kind)
+        for place, (name, kind) in enumerate(kinds.items())
+    }
+    axes = dict.fromkeys([*design.axes, *(axis for run in runs for axis in run.point)])
+    facts = {axis: ([run.point.get(axis) for run in runs], arrow.string()) for axis in axes}
+    for name in ("purpose", "state", "reason", "folder", "key", "started"):
+        facts[name] = ([str(getattr(run, name)) for run in runs], arrow.string())
     for name in ("settings", "versions"):
-        written = {run.key: json.dumps(getattr(run, name), sort_keys=True) for run, *_ in kept}
-        texts[name] = [written[run.key] for run, *_ in kept]
-    columns = {name: arrow.array(values, arrow.string()).dictionary_encode() for name, values in texts.items()}
-    columns["measure"] = arrow.array([each[1] for each in kept], arrow.string()).dictionary_encode()
-    columns["round"] = arrow.array([each[2] for each in kept], arrow.int32())
-    columns["value"] = arrow.array([each[3] for each in kept], arrow.float64())
+        facts[name] = ([json.dumps(getattr(run, name), sort_keys=True) for run in runs], arrow.string())
     for name, kind in (("seconds", arrow.float64()), ("cpu_seconds", arrow.float64()), ("best_round", arrow.int32())):
-        columns[name] = arrow.array([getattr(run, name) for run, *_ in kept], kind)
+        facts[name] = ([getattr(run, name) for run in runs], kind)
+    columns |= {name: arrow.array(values, kind).take(places) for name, (values, kind) in facts.items()}
     table = arrow.table(columns).replace_schema_metadata({"design": json.dumps(asdict(design))})
     buffer = arrow.BufferOutputStream()
     write_table(table, buffer)
@@ -140,11 +145,6 @@ def parquet(design: SweepDesign, runs: Iterable[SweepRun]) -> bytes:
 
 
 def _measured(run: SweepRun) -> list[tuple[str | None, int | None, float | None]]:
-    found: list[tuple[str | None, int | None, float | None]] = [
-        (name, number, value) for name, points in run.series.items() for number, value in points
-    ]
-    return found or [(None, None, None)]
-
-
-def _axes(design: SweepDesign, kept: Iterable[tuple[SweepRun, Any, Any, Any]]) -> list[str]:
-    return list(dict.fromkeys([*design.axes, *(axis for run, *_ in kept for axis in run.point)]))
+    """Return (measure, round, value) of all that a run recorded; one empty line if that is nothing."""
+    points = [(name, number, value) for name, series in run.series.items() for number, value in series]
+    return [*points] or [(None, None, None)]

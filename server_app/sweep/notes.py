@@ -56,12 +56,13 @@ class Figures:
 
 
 def p_text(p: float) -> str:
-    """Write a probability.
+    """Write a probability with two digits, close to the level with enough to tell on which side it is.
 
-    >>> p_text(0.0625), p_text(0.00004), p_text(1.0), p_text(0.0499)
-    ('p = 0.062', 'p < 0.0001', 'p = 1', 'p = 0.05')
+    >>> p_text(0.0625), p_text(0.00004), p_text(1.0), p_text(0.0504)
+    ('p = 0.062', 'p < 0.0001', 'p = 1', 'p = 0.0504')
     """
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+    digits = next((digits for digits in range(2, 9) if (float(f"{p:.{digits}g}") <= LEVEL) == (p <= LEVEL)), 9)
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.{digits}g}"
 
 
 def notes(found: Comparison) -> tuple[str, ...]:
@@ -106,9 +107,9 @@ def _against_baseline(found: Comparison) -> str:
         if each and each.verdict and each.mean is not None and each.adjusted is not None:
             told[each.verdict].append(f"{option} ({figures.difference(each.mean)}, {p_text(each.adjusted)})")
     words = [f"significantly {verdict}: {_listed(names)}" for verdict, names in told.items() if names]
-    if not found.baseline or len(found.options) < 2:
+    if not found.families.overall_baseline.comparisons:
         return ""
-    return f"Compared with {found.baseline}, {'; '.join(words) or 'no option is significantly better or worse'}."
+    return f"Compared with {found.baseline}, {'; '.join(words) or 'no difference is significant'}."
 
 
 def _ranks(found: Comparison) -> str:
@@ -218,11 +219,11 @@ def _versions(found: Comparison) -> str:
     if len(kinds) < 2:
         return ""
     same = set.intersection(*(set(kind) for kind in kinds))
-    texts = [
-        f"{' '.join(f'{name} {value[:12]}' for name, value in kind if (name, value) not in same) or 'no more said'} "
-        f"({counted(count, 'run')})"
-        for kind, count in kinds.most_common()
+    own = [
+        (" ".join(f"{name} {value[:12]}" for name, value in kind if (name, value) not in same), kind)
+        for kind, _ in kinds.most_common()
     ]
+    texts = [f"{said or 'of unknown commit'} ({counted(kinds[kind], 'run')})" for said, kind in own]
     return f"The runs are of {len(kinds)} versions of the code: {'; '.join(texts)}."
 
 

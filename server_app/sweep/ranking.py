@@ -51,10 +51,10 @@ def first_shares(values: Doubles, lower_is_better: bool = False, also_settings: 
     """Return how often each option has the first mean rank when seeds are drawn again with replacement, (options,).
 
     The same seeds are drawn for all options and settings, because runs of one seed belong together; optionally the
-    settings are drawn again too. Equals share. The shares add up to 1; None with fewer than two seeds.
+    settings are drawn again too. Equals share. The shares add up to 1; None with no option, or fewer than two seeds.
     """
-    _, settings, seeds = values.shape
-    if seeds < 2:
+    options, settings, seeds = values.shape
+    if not options or seeds < 2:
         return None
     random = rng(0, "sweep", "first-shares")
     drawn = random.integers(seeds, size=(DRAWS, seeds))

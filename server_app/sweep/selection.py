@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from server_app.report.results import AT_CLIENTS, LAST_ROUNDS, NO_MEASURES
-from server_app.report.text import single_line
+from server_app.report.text import counted, single_line
+from server_app.sweep import plan
 from server_app.sweep.database import (
     BEST,
     COMPLETED,
@@ -17,16 +18,14 @@ from server_app.sweep.database import (
     FINAL,
     LAST,
     PENDING,
-    SEED,
     STOPPED,
     SweepDesign,
     SweepRun,
 )
 from tasks.arguments import closest, did_you_mean
 from tasks.config import DEFAULTS
+from tasks.validation_split import VALIDATION
 
-VALIDATION = "validation_"
-"""How names of measures on validation data begin."""
 NOT_ON_TEST_DATA = ("train_", AT_CLIENTS, VALIDATION)
 
 
@@ -79,19 +78,13 @@ def _same(found: str, wanted: str) -> bool:
         return False
 
 
-def runs_of_design(runs: Iterable[SweepRun], design: SweepDesign, purpose: str = FINAL) -> list[SweepRun]:
-    """Return the runs of a purpose that the design asks for, in its order; of runs at the same point the newest.
-
-    The database also keeps those of earlier designs: their place is below 0, or they have other axes or options.
-    """
-    asked = [run for run in runs if run.purpose == purpose and run.place >= 0 and _belongs(run, design)]
-    newest = {tuple(sorted(run.point.items())): run for run in asked}
-    return sorted(newest.values(), key=lambda run: run.place)
-
-
-def _belongs(run: SweepRun, design: SweepDesign) -> bool:
-    seeds = run.purpose != FINAL  # tuning has seeds of its own
-    return all(run.point.get(axis) in options or (seeds and axis == SEED) for axis, options in design.axes.items())
+def runs_of_design(runs: Iterable[SweepRun], design: SweepDesign) -> list[SweepRun]:
+    """Return the runs that are compared, in their order: not those that tune, and none of an earlier design."""
+    return [
+        run
+        for run in runs
+        if run.purpose == FINAL and all(run.point.get(axis) in options for axis, options in design.axes.items())
+    ]
 
 
 def select(runs: Sequence[SweepRun], design: SweepDesign, conditions: Sequence[Condition]) -> list[SweepRun]:
@@ -107,7 +100,7 @@ def select(runs: Sequence[SweepRun], design: SweepDesign, conditions: Sequence[C
     left = [run for run in runs if all(condition.holds(run) for condition in conditions)]
     if not left:
         words = " ".join(f"{one.name}{'!' * one.negated}={','.join(one.values)}" for one in conditions)
-        raise ResultsError(f"no run of the sweep matches --where {words}" if words else "the sweep has no runs yet")
+        raise ResultsError(f"no run of the sweep matches --where {words}")
     return left
 
 
@@ -148,9 +141,10 @@ def check_summary(runs: Iterable[SweepRun], summary: str) -> None:
     without = [run for run in runs if run.state == COMPLETED and not _chosen_on_validation(run)]
     if summary == BEST and without:
         some = ", ".join(name_of(run) for run in without[:3]) + (", ..." if len(without) > 3 else "")
+        count = f"{counted(len(without), 'finished run')} {'has' if len(without) == 1 else 'have'} none ({some})"
         raise ResultsError(
-            f"summary = {BEST} takes the test value of the round that is best on validation data, and {len(without)} "
-            f"finished runs have none ({some}): use last or last-ten, or set evaluate.validation and run them again"
+            f"summary = {BEST} takes the test value of the round that is best on validation data, and {count}: use "
+            "last or last-ten, or set evaluate.validation and run them again"
         )
 
 
@@ -160,7 +154,7 @@ def _chosen_on_validation(run: SweepRun) -> bool:
 
 def name_of(run: SweepRun) -> str:
     """Return how a run is called: its options, such as ``winnow, clean, seed 1``."""
-    return ", ".join(f"{SEED} {option}" if axis == SEED else option for axis, option in run.point.items())
+    return plan.name_of(run.point)
 
 
 def run_value(run: SweepRun, measure: str, summary: str) -> tuple[float | None, str]:

@@ -5,8 +5,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from server_app.report.results import aligned
 from server_app.sweep.notes import Figures, p_text
 from server_app.sweep.results import BEST_MARK, BETTER, NOT_WORSE, WORSE, Comparison, Difference, Score
+from server_app.sweep.tuning_table import tuning_note, tuning_rows
 
 NONE = "-"
 SIGNS = {BETTER: "+", WORSE: "-"}
@@ -120,8 +122,10 @@ def text_table(found: Comparison, width: int) -> str:
         blocks[-1].append(cells)
         room -= len(cells[0]) + 2
     tables = [_ruled(["  ".join(cells).rstrip() for cells in zip(*block, strict=True)]) for block in blocks]
-    under = [legend(found, "*", "~"), *found.findings, *found.notes]
-    return "\n\n".join([*tables, "\n".join(textwrap.fill(line, max(40, width)) for line in under if line)])
+    under = [legend(found, "*", "~"), *found.findings, *found.notes, tuning_note(found.design)]
+    tuned = tuning_rows(found.design)
+    paragraphs = "\n".join(textwrap.fill(line, max(40, width)) for line in under if line)
+    return "\n\n".join([*tables, paragraphs, *([aligned(tuned)] if tuned else [])])
 
 
 def _aligned(column: Column) -> list[str]:
@@ -147,10 +151,15 @@ def markdown_table(found: Comparison) -> str:
         NOT_WORSE: lambda text: f"{text} ~",
     }
     rows = _rows(found, _markdown, marks, " {}")
+    under = [legend(found, "bold", "~"), *found.findings, *found.notes, tuning_note(found.design)]
+    tuned = [[_markdown(text) for text in row] for row in tuning_rows(found.design)]
+    parts = [_markdown_rows(rows), *(_markdown(line) for line in under if line)]
+    return "\n\n".join([*parts, *([_markdown_rows(tuned)] if tuned else [])])
+
+
+def _markdown_rows(rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    rule = f"|{'|'.join(['---', *['---:'] * (len(rows[0]) - 1)])}|"
-    under = [legend(found, "bold", "~"), *found.findings, *found.notes]
-    return "\n\n".join(["\n".join([lines[0], rule, *lines[1:]]), *(_markdown(line) for line in under if line)])
+    return "\n".join([lines[0], f"|{'|'.join(['---', *['---:'] * (len(rows[0]) - 1)])}|", *lines[1:]])
 
 
 def _markdown(text: str) -> str:
@@ -169,7 +178,7 @@ def latex_table(found: Comparison) -> str:
         NOT_WORSE: lambda text: rf"\underline{{{text}}}",
     }
     head, *rows = [rf"    {' & '.join(row)} \\" for row in _rows(found, latex, marks, "$^{{{}}}$")]
-    under = [legend(found, "bold", "underlined"), *found.findings, *found.notes]
+    under = [legend(found, "bold", "underlined"), *found.findings, *found.notes, tuning_note(found.design)]
     paragraphs = [f"    {latex(line)}" for line in under if line]
     return "\n".join(
         [

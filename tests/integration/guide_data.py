@@ -1,4 +1,4 @@
-"""What commands of the guides take for granted: a site's own files as the command declares them, a run to resume."""
+"""What commands of the guides take for granted: a site's own files as it declares them, a run to resume, a sweep."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from tasks.config import DEFAULTS, nest
 from tasks.plugins import parse_args
 from tests.site_data import save, table
+from tests.sweep_cases import design_of, synthetic_runs, write_sweep
 
 EXAMPLES = 160  # enough for the partition that is the default
 
@@ -27,6 +28,12 @@ def make_run(path: Path) -> None:
     path.mkdir(parents=True)
     (path / "config.toml").write_text(tomli_w.dumps(nest({**DEFAULTS, "run.output-dir": str(path.parent)})))
     CheckpointFolder(path).save(Checkpoint({"weight": np.zeros(2, np.float32)}, {}, {"server_round": 1}))
+
+
+def make_sweep(path: Path) -> None:
+    """Write the results of a sweep of three methods against three noises."""
+    design = design_of()
+    write_sweep(path, design, synthetic_runs(design))
 
 
 def _labels(args: dict[str, Any]) -> list[str]:

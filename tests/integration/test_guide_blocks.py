@@ -31,7 +31,7 @@ from server_app.cli.config import check_keys, split_words
 from server_app.cli.recipes import recipe_layers
 from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
-from tests.integration.guide_data import make_data, make_run
+from tests.integration.guide_data import make_data, make_run, make_sweep
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^ *(```+|~~~+) *(\S*)")
@@ -195,6 +195,8 @@ class Reader:
         make_data(changes, self.folder)
         if changes.get("run.resume"):
             make_run(self.folder / str(changes["run.resume"]))
+        if words[0] == "results":
+            make_sweep(self.folder / words[1])
         dry = ["--dry-run"] if words[0] == "run" and not {"--dry-run", "--help"} & set(words) else []
         try:
             status = main([*words, *dry])

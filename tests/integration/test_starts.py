@@ -26,6 +26,17 @@ for argv in (["--help"], ["run", "--help"], ["list"], ["list", "loss"], *(["run"
         assert main(argv) == (0 if argv[0] == "list" else 2), argv
 """
 
+RESULTS = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from server_app.cli import main
+from tests.sweep_cases import design_of, synthetic_runs, write_sweep
+with TemporaryDirectory() as folder:
+    design = design_of()
+    write_sweep(Path(folder), design, synthetic_runs(design))
+    assert main(["results", folder]) == 0
+"""
+
 CHECKS = """
 import gc
 import sys
@@ -50,6 +61,12 @@ def test_what_needs_no_parts_of_a_run_imports_none():
     modules = imported(COMMANDS)
     assert not modules & {*SLOW, "client_app", "strategies"}
     assert len(modules) < 450
+
+
+def test_results_of_a_sweep_are_shown_without_torch_and_the_slow_half_of_scipy():
+    modules = imported(RESULTS)
+    assert modules & SLOW == {"scipy"}
+    assert "scipy.stats" not in modules
 
 
 def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():
