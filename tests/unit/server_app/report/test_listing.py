@@ -83,10 +83,8 @@ def test_what_is_broken_is_listed_with_why(tmp_path: Path, name: str, content: s
 
 def test_a_sweep_counts_its_finished_runs_and_says_what_they_share(tmp_path: Path):
     design = design_of(("a", "b"), ("clean",), 2, tags=("x",), note="n")
-    runs = [
-        replace(run, settings={"task.name": "digits", "seed": place})
-        for place, run in enumerate(synthetic_runs(design, {"a": 0.5, "b": 0.6}))
-    ]
+    finished = enumerate(synthetic_runs(design, {"a": 0.5, "b": 0.6}))
+    runs = [replace(run, settings={"task.name": "digits", "seed": place}) for place, run in finished]
     entry = listed(write_sweep(tmp_path / "done", design, runs))
     assert (entry.kind, entry.name, entry.state, entry.done, entry.planned) == ("sweep", "digits", "completed", 4, 4)
     assert (entry.axes, entry.tags, entry.note) == ("2 method x 1 noise x 2 seed", ("x",), "n")
@@ -102,7 +100,7 @@ def test_a_sweep_counts_its_finished_runs_and_says_what_they_share(tmp_path: Pat
 
 def test_blocks_repeat_the_first_column_where_a_line_is_too_long():
     assert blocks(ROWS, 1000).count("\n") == 3
-    text = blocks([row[:2] + ("7",) for row in ROWS], 20)
+    text = blocks([(*row[:2], "7") for row in ROWS], 20)
     first, second = text.split("\n\n")
     assert [line.split() for line in first.splitlines()[2:]] == [["one", "completed"], ["another", "failed"]]
     assert [line.split() for line in second.splitlines()[2:]] == [["one", "7"], ["another", "7"]]
