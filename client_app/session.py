@@ -1,8 +1,10 @@
 """Session of one message: what it is about, and the way to its reply. Flower's types end here."""
 
+import json
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ class Session:
         header = MessageHeader.of(message.content.config_records.get(RECORD, {}))
         node, mode = context.node_config, current_mode()
         check_trainer_idle(node)
-        settings = node_settings(parse({**context.run_config, **header.changes()}), node, mode)
+        settings = node_settings(_settings(json.dumps({**context.run_config, **header.changes()})), node, mode)
         refuse_attack(settings, mode, NodeError)
         check_encoder(settings, header.encoder)
         check_frozen(settings, header.frozen)
@@ -161,6 +163,18 @@ class Session:
         """Return where this client's state is kept: its own folder if it has one, else the context."""
         folder = self.folder()
         return FolderStore(folder, self.header.checkpoint_round) if folder else ContextStore(self.context)
+
+
+@lru_cache(maxsize=4)
+def _settings(config: str) -> Settings:
+    """Return the settings of a configuration (JSON), kept: all messages of a run have the same, and parsing takes 3 ms.
+
+    Raises
+    ------
+    ConfigError
+        With every error found.
+    """
+    return parse(json.loads(config))
 
 
 def run_key(name: str) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server_app.cli.config import RECIPES, CommandError, find_recipe, read_toml
+from server_app.cli.config import RECIPES, SWEEPS, CommandError, find_recipe, read_toml
 from tasks.config import Flat, flatten
 from tasks.plugins import did_you_mean
 
@@ -94,12 +94,21 @@ def recipe_choices() -> list[tuple[str, str]]:
     """Return name and description, with all settings, of each recipe that comes with Winnow, sorted by name."""
     found = []
     for file in sorted(RECIPES.glob("*.toml"), key=lambda file: file.stem):
-        recipe = read_recipe(file.stem, RECIPES)
-        first = file.read_text(encoding="utf-8").partition("\n")[0]
-        about = first.removeprefix("# ").partition(". ")[0].rstrip(".")
+        recipe, about = read_recipe(file.stem, RECIPES), described(file)
         axes = [f"{axis}: {', '.join(options)}" for axis, options in recipe.axes.items()]
         found.append((file.stem, f"{about} [{'; '.join(axes)}]" if axes else about))
     return found
+
+
+def sweep_choices() -> list[tuple[str, str]]:
+    """Return name and description of each sweep that comes with Winnow, sorted by name."""
+    return [(file.stem, described(file)) for file in sorted(SWEEPS.glob("*.toml"), key=lambda file: file.stem)]
+
+
+def described(file: Path) -> str:
+    """Return the first sentence of the comment that a TOML file begins with."""
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ").partition(". ")[0].rstrip(".")
 
 
 def _joined(base: Axes, given: object, file: Path) -> Axes:

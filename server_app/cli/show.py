@@ -12,7 +12,7 @@ from pathlib import Path
 
 from server_app.cli.catalog import Choices, built_ins
 from server_app.cli.config import APP, CommandError, make_plan, path_argument
-from server_app.cli.recipes import recipe_choices
+from server_app.cli.recipes import recipe_choices, sweep_choices
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
 from tasks.files import WriteError
@@ -48,8 +48,8 @@ def list_choices(args: argparse.Namespace) -> int:
 
 
 def kinds() -> dict[str, Choices]:
-    """Return (name, description) of every recipe and built-in choice, by kind."""
-    return {"recipe": recipe_choices(), **built_ins()}
+    """Return (name, description) of every recipe, sweep and built-in choice, by kind."""
+    return {"recipe": recipe_choices(), "sweep": sweep_choices(), **built_ins()}
 
 
 def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:

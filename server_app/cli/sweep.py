@@ -1,7 +1,9 @@
 """Sweep command, ``winnow sweep``: plays all runs of a sweep file side by side, and goes on where it stopped."""
 
 import argparse
+import importlib.util
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +14,14 @@ from server_app.cli.config import SWEEPS, CommandError, find_toml, make_importab
 from server_app.cli.processes import StopRequested, stop_requests
 from server_app.cli.run import data_environment
 from server_app.output import lasting_output
+from tasks.files import WriteError, replace_file
 
 if TYPE_CHECKING:
     from server_app.sweep.crew import Crew
     from server_app.sweep.plan import SweepPlan
     from tasks.config import Value
 
+TABLE = "results.md"
 EXAMPLE = "example:  winnow sweep digits-quick"
 
 
@@ -90,8 +94,8 @@ def play(plan: "SweepPlan", path: Path, folder: Path, args: argparse.Namespace) 
 
 
 def _said(failed: "list[tuple[str, str]]", folder: Path, args: argparse.Namespace) -> int:
-    """Say where the results are, and which runs failed."""
-    print(f"Results: {folder}", flush=True)
+    """Write and show the results, and say which runs failed."""
+    show_results(folder)
     if not failed:
         return 0
     print(f"{len(failed)} runs failed, each twice:", file=sys.stderr)
@@ -99,6 +103,33 @@ def _said(failed: "list[tuple[str, str]]", folder: Path, args: argparse.Namespac
         print(f"  {name}: {reason}", file=sys.stderr)
     print(f"Try them again with:  {again(args)}", file=sys.stderr)
     return 1
+
+
+def show_results(folder: Path) -> None:
+    """Print the table of a sweep, and write it, the page and the pictures into its folder; their paths come last.
+
+    What cannot be written or drawn is said, and no reason to call the sweep failed.
+    """
+    from server_app.cli.results import read_folder, rendered
+    from server_app.sweep.comparison import compare
+    from server_app.sweep.selection import ResultsError
+
+    try:
+        found = compare(*read_folder(folder))
+        print(f"\n{rendered(found, 'table', shutil.get_terminal_size().columns)}", flush=True)
+        replace_file(folder / TABLE, rendered(found, "markdown", 0).encode())
+        print(f"Table: {folder / TABLE}", flush=True)
+        if importlib.util.find_spec("matplotlib") is None:
+            print("The page needs matplotlib: pip install -e '.[report]'", file=sys.stderr)
+            return
+        from server_app.sweep.page import write_sweep_page
+
+        print(f"Page: {write_sweep_page(folder)}", flush=True)
+    except (ResultsError, WriteError) as error:
+        print(
+            f"The results cannot be shown: {error} (try again: winnow results {shlex.quote(str(folder))})",
+            file=sys.stderr,
+        )
 
 
 def again(args: argparse.Namespace) -> str:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from server_app.sweep.database import BEST
 from server_app.sweep.plan import PlannedRun, SweepPlan
 from server_app.validation.config import validate
+from tasks.client_data import place_of_validation
 from tasks.config import ConfigError, parse
 from tasks.issues import ERROR, Issue
-from tasks.settings import Settings
+from tasks.protocol import Mode
+from tasks.validation_split import NOWHERE
 
 VALIDATION = "evaluate.validation"
 NO_EFFECT = "has no effect"
@@ -54,15 +56,10 @@ def _issues(run: PlannedRun, trials: bool) -> Iterable[Issue]:
 def _unmeasured(run: PlannedRun, plan: SweepPlan) -> list[Issue]:
     """Return that a choice needs validation data, and there is none."""
     what = "[tune]" if plan.file.tune is not None else "summary = 'best'" if plan.file.summary == BEST else ""
-    if not what or has_validation(parse(run.flat)):
+    if not what or place_of_validation(parse(run.flat), Mode.SIMULATION) != NOWHERE:
         return []
-    text = f"{what} chooses on validation data, and {VALIDATION} = 0 holds none out"
-    return [Issue(ERROR, VALIDATION, text, "set it in [common], such as evaluate.validation = 0.1")]
-
-
-def has_validation(settings: Settings) -> bool:
-    """Tell whether a run measures on validation data."""
-    return settings.evaluate.validation > 0
+    text = f"{what} chooses on validation data, and with {VALIDATION} = 0 there is none"
+    return [Issue(ERROR, VALIDATION, text, "leave it at its default, or set it to 0.1")]
 
 
 def _which(names: list[str], count: int) -> str:

@@ -219,11 +219,11 @@ def _versions(found: Comparison) -> str:
     if len(kinds) < 2:
         return ""
     same = set.intersection(*(set(kind) for kind in kinds))
-    texts = [
-        f"{' '.join(f'{name} {value[:12]}' for name, value in kind if (name, value) not in same) or 'of unknown commit'} "
-        f"({counted(count, 'run')})"
-        for kind, count in kinds.most_common()
+    own = [
+        (" ".join(f"{name} {value[:12]}" for name, value in kind if (name, value) not in same), kind)
+        for kind, _ in kinds.most_common()
     ]
+    texts = [f"{said or 'of unknown commit'} ({counted(kinds[kind], 'run')})" for said, kind in own]
     return f"The runs are of {len(kinds)} versions of the code: {'; '.join(texts)}."
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from server_app.report.results import NO_MEASURES
 from server_app.report.text import duration, measure_value
 from server_app.sweep.crew import Crew, Died
 from server_app.sweep.database import COMPLETED, FAILED, FINAL, PENDING, RUNNING, TUNING, SweepDatabase, SweepError
 from server_app.sweep.ledger import Entries, Entry, Ledger
 from server_app.sweep.plan import PlannedRun, SweepPlan
 from server_app.sweep.player import LOG, Began, Job, Outcome
-from server_app.sweep.tuning import VALIDATION, chosen_settings, tuning_lines
+from server_app.sweep.tuning import chosen_settings, tuning_lines
 from tasks.config import Flat
+from tasks.plugins import did_you_mean
+from tasks.validation_split import VALIDATION
 
 ATTEMPTS = 2
 RUNS = "runs"
@@ -103,10 +106,10 @@ class SweepRunner:
                     self._begin(crew, waiting.popleft(), running)
                 for event in crew.events():
                     if not isinstance(event, Began):
-                        entry = running.pop(event.key)
-                        ahead = [self._option(each.planned) for each in (*waiting, *running.values())]
-                        again = self._ended(entry, event, [*ahead, *later], crew.size)
-                        waiting.extend(again)
+                        others = (*waiting, *(entry for key, entry in running.items() if key != event.key))
+                        ahead = [*(self._option(entry.planned) for entry in others), *later]
+                        waiting.extend(self._ended(running[event.key], event, ahead, crew.size))
+                        del running[event.key]
         finally:
             with suppress(SweepError):
                 for key in running:
@@ -131,7 +134,7 @@ class SweepRunner:
             If the disk is full.
         """
         if isinstance(event, Outcome) and event.stops_all:
-            raise SweepError(f"{event.reason}; free some room and continue: what is finished is kept")
+            raise SweepError(f"{event.reason}; what is finished is kept, so free some room and start the sweep again")
         if isinstance(event, Outcome) and event.state == COMPLETED:
             self._finished(entry, event, ahead, side_by_side)
             return []
@@ -149,6 +152,8 @@ class SweepRunner:
 
     def _finished(self, entry: Entry, outcome: Outcome, ahead: Sequence[str], side_by_side: int) -> None:
         self._database.update(entry.row.key, outcome.series, **_recorded(outcome), state=COMPLETED, reason="")
+        if self._plan.file.measure not in outcome.series:
+            raise SweepError(f"measure = {unmeasured(self._plan.file.measure, outcome)}")
         pace = self._pace
         pace.done += 1
         pace.seconds[self._option(entry.planned)].append(outcome.seconds)
@@ -159,6 +164,12 @@ class SweepRunner:
         place = f"[{pace.done:>{len(str(pace.total))}}/{pace.total}]"
         left = f"  about {duration(pace.left(ahead, side_by_side))} left" if ahead else ""
         self._say(f"{place} {kind}{entry.planned.name}: {value}after {duration(outcome.seconds)}{left}")
+
+
+def unmeasured(measure: str, outcome: Outcome) -> str:
+    """Say that no run has a measure, and which there are."""
+    known = [name for name in outcome.series if name not in NO_MEASURES]
+    return f"{measure!r}: the runs have no such measure{did_you_mean(measure, known)}"
 
 
 def _recorded(outcome: Outcome) -> dict[str, Any]:

@@ -22,6 +22,7 @@ LEVEL = 0.05
 FLIPPED_PAIRS = 30
 """Up to so many pairs all sign flips are counted, beyond them ranks are tested."""
 EXACT_RANKS = 100
+"""Up to so many pairs the distribution of the ranks' sum is counted, beyond them it is taken for normal."""
 
 
 def interval(values: Sequence[float] | Doubles) -> tuple[float, float] | None:
@@ -95,11 +96,8 @@ def signed_rank_p(differences: Doubles) -> float:
     statistic = np.sign(differences.sum()) * (np.sign(differences) * doubled).sum()
     if len(differences) <= EXACT_RANKS:
         return min(1.0, 2 * _upper_tail(doubled, statistic))
-    return (
-        min(1.0, 2 * float(ndtr(-(statistic - 1) / np.sqrt((doubled.astype(float) ** 2).sum()))))
-        if doubled.any()
-        else 1.0
-    )
+    deviation = max(1.0, np.sqrt((doubled.astype(float) ** 2).sum()))
+    return min(1.0, 2 * float(ndtr(-(statistic - 1) / deviation)))  # half a step of 2 for continuity
 
 
 def _upper_tail(ranks: npt.NDArray[np.int64], statistic: float) -> float:

@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from server_app.sweep.database import BEST, COMPLETED, LAST, SEED, SweepError, SweepRun
+from server_app.report.reading import lower_is_better
+from server_app.sweep.database import SEED, SweepError, SweepRun
 from server_app.sweep.file import EACH, WORST, TuneTable, label
 from server_app.sweep.plan import SweepPlan, describe_tuning
+from server_app.sweep.selection import run_value
 from tasks.config import Flat
+from tasks.validation_split import VALIDATION
 
-VALIDATION = "validation_"
-"""Before the name of a measure on validation data."""
-LOWER_IS_BETTER = ("loss", "calibration-error")
-RECENT = 10
 Values = tuple[str, ...]
 Group = tuple[str, ...]
 
@@ -81,17 +80,10 @@ def best(scores: Mapping[Values, float | None]) -> Values | None:
 def validation_score(run: SweepRun, measure: str, summary: str) -> float | None:
     """Return a run's measure on validation data, higher is better; None if it failed or its end was not measured.
 
-    It is summed up as the comparison does it: the last round, the mean of the last ten evaluated ones, or the best.
+    It is summed up as the comparison does it.
     """
-    points = run.series.get(VALIDATION + measure, ())
-    rounds = [number for number, _ in run.series.get("seconds", ())]
-    if run.state != COMPLETED or not points or (rounds and points[-1][0] < rounds[-1]):
-        return None
-    sign = -1 if measure in LOWER_IS_BETTER else 1
-    values = [sign * value for _, value in points]
-    if summary == BEST:
-        return max(values)
-    return values[-1] if summary == LAST else mean(values[-RECENT:])
+    value, _ = run_value(run, VALIDATION + measure, summary)
+    return None if value is None else -value if lower_is_better(measure) else value
 
 
 def _record(

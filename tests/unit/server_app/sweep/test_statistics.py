@@ -58,6 +58,21 @@ def test_many_pairs_are_tested_by_ranks():
     assert paired_p(differences[:1]) is None
 
 
+@pytest.mark.parametrize("count", [5, 9, 12])
+def test_ranks_with_ties_and_zeros_are_counted(count):
+    differences = np.round(RANDOM.normal(0.6, 1, count))
+    signed = np.where(differences == 0, 0, stats.rankdata(abs(differences))) * np.sign(differences)
+    way = {"permutation_type": "samples", "n_resamples": 10**4, "alternative": "greater"}
+    expected = stats.permutation_test((signed * np.sign(differences.sum()),), np.sum, **way).pvalue
+    assert signed_rank_p(differences) == pytest.approx(min(1, 2 * expected), abs=1e-12)
+
+
+def test_very_many_ranks_are_nearly_normal():
+    differences = RANDOM.normal(0.2, 1, 150)
+    assert signed_rank_p(differences) == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue, rel=0.02)
+    assert signed_rank_p(np.zeros(150)) == 1.0
+
+
 def test_ranks_that_contradict_the_mean_are_not_significant():
     differences = np.append(RANDOM.uniform(0.5, 1, 39), -100.0)
     assert differences.mean() < 0
