@@ -60,7 +60,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(action=runs)
     about = "Show runs side by side, and the settings in which they differ."
     parser = commands.add_parser("compare", help="show runs side by side", description=about, epilog=COMPARE_EXAMPLE)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or name of runs below runs/")
+    about = "folder of a run, or name of runs below runs/"
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=path_argument, help=about)
     parser.add_argument(
         "--format", choices=("table", "markdown", "csv", "json"), default="table", help="default: table"
     )
@@ -217,7 +218,7 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def chosen_runs(words: Iterable[str]) -> list[Path]:
+def chosen_runs(given: Iterable[Path]) -> list[Path]:
     """Return the folders of the runs that are meant: folders, or names of runs below ``runs/``; each once.
 
     A name that several runs have means all of them, the oldest first.
@@ -231,11 +232,11 @@ def chosen_runs(words: Iterable[str]) -> list[Path]:
 
     known: list[ListedRun] | None = None
     found: list[ListedRun] = []
-    for word in words:
-        path = path_argument(word)
+    for path in given:
         if path.is_dir():
             found.append(listed(path))
             continue
+        word = str(path)
         known = list_runs(Path(RUNS))[::-1] if known is None else known
         named = [run for run in known if word in (run.name, run.label, run.path.name)]
         if not named:

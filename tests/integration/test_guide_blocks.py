@@ -31,7 +31,7 @@ from server_app.cli.config import check_keys, split_words
 from server_app.cli.recipes import recipe_layers
 from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
-from tests.integration.guide_data import make_data, make_run, make_sweep
+from tests.integration.guide_data import make_data, make_named_runs, make_run, make_sweep
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^ *(```+|~~~+) *(\S*)")
@@ -195,8 +195,10 @@ class Reader:
         make_data(changes, self.folder)
         if changes.get("run.resume"):
             make_run(self.folder / str(changes["run.resume"]))
-        if words[0] == "results":
+        if words[0] in ("results", "report"):
             make_sweep(self.folder / words[1])
+        if words[0] in ("runs", "compare"):
+            make_named_runs(self.folder / "runs")
         dry = ["--dry-run"] if words[0] == "run" and not {"--dry-run", "--help"} & set(words) else []
         try:
             status = main([*words, *dry])
