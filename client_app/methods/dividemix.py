@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.acceleration import laid_out_inputs
+from client_app.batch_splits import has_batch_norm, single_example, split_batches
 from client_app.losses import Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.feddiv import distance_from_uniform, losses_of
 from client_app.methods.side_by_side import NetworksLoss, answer, train_side_by_side
 from client_app.optimizers import LocalOptimizer, make_optimizer
-from client_app.trainer import Batch, has_batch_norm, single_example, split_batches
+from client_app.trainer import Batch
 from tasks.gaussian_mixture import Doubles, between_zero_and_one, fit_mixture, lower_posterior
 from tasks.seeds import rng, torch_seed
 

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2312.12263
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -188,8 +189,8 @@ class MixupWithPrior(Mixup):
 def distance_from_uniform(logits: Tensor) -> Tensor:
     """Return KL(u, mean p) = sum_k u_k log(u_k / mean p_k) of a batch of logits (B, K), u_k = 1 / K."""
     count, classes = logits.shape
-    log_mean = torch.logsumexp(torch.log_softmax(logits, 1), 0) - np.log(count)
-    return -np.log(classes) - log_mean.mean()
+    log_mean = torch.logsumexp(torch.log_softmax(logits, 1), 0) - math.log(count)
+    return -math.log(classes) - log_mean.mean()
 
 
 def losses_of(probabilities: Tensor, labels: Tensor) -> Doubles:

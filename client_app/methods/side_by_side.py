@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from client_app.acceleration import CHANNELS_LAST, laid_out_inputs, lay_out
+from client_app.batch_splits import has_batch_norm, single_example
 from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import RoundConfig, TrainContext
 from client_app.optimizers import LocalOptimizer, make_optimizer
-from client_app.trainer import Batch, GivenLabels, Trained, has_batch_norm, single_example
+from client_app.trainer import Batch, GivenLabels, Trained
 from tasks.seeds import torch_seed
 
 
