@@ -72,7 +72,7 @@ def train_locally(session: Session) -> Message:
     else:
         model, result = done
     store.save(round_config.server_round, result.state)
-    return session.reply(result.metrics, model)
+    return session.reply_trained(model, result)
 
 
 @app.query("profile")

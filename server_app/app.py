@@ -11,8 +11,8 @@ from flwr.serverapp import Grid, ServerApp
 from server_app.output import lasting_output
 from server_app.report import comparison_table
 from server_app.run import run_training
-from server_app.validation.config import validate, variant_config
-from tasks.config import Flat, is_checked, variants
+from server_app.validation.config import validate
+from tasks.config import Flat, is_checked, variant_config, variants
 from tasks.protocol import Mode
 
 app = ServerApp()

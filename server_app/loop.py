@@ -15,6 +15,7 @@ from server_app.state import RunState
 from server_app.transport.client_grid import ClientGrid
 from strategies.base import aggregate_replies
 from strategies.validation import ReplyValidator
+from tasks.extra_arrays import model_part
 from tasks.records import view_record
 from tasks.seeds import seed_everything
 from tasks.validation_split import SITES, VALIDATION
@@ -105,7 +106,7 @@ class RunLoop:
         state = self.state
         state.classes = None
         if self.evaluation.due(state.server_round):
-            line.update(self.evaluation.measure(state.arrays))
+            line.update(self.evaluation.measure(state.arrays, state.extras))
             state.classes = self.evaluation.classes
         line = {"round": state.server_round, **line, "seconds": round(time.monotonic() - started, 3)}
         reasons = [callback.on_round_end(state, line) for callback in self.callbacks]
@@ -126,14 +127,15 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
     left, federation = len(list(grid.get_node_ids())), state.settings.federation
     if left < federation.min_replies:
         raise FederationError(f"{left} clients are left, federation.min-replies = {federation.min_replies} are needed")
-    sent = state.sent
+    sent = state.sent_in_training
     record = view_record(sent)
     messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), grid))
     replies = grid.send_and_receive(messages, timeout=federation.round_timeout)
     validator = ReplyValidator(sent, messages, state.registration.examples())
     arrays, metrics, state.report = aggregate_replies(state.strategy, state.server_round, validator, replies)
     if arrays is not None:
-        state.arrays = state.arrays | arrays  # what is frozen did not travel
+        state.arrays = state.arrays | model_part(arrays)  # what is frozen did not travel
+        state.extras = {name: arrays[name] for name in state.extras}
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
     return len(messages), _scalars(metrics, "train_")
 

@@ -20,7 +20,8 @@ from tasks.validation_split import Place
 class RunState:
     """Where a run stands; callbacks read it.
 
-    ``arrays`` are the whole model, ``frozen`` names those of them that stay as they are and do not travel.
+    ``arrays`` are the whole model, ``frozen`` names those of them that stay as they are and do not travel. ``extras``
+    is what clients are sent beside it in training: further networks, and named arrays of the method.
 
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
@@ -36,6 +37,7 @@ class RunState:
     arrays: Arrays
     mode: Mode
     frozen: frozenset[str] = frozenset()
+    extras: Arrays = field(default_factory=dict)
     server_round: int = 0
     skipped_in_a_row: int = 0
     best_value: float | None = None
@@ -57,6 +59,11 @@ class RunState:
     def sent(self) -> Arrays:
         """The arrays that travel: all of the model but what is frozen."""
         return {name: array for name, array in self.arrays.items() if name not in self.frozen}
+
+    @property
+    def sent_in_training(self) -> Arrays:
+        """The arrays that travel in training: also what goes beside the model."""
+        return self.sent | self.extras
 
     @property
     def inner_strategy(self) -> Strategy:

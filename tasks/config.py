@@ -8,14 +8,14 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any, Literal, cast
 
 from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
 from tasks.files import user_path
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.protocol import Mode, PublicError
-from tasks.settings import PrivacySettings, Settings
+from tasks.settings import NAME, PrivacySettings, Settings
 
 Value = bool | int | float | str
 Flat = dict[str, Value]
@@ -183,7 +183,7 @@ def _problem(value: Value, item: Field[Any]) -> str:
     if limits.get("choices") and value not in limits["choices"]:
         return "unknown" + did_you_mean(str(value), limits["choices"])
     if isinstance(value, str):
-        return path_problem(value) if limits.get("path") else ""
+        return path_problem(value) if limits.get("path") else _name_problem(value) if limits.get("is_name") else ""
     low, above, high, below = (limits.get(name) for name in ("low", "above", "high", "below"))
     if item.type is int and high is None:
         high = INT64_MAX
@@ -202,6 +202,11 @@ def _problem(value: Value, item: Field[Any]) -> str:
         ]
         return f"must be {' and '.join(bounds)}"
     return ""
+
+
+def _name_problem(value: str) -> str:
+    """Return why a text cannot be part of the name of a run directory."""
+    return "" if not value or re.fullmatch(NAME, value) else "must be up to 100 letters, digits, '.', '_' and '-'"
 
 
 def _number_problem(value: Value, item: Field[Any]) -> str:
@@ -275,7 +280,7 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
         raise ConfigError([Issue(ERROR, "variants", "variants: every line must be  name = { key = value, ... }")])
     shared = ("variants", "run.output-dir", "run.resume", "federation.num-clients")
     overrides = {name: flatten(table) for name, table in tables.items()}
-    odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
+    odd = [name for name in overrides if not re.fullmatch(NAME, name)]
     if odd:
         texts = [f"variant {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd]
         raise ConfigError([Issue(ERROR, "variants", text) for text in texts])
@@ -288,6 +293,22 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
     if errors:
         raise ConfigError(errors)
     return overrides or {"": {}}
+
+
+def variant_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
+    """Return the configuration of one variant: its changes over the shared settings."""
+    return overlay(flat, {"variants": "", **changes})
+
+
+def each_once(found: Mapping[str, Sequence[Issue]]) -> list[Issue]:
+    """Return the issues of all variants, by name, each once; what not all of them have names those that have it."""
+    having: dict[Issue, list[str]] = {}
+    for variant, issues in found.items():
+        for issue in issues:
+            having.setdefault(issue, []).append(variant)
+    return [
+        replace(issue, variants="" if len(names) == len(found) else ", ".join(names)) for issue, names in having.items()
+    ]
 
 
 def digest(flat: Mapping[str, Value], mode: Mode) -> str:

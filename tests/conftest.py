@@ -1,4 +1,4 @@
-"""Where tests find data and vectors, and the federation in one process that integration tests use."""
+"""Where tests find data and reference numbers, and the federation in one process that integration tests use."""
 
 import atexit
 import gc
@@ -113,8 +113,5 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
-    """The folder with reference numbers made outside this project."""
-    folder = Path(os.environ.get("WINNOW_VECTORS", ROOT.parent / "shared" / "vectors"))
-    if not folder.is_dir():
-        pytest.skip(f"no reference vectors at {folder}; set WINNOW_VECTORS")
-    return folder
+    """The folder with reference numbers that were made apart from this code, in float64 from the formulas."""
+    return ROOT / "tests" / "vectors"

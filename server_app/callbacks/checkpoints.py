@@ -63,7 +63,7 @@ class Checkpoints(Callback):
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Save what is due."""
         if state.best_round == state.server_round:
-            best = Checkpoint(state.arrays, {}, {"server_round": state.server_round, "metrics": metrics})
+            best = Checkpoint(state.arrays | state.extras, {}, {"server_round": state.server_round, "metrics": metrics})
             CheckpointFolder(state.directory.path).save_best(best)
         last_round = state.server_round == state.settings.num_server_rounds
         if state.server_round % self._every == 0 or last_round:
@@ -80,7 +80,8 @@ class Checkpoints(Callback):
         state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
         arrays, shapes = strategy_state(state.inner_strategy)
         progress = {name: getattr(state, name) for name in PROGRESS}
-        CheckpointFolder(state.directory.path).save(Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes}))
+        checkpoint = Checkpoint(state.arrays | state.extras, arrays, {**progress, "strategy": shapes})
+        CheckpointFolder(state.directory.path).save(checkpoint)
         new = [name for name in unsaved_attributes(state.inner_strategy) if name not in self._unsaved]
         if new:
             log(WARNING, "%s", _unsaved_warning(state.settings.strategy.name, new))
@@ -117,9 +118,10 @@ def restore(state: RunState) -> None:
     """
     folder = CheckpointFolder(state.directory.path)
     checkpoint, problem = folder.newest()
-    checkpoint.check_model(state.arrays)
+    checkpoint.check_model(state.arrays | state.extras)
     checkpoint.check_frozen({name: state.arrays[name] for name in state.frozen})
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
+    state.extras = {name: checkpoint.model[name] for name in state.extras}
     for name in PROGRESS:
         setattr(state, name, checkpoint.progress[name])
     if state.validation == NOWHERE:  # of a run before there was validation data, it was chosen on test data

@@ -26,7 +26,8 @@ class Records(Callback):
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
-        state.directory.append(METRICS, [metrics])
+        remarks = {"remarks": state.report.remarks} if state.report.remarks else {}
+        state.directory.append(METRICS, [{**metrics, **remarks}])
         lines = _registration_lines(state) if state.server_round == 0 else _client_lines(state)
         state.directory.append(CLIENTS, lines)
         _write_classes(state)
@@ -116,6 +117,8 @@ class Progress(Callback):
         if state.report.skipped:
             parts.append(f"skipped: {state.report.skipped}")
         print("  ".join([f"[{self._label}]", *parts] if self._label else parts), flush=True)
+        for remark in state.report.remarks:
+            print(f"    {remark}", flush=True)
         for client, reason in sorted(state.report.quarantined.items()):
             print(f"    client {client} set aside: {reason}", flush=True)
         return ""

@@ -2,7 +2,6 @@
 
 import argparse
 import atexit
-import gc
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 import server_app.cli.own_packages  # noqa: F401  before anything else of ours
 from server_app.cli import doctor, federation, keys, run, show
 from server_app.cli.config import CommandError
+from server_app.cli.garbage import end_without_search
 from server_app.cli.superlink import SuperLinkError
 from server_app.output import OutputLostError, shown_output
 from tasks.config import ConfigError
@@ -60,9 +60,3 @@ def build_parser() -> argparse.ArgumentParser:
     for module in (run, show, doctor, federation, keys):
         module.add_parser(commands)
     return parser
-
-
-def end_without_search() -> None:
-    """Keep Python's end from a search for garbage, unless Triton was imported, which prints what it then misses."""
-    if "triton" not in sys.modules:
-        gc.freeze()

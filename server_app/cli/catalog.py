@@ -42,7 +42,7 @@ def built_ins() -> dict[str, Choices]:
     """Return (name, description) of every built-in choice, by kind; presets come after the losses they belong to."""
     entries: dict[str, Choices] = defaultdict(list)
     registries: dict[str, str] = {}  # by the name of the variable, the kind
-    for tree in _sources():
+    for tree in _sources(".register(", "Registry("):
         registries |= dict(_registries(tree))
         for registry, name, text in _entries(tree):
             entries[registry].append((name, text))
@@ -56,11 +56,26 @@ def built_ins() -> dict[str, Choices]:
     return found
 
 
-def _sources() -> Iterator[ast.Module]:
-    for file in (file for package in OURS for file in sorted((ROOT / package).rglob("*.py"))):
-        text = file.read_text(encoding="utf-8")
-        if ".register(" in text or "Registry(" in text:  # to parse the others would take most of the time
+def names(kind: str) -> list[str]:
+    """Return the names of the built-in choices of one kind; takes a quarter of the time that :func:`built_ins` does."""
+    if kind == "preset":
+        return [name for name, _ in _presets()]
+    [variable] = [name for tree in _sources("Registry(") for name, listed in _registries(tree) if listed == kind]
+    entries = [entry for tree in _sources(f"@{variable}.register(") for entry in _entries(tree)]
+    found = [name for registry, name, _ in entries if registry == variable]
+    return found + [stock_name(strategy) for strategy in STOCK] if kind == "strategy" else found
+
+
+def _sources(*marks: str) -> Iterator[ast.Module]:
+    for text in _texts():
+        if any(mark in text for mark in marks):  # to parse the others would take most of the time
             yield ast.parse(text)
+
+
+@cache
+def _texts() -> list[str]:
+    files = [file for package in OURS for file in sorted((ROOT / package).rglob("*.py"))]
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def _registries(tree: ast.Module) -> Iterator[tuple[str, str]]:

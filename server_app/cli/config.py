@@ -248,9 +248,9 @@ def absolute_paths(flat: Mapping[str, Value], cwd: Path) -> Flat:
 
 
 def check_keys(flat: Mapping[str, Value], sound: Mapping[str, Value] | None = None) -> None:
-    """Check keys, types and ranges, and that ``variants`` is readable; what they change is checked with their parts.
+    """Check keys, types, ranges and names of built-in parts, and that ``variants`` is readable.
 
-    ``sound`` are settings known to be right. Where others than the wrong ones differ from them, the parts are checked
+    ``sound`` are settings known to be right. Where others than the wrong ones differ from them, all parts are built
     too, which is slow to import, so that all errors come at once.
 
     Raises
@@ -258,17 +258,20 @@ def check_keys(flat: Mapping[str, Value], sound: Mapping[str, Value] | None = No
     ConfigError
         With every error found.
     """
+    from server_app.cli.names import arguments_of, unknown_names  # which reads sources by means of this package
+
     overrides = variants(flat)
-    errors = read({**flat, "variants": ""})[1]
-    if not errors:
+    errors, names = read({**flat, "variants": ""})[1], unknown_names(flat, sound)
+    if not errors and not names:
         return
-    wrong = {issue.key for issue in errors}
-    changed = {key for key, value in flat.items() if sound is None or value != sound.get(key)} - {"run.output-dir"}
-    if changed - wrong or any(wrong & changes.keys() for changes in overrides.values()):
+    wrong, named = {issue.key for issue in errors}, {issue.key for issue in names}
+    changed = {key for key, value in flat.items() if sound is None or value != sound.get(key)}
+    changed -= {"run.output-dir", *wrong, *named, *arguments_of(named)}
+    if changed or any(wrong & changes.keys() for changes in overrides.values()):
         from server_app.validation.config import check_variants
 
         check_variants(flat)
-    raise ConfigError(errors)
+    raise ConfigError([*errors, *names])
 
 
 def _known_sound(recipe: str, layers: Iterable[Flat], cwd: Path) -> Flat | None:

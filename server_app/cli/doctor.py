@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from server_app.cli import packages, processes
 from server_app.cli.config import ADDRESS, CommandError, path_argument
 from server_app.cli.environment import probe, short_temporary_folder, temporary_folders
+from server_app.cli.garbage import no_collections
 from server_app.cli.keys import FOLDER
 from tasks.config import path_problem
 from tasks.files import user_path
@@ -215,8 +217,8 @@ def main(args: argparse.Namespace) -> int:
     checks = [*CHECKS]
     if args.superlink:
         checks.append(partial(superlink, args.superlink, args.root_certificates))
-    for check in checks:
-        for issue in check():
+    with no_collections():
+        for issue in chain.from_iterable(check() for check in checks):
             print(shown(issue), flush=True)
             failed |= issue.level == ERROR
     print("Something needed is broken: see FAIL above." if failed else "Nothing needed is broken.")

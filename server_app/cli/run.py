@@ -22,6 +22,7 @@ import tomli_w
 
 from server_app.cli import local, ray_start
 from server_app.cli.config import APP, CommandError, RunPlan, installed_app, make_plan, output_issues, path_below
+from server_app.cli.garbage import no_collections
 from server_app.cli.packages import bundle_issues
 from server_app.cli.processes import StopRequested, stop_requests
 from server_app.cli.run_log import RunLog
@@ -60,7 +61,8 @@ def check_parts(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool
 
 def check_plan(plan: RunPlan, mode: Mode = Mode.SIMULATION, recorded_here: bool | None = None) -> "Validated":
     """Return the settings by variant and the warnings; see :func:`check_parts`."""
-    from server_app.validation.config import validate
+    with no_collections():
+        from server_app.validation.config import validate
 
     here = mode is Mode.SIMULATION if recorded_here is None else recorded_here
     own = output_issues(plan) if here else []

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 BESIDE = Path(__file__).resolve().parents[2]
 PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "import gc, json, sys; gc.disable(); sys.path[:] = json.loads(sys.argv[2]); "
     "from server_app.engine.fork_server import serve; serve(int(sys.argv[1]))"
 )
 NUMBER = struct.Struct("<q")
@@ -133,6 +133,7 @@ def serve(descriptor: int) -> None:
 
     gc.collect()
     gc.freeze()  # what all workers share stays shared: a collection would write to every object
+    gc.enable()  # until here it would only have slowed the imports
     children: set[int] = set()
     with socket.socket(fileno=descriptor) as control:
         while True:

@@ -17,6 +17,9 @@ from tasks.settings import OLDER_RUNS, Settings
 FREE = (
     "num-server-rounds",
     "variants",
+    "run.name",
+    "run.tags",
+    "run.note",
     "run.output-dir",
     "run.resume",
     "run.checkpoint-every",

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from client_app import losses
@@ -33,11 +33,11 @@ from tasks.config import (
     DEFAULTS,
     OWNERS,
     ConfigError,
-    Flat,
     Value,
-    overlay,
+    each_once,
     read,
     to_flat,
+    variant_config,
     variants,
     without_effect,
 )
@@ -75,16 +75,11 @@ def validate(flat: Mapping[str, Value], mode: Mode = Mode.SIMULATION, trials: bo
     ConfigError
         With every error of any variant: keys, types, ranges, names, arguments, missing data, parts that do not fit.
     """
-    overrides, settings = variants(flat), {}
-    found: dict[Issue, list[str]] = {}  # by issue, the variants that have it
+    overrides, settings, found = variants(flat), dict[str, Settings](), dict[str, list[Issue]]()
     for name, changes in overrides.items():
         settings[name], errors = read(variant_config(flat, changes))
-        for issue in errors + issues(settings[name], mode, trials):
-            found.setdefault(issue, []).append(name)
-    said = [
-        replace(issue, variants="" if len(names) == len(overrides) else ", ".join(names))
-        for issue, names in found.items()
-    ]
+        found[name] = errors + issues(settings[name], mode, trials)
+    said = each_once(found)
     if len(overrides) > 1 and flat.get("run.resume"):
         said.append(Issue(ERROR, "run.resume", "run.resume continues one run: leave out variants"))
     if errors := [issue for issue in said if issue.level == ERROR]:
@@ -113,11 +108,6 @@ def check(flat: Mapping[str, Value], mode: Mode = Mode.SIMULATION) -> Settings:
     """
     (settings,) = check_variants(variant_config(flat, {}), mode).values()
     return settings
-
-
-def variant_config(flat: Mapping[str, Value], changes: Mapping[str, Value]) -> Flat:
-    """Return the configuration of one variant: its changes over the shared settings."""
-    return overlay(flat, {"variants": "", **changes})
 
 
 def issues(settings: Settings, mode: Mode = Mode.SIMULATION, trials: bool = True) -> list[Issue]:

@@ -20,15 +20,19 @@ COMMANDS = """
 import contextlib
 from server_app.cli import main
 wrong = ("learning=1", "train.epochs=0", "variants=x", "no-such-recipe", "demo@no-such-setting", "demo seed=x")
+wrong += ("demo loss.name=nope", "method.name=nope strategy.aggregator=nope")
 for argv in (["--help"], ["run", "--help"], ["list"], ["list", "loss"], *(["run", *words.split()] for words in wrong)):
     with contextlib.suppress(SystemExit):
         assert main(argv) == (0 if argv[0] == "list" else 2), argv
 """
 
 CHECKS = """
+import gc
 import sys
 from server_app.cli import main
+before = gc.get_stats()[0]["collections"]
 main(["doctor"])
+assert gc.get_stats()[0]["collections"] < before + 10 and gc.isenabled()
 assert "torch" in sys.modules and "flwr" not in sys.modules
 assert main(["run", "--dry-run"]) == 0
 import server_app.app

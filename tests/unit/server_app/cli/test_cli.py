@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from server_app import cli
-from server_app.cli import build_parser, main, show
+from server_app.cli import build_parser, garbage, main, show
 from server_app.cli.config import (
     CommandError,
     app_folder,
@@ -349,10 +348,10 @@ def test_a_dry_run_builds_every_part(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_end_looks_for_no_garbage_unless_a_library_would_complain(monkeypatch: pytest.MonkeyPatch) -> None:
     frozen: list[bool] = []
-    monkeypatch.setattr(cli.gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setattr(garbage.gc, "freeze", lambda: frozen.append(True))
     monkeypatch.setitem(sys.modules, "triton", sys)
-    cli.end_without_search()
+    garbage.end_without_search()
     assert not frozen
     monkeypatch.delitem(sys.modules, "triton")
-    cli.end_without_search()
+    garbage.end_without_search()
     assert frozen

@@ -1,8 +1,8 @@
 import pytest
 
 from server_app.app import overrides
-from server_app.validation.config import check, validate, variant_config
-from tasks.config import DEFAULTS, ConfigError, variants
+from server_app.validation.config import check, validate
+from tasks.config import DEFAULTS, ConfigError, variant_config, variants
 from tests.issues import warning_lines
 
 
