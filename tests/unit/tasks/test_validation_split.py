@@ -58,6 +58,13 @@ def test_all_examples_of_a_class_have_the_same_chance() -> None:
     np.testing.assert_allclose(times / 1500, 0.2, atol=5 * 0.0103)  # standard errors
 
 
+def test_an_example_too_many_or_too_few_of_a_class_is_chance() -> None:
+    labels = np.repeat([0, 1], 15)
+    first = [sum(place < 15 for place in drawn(labels, None, 0.1, seed)) for seed in range(200)]
+    assert set(first) == {1, 2}  # of 1.5
+    assert np.mean(first) == pytest.approx(1.5, abs=5 * 0.5 / 200**0.5)
+
+
 def test_groups_come_before_classes_and_each_keeps_an_example() -> None:
     groups, labels = np.repeat([0, 1, 2], (60, 30, 1)), np.tile([0, 1, 2], 31)[:91]
 
