@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server_app.report.drawing import draw_files, panel_svg, series_look, svg
 from server_app.report.text import View
@@ -134,5 +134,5 @@ def _draw_figure(figure: "Figure", picture: Picture, grid: Grid) -> None:
 
         lines = [Line2D([], [], linewidth=1.4, **series_look(place)) for place in range(len(picture.legend))]
         names = [short(option) for option in picture.legend]
-        corner = "upper left" if picture.margins else "outside upper left"
+        corner: Any = "upper left" if picture.margins else "outside upper left"
         figure.legend(lines, names, loc=corner, ncols=_legend_columns(picture, grid), fontsize=9)
