@@ -24,7 +24,12 @@ CHECKPOINTS = {"last.safetensors", "previous.safetensors", "best.safetensors"}
 
 
 def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
-    run = play(num_server_rounds=8, loss__name="ce", noise__name="none", train__epochs=2)
+    called = {"run__name": "pilot", "run__tags": "short, pilot", "run__note": "the first <b>"}
+    run = play(num_server_rounds=8, loss__name="ce", noise__name="none", train__epochs=2, **called)
+    assert run.path.name.endswith("-pilot")
+    said = [run.status[name] for name in ("label", "name", "tags", "note")]
+    assert said == ["pilot", "pilot", ["short", "pilot"], "the first <b>"]
+    assert "the first &lt;b&gt;" in (run.path / "report.html").read_text()
     assert run.metrics[0]["accuracy"] < 0.35
     assert run.metrics[-1]["accuracy"] > 0.75
     assert [line["round"] for line in run.metrics] == list(range(9))
