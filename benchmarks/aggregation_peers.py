@@ -1,12 +1,16 @@
-"""Other implementations of the aggregation rules, ready to be measured beside ours: NumPy, SciPy, geom-median, Flower.
+"""Other implementations of the aggregation rules, to measure beside ours: NumPy, SciPy, geom-median, Flower, ByzFL.
 
 Flower's strategies take the replies of a round, whose arrays they unpack from bytes first; some of them empty the
-replies, so that every call gets new ones.
+replies, so that every call gets new ones. ByzFL takes one array (N, P).
 """
 
+import importlib
+import importlib.util
+import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,10 @@ from geom_median.numpy import compute_geometric_median
 from scipy.spatial.distance import pdist
 from scipy.stats import trim_mean
 
+from strategies.aggregators import SmallestMaximumEigenvalueAveraging
 from strategies.gram import Doubles, Vector
+
+MOST_SUBSETS = 300  # for which ByzFL is measured: it goes through all parameters of each
 
 Call = Callable[[], Any]
 Way = Callable[[], Call]  # prepares one call, so that what the call consumes is not measured
@@ -45,6 +52,11 @@ class Case:
         return (self.f + 0.5) / len(self.updates)
 
     @property
+    def f_smea(self) -> int:
+        """A fifth of the clients, or what SMEA looks at all subsets for."""
+        return min(self.f, SmallestMaximumEigenvalueAveraging().hostile(len(self.updates)))
+
+    @property
     def f_bulyan(self) -> int:
         """A fifth of the clients, or what Bulyan can withstand."""
         return min(self.f, (len(self.updates) - 3) // 4)
@@ -65,6 +77,47 @@ def _content(update: Vector) -> RecordDict:
     return RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 500})})
 
 
+def byzfl_module(name: str) -> Any:
+    """Return a module of ByzFL, such as ``aggregators``, without importing its training framework with it.
+
+    That takes seconds, torchvision and matplotlib, so the package itself is put in place without its contents.
+    """
+    if "byzfl" not in sys.modules:
+        spec = importlib.util.find_spec("byzfl")
+        if spec is None or spec.submodule_search_locations is None:
+            raise ImportError("byzfl is missing; it comes with the extra dev: pip install -e .[dev]")
+        package = ModuleType("byzfl")
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["byzfl"] = package
+    return importlib.import_module(f"byzfl.{name}")
+
+
+def byzfl(case: Case, rule: str, *args: Any) -> Way:
+    """Return the way to a call of a rule of ByzFL on a new array, as some of them overwrite it."""
+
+    def prepare() -> Call:
+        stacked, aggregator = np.stack(case.updates), getattr(byzfl_module("aggregators"), rule)(*args)
+        return lambda: aggregator(stacked)
+
+    return prepare
+
+
+def byzfl_peers(case: Case) -> dict[str, dict[str, Way]]:
+    """Return ByzFL's rules by the name of ours; those that try all subsets where these are few."""
+    n, f = len(case.updates), case.f
+    same: dict[str, tuple[Any, ...]]
+    same = {"geometric-median": ("GeometricMedian",), "median": ("Median",), "monna": ("MoNNA", f), "caf": ("CAF", f)}
+    same |= {
+        "krum": ("Krum", f),
+        "multi-krum": ("MultiKrum", f),
+        "trimmed-mean": ("TrMean", f),
+        "mea-med": ("Meamed", f),
+    }
+    same |= {"mda": ("MDA", f)} if math.comb(n, f) <= MOST_SUBSETS else {}
+    same |= {"smea": ("SMEA", case.f_smea)} if math.comb(n, case.f_smea) <= MOST_SUBSETS else {}
+    return {ours: {f"ByzFL {theirs[0]}": byzfl(case, *theirs)} for ours, theirs in same.items()}
+
+
 def peers(case: Case) -> dict[str, dict[str, Way]]:
     """Return the other implementations of each rule, by the rule's name."""
     updates, n, f = case.updates, len(case.updates), case.f
@@ -81,7 +134,7 @@ def peers(case: Case) -> dict[str, dict[str, Way]]:
 
     ten = plain(lambda: compute_geometric_median(updates, case.client_weights, maxiter=10))
     distances = plain(lambda: pdist(np.stack(updates), "sqeuclidean"))
-    return {
+    found = {
         "mean": {"numpy mean": plain(lambda: np.mean(updates, axis=0)), "Flower FedAvg": flower(case, FedAvg())},
         "geometric-median": {"geom-median, 10 iterations": ten},
         "median": {
@@ -103,3 +156,6 @@ def peers(case: Case) -> dict[str, dict[str, Way]]:
         },
         "bulyan": {"Flower Bulyan": flower(case, Bulyan(num_malicious_nodes=case.f_bulyan))},
     }
+    for rule, members in byzfl_peers(case).items():
+        found[rule] = found.get(rule, {}) | members
+    return found

@@ -72,7 +72,7 @@ def train_locally(session: Session) -> Message:
     else:
         model, result = done
     store.save(round_config.server_round, result.state)
-    return session.reply(result.metrics, model)
+    return session.reply_trained(model, result)
 
 
 @app.query("profile")
@@ -130,9 +130,13 @@ def audit(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate_locally(message: Message, context: Context) -> Message:
-    """Measure the received model on this client's own examples, with the labels it was given."""
+    """Measure the received model on its own examples, with the labels it was given; on those held out if any."""
     session = Session.open(message, context)
-    data = session.dataset.data
+    held_out = session.dataset.held_out
+    if held_out is not None and not len(held_out):
+        count = len(session.dataset.data)
+        raise NodeError(f"none of the {count} examples of this client can be held out to evaluate on")
+    data = session.dataset.data if held_out is None else held_out
     batch_size = session.settings.evaluate.batch_size
     task = load_task(session.settings.task)
     measures = evaluate(session.model(), task, Examples(data.features, data.labels), batch_size, session.device)

@@ -10,6 +10,7 @@ from client_app.methods import METHODS, ClientMethod, FitResult, RoundConfig, St
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
 from tasks.client_data import load_task
+from tasks.extra_arrays import returned
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 
@@ -33,9 +34,15 @@ def train_locally(
     ------
     PluginError
         If the method or the loss is unknown, or an argument does not fit.
+    ValueError
+        If the method returns something else, or not the named arrays that it was sent.
     """
     method, context, known = prepare(data, settings, round_config, state, device)
-    return _with_loss(method.fit(model, context, round_config, known), context.objective.loss)
+    fitted = method.fit(model, context, round_config, known)
+    if not isinstance(fitted, FitResult):  # a method of the user's own
+        raise ValueError(f"fit must return a FitResult, got {type(fitted).__name__}")
+    arrays = returned(settings.method.name, round_config.arrays, fitted.arrays)
+    return _with_loss(replace(fitted, arrays=arrays, networks=tuple(round_config.networks)), context.objective.loss)
 
 
 def answer_locally(

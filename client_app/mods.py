@@ -28,7 +28,8 @@ from flwr.common.logger import log
 
 from client_app.node import current_mode
 from client_app.session import Session
-from tasks.protocol import ARRAYS, RECORD, Mode, PublicError
+from tasks.extra_arrays import NAMED, is_named, network_of
+from tasks.protocol import ARRAYS, RECORD, Mode, PublicError, read_header
 from tasks.records import records_of, view_of, views
 from tasks.seeds import seed_noise
 from tasks.settings import PrivacySettings
@@ -84,11 +85,20 @@ def public_text(error: Exception) -> str:
 def contents(content: RecordDict) -> str:
     """Return everything in a reply in words: sizes of arrays and lists, single values as they are."""
     parts = [f"model ({_size(record.count_bytes())})" for record in content.array_records.values()]
+    parts += _beside(str(content.config_records.get(RECORD, ConfigRecord()).get("layout", "[]")))
     for record in content.metric_records.values():
         parts += [_named(name, value) for name, value in record.items()]
     for name, config in content.config_records.items():
         parts += [_named(f"{name}.{key}", value) for key, value in config.items() if (name, key) != (RECORD, "layout")]
     return ", ".join(parts)
+
+
+def _beside(layout: str) -> list[str]:
+    """Return what of the bytes of a model are further networks or named arrays of the method, in words."""
+    slots = read_header(layout)
+    networks = len({network_of(slot.name) for slot in slots} - {1})
+    named = [f"array {slot.name.removeprefix(NAMED)} {slot.shape}" for slot in slots if is_named(slot.name)]
+    return ([f"in it {networks} further networks"] if networks else []) + [f"in it {text}" for text in named]
 
 
 def _size(count: int) -> str:

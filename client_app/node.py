@@ -24,7 +24,7 @@ from flwr.common.logger import log
 
 from client_app.trainer_link import idle_seconds
 from tasks.base import ClientData, DataError
-from tasks.client_data import ClientDataset, client_dataset, data_root, load_task, whole_dataset
+from tasks.client_data import ClientDataset, client_dataset, data_root, load_task, site_dataset
 from tasks.files import private_folder, user_path
 from tasks.fresh_model import model_digest
 from tasks.own_data import BadDataError
@@ -177,7 +177,7 @@ def node_dataset(settings: Settings, node: NodeConfig, client: int, mode: Mode) 
     if not node.get(DATA_PATH):  # what the server names as data-path is a folder of its own machine
         raise OwnDataError("this task learns from each site's own data: start the node with 'data-path=/its/folder'")
     try:
-        return whole_dataset(settings.task, client)
+        return site_dataset(settings, client)
     except DataError as error:
         log(ERROR, "This node's data cannot be used: %s", error)
         public = error.summary if isinstance(error, BadDataError) else "the data of this node cannot be used"

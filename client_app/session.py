@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
 from client_app.attacks import refuse_attack
-from client_app.methods import RoundConfig
+from client_app.methods import FitResult, RoundConfig
 from client_app.node import (
     PARTITION_ID,
     STATE_DIR,
@@ -30,9 +30,19 @@ from client_app.state import ContextStore, FolderStore, StateStore
 from client_app.trainer import learning_rate, pick_device
 from tasks.client_data import ClientDataset
 from tasks.config import parse
+from tasks.extra_arrays import (
+    GIVEN,
+    NAMED,
+    further_networks,
+    is_beside,
+    is_given,
+    model_part,
+    of_network,
+    without_prefix,
+)
 from tasks.fresh_model import fresh_model
-from tasks.protocol import RECORD, MessageHeader, Mode
-from tasks.records import view_record, views
+from tasks.protocol import RECORD, Arrays, MessageHeader, Mode
+from tasks.records import view_of, view_record
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.weights import load_arrays, model_arrays
@@ -77,30 +87,53 @@ class Session:
     def round_config(self) -> RoundConfig:
         """Return what the server asks of this client in this round."""
         settings, header = self.settings, self.header
+        beside = {name: view_of(array) for name, array in self._received().items() if is_beside(name)}
         return RoundConfig(
             header.server_round,
             learning_rate(settings.train, header.server_round, header.num_rounds),
             (settings.seed, header.client, header.server_round),
             header.role,
             dict(self.message.content.config_records.get("config", {})),
+            tuple(self._network(arrays) for arrays in further_networks(beside).values()),
+            without_prefix(NAMED, beside),
+            without_prefix(GIVEN, beside),
         )
 
     def model(self) -> nn.Module:
         """Return a fresh model with the received weights; what it draws when it is asked follows from the message."""
-        model = fresh_model(self.settings)
-        load_arrays(model, views(self._received()))
+        model = self._network({name: view_of(array) for name, array in model_part(self._received()).items()})
         seed_everything(self.settings.seed, "client", self.header.client, self.header.server_round)
-        return model.to(self.device)
+        return model
+
+    def _network(self, arrays: Arrays) -> nn.Module:
+        network = fresh_model(self.settings)
+        load_arrays(network, arrays)
+        return network.to(self.device)
 
     def _received(self) -> ArrayRecord:
         return next(iter(self.message.content.array_records.values()))
 
-    def reply(self, metrics: dict[str, Any], model: nn.Module | None = None) -> Message:
-        """Return the reply: metrics with the example count, and views of the model's weights where it was trained."""
+    def reply(self, metrics: dict[str, Any]) -> Message:
+        """Return the reply: metrics with the example count."""
         content = RecordDict({"metrics": MetricRecord({"num-examples": len(self.dataset.data), **metrics})})
-        if model is not None:
-            content["arrays"] = view_record(model_arrays(model, self._received()))
         return Message(content, reply_to=self.message)
+
+    def reply_trained(self, model: nn.Module, result: FitResult) -> Message:
+        """Return the reply with views of the weights of all networks, and the method's named arrays."""
+        received = self._received()
+        own = {1: model_part(received), **further_networks(received)}
+        found = {
+            number: model_arrays(network, own[number])
+            for number, network in zip(own, [model, *result.networks], strict=True)
+        }
+        arrays = found.pop(1)
+        for number, further in found.items():
+            arrays |= of_network(number, further)
+        arrays |= {NAMED + name: array for name, array in result.arrays.items()}
+        reply = self.reply(result.metrics)
+        in_order = {name: arrays[name] for name in received if not is_given(name)}  # as they came
+        reply.content["arrays"] = view_record(in_order)
+        return reply
 
     def folder(self) -> Path | None:
         """Return this client's own folder: in the node's state directory, or in a simulation in the run directory."""

@@ -9,7 +9,8 @@ from flwr.common.logger import log
 from client_app.label_audit_files import list_path
 from server_app.report.text import percent
 from server_app.state import RunState
-from server_app.storage.audit_scores import nouns, score_run, write_scores
+from server_app.storage.audit_scores import nouns, write_scores
+from server_app.storage.audit_scoring import score_run
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record

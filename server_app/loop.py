@@ -15,8 +15,10 @@ from server_app.state import RunState
 from server_app.transport.client_grid import ClientGrid
 from strategies.base import aggregate_replies
 from strategies.validation import ReplyValidator
+from tasks.extra_arrays import model_part
 from tasks.records import view_record
 from tasks.seeds import seed_everything
+from tasks.validation_split import SITES, VALIDATION
 
 Metrics = dict[str, Any]
 
@@ -94,14 +96,17 @@ class RunLoop:
         state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
         updates = ReplyValidator(state.sent, messages, state.registration.examples()).screen_metrics(replies)
-        return _scalars(state.strategy.aggregate_metrics(state.server_round, updates) if updates else None, "clients_")
+        measured = state.strategy.aggregate_metrics(state.server_round, updates) if updates else None
+        if state.validation == SITES:  # the same names as at the server, by one of which the best model is chosen
+            return {f"{VALIDATION}{name}": value for name, value in _numbers(measured).items()}
+        return _scalars(measured, "clients_")
 
     def _finish_round(self, line: Metrics, started: float) -> str:
         """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
         state = self.state
         state.classes = None
         if self.evaluation.due(state.server_round):
-            line.update(self.evaluation.measure(state.arrays))
+            line.update(self.evaluation.measure(state.arrays, state.extras))
             state.classes = self.evaluation.classes
         line = {"round": state.server_round, **line, "seconds": round(time.monotonic() - started, 3)}
         reasons = [callback.on_round_end(state, line) for callback in self.callbacks]
@@ -122,19 +127,24 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
     left, federation = len(list(grid.get_node_ids())), state.settings.federation
     if left < federation.min_replies:
         raise FederationError(f"{left} clients are left, federation.min-replies = {federation.min_replies} are needed")
-    sent = state.sent
+    sent = state.sent_in_training
     record = view_record(sent)
     messages = list(state.strategy.configure_train(state.server_round, record, ConfigRecord(), grid))
     replies = grid.send_and_receive(messages, timeout=federation.round_timeout)
     validator = ReplyValidator(sent, messages, state.registration.examples())
     arrays, metrics, state.report = aggregate_replies(state.strategy, state.server_round, validator, replies)
     if arrays is not None:
-        state.arrays = state.arrays | arrays  # what is frozen did not travel
+        state.arrays = state.arrays | model_part(arrays)  # what is frozen did not travel
+        state.extras = {name: arrays[name] for name in state.extras}
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
     return len(messages), _scalars(metrics, "train_")
 
 
 def _scalars(metrics: MetricRecord | None, prefix: str) -> Metrics:
     """Return scalar metrics under names that cannot be mistaken for the server's own."""
-    scalars = {key.replace("-", "_"): v for key, v in (metrics or {}).items() if isinstance(v, int | float)}
+    scalars = {key.replace("-", "_"): value for key, value in _numbers(metrics).items()}
     return {prefix + key.removeprefix(prefix): value for key, value in scalars.items()}
+
+
+def _numbers(metrics: MetricRecord | None) -> Metrics:
+    return {key: value for key, value in (metrics or {}).items() if isinstance(value, int | float)}

@@ -27,7 +27,7 @@ from server_app.report import ReportError, read_run, results_table, write_page
 from server_app.report.text import duration
 from server_app.state import RunState
 from server_app.storage.resume import how_to_go_on
-from server_app.storage.run_directory import RunDirectory, timestamp
+from server_app.storage.run_directory import RunDirectory, tags_of, timestamp
 from server_app.strategy import build_strategy, memory_of
 from server_app.transport.client_grid import ClientGrid
 from server_app.wrong_labels import wrong_labels_line
@@ -62,7 +62,10 @@ def run_training(
             status="running",
             reason="",
             finished=None,
-            label=label or "winnow",
+            label=title(settings, label) or "winnow",
+            name=settings.run.name,
+            tags=tags_of(settings.run.tags),
+            note=settings.run.note,
             command=command_line(settings, mode),
             simulation=mode is Mode.SIMULATION,
         )
@@ -126,11 +129,12 @@ def _run(
     fitted = fit_preprocessing(grid, Fitted(settings, registration, header), directory, mode)
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
     settings, header = with_speed(settings, replace(header, frozen=model_digest(settings)), directory, mode)
-    evaluation = CentralEvaluation(settings)
-    strategy = build_strategy(settings, registration, evaluation.buffers(), mode, directory.path)
-    state = RunState(
-        settings, directory, registration, strategy, evaluation.initial_arrays(), mode, evaluation.frozen()
+    evaluation = CentralEvaluation(settings, mode)
+    strategy = build_strategy(
+        settings, registration, evaluation.buffers(), mode, directory.path, evaluation.extra_arrays()
     )
+    arrays, extras = evaluation.initial_arrays(), evaluation.initial_extras()
+    state = RunState(settings, directory, registration, strategy, arrays, mode, evaluation.frozen(), extras)
     if settings.run.resume:
         restore(state)
         print(f"Resuming after round {state.server_round}", flush=True)
@@ -200,7 +204,7 @@ def callbacks(settings: Settings, label: str, later_rounds: int = 0) -> list[Cal
 def open_directory(settings: Settings, label: str) -> RunDirectory:
     """Return a new run directory, or the one to resume, which the check of the settings has accepted."""
     if not settings.run.resume:
-        directory = RunDirectory.create(Path(settings.run.output_dir or "runs"), label, settings)
+        directory = RunDirectory.create(Path(settings.run.output_dir or "runs"), title(settings, label), settings)
         directory.claim()
         directory.update_status(started=timestamp(), rounds_done=0, best_round=None)
         return directory
@@ -208,6 +212,11 @@ def open_directory(settings: Settings, label: str) -> RunDirectory:
     directory.claim()
     directory.write_config(settings)
     return directory
+
+
+def title(settings: Settings, variant: str) -> str:
+    """Return what a run is called: its name and that of its variant, as far as there are any."""
+    return "-".join(part for part in (settings.run.name, variant) if part)
 
 
 def command_line(settings: Settings, mode: Mode) -> str:

@@ -9,21 +9,25 @@ from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
 from strategies.base import FlowerStrategyAdapter, UpdateStrategy
 from strategies.validation import RoundReport
+from tasks.client_data import place_of_validation
 from tasks.metrics import ClassReport
 from tasks.protocol import Arrays, Mode
 from tasks.settings import Settings
+from tasks.validation_split import Place
 
 
 @dataclass
 class RunState:
     """Where a run stands; callbacks read it.
 
-    ``arrays`` are the whole model, ``frozen`` names those of them that stay as they are and do not travel.
+    ``arrays`` are the whole model, ``frozen`` names those of them that stay as they are and do not travel. ``extras``
+    is what clients are sent beside it in training: further networks, and named arrays of the method.
 
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
     ``classes`` is what the evaluation of this round counted of each class, None if there was none.
+    ``best_round`` is chosen on validation data alone; ``validation`` tells who has some, and without there is none.
     """
 
     settings: Settings
@@ -33,6 +37,7 @@ class RunState:
     arrays: Arrays
     mode: Mode
     frozen: frozenset[str] = frozenset()
+    extras: Arrays = field(default_factory=dict)
     server_round: int = 0
     skipped_in_a_row: int = 0
     best_value: float | None = None
@@ -46,9 +51,19 @@ class RunState:
     classes: ClassReport | None = None
 
     @property
+    def validation(self) -> Place:
+        """Who holds validation data out: the server, the sites, or nobody."""
+        return place_of_validation(self.settings, self.mode)
+
+    @property
     def sent(self) -> Arrays:
         """The arrays that travel: all of the model but what is frozen."""
         return {name: array for name, array in self.arrays.items() if name not in self.frozen}
+
+    @property
+    def sent_in_training(self) -> Arrays:
+        """The arrays that travel in training: also what goes beside the model."""
+        return self.sent | self.extras
 
     @property
     def inner_strategy(self) -> Strategy:

@@ -1,5 +1,6 @@
 """Strategies by name: Winnow's own, Flower's stock ones, and anything by import path."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from strategies.privacy import PrivateStrategy
 from strategies.robust import RobustStrategy
 from strategies.server_optimizers import build_server_optimizer
 from strategies.spool import Spool, half_of_memory
+from tasks.extra_arrays import ExtraArray
 from tasks.protocol import Mode
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
@@ -33,10 +35,12 @@ def build_strategy(
     buffers: tuple[str, ...] = (),
     mode: Mode = Mode.DEPLOYMENT,
     scratch: Path | None = None,
+    extra_arrays: Sequence[ExtraArray] = (),
 ) -> UpdateStrategy[Any]:
     """Build the configured strategy; one that reads messages is made one that combines validated updates.
 
-    Updates that do not fit into ``federation.memory`` lie in a file in the folder ``scratch``.
+    Updates that do not fit into ``federation.memory`` lie in a file in the folder ``scratch``. ``extra_arrays`` are
+    what the client method exchanges beside the model.
     Privacy noise follows from the seed in a simulation, and from the operating system where nodes are real.
 
     Raises
@@ -61,6 +65,7 @@ def build_strategy(
         "aggregator": build_aggregator(choice.aggregator, choice.aggregator_args, choice.pre_aggregators),
         "spool": Spool(memory_of(federation), scratch),
         "timeout": federation.round_timeout,
+        "extra_arrays": extra_arrays,
         "server_optimizer": build_server_optimizer(choice.server_optimizer, choice.server_optimizer_args),
     }
     strategy = STRATEGIES.build(choice.name, choice.args, **context)

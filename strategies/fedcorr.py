@@ -22,7 +22,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from strategies.base import STRATEGIES
-from strategies.query import query, with_count
+from strategies.query import model_record, query, with_count
 from strategies.robust import RobustStrategy
 from strategies.validation import RoundReport
 from tasks.gaussian_mixture import upper_group
@@ -286,7 +286,7 @@ class FedCorr(RobustStrategy):
     ) -> dict[int, float]:
         """Ask clients to correct their labels; return the noise levels of those that did."""
         asked = clients & set(grid.get_node_ids())
-        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, QUESTION: question})})
+        content = RecordDict({"arrays": model_record(arrays), "config": ConfigRecord({**config, QUESTION: question})})
         read = with_count(read_level if question == RELABEL else nothing, self._known_examples)
         answers = self._query(grid, asked, content=content, read=read)
         for client, problem in sorted(answers.problems.items()):

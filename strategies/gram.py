@@ -15,7 +15,7 @@ the updates, and their values are made block by block.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, reduce
 from itertools import pairwise
 from typing import Any
@@ -122,7 +122,8 @@ class UpdateMatrix:
     """The updates of a round as rows: N updates, or M mixtures of them.
 
     ``vectors`` are N updates (P,); ``sizes`` the lengths of the tensors that lie one after the other in each of them;
-    ``roles`` what each client is known to be (clean, noisy, unknown); ``seed`` decides what a pre-aggregator draws.
+    ``roles`` what each client is known to be (clean, noisy, unknown); ``seed`` decides what a pre-aggregator draws;
+    ``clients`` are their ids. An aggregator adds to ``remarks`` what the report of the round must say.
     ``mixtures`` (M, N + 1) are the coefficients of each row, the last one that of the global model; they sum to 1.
     """
 
@@ -131,6 +132,8 @@ class UpdateMatrix:
     roles: tuple[str, ...] = ()
     seed: int = 0
     mixtures: Doubles | None = None
+    clients: tuple[int, ...] = ()
+    remarks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.vectors) if self.mixtures is None else len(self.mixtures)

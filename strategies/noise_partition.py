@@ -39,7 +39,7 @@ from strategies.detection import (
 )
 from strategies.detection.base import FEWEST_CLIENTS, Counts
 from strategies.gram import Doubles
-from strategies.query import query, with_count
+from strategies.query import model_record, query, with_count
 from strategies.robust import RobustStrategy
 from strategies.validation import RoundReport
 from tasks.issues import Issue, RunContext
@@ -272,7 +272,7 @@ class NoisePartition(RoundRobinStrategy):
         self, clients: set[int], arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> dict[int, tuple[Doubles, Counts]]:
         """Return the usable profiles by client; why the others are not is logged."""
-        answers = self._query(grid, clients, content=RecordDict({"arrays": arrays, "config": config}))
+        answers = self._query(grid, clients, content=RecordDict({"arrays": model_record(arrays), "config": config}))
         sizes = Counter(len(losses) for losses, _ in answers.found.values())
         sizes.update(len(answer.losses) for answer in self.profiles)
         usual = sizes.most_common(1)[0][0] if sizes else 0

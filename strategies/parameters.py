@@ -5,12 +5,23 @@ global model is subtracted in place.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from strategies.gram import Vector
+from tasks.extra_arrays import base_name, is_named, network_of
 from tasks.protocol import Arrays
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """Where a network's parameters lie in a vector, and the lengths of its parameter arrays."""
+
+    number: int
+    place: slice
+    sizes: tuple[int, ...]
 
 
 class Parameters:
@@ -23,13 +34,18 @@ class Parameters:
     model
         Named arrays of the global model.
     buffers
-        Names of the arrays that are not parameters; arrays of integers never are.
+        Names of the arrays that are not parameters, in each network; arrays of integers and named arrays of a method
+        never are.
 
     ``model`` are the global model's named arrays, buffers too.
     """
 
     def __init__(self, model: Arrays, buffers: Collection[str] = ()) -> None:
-        floats = {name: array for name, array in model.items() if name not in buffers and array.dtype.kind == "f"}
+        floats = {
+            name: array
+            for name, array in model.items()
+            if array.dtype.kind == "f" and base_name(name) not in buffers and not is_named(name)
+        }
         self.model = model
         self._shapes = {name: array.shape for name, array in floats.items()}
         self._dtype = np.float64 if any(array.dtype == np.float64 for array in floats.values()) else np.float32
@@ -45,6 +61,18 @@ class Parameters:
     def sizes(self) -> tuple[int, ...]:
         """Lengths of the parameter arrays, in the order in which they lie in a vector."""
         return self._sizes
+
+    @property
+    def networks(self) -> list[NetworkPart]:
+        """The part of each network, the model itself first; its arrays lie one after the other."""
+        sizes: dict[int, list[int]] = {1: []}
+        for name, size in zip(self._shapes, self._sizes, strict=True):
+            sizes.setdefault(network_of(name), []).append(size)
+        found, start = [], 0
+        for number, own in sizes.items():
+            found.append(NetworkPart(number, slice(start, start + sum(own)), tuple(own)))
+            start += sum(own)
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._shapes

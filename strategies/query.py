@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
 from strategies.validation import MOST_EXAMPLES, ReplyError, one_line
+from tasks.extra_arrays import is_beside, model_part
 
 T = TypeVar("T")
 
@@ -71,6 +72,16 @@ def query(
         except Exception as error:  # the reply is the client's: whatever it breaks is its fault
             problems[client] = one_line(str(error) if isinstance(error, ValueError) else repr(error))
     return Answers({client: found[client] for client in sorted(found)}, problems)
+
+
+def model_record(arrays: ArrayRecord) -> ArrayRecord:
+    """Return the record of the model alone, the same one if there is nothing beside it: what questions are about."""
+    if not any(map(is_beside, arrays)):
+        return arrays
+    record = ArrayRecord()
+    for name, array in model_part(arrays).items():
+        record[name] = array
+    return record
 
 
 def with_count(

@@ -12,7 +12,8 @@ Memory: of each reply only its step away from the global model and its buffers a
 a round do not fit into memory, in a file.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,22 +24,25 @@ from flwr.serverapp import Grid
 
 from strategies.aggregators import Aggregate, Aggregator, aggregate
 from strategies.base import STRATEGIES, UpdateStrategy
+from strategies.extra_arrays import MOST_WEIGHT, ArrayCombiner
 from strategies.gram import Doubles, Vector, sum_over_blocks
-from strategies.parameters import Parameters, as_sent
+from strategies.parameters import NetworkPart, Parameters, as_sent
 from strategies.server_optimizers import ServerOptimizer
 from strategies.spool import FileStore, MemoryStore, Spool
 from strategies.validation import RoundReport, Update
+from tasks.extra_arrays import ExtraArray, is_named, network_of
 from tasks.issues import ERROR, WARNING, Issue, RunContext
 from tasks.protocol import Arrays
 from tasks.records import views
 from tasks.seeds import rng
 
-MOST_WEIGHT = 2.0  # largest client weight that a robust aggregator is given, in medians
-
 
 @dataclass(frozen=True)
 class KeptArrays:
-    """What is kept of a client's arrays: its parameters as a step (P,) away from the global model, and its buffers."""
+    """What is kept of a client's arrays: its parameters as a step (P,) away from the global model, and its buffers.
+
+    With several networks the step is that of all of them; named arrays of a method are among the buffers.
+    """
 
     step: Vector
     buffers: Arrays
@@ -66,12 +70,17 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         Turns the aggregator's result into the step that the global model takes; None takes the result.
     spool
         How much memory the updates of a round may take, and where they lie if they need more; None = half of it.
+    extra_arrays
+        The named arrays that the client method exchanges; see :mod:`tasks.extra_arrays`.
+
+    Each network of a method that trains several is aggregated for itself, with a server optimizer of its own.
 
     ``roles`` says which clients are known to be clean or noisy; all others are unknown. ``learns`` names what clients
     tell a strategy beside their updates, in words, if anything.
     """
 
     learns: ClassVar[str] = ""
+    combines_extras: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -85,6 +94,7 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         examples: Mapping[int, int] | None = None,
         server_optimizer: ServerOptimizer | None = None,
         spool: Spool | None = None,
+        extra_arrays: Sequence[ExtraArray] = (),
     ) -> None:
         super().__init__(min_replies, examples)
         self.aggregator = aggregator
@@ -94,6 +104,8 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         self.weighting = weighting
         self.buffers = frozenset(buffers)
         self.server_optimizer = server_optimizer
+        self._other_optimizers: dict[int, ServerOptimizer] = {}  # of further networks, by number
+        self._extras = ArrayCombiner(extra_arrays, aggregator.robust)
         self.roles: dict[int, str] = {}
         self._parameters = Parameters({})
         self._spool = spool or Spool()
@@ -122,6 +134,7 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         messages = _messages(clients, arrays, config, MessageType.TRAIN)
         self._parameters = parameters = Parameters(views(arrays), self.buffers)
         self._store = self._spool.store(len(messages), sum(parameters.sizes), parameters.dtype)
+        self._add_optimizers(part.number for part in parameters.networks[1:])
         self._remember(arrays, messages)
         return messages
 
@@ -135,16 +148,27 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
     ) -> tuple[Arrays | None, MetricRecord | None]:
         """Combine the updates, if they are enough for the aggregator."""
         self._store = MemoryStore()  # a file goes with the updates that are in it
-        report.skipped = self.aggregator.problem(len(updates))
+        clients = [update.client for update in updates]
+        report.skipped = self.aggregator.problem(len(updates)) or self.aggregator.missing(clients)
         if report.skipped:
             return None, None
         client_weights = self._client_weights(updates)
-        result = self._combine(updates, client_weights, server_round)
-        _record(report, updates, result)
-        weights = client_weights if result.weights is None else result.weights
+        parts = self._parameters.networks
+        results = [self._combine(updates, client_weights, server_round, part) for part in parts]
+        _record(report, updates, results[0])  # further networks have weights of their own, which are not recorded
+        steps = [self._step(updates, result, part) for result, part in zip(results, parts, strict=True)]
+        weights = {
+            part.number: client_weights if result.weights is None else result.weights
+            for result, part in zip(results, parts, strict=True)
+        }
         combined = {
-            **self._parameters.after(self._step(updates, result)),
-            **{name: self._buffer(updates, name, weights) for name in updates[0].kept.buffers},
+            **self._parameters.after(steps[0] if len(steps) == 1 else np.concatenate(steps)),
+            **{
+                name: self._named(updates, name, client_weights)
+                if is_named(name)
+                else self._buffer(updates, name, weights.get(network_of(name), client_weights))
+                for name in updates[0].kept.buffers
+            },
         }
         model = as_sent(combined, self._parameters.model)
         if not all(np.isfinite(array).all() for array in model.values()):  # a server optimizer may overflow
@@ -152,23 +176,42 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
             return None, None
         return model, _mean_metrics(updates, client_weights)
 
-    def _combine(self, updates: list[Update[KeptArrays]], client_weights: Doubles, server_round: int) -> Aggregate:
+    def _add_optimizers(self, numbers: Iterable[int]) -> None:
+        """Make sure that further networks have optimizers, copies of the first one's before it has done anything."""
+        for number in numbers:
+            if self.server_optimizer is not None and number not in self._other_optimizers:
+                self._other_optimizers[number] = copy.deepcopy(self.server_optimizer)
+
+    def _combine(
+        self, updates: list[Update[KeptArrays]], client_weights: Doubles, server_round: int, part: NetworkPart
+    ) -> Aggregate:
+        stream: list[str | int] = ["pre-steps", server_round, *([part.number] if part.number > 1 else [])]
         return aggregate(
             self.aggregator,
-            [update.kept.step for update in updates],
+            [update.kept.step[part.place] for update in updates],
             client_weights,
-            sizes=self._parameters.sizes,
+            sizes=part.sizes,
             roles=[self.roles.get(update.client, "unknown") for update in updates],
-            seed=int(rng(self.seed, "pre-steps", server_round).integers(2**63)),
+            clients=[update.client for update in updates],
+            seed=int(rng(self.seed, *stream).integers(2**63)),
         )
 
-    def _step(self, updates: list[Update[KeptArrays]], result: Aggregate) -> Vector:
-        """Return the step that the global model takes, (P,): the aggregate, or what the optimizer makes of it."""
-        if self.server_optimizer is None:
+    def _step(self, updates: list[Update[KeptArrays]], result: Aggregate, part: NetworkPart) -> Vector:
+        """Return the step that a network takes, (P,): the aggregate, or what its optimizer makes of it."""
+        optimizer = self.server_optimizer
+        if optimizer is None:
             return result.value
-        steps = [update.kept.step for update in updates]
+        if part.number > 1:
+            optimizer = self._other_optimizers[part.number]
+        steps = [update.kept.step[part.place] for update in updates]
         squared_norms = sum_over_blocks(steps, lambda _, block: np.einsum("nb,nb->n", block, block))
-        return self.server_optimizer.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
+        return optimizer.apply(result.value, squared_norms, result.weights, self.aggregator.robust)
+
+    def _named(self, updates: list[Update[KeptArrays]], name: str, client_weights: Doubles) -> Doubles:
+        """Return the new value of a method's named array."""
+        arrays = {update.client: update.kept.buffers[name] for update in updates}
+        examples = {update.client: update.examples for update in updates}
+        return self._extras.combine(name, arrays, examples, client_weights, self._parameters.model[name])
 
     def _client_weights(self, updates: list[Update[KeptArrays]]) -> Doubles:
         counts = np.array([update.examples for update in updates], np.float64)
@@ -209,14 +252,23 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
 
         What the dictionary may hold is in :mod:`server_app.storage.strategy_state`.
         """
-        return {"server_optimizer": None if self.server_optimizer is None else self.server_optimizer.state_dict()}
+        return {
+            "server_optimizer": None if self.server_optimizer is None else self.server_optimizer.state_dict(),
+            "other_optimizers": {number: one.state_dict() for number, one in self._other_optimizers.items()},
+            "remembered_arrays": self._extras.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
         if (self.server_optimizer is None) != (state["server_optimizer"] is None):
             raise ValueError("one of the two has a server optimizer, and the other has none")
+        others = state.get("other_optimizers", {})  # checkpoints of older versions have none
+        self._add_optimizers(others)
+        for number, kept in others.items():
+            self._other_optimizers[number].load_state_dict(kept)
         if self.server_optimizer is not None:
             self.server_optimizer.load_state_dict(state["server_optimizer"])
+        self._extras.load_state_dict(state.get("remembered_arrays", {}))
 
     def _sample(self, stream: str, server_round: int, grid: Grid, fraction: float) -> list[int]:
         clients = sorted(grid.get_node_ids())
@@ -230,7 +282,8 @@ def _messages(clients: list[int], arrays: ArrayRecord, config: ConfigRecord, kin
 
 
 def _record(report: RoundReport, updates: list[Update[KeptArrays]], result: Aggregate) -> None:
-    """Put each client's distance to the result on record, and its weight where the aggregator has weights."""
+    """Put each client's distance to the result on record, its weight if the aggregator has weights, and remarks."""
+    report.remarks += result.remarks
     for i, update in enumerate(updates):
         report.distances[update.client] = float(result.distances[i])
         if result.weights is not None:

@@ -46,7 +46,10 @@ class Update(Generic[Kept]):
 
 @dataclass
 class RoundReport:
-    """What became of every client of a round: its weight and distance to the result, or why it was set aside."""
+    """What became of every client of a round: its weight and distance to the result, or why it was set aside.
+
+    ``remarks`` say in words what the strategy did in another way than usual.
+    """
 
     examples: dict[int, int] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class RoundReport:
     roles: dict[int, str] = field(default_factory=dict)
     posteriors: dict[int, float] = field(default_factory=dict)
     noise_levels: dict[int, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     skipped: str = ""
 
 

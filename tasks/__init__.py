@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.base import TASKS, ClientData, DataError, Examples, Labels, Task, evaluate, predict
+    from tasks.extra_arrays import ExtraArray
     from tasks.images import ImageTask
     from tasks.issues import ERROR, INFO, WARNING, Component, Issue, RunContext
     from tasks.metrics import classification_metrics
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 else:
     _MODULES = {
         "base": ("TASKS", "ClientData", "DataError", "Examples", "Labels", "Task", "evaluate", "predict"),
+        "extra_arrays": ("ExtraArray",),
         "images": ("ImageTask",),
         "issues": ("ERROR", "INFO", "WARNING", "Component", "Issue", "RunContext"),
         "metrics": ("classification_metrics",),
@@ -40,6 +42,7 @@ __all__ = [
     "Component",
     "DataError",
     "Examples",
+    "ExtraArray",
     "ImageTask",
     "Issue",
     "Labels",

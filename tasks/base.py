@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,11 @@ class ClientData:
     def class_counts(self) -> Labels:
         """Return how many examples, or pixels, carry each given label, (num_classes,)."""
         return np.bincount(self.labels[self.labels != IGNORED], minlength=self.num_classes).astype(np.int64)
+
+    def take(self, places: npt.NDArray[np.int64]) -> "ClientData":
+        """Return the examples at ``places``, in that order."""
+        features = self.features[torch.from_numpy(places)]
+        return replace(self, features=features, labels=self.labels[places], ids=self.ids[places])
 
 
 class Task(Component, ABC):
@@ -162,11 +167,7 @@ class Task(Component, ABC):
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return what such a run lacks or configures in vain because of its task."""
-        run, found = context.settings.run, []
-        if run.early_stopping and not context.has_test_examples:
-            text = f"run.early-stopping = {run.early_stopping}: there is no clean test data to stop by"
-            remedy = "set it to 0, or let task.data-path name a folder that has test data"
-            found.append(Issue(ERROR, "run.early-stopping", text, remedy))
+        run, found = context.settings.run, list[Issue]()
         if not context.has_test_examples:
             found.append(_unevaluated(context))
         if run.monitor in PIXEL_METRICS and not self.labels_pixels:
@@ -326,6 +327,9 @@ def _measures(task: Task, logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 def _unevaluated(context: RunContext) -> Issue:
     text = "there is no clean test data, so the server does not evaluate"
+    if context.validation == "server":
+        text = "there is no clean test data: the server only measures on the examples that it holds out to choose by"
+        return Issue(WARNING, "task.data-path", text)
     if context.settings.federation.fraction_evaluate > 0:
         return Issue(WARNING, "task.data-path", f"{text}, only the clients do, on their own labels")
     remedy = (

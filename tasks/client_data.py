@@ -14,15 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasks.base import ClientData, DataError, FittedTask, Labels, Task
+from tasks.base import ClientData, DataError, Examples, FittedTask, Labels, Task
 from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
 from tasks.own_data.reading import Cache
 from tasks.partition import PARTITIONS, PartitionError
+from tasks.protocol import Mode
 from tasks.registry import TASKS
 from tasks.seeds import rng
-from tasks.settings import FederationSettings, PartitionSettings, Settings, TaskSettings
+from tasks.settings import EvaluateSettings, FederationSettings, PartitionSettings, Settings, TaskSettings
+from tasks.validation_split import NOWHERE, SERVER, SITES, Place, hold_out, validation_place
 
 KEPT_BYTES = 2**29
 """Of the examples of simulated clients that a process keeps at hand."""
@@ -33,12 +35,14 @@ class ClientDataset:
     """One client's data, and the truth about it, which only measurement may see.
 
     ``true_labels`` are shaped like the given ones; ``replaced`` (m,) are the places of examples that come from outside
-    the task, for which no label is right.
+    the task, for which no label is right. ``held_out`` are the client's own validation examples with the labels it was
+    given, on which it does not train; None where clients hold none out.
     """
 
     data: ClientData
     true_labels: Labels
     replaced: npt.NDArray[np.int64]
+    held_out: ClientData | None = None
 
     def wrong(self) -> npt.NDArray[np.bool_]:
         """Tell which of the given labels are wrong, shaped like them."""
@@ -120,10 +124,48 @@ def encode_examples(settings: TaskSettings) -> None:
 
 
 @lru_cache(maxsize=4)
+def held_out(task: TaskSettings, share: float, seed: int) -> npt.NDArray[np.int64]:
+    """Return the places of the training examples that the server holds out, sorted; none for a share of 0.
+
+    Raises
+    ------
+    DataError
+        If none can be spared.
+    """
+    if not share:
+        return np.empty(0, dtype=np.int64)
+    loaded = load_task(task)
+    return hold_out(loaded.train_labels(), loaded.groups(), share, rng(seed, "validation"))
+
+
+def place_of_validation(settings: Settings, mode: Mode) -> Place:
+    """Return who holds out validation examples in a run whose clients are there: the server, the sites, or nobody."""
+    return validation_place(settings, mode is Mode.DEPLOYMENT and load_task(settings.task).brings_own_data)
+
+
+def validation_examples(settings: Settings, mode: Mode) -> Examples | None:
+    """Return the examples that the server holds out, with the labels of the data set; None where it holds none out.
+
+    Raises
+    ------
+    DataError
+        If none can be spared.
+    """
+    if place_of_validation(settings, mode) != SERVER:
+        return None
+    return load_task(settings.task).train_examples().take(server_places(settings))
+
+
+def server_places(settings: Settings) -> npt.NDArray[np.int64]:
+    """Return the places of the examples that a server with training examples holds out; see :func:`held_out`."""
+    return held_out(settings.task, _share_at(SERVER, settings), settings.seed)
+
+
+@lru_cache(maxsize=4)
 def divide(
-    task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int
+    task: TaskSettings, partition: PartitionSettings, num_clients: int, seed: int, validation: float = 0.0
 ) -> tuple[npt.NDArray[np.int64], ...]:
-    """Return each client's example indices.
+    """Return each client's example indices; the share ``validation`` of the examples stays at the server.
 
     Raises
     ------
@@ -133,15 +175,38 @@ def divide(
         If the examples cannot be divided like this, or a partition of the user's own loses or repeats examples.
     """
     loaded = load_task(task)
-    partitioner = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
     labels = loaded.train_labels()
-    parts = tuple(partitioner(labels, num_clients, rng(seed, "partition")))
-    if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels))):
+    shared = np.delete(np.arange(len(labels)), held_out(task, validation, seed))
+    partitioner = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
+    try:
+        partitioner = partitioner.restricted_to(shared, len(labels))
+        parts = tuple(partitioner(labels[shared], num_clients, rng(seed, "partition")))
+    except PartitionError as error:
+        raise _after_validation(error, len(labels), len(shared)) from error
+    if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(shared))):
         raise PartitionError(
             f"partition {partition.name!r} must return {num_clients} disjoint lists "
-            f"that cover all {len(labels)} examples"
+            f"that cover all {len(shared)} examples"
         )
-    return parts
+    return tuple(shared[part] for part in parts)
+
+
+def _after_validation(error: PartitionError, count: int, shared: int) -> PartitionError:
+    """Return the error with what is held out, which a user who counts the examples misses."""
+    if count == shared:
+        return error
+    return PartitionError(f"{error} (evaluate.validation holds out {count - shared} of {count} examples; 0 = none)")
+
+
+def client_parts(settings: Settings) -> tuple[npt.NDArray[np.int64], ...]:
+    """Return each client's example indices under these settings; see :func:`divide`."""
+    share = _share_at(SERVER, settings)
+    return divide(settings.task, settings.partition, settings.federation.num_clients, settings.seed, share)
+
+
+def _share_at(place: Place, settings: Settings, sites_own_data: bool = False) -> float:
+    """Return the share of the examples that is held out at that place; 0 where it is at another one."""
+    return settings.evaluate.validation if validation_place(settings, sites_own_data) == place else 0.0
 
 
 def federated_noise(settings: Settings) -> FederatedNoise:
@@ -193,10 +258,32 @@ class DatasetCache:
 
 
 def _make_dataset(data: Settings, client: int) -> ClientDataset:
+    return _own_split(_whole_part(data, client), _share_at(SITES, data), data.seed)
+
+
+def _own_split(dataset: ClientDataset, share: float, seed: int) -> ClientDataset:
+    """Return a client's dataset with its own validation examples apart; as it is for a share of 0.
+
+    Two sites with the same data hold out the same, whatever their numbers are. One that cannot spare an example holds
+    none out.
+    """
+    if not share:
+        return dataset
+    whole = dataset.data
+    try:
+        places = hold_out(whole.labels, None, share, rng(seed, "validation"))
+    except DataError:
+        places = np.empty(0, dtype=np.int64)
+    rest = np.delete(np.arange(len(whole)), places)
+    replaced = np.flatnonzero(np.isin(rest, dataset.replaced))
+    return ClientDataset(whole.take(rest), dataset.true_labels[rest], replaced, whole.take(places))
+
+
+def _whole_part(data: Settings, client: int) -> ClientDataset:
     task = load_task(data.task)
     if isinstance(task, FittedTask) and task.statistics:
         return _fitted_dataset(task, data, client)
-    indices = divide(data.task, data.partition, data.federation.num_clients, data.seed)[client]
+    indices = client_parts(data)[client]
     examples, ids = task.train_examples().take(indices), task.train_ids()[indices]
     given = federated_noise(data).apply(client, examples.labels, examples.features.numpy(), ids)
     if isinstance(task, FittedTask) and len(given.replaced):
@@ -210,27 +297,31 @@ def _make_dataset(data: Settings, client: int) -> ClientDataset:
 def _fitted_dataset(task: FittedTask, data: Settings, client: int) -> ClientDataset:
     """Return the client's data by merged statistics: noise has drawn its labels before they were known."""
     unfitted = replace(data, task=replace(data.task, statistics=""))
-    before = _dataset(unfitted, client)
-    indices = divide(unfitted.task, data.partition, data.federation.num_clients, data.seed)[client]
+    before = _whole_part(unfitted, client)
+    indices = client_parts(unfitted)[client]
     return replace(before, data=replace(before.data, features=task.train_examples().take(indices).features))
 
 
 _dataset = DatasetCache(_make_dataset, KEPT_BYTES)
 
 
-@lru_cache(maxsize=1)
-def whole_dataset(settings: TaskSettings, client: int) -> ClientDataset:
-    """Return everything in a site's own data folder, with the labels as they are.
+def site_dataset(settings: Settings, client: int) -> ClientDataset:
+    """Return the data of a site with data of its own, all that is in its folder, with the labels as they are.
 
     Raises
     ------
     DataError
         If the data cannot be used; the message names files and must not leave the site.
     """
+    return _site_dataset(settings.task, client, _share_at(SITES, settings, sites_own_data=True), settings.seed)
+
+
+@lru_cache(maxsize=1)
+def _site_dataset(settings: TaskSettings, client: int, share: float, seed: int) -> ClientDataset:
     task = load_task(settings)
     examples = task.train_examples()
     data = ClientData(client, examples.features, examples.labels, task.train_ids(), task.num_classes)
-    return ClientDataset(data, examples.labels, np.empty(0, dtype=np.int64))
+    return _own_split(ClientDataset(data, examples.labels, np.empty(0, dtype=np.int64)), share, seed)
 
 
 def data_settings(settings: Settings) -> Settings:
@@ -238,10 +329,17 @@ def data_settings(settings: Settings) -> Settings:
 
     Two variants with equal data settings have the same data.
     """
+    place = validation_place(settings, False)
     return Settings(
         seed=settings.seed,
-        federation=FederationSettings(num_clients=settings.federation.num_clients),
+        federation=FederationSettings(
+            num_clients=settings.federation.num_clients, fraction_evaluate=float(place == SITES)
+        ),
         task=settings.task,
         partition=settings.partition,
         noise=settings.noise,
+        evaluate=EvaluateSettings(
+            validation=0.0 if place == NOWHERE else settings.evaluate.validation,
+            validation_at=SERVER if place == NOWHERE else place,
+        ),
     )

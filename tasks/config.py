@@ -15,7 +15,7 @@ from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
 from tasks.files import user_path
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.protocol import Mode, PublicError
-from tasks.settings import PrivacySettings, Settings
+from tasks.settings import NAME, PrivacySettings, Settings
 
 Value = bool | int | float | str
 Flat = dict[str, Value]
@@ -183,8 +183,8 @@ def _problem(value: Value, item: Field[Any]) -> str:
     if limits.get("choices") and value not in limits["choices"]:
         return "unknown" + did_you_mean(str(value), limits["choices"])
     if isinstance(value, str):
-        return path_problem(value) if limits.get("path") else ""
-    low, above, high = limits.get("low"), limits.get("above"), limits.get("high")
+        return path_problem(value) if limits.get("path") else _name_problem(value) if limits.get("is_name") else ""
+    low, above, high, below = (limits.get(name) for name in ("low", "above", "high", "below"))
     if item.type is int and high is None:
         high = INT64_MAX
     if item.type is float and not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be beyond any float
@@ -193,14 +193,20 @@ def _problem(value: Value, item: Field[Any]) -> str:
         (low is not None and value < low)
         or (above is not None and value <= above)
         or (high is not None and value > high)
+        or (below is not None and value >= below)
     ):
         bounds = [
             f"{text} {bound}"
-            for text, bound in (("at least", low), ("above", above), ("at most", high))
+            for text, bound in (("at least", low), ("above", above), ("at most", high), ("below", below))
             if bound is not None
         ]
         return f"must be {' and '.join(bounds)}"
     return ""
+
+
+def _name_problem(value: str) -> str:
+    """Return why a text cannot be part of the name of a run directory."""
+    return "" if not value or re.fullmatch(NAME, value) else "must be up to 100 letters, digits, '.', '_' and '-'"
 
 
 def _number_problem(value: Value, item: Field[Any]) -> str:
@@ -274,7 +280,7 @@ def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:
         raise ConfigError([Issue(ERROR, "variants", "variants: every line must be  name = { key = value, ... }")])
     shared = ("variants", "run.output-dir", "run.resume", "federation.num-clients")
     overrides = {name: flatten(table) for name, table in tables.items()}
-    odd = [name for name in overrides if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)]
+    odd = [name for name in overrides if not re.fullmatch(NAME, name)]
     if odd:
         texts = [f"variant {name!r:.110}: a name is up to 100 letters, digits, '.', '_' and '-'" for name in odd]
         raise ConfigError([Issue(ERROR, "variants", text) for text in texts])

@@ -18,6 +18,7 @@ from tasks.frozen_parts import freeze, frozen_digest
 from tasks.initial_weights import load_initial_weights
 from tasks.seeds import seed_everything
 from tasks.settings import ModelSettings, Settings, TaskSettings
+from tasks.weights import frozen_names, load_arrays, model_arrays
 
 
 def fresh_model(settings: Settings) -> nn.Module:
@@ -47,17 +48,30 @@ def built_model(settings: Settings) -> nn.Module:
     return _source(settings.task, settings.model, settings.seed).fresh()
 
 
-def initial_model(settings: Settings) -> nn.Module:
+def initial_model(settings: Settings, number: int = 1) -> nn.Module:
     """Return the model that training starts from: :func:`fresh_model` with the weights of ``model.init``, if any.
+
+    Of a method that trains several networks each has random weights of its own, by its ``number``; what is frozen, or
+    comes from a file, is the same in all of them.
 
     Raises
     ------
     PluginError, DataError
         As :func:`fresh_model` does, and if the file of ``model.init`` cannot be used.
     """
-    model = fresh_model(settings)
+    model = fresh_model(settings) if number == 1 else _drawn_again(settings, number)
     if settings.model.init and not settings.model.freeze:  # else it has them already
         load_initial_weights(model, settings.model, weights_folder(settings.task))
+    return model
+
+
+def _drawn_again(settings: Settings, number: int) -> nn.Module:
+    """Return a fresh model whose parameters and buffers, but for what is frozen, follow from another seed."""
+    seed_everything(settings.seed, "init", number)
+    drawn = load_task(settings.task).build_model(settings.model.name, settings.model.args)
+    model = fresh_model(settings)
+    frozen = frozen_names(model)
+    load_arrays(model, {name: array for name, array in model_arrays(drawn).items() if name not in frozen})
     return model
 
 

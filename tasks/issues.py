@@ -74,6 +74,12 @@ class Component:
         Client method: whether it answers questions outside of training.
     corrects_labels
         Client method: whether clients that are called noisy train on other labels than the given ones.
+    networks
+        Client method: how many networks of the run's model it trains; all of them travel both ways.
+    exchanges_arrays
+        Client method: whether it exchanges named arrays with the server.
+    combines_extras
+        Strategy: whether it combines further networks and named arrays as well as the model.
     """
 
     one_label_each: ClassVar[bool] = False
@@ -82,6 +88,9 @@ class Component:
     asks_method: ClassVar[bool] = False
     answers_questions: ClassVar[bool] = False
     corrects_labels: ClassVar[bool] = False
+    networks: ClassVar[int] = 1
+    exchanges_arrays: ClassVar[bool] = False
+    combines_extras: ClassVar[bool] = False
 
     def issues(self, context: "RunContext") -> list[Issue]:
         """Return what is wrong or odd about this part in such a run; called before any client starts, reads no data."""
@@ -95,6 +104,7 @@ class Unbuilt(Component):
     reads_role: ClassVar[bool] = True
     asks_method: ClassVar[bool] = True
     answers_questions: ClassVar[bool] = True
+    combines_extras: ClassVar[bool] = True
 
 
 UNBUILT = Unbuilt()
@@ -112,6 +122,8 @@ class RunContext:
         Whether the clients are simulated or real nodes with data of their own.
     labels_pixels, has_smooth_inputs, has_test_examples
         Of the task; see :class:`tasks.base.Task`.
+    validation
+        Who holds out validation examples; see :func:`tasks.validation_split.validation_place`.
     method, strategy, aggregator
         The other parts, for what they declare.
     """
@@ -122,6 +134,7 @@ class RunContext:
     labels_pixels: bool = False
     has_smooth_inputs: bool = True
     has_test_examples: bool = True
+    validation: str = "server"
     method: Component = UNBUILT
     strategy: Component = UNBUILT
     aggregator: Component = UNBUILT

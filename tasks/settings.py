@@ -9,11 +9,17 @@ from typing import Any
 
 AUTO = "auto"
 OFF = "off"
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""Regular expression of a run's or a variant's name."""
 YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longer wait
+OLDER_RUNS = {"evaluate.validation": 0.0}
+"""By key: what a run did that is older than the setting, where that is not the default; a resumed one keeps it."""
 
 
 def key(default: Any, about: str, **limits: Any) -> Any:
-    """Declare one setting; ``limits`` are ``low``, ``above``, ``high`` (numbers), ``choices`` or ``path`` (strings).
+    """Declare one setting; ``limits`` are ``low``, ``above``, ``high``, ``below``, or those of texts.
+
+    Those are ``choices``, ``path`` or ``is_name``: a text that can be part of a folder's name, see :data:`NAME`.
 
     With ``or_number`` a text may also be a whole number from there on. A whole number without ``high`` is at most
     2**63 - 1.
@@ -23,15 +29,20 @@ def key(default: Any, about: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run is recorded and when it ends early."""
+    """What a run is called, where it is recorded and when it ends early."""
 
+    name: str = key(
+        "", "name of the run, part of its directory's name; letters, digits, '.', '_' and '-'", is_name=True
+    )
+    tags: str = key("", "words to find the run by, separated by commas; see winnow runs --where")
+    note: str = key("", "anything to remember about the run; its report shows it")
     output_dir: str = key("", "folder for run directories; empty = runs/ in the working directory", path=True)
     resume: str = key("", "run directory to continue; its settings must be the same", path=True)
     checkpoint_every: int = key(1, "rounds between checkpoints; best and last are kept", low=1)
     early_stopping: int = key(0, "stop after so many evaluations without a better `run.monitor`; 0 = never", low=0)
     monitor: str = key(
         "accuracy",
-        "measure that decides which model is best",
+        "measure on validation data that decides which model is best",
         choices=("accuracy", "balanced-accuracy", "macro-f1", "dice", "mean-iou", "loss"),
     )
     callbacks: str = key(
@@ -219,10 +230,18 @@ class PrivacySettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """Evaluation on clean test data at the server."""
+    """Evaluation: on clean test data at the server, and on examples held out to choose the best model by."""
 
     every: int = key(1, "rounds between evaluations; the last round is always evaluated", low=1)
     batch_size: int = key(512, "examples in a batch", low=1)
+    validation: float = key(
+        0.1, "share of the training examples held out to choose the best model by; 0 = none", low=0.0, below=1.0
+    )
+    validation_at: str = key(
+        AUTO,
+        "who holds them out; auto = the server, but sites with data of their own if they evaluate",
+        choices=(AUTO, "server", "sites"),
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ def accuracies(*values: float | None) -> list[dict[str, Any]]:
     return [{"round": number, "accuracy": value} for number, value in enumerate(values)]
 
 
+def validated(lines: Lines, *values: float | None) -> list[dict[str, Any]]:
+    """Return the lines with these validation accuracies."""
+    return [{**line, "validation_accuracy": value} for line, value in zip(lines, values, strict=True)]
+
+
 def write_run(path: Path, metrics: Lines = (), clients: Lines = (), rounds: int = 2, **status: Any) -> Path:
     """Write a completed simulation of ``rounds`` planned rounds; ``status`` overrides fields of status.json."""
     path.mkdir(parents=True, exist_ok=True)

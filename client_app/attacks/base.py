@@ -7,7 +7,8 @@ An attack is of one of three kinds, by what the hostile client needs to know:
 - :class:`CollusionAttack` makes one update from the honest updates of all hostile clients, and all of them send it.
 
 An update is the trained minus the received parameters, one vector (P,), in the order of ``model.parameters()``. Only
-floating-point parameters are in it: buffers such as BatchNorm statistics are sent as training left them.
+floating-point parameters are in it: buffers such as BatchNorm statistics are sent as training left them. So are named
+arrays of a method (:mod:`tasks.extra_arrays`); with several networks the update is that of all of them.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -40,12 +42,16 @@ class FederationFacts:
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """What training gave: the update (P,), the buffers by name, the metrics to report and the method's state."""
+    """What training gave: the update (P,), the buffers by name, the metrics to report and the method's state.
+
+    The update and the buffers are those of all networks, one after the other; ``arrays`` are the method's named ones.
+    """
 
     update: Tensor
     buffers: Mapping[str, Tensor]
     metrics: dict[str, float]
     state: State = field(default_factory=dict)
+    arrays: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Who is hostile is a function of the settings alone, the same at the server and a
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,7 @@ from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig, State
 from tasks.base import ClientData
 from tasks.client_data import client_dataset, load_task
+from tasks.extra_arrays import base_name, of_network
 from tasks.fresh_model import fresh_model
 from tasks.images import ImageTask
 from tasks.issues import ERROR, WARNING, Issue, RunContext
@@ -120,7 +121,7 @@ def run_client(
     )
     sent = attack.act(context)
     trainer.install(sent)
-    return FitResult(sent.metrics, sent.state)
+    return FitResult(sent.metrics, sent.state, dict(sent.arrays), round_config.networks)
 
 
 class HonestUpdates:
@@ -144,21 +145,29 @@ class AttackTrainer:
     """Trains from the received weights as often as an attack asks, and puts what it sends into the model."""
 
     def __init__(self, model: nn.Module, settings: Settings, round_config: RoundConfig, device: torch.device) -> None:
-        self._model = model.to(device)
+        self._networks = [network.to(device) for network in (model, *round_config.networks)]
         self._settings, self._round_config, self._device = settings, round_config, device
-        self._received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        self._start = _vector(model)
+        self._received = [
+            {name: tensor.clone() for name, tensor in network.state_dict().items()} for network in self._networks
+        ]
+        self._start = _vector(self._networks)
 
     def train(self, data: ClientData, effort: int, state: State | None) -> LocalUpdate:
         """Train on ``data`` for ``effort`` times the configured epochs, with the draws of the client that owns it."""
-        model = fresh_model(self._settings).to(self._device)
-        model.load_state_dict(self._received)
+        model, *others = (self._fresh(received) for received in self._received)
         options = replace(self._settings.train, epochs=effort * self._settings.train.epochs)
         seed, _, server_round = self._round_config.stream
-        round_config = replace(self._round_config, stream=(seed, data.client, server_round))
+        stream = (seed, data.client, server_round)
+        round_config = replace(self._round_config, stream=stream, networks=tuple(others))
         result = train_locally(model, data, replace(self._settings, train=options), round_config, state, self._device)
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        return LocalUpdate(_vector(model) - self._start, buffers, result.metrics, result.state)
+        networks = [model, *others]
+        buffers = {name: buffer.clone() for name, buffer in _buffers(networks).items()}
+        return LocalUpdate(_vector(networks) - self._start, buffers, result.metrics, result.state, result.arrays)
+
+    def _fresh(self, received: dict[str, Tensor]) -> nn.Module:
+        network = fresh_model(self._settings).to(self._device)
+        network.load_state_dict(received)
+        return network
 
     def honest(self, client: int, state: State | None) -> LocalUpdate:
         """Return what a client would send if it were honest; without a state it is kept until the next round."""
@@ -172,22 +181,25 @@ class AttackTrainer:
 
     def install(self, sent: LocalUpdate) -> None:
         """Load the received parameters plus the update that is sent, and its buffers."""
-        self._model.load_state_dict(self._received)
+        for network, received in zip(self._networks, self._received, strict=True):
+            network.load_state_dict(received)
         with torch.no_grad():
-            sizes = [parameter.numel() for parameter in _floating(self._model)]
-            moved = torch.split(self._start + sent.update.to(self._start), sizes)
-            for parameter, values in zip(_floating(self._model), moved, strict=True):
+            parameters = [parameter for network in self._networks for parameter in _floating(network)]
+            moved = torch.split(self._start + sent.update.to(self._start), [p.numel() for p in parameters])
+            for parameter, values in zip(parameters, moved, strict=True):
                 parameter.copy_(values.view_as(parameter))
-            for name, buffer in self._model.named_buffers():
-                if name in self._received:  # no other is sent
+            for name, buffer in _buffers(self._networks).items():
+                if base_name(name) in self._received[0]:  # no other is sent
                     buffer.copy_(sent.buffers[name])
 
     def _key(self) -> bytes:
         """Return a digest of all that decides the honest updates of a round."""
         round_config = replace(self._round_config, stream=())
         digest = hashlib.blake2b(repr((self._settings, round_config)).encode())
-        for tensor in self._received.values():
+        for tensor in (tensor for received in self._received for tensor in received.values()):
             digest.update(tensor.cpu().numpy().tobytes())
+        for array in (*round_config.arrays.values(), *round_config.given.values()):
+            digest.update(array.tobytes())
         return digest.digest()
 
 
@@ -197,6 +209,14 @@ def _floating(model: nn.Module) -> Iterator[nn.Parameter]:
     return (p for p in model.parameters() if p.is_floating_point() and (p.requires_grad or not some_frozen))
 
 
-def _vector(model: nn.Module) -> Tensor:
-    """Return the floating-point parameters of a model that travel, as one vector (P,)."""
-    return torch.cat([parameter.detach().flatten() for parameter in _floating(model)])
+def _vector(networks: Sequence[nn.Module]) -> Tensor:
+    """Return the floating-point parameters of networks that travel, as one vector (P,)."""
+    return torch.cat([parameter.detach().flatten() for network in networks for parameter in _floating(network)])
+
+
+def _buffers(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Return the buffers of networks, those of further ones under the names under which they travel."""
+    found = dict(networks[0].named_buffers())
+    for number, network in enumerate(networks[1:], 2):
+        found |= of_network(number, dict(network.named_buffers()))
+    return found

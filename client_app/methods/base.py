@@ -5,7 +5,7 @@ next one. The state is a dictionary of arrays, so that it can be kept between ro
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,9 +15,11 @@ from torch import nn
 
 from client_app.losses import Objective
 from client_app.trainer import BatchLoss, LocalData, Trained, Trainer
-from tasks.base import ClientData
+from tasks.base import ClientData, Task
+from tasks.extra_arrays import ExtraArray
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.plugins import Registry
+from tasks.protocol import Arrays
 
 State = dict[str, npt.NDArray[np.generic]]
 
@@ -28,6 +30,10 @@ class RoundConfig:
 
     ``role`` is clean, noisy or unknown; ``stream`` is (seed, client, round); ``config`` holds whatever else
     the strategy sent.
+
+    ``networks`` are the second, third, ... network, with the received weights, of a method that trains several: they
+    are trained in place as the model is. ``arrays`` are the method's named arrays as the server has combined them, and
+    ``given`` what a strategy of the method's own sends this client beside them; neither may be written to.
     """
 
     server_round: int
@@ -35,6 +41,9 @@ class RoundConfig:
     stream: tuple[int, ...]
     role: str = "unknown"
     config: Mapping[str, object] = field(default_factory=dict)
+    networks: Sequence[nn.Module] = field(default=(), repr=False)
+    arrays: Arrays = field(default_factory=dict, repr=False)
+    given: Arrays = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,16 @@ class TrainContext:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The next state and the measures to report; the model is trained in place."""
+    """The next state and the measures to report; the model is trained in place.
+
+    ``arrays`` are the method's named arrays for the server, all that it declares. ``networks`` is filled in by the
+    caller: those of the round config, as they are after training.
+    """
 
     metrics: dict[str, float]
     state: State = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+    networks: Sequence[nn.Module] = ()
 
 
 class ClientMethod(Component, ABC):
@@ -69,13 +84,22 @@ class ClientMethod(Component, ABC):
         run then says that the method does nothing special.
     answers_questions
         Whether it has an :meth:`answer` of its own; follows from the class.
+    networks
+        How many networks it trains, all of them the configured model, each with random first weights of its own.
+    exchanges_arrays
+        Whether it has :meth:`extra_arrays` of its own; follows from the class.
+    ensemble
+        Whether the server evaluates the mean of the logits of all networks, and not the first network alone. What
+        clients audit their labels with is always the first one.
     """
 
     mixes_inputs: ClassVar[bool] = False
+    ensemble: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         cls.answers_questions = cls.answer is not ClientMethod.answer
+        cls.exchanges_arrays = cls.extra_arrays is not ClientMethod.extra_arrays
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return which of its needs the run does not meet."""
@@ -91,11 +115,35 @@ class ClientMethod(Component, ABC):
                 f"the strategy {context.settings.strategy.name} calls no client noisy"
             )
             found.append(Issue(WARNING, "method", text, "set strategy.name = 'noise-partition'"))
+        return found + self._extra_issues(context)
+
+    def _extra_issues(self, context: RunContext) -> list[Issue]:
+        """Return why what it sends beside the model cannot be combined, or not with this privacy."""
+        if self.networks == 1 and not self.exchanges_arrays:
+            return []
+        settings, found = context.settings, []
+        what = f"{self.networks} networks" if self.networks > 1 else "named arrays beside the model"
+        if not context.strategy.combines_extras:
+            text = f"method {settings.method.name} sends {what}, and strategy {settings.strategy.name} combines a model"
+            found.append(Issue(ERROR, "method", text, "set strategy.name = 'robust'"))
+        if settings.privacy.mode != "none":
+            text = (
+                f"method {settings.method.name} sends {what}, and the clipping and noise of privacy.mode = "
+                f"{settings.privacy.mode!r} are made for one model"
+            )
+            found.append(Issue(ERROR, "privacy.mode", text, "set privacy.mode = 'none', or choose another method"))
         return found
 
     def init_state(self, data: ClientData) -> State:
         """Return the state before the first round; the default method keeps none."""
         return {}
+
+    def extra_arrays(self, task: Task, model: nn.Module) -> Sequence[ExtraArray]:
+        """Return the named arrays that it exchanges with the server in every round; the default has none.
+
+        The server asks once, with the run's task and its model; clients learn names and shapes from what they are sent.
+        """
+        return ()
 
     @abstractmethod
     def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:

@@ -14,14 +14,15 @@ from server_app.storage.checkpoints import LAST, PREVIOUS, Checkpoint, Checkpoin
 from server_app.storage.strategy_state import restore_strategy, strategy_state, unsaved_attributes
 from strategies.base import FlowerStrategyAdapter
 from tasks.issues import Issue
+from tasks.validation_split import NOWHERE, VALIDATION
 
 PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
 
 
 class BestModel(Callback):
-    """Tracks the best value of the monitored measure; stops after ``patience`` evaluations without a better one.
+    """Tracks the best value of a measure on validation data; stops after ``patience`` evaluations without a better one.
 
-    patience = 0 never stops.
+    patience = 0 never stops. Where nothing is held out for validation, no model is called the best.
     """
 
     def __init__(self, monitor: str, patience: int) -> None:
@@ -30,7 +31,7 @@ class BestModel(Callback):
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Compare this round with the best so far."""
-        value = metrics.get(self._monitor)
+        value = metrics.get(f"{VALIDATION}{self._monitor}")
         if value is None or math.isnan(value) or metrics.get("skipped"):  # not evaluated, diverged, or the same model
             return ""
         if state.best_value is None or self._better(value, state.best_value):
@@ -39,7 +40,7 @@ class BestModel(Callback):
         state.evaluations_since_best += 1
         if 0 < self._patience <= state.evaluations_since_best:
             return (
-                f"stopped early: {self._monitor} has not improved for {self._patience} evaluations "
+                f"stopped early: validation {self._monitor} has not improved for {self._patience} evaluations "
                 f"(best {state.best_value:.4f} in round {state.best_round})"
             )
         return ""
@@ -62,7 +63,7 @@ class Checkpoints(Callback):
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Save what is due."""
         if state.best_round == state.server_round:
-            best = Checkpoint(state.arrays, {}, {"server_round": state.server_round, "metrics": metrics})
+            best = Checkpoint(state.arrays | state.extras, {}, {"server_round": state.server_round, "metrics": metrics})
             CheckpointFolder(state.directory.path).save_best(best)
         last_round = state.server_round == state.settings.num_server_rounds
         if state.server_round % self._every == 0 or last_round:
@@ -79,7 +80,8 @@ class Checkpoints(Callback):
         state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
         arrays, shapes = strategy_state(state.inner_strategy)
         progress = {name: getattr(state, name) for name in PROGRESS}
-        CheckpointFolder(state.directory.path).save(Checkpoint(state.arrays, arrays, {**progress, "strategy": shapes}))
+        checkpoint = Checkpoint(state.arrays | state.extras, arrays, {**progress, "strategy": shapes})
+        CheckpointFolder(state.directory.path).save(checkpoint)
         new = [name for name in unsaved_attributes(state.inner_strategy) if name not in self._unsaved]
         if new:
             log(WARNING, "%s", _unsaved_warning(state.settings.strategy.name, new))
@@ -116,11 +118,14 @@ def restore(state: RunState) -> None:
     """
     folder = CheckpointFolder(state.directory.path)
     checkpoint, problem = folder.newest()
-    checkpoint.check_model(state.arrays)
+    checkpoint.check_model(state.arrays | state.extras)
     checkpoint.check_frozen({name: state.arrays[name] for name in state.frozen})
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
+    state.extras = {name: checkpoint.model[name] for name in state.extras}
     for name in PROGRESS:
         setattr(state, name, checkpoint.progress[name])
+    if state.validation == NOWHERE:  # of a run before there was validation data, it was chosen on test data
+        state.best_value, state.best_round, state.evaluations_since_best = None, None, 0
     state.saved_round, state.resumed = state.server_round, True
     state.checkpoint_round = folder.earliest_round()
     restore_strategy(state.inner_strategy, checkpoint.strategy, checkpoint.progress["strategy"])

@@ -18,6 +18,7 @@ from server_app.storage.run_directory import CLIENTS, METRICS
 from strategies.privacy import PrivateStrategy
 from strategies.validation import RoundReport
 from tasks.client_data import load_task
+from tasks.validation_split import NOWHERE, VALIDATION
 
 
 class Records(Callback):
@@ -25,7 +26,8 @@ class Records(Callback):
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
-        state.directory.append(METRICS, [metrics])
+        remarks = {"remarks": state.report.remarks} if state.report.remarks else {}
+        state.directory.append(METRICS, [{**metrics, **remarks}])
         lines = _registration_lines(state) if state.server_round == 0 else _client_lines(state)
         state.directory.append(CLIENTS, lines)
         _write_classes(state)
@@ -89,7 +91,9 @@ def _judgement(report: RoundReport, client: int) -> dict[str, Any]:
 class Progress(Callback):
     """Prints round, loss, accuracy, quarantined replies, time of the round and the estimated time left.
 
-    Time left is that of this run and of ``later_rounds`` of other variants, by the median of the last five rounds.
+    Loss and accuracy are those on validation data, and on test data only where there is none: who watches a run must
+    not choose by what it is judged by. Time left is that of this run and of ``later_rounds`` of other variants, by the
+    median of the last five rounds.
     """
 
     def __init__(self, label: str, later_rounds: int = 0) -> None:
@@ -100,8 +104,10 @@ class Progress(Callback):
         """Print the line."""
         total = state.settings.num_server_rounds
         parts = [f"round {state.server_round:>{len(str(total))}}/{total}"]
-        parts += [f"loss {metrics['loss']:.4f}"] if "loss" in metrics else []
-        parts += [f"accuracy {100 * metrics['accuracy']:5.1f} %"] if "accuracy" in metrics else []
+        kind, prefix = ("test", "") if state.validation == NOWHERE else ("validation", VALIDATION)
+        loss, accuracy = metrics.get(f"{prefix}loss"), metrics.get(f"{prefix}accuracy")
+        parts += [] if loss is None else [f"{kind} loss {loss:.4f}"]
+        parts += [] if accuracy is None else [f"{kind} accuracy {100 * accuracy:5.1f} %"]
         if "clients_accuracy" in metrics:
             parts.append(f"at the clients {100 * metrics['clients_accuracy']:5.1f} %")
         if state.server_round:
@@ -111,6 +117,8 @@ class Progress(Callback):
         if state.report.skipped:
             parts.append(f"skipped: {state.report.skipped}")
         print("  ".join([f"[{self._label}]", *parts] if self._label else parts), flush=True)
+        for remark in state.report.remarks:
+            print(f"    {remark}", flush=True)
         for client, reason in sorted(state.report.quarantined.items()):
             print(f"    client {client} set aside: {reason}", flush=True)
         return ""

@@ -15,6 +15,7 @@ from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, ove
 from tasks.files import user_path, write_problem
 from tasks.issues import ERROR, Issue
 from tasks.plugins import did_you_mean
+from tasks.settings import OLDER_RUNS
 
 COMPONENTS = {"serverapp": "server_app.app:app", "clientapp": "client_app.app:app"}
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
@@ -308,4 +309,4 @@ def _resumed(chosen: Mapping[str, Value], cwd: Path) -> Flat:
     saved = {key: value for key, value in flatten(read_toml(file)).items() if key in DEFAULTS}
     if not saved:
         raise CommandError(f"{expected} {file} holds none of a run's settings")
-    return saved
+    return OLDER_RUNS | saved

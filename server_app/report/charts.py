@@ -61,42 +61,46 @@ class Chart:
 
 
 def accuracy_chart(record: RunRecord) -> Chart | None:
-    """Draw accuracy and macro-F1 on clean test data over the rounds."""
-    accuracy, f1 = ([(n, 100 * share) for n, share in record.series(name)] for name in ("accuracy", "macro-f1"))
-    best = record.best("accuracy")
-    if not accuracy and not f1:
+    """Draw accuracy and macro-F1 on clean test data over the rounds, and apart from them the validation accuracy."""
+    names = ("accuracy", "macro-f1", "validation_accuracy")
+    accuracy, f1, validation = ([(n, 100 * share) for n, share in record.series(name)] for name in names)
+    best = record.best_round
+    if not accuracy and not f1 and not validation:
         return None
 
     def draw(axes: "Axes") -> None:
-        line(axes, accuracy, "accuracy", color=FIRST)
-        line(axes, f1, "macro-F1", color=SECOND, linestyle="--")
-        if best:
-            axes.plot(best[0], 100 * best[1], "o", color=FIRST, markersize=8, fillstyle="none", label="best accuracy")
-        highest = max(share for _, share in [*accuracy, *f1])
+        line(axes, accuracy, "test accuracy", color=FIRST)
+        line(axes, f1, "test macro-F1", color=SECOND, linestyle="--")
+        line(axes, validation, "validation accuracy", color=FAINT, linestyle=":")
+        for mark in [point for point in validation if point[0] == best]:
+            axes.plot(*mark, "o", color=INK, markersize=8, fillstyle="none", label="best on validation")
+        highest = max(share for _, share in [*accuracy, *f1, *validation])
         axes.set_ylim(0, min(10 * ((highest + 3) // 10 + 1), 102))  # room for the mark of the best round
-        axes.set_ylabel("% of clean test data")
+        axes.set_ylabel("% of the examples")
 
-    note = "Higher is better. Measured on clean test data that no client has."
-    return Chart("Accuracy", over_rounds("accuracy", draw), note)
+    note = "Higher is better. Test: clean test data that no client has, by which nothing is chosen."
+    validated = " Validation: training examples that are held out, by which the best round is chosen."
+    return Chart("Accuracy", over_rounds("accuracy", draw), note + validated * bool(validation))
 
 
 def loss_chart(record: RunRecord) -> Chart | None:
-    """Draw the loss on clean test data and the clients' training loss over the rounds."""
-    test, train = record.series("loss"), record.series("train_loss")
+    """Draw the loss on clean test data and on validation data, and the clients' training loss, over the rounds."""
+    test, train, validation = (record.series(name) for name in ("loss", "train_loss", "validation_loss"))
     corrects = any(entry.role == "noisy" for entry in record.client_rounds)
-    if not test and not train:
+    if not test and not train and not validation:
         return None
 
     def draw(axes: "Axes") -> None:
         line(axes, test, "test (clean labels)", color=FIRST)
+        line(axes, validation, "validation", color=FAINT, linestyle=":")
         line(axes, train, "training" if corrects else "training (given labels)", color=SECOND, linestyle="--")
         axes.set_ylabel("mean loss per example")
 
     theirs = ", and that of the client method at clients taken for noisy" if corrects else ""
     note = (
-        "Lower is better. Test: cross-entropy on clean test data. Training: the clients' own loss function "
-        f"({record.config.get('loss.name', 'not recorded')}) on the labels they were given{theirs}, so its scale may "
-        "differ."
+        "Lower is better. Test, validation: cross-entropy on clean test data, and on what is held out. Training: the "
+        f"clients' own loss function ({record.config.get('loss.name', 'not recorded')}) on the labels they were given"
+        f"{theirs}, so its scale may differ."
     )
     return Chart("Loss", over_rounds("loss", draw), note)
 

@@ -137,10 +137,13 @@ def _drawn(*charts: Chart | None) -> list[Chart]:
 def key_figures(record: RunRecord) -> list[View]:
     """Return the key figures: measures that were recorded, then rounds, quarantined replies and time."""
     figures: list[tuple[str, str, str]] = []
-    best = record.best("accuracy")
-    if best:
+    best, chosen = record.at_best("accuracy"), f"test accuracy after round {record.best_round}"
+    if record.series("accuracy"):
         figures.append(("Accuracy", percent(record.final("accuracy")), "of clean test data is right"))
-        figures.append(("Best accuracy", percent(best[1]), f"round {best[0]}"))
+    elif record.series("validation_accuracy"):
+        figures.append(("Validation accuracy", percent(record.final("validation_accuracy")), "of what is held out"))
+    if best is not None:
+        figures.append(("Best on validation", percent(best), chosen))
     recent = result(record, "accuracy")
     if recent and len(recent.rounds) == LAST_ROUNDS:
         figures.append(("Last ten rounds", percent(recent.mean), "mean accuracy, as papers report it"))

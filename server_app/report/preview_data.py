@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from server_app.report.text import counted, number, percent
 from tasks.base import DataError
-from tasks.client_data import ClientDataset, client_dataset, federated_noise, load_task
+from tasks.client_data import ClientDataset, client_dataset, federated_noise, load_task, server_places
 from tasks.noise import NoiseWarning, uses_rates
 from tasks.settings import Settings
 
@@ -30,6 +30,8 @@ class Survey:
         The K classes.
     examples
         Examples of each client, (N,).
+    held_out
+        Examples that are held out for validation, at the server or at the clients.
     counts
         How many labels of each true class a client has, before the noise, (N, K). Masks have a label a pixel.
     realised
@@ -43,6 +45,7 @@ class Survey:
     settings: Settings
     class_names: tuple[str, ...]
     examples: Counts
+    held_out: int
     counts: Counts
     realised: Rates
     wanted: Rates | None
@@ -88,6 +91,7 @@ def take_survey(settings: Settings) -> Survey:
         settings=settings,
         class_names=tuple(names),
         examples=np.array([len(dataset.data) for dataset in datasets]),
+        held_out=len(server_places(settings)) + sum(len(dataset.held_out or ()) for dataset in datasets),
         counts=np.stack([_class_counts(dataset.true_labels, len(names)) for dataset in datasets]),
         realised=np.array([dataset.noise_rate for dataset in datasets]),
         wanted=wanted,
@@ -148,8 +152,9 @@ def main_numbers(survey: Survey) -> dict[str, str]:
     held = (survey.counts > 0).sum(axis=1)
     total, clients = counted(survey.examples.sum(), "example"), counted(len(survey.examples), "client")
     median = number(float(np.median(survey.examples)))
+    more = f"; {survey.held_out} more are held out for validation" if survey.held_out else ""
     return {
-        "examples": f"{total} of {clients}; a client has {span(survey.examples)}, median {median}",
+        "examples": f"{total} of {clients}; a client has {span(survey.examples)}, median {median}{more}",
         "classes": f"a client has {span(held)} of {len(survey.class_names)}",
         "wrong labels": wrong_labels(survey),
     }

@@ -18,8 +18,8 @@ from server_app.storage.audit_scores import SCORES, Scores, read_scores
 from server_app.storage.class_files import BEST, LAST, ClassTable, read_classes
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
 from tasks.config import DEFAULTS, flatten
+from tasks.validation_split import VALIDATION
 
-LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
@@ -182,7 +182,11 @@ class ClientRound:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run directory says, in order of rounds and client ids. Round 0 is the initial model."""
+    """Everything a run directory says, in order of rounds and client ids. Round 0 is the initial model.
+
+    ``best_round`` is the one whose model is best on validation data; None if there was none, also of a run from before
+    there was any, whose best model was chosen on test data.
+    """
 
     path: Path
     label: str
@@ -219,11 +223,9 @@ class RunRecord:
         series = self.series(name)
         return series[-1][1] if series else None
 
-    def best(self, name: str) -> tuple[int, float] | None:
-        """Return (round, value) of the best value of a measure, by :func:`lower_is_better`; the first of equals."""
-        series = self.series(name)
-        sign = -1 if lower_is_better(name) else 1
-        return max(series, key=lambda point: sign * point[1]) if series else None
+    def at_best(self, name: str) -> float | None:
+        """Return a measure after the round that is best on validation data; None if there is none or it is missing."""
+        return dict(self.series(name)).get(self.best_round) if self.best_round is not None else None
 
     def total(self, name: str) -> float:
         """Return the sum of a measure over the rounds, 0 if it was never recorded."""
@@ -233,15 +235,6 @@ class RunRecord:
         """Return the median time of a round from round 1 on, on which the warm-up of the first has no influence."""
         times = [seconds for number, seconds in self.series("seconds") if number]
         return median(times) if times else None
-
-
-def lower_is_better(name: str) -> bool:
-    """Tell whether a measure, at the server or at the clients, is one of which less is better.
-
-    >>> lower_is_better("loss"), lower_is_better("clients_loss"), lower_is_better("accuracy")
-    (True, True, False)
-    """
-    return name.removeprefix("clients_").replace("_", "-") in LOWER_IS_BETTER
 
 
 def read_run(run_dir: str | Path) -> RunRecord:
@@ -266,6 +259,7 @@ def _read(path: Path) -> RunRecord:
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
     simulation = status.get("simulation")
     rounds = {line["round"]: _round(line) for line in _read_lines(path / METRICS, "round")}
+    validated = any(name.startswith(VALIDATION) for entry in rounds.values() for name in entry.values)
     clients = _read_lines(path / CLIENTS, "round", "client")
     registration = {line["client"]: _registered_client(line) for line in clients if line["round"] == 0}
     trained = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
@@ -277,7 +271,7 @@ def _read(path: Path) -> RunRecord:
         started=as_text(status.get("started")),
         finished=as_text(status.get("finished")),
         rounds_done=max([as_count(status.get("rounds_done")) or 0, *rounds]),
-        best_round=as_count(status.get("best_round")),
+        best_round=as_count(status.get("best_round")) if validated else None,
         command=as_text(status.get("command")),
         simulation=simulation if isinstance(simulation, bool) else None,
         config=config,
@@ -287,7 +281,7 @@ def _read(path: Path) -> RunRecord:
         client_rounds=tuple(trained[key] for key in sorted(trained)),
         audit=_read_audit(path / SCORES),
         last_classes=_read_classes(path, LAST),
-        best_classes=_read_classes(path, BEST),
+        best_classes=_read_classes(path, BEST) if validated else None,
         start_seconds=as_number(status.get("start_seconds")),
     )
 

@@ -1,7 +1,7 @@
-"""Results of a run: the last value of each measure, the best one, and the mean of the last ten rounds.
+"""Results of a run: of each measure the last value, that of the round that is best on validation data, and a mean.
 
-Papers report the mean of the last ten. All are shown at the end of a run and in its report, and kept in
-``results.json`` of the run directory.
+Papers report the mean of the last ten rounds. All are shown at the end of a run and in its report, and kept in
+``results.json`` of the run directory. No round is chosen by what was measured on test data.
 """
 
 import json
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from server_app.report.reading import RunRecord
-from server_app.report.text import NONE, View, counted, measure_names, measure_title, measure_value, unbroken
+from server_app.report.text import View, counted, measure_names, measure_title, measure_value, unbroken
 from tasks.files import replace_file
+from tasks.validation_split import VALIDATION
 
 RESULTS = "results.json"
 LAST_ROUNDS = 10
@@ -32,7 +33,7 @@ NO_MEASURES = (
 
 @dataclass(frozen=True)
 class Result:
-    """One measure of a run; ``best`` is (round, value), by :func:`lower_is_better`.
+    """One measure of a run; ``at_best`` is its value after the round that is best on validation data.
 
     ``mean`` is that of the last ten evaluations after training began, ``rounds``, of fewer if there are no more. It is
     None if the measure is missing in one of them, as the loss of a model that has diverged.
@@ -40,17 +41,17 @@ class Result:
 
     name: str
     last: float | None
-    best: tuple[int, float] | None
+    at_best: float | None
     mean: float | None
     rounds: tuple[int, ...]
 
 
 def results(record: RunRecord) -> list[Result]:
-    """Return the measures that a run recorded of its model, those at the server before those at the clients."""
+    """Return the measures that a run recorded of its model: on test data, on validation data, at the clients."""
     names = [name for name in measure_names(record) if name not in NO_MEASURES and not name.startswith("train_")]
-    server = [name for name in names if not name.startswith(AT_CLIENTS)]
-    clients = [name for name in names if name.startswith(AT_CLIENTS)]
-    return [_result(record, name, group) for group in (server, clients) for name in group]
+    apart = [[name for name in names if name.startswith(prefix)] for prefix in (VALIDATION, AT_CLIENTS)]
+    test = [name for name in names if not name.startswith((VALIDATION, AT_CLIENTS))]
+    return [_result(record, name, group) for group in (test, *apart) for name in group]
 
 
 def result(record: RunRecord, name: str) -> Result | None:
@@ -64,7 +65,7 @@ def _result(record: RunRecord, name: str, group: list[str]) -> Result:
     last = evaluated[-LAST_ROUNDS:]
     values = [entry.values[name] for entry in last if name in entry.values]
     mean = fmean(values) if values and len(values) == len(last) else None
-    return Result(name, record.final(name), record.best(name), mean, tuple(entry.number for entry in last))
+    return Result(name, record.final(name), record.at_best(name), mean, tuple(entry.number for entry in last))
 
 
 def mean_of(rounds: tuple[int, ...]) -> str:
@@ -81,18 +82,37 @@ def mean_of(rounds: tuple[int, ...]) -> str:
 
 
 def result_section(record: RunRecord) -> View:
-    """Return the rows of the table of results and the sentence about it."""
+    """Return the rows of the table of results, its headings and the sentence about it."""
     found = results(record)
-    rows = [[unbroken(text) for text in _texts(one)] for one in found]
-    chosen = record.config.get("run.monitor", "accuracy")
-    model = "" if record.best_round is None else f" The best model is that of round {record.best_round}, by {chosen}."
+    heads, *rows = _table(record, found)
     fewer = "" if not found or len(found[0].rounds) == LAST_ROUNDS else " There are fewer here: it is that of all."
-    note = (
-        "Best: of each measure by itself, the highest value, or the lowest of a loss, the calibration error and the "
-        "backdoor success; it was chosen on the test data, so it flatters. The mean is that of the last ten evaluated "
-        f"rounds, which papers report.{fewer}{model}"
+    note = f"{_choice(record)} The mean is that of the last ten evaluated rounds, which papers report.{fewer}"
+    return {
+        "results": [[unbroken(text) for text in row] for row in rows],
+        "results_heads": [head.capitalize() for head in heads[1:]],
+        "results_note": note,
+    }
+
+
+def _choice(record: RunRecord) -> str:
+    """Say how the best round was chosen, or why there is none."""
+    if record.best_round is None:
+        return "No round is called the best: there are no validation data to choose it by, and test data must not."
+    chosen = measure_title(f"{VALIDATION}{record.config.get('run.monitor', 'accuracy')}").lower()
+    return (
+        f"Round {record.best_round} is the best by {chosen}, of training examples that nobody trains on; the test data "
+        "chose nothing, so what it says of that round does not flatter."
     )
-    return {"results": rows, "results_mean": _mean_title(found), "results_note": note}
+
+
+def _table(record: RunRecord, found: list[Result]) -> list[tuple[str, ...]]:
+    """Return the table of results with its headings; the values at the best round only where there is one."""
+    best = () if record.best_round is None else (f"best on validation (round {record.best_round})",)
+    rows = [("", "last", *best, _mean_title(found))]
+    for one in found:
+        values = (one.last, *((one.at_best,) if best else ()), one.mean)
+        rows.append((measure_title(one.name), *(measure_value(one.name, value) for value in values)))
+    return rows
 
 
 def _mean_title(found: list[Result]) -> str:
@@ -101,18 +121,14 @@ def _mean_title(found: list[Result]) -> str:
     return mean_of(spans.pop()) if len(spans) == 1 else "mean of the last ten"
 
 
-def _texts(one: Result) -> tuple[str, str, str, str]:
-    best = NONE if one.best is None else f"{measure_value(one.name, one.best[1])} ({one.best[0]})"
-    return measure_title(one.name), measure_value(one.name, one.last), best, measure_value(one.name, one.mean)
-
-
 def results_table(record: RunRecord) -> str:
-    """Return the results as an aligned table for the terminal, empty if nothing was measured."""
-    found = results(record)
-    if not found:
-        return ""
-    rows = [("", "last", "best (round)", _mean_title(found)), *map(_texts, found)]
-    return aligned(rows)
+    """Return the results as an aligned table for the terminal, empty if nothing was measured.
+
+    Of the measures on validation data it has the loss, the accuracy and the one that chooses.
+    """
+    shown = {f"{VALIDATION}{name}" for name in ("loss", "accuracy", record.config.get("run.monitor"))}
+    found = [one for one in results(record) if one.name in shown or not one.name.startswith(VALIDATION)]
+    return aligned(_table(record, found)) if found else ""
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> str:
@@ -136,8 +152,7 @@ def write_results(record: RunRecord) -> None:
     measures = {
         one.name: {
             "last": one.last,
-            "best": one.best and one.best[1],
-            "best_round": one.best and one.best[0],
+            "at_best": one.at_best,
             "mean_of_last": one.mean,
             "mean_evaluations": len(one.rounds),
             "mean_from_round": one.rounds[0] if one.rounds else None,

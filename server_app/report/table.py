@@ -8,13 +8,13 @@ from server_app.report.reading import RunRecord, read_run
 from server_app.report.results import aligned, result
 from server_app.report.text import NONE, duration, measure_value, percent, points
 
-COLUMNS = ("run", "rounds", "accuracy", "vs first", "last ten", "best (round)", "macro-F1")
+COLUMNS = ("run", "rounds", "accuracy", "vs first", "last ten", "val. best (round)", "macro-F1")
 MORE = ("loss", "quarantined", "per round", "time")
 LEGEND = (
     "accuracy, macro-F1, {}loss: last evaluation on clean test data; vs first: accuracy minus that of the first run, "
     "in percentage points; last ten: mean accuracy of the last ten evaluated rounds, of all if they are fewer; "
-    "best: chosen on the test data; per round: median time of a round, whatever the first one's warm-up took; time: "
-    "all rounds, without the start of the clients"
+    "val. best: test accuracy after the round that is best on validation data; per round: median time of a round, "
+    "whatever the first one's warm-up took; time: all rounds, without the start of the clients"
 )
 
 
@@ -45,7 +45,7 @@ def _names(records: list[RunRecord]) -> list[str]:
 
 
 def _row(name: str, record: RunRecord, first: RunRecord, masks: bool) -> tuple[str, ...]:
-    accuracy, reference, best = record.final("accuracy"), first.final("accuracy"), record.best("accuracy")
+    accuracy, reference, best = record.final("accuracy"), first.final("accuracy"), record.at_best("accuracy")
     difference = None if record is first or accuracy is None or reference is None else accuracy - reference
     recent, usual = result(record, "accuracy"), record.usual_seconds()
     return (
@@ -54,7 +54,7 @@ def _row(name: str, record: RunRecord, first: RunRecord, masks: bool) -> tuple[s
         percent(accuracy),
         points(difference),
         percent(recent.mean if recent else None),
-        f"{percent(best[1])} ({best[0]})" if best else percent(None),
+        NONE if best is None else f"{percent(best)} ({record.best_round})",
         percent(record.final("macro-f1")),
         *([percent(record.final("dice"))] if masks else []),
         measure_value("loss", record.final("loss")),

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from server_app.report.reading import RunRecord
+from tasks.validation_split import VALIDATION
 
 View = dict[str, Any]
 """What a template shows of a part of a page: texts, numbers, and lists of such dictionaries."""
@@ -43,6 +44,8 @@ SHARES = (
     "backdoor-success",
 )
 SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
+DATA = {"": "clean test data", VALIDATION: "validation data"}
+"""By the beginning of a measure's name, on which data the server takes it."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -105,7 +108,15 @@ def moment(iso: str) -> str:
 
 
 def measure_title(name: str) -> str:
-    """Return the heading of a measure."""
+    """Return the heading of a measure.
+
+    >>> measure_title("macro-f1"), measure_title("validation_macro-f1"), measure_title("validation_loss")
+    ('Macro-F1', 'Validation macro-F1', 'Validation loss')
+    """
+    if name.startswith(VALIDATION):
+        plain = name.removeprefix(VALIDATION)
+        title = "loss" if plain == "loss" else measure_title(plain)
+        return f"Validation {title[0].lower()}{title[1:]}"
     return TITLES.get(name) or name.replace("_", " ").replace("-", " ").capitalize()
 
 
@@ -121,14 +132,20 @@ def measure_value(name: str, amount: float | None) -> str:
 
 
 def is_share(name: str) -> bool:
-    """Tell whether a measure is a share in [0, 1], at the server or averaged over the clients."""
-    return name.removeprefix("clients_").replace("_", "-") in SHARES
+    """Tell whether a measure is a share in [0, 1], on whichever data it was taken."""
+    return name.removeprefix("clients_").removeprefix(VALIDATION).replace("_", "-") in SHARES
 
 
 def measure_names(record: RunRecord) -> list[str]:
-    """Return the measures that a run recorded: the usual ones in a fixed order, then all others by name."""
+    """Return the measures that a run recorded: the usual ones in a fixed order, then all others by name.
+
+    Those on validation data follow those on test data.
+    """
     recorded = {name for entry in record.rounds for name in entry.values}
-    return [name for name in TITLES if name in recorded] + sorted(recorded - TITLES.keys())
+    usual, of_model = list(TITLES), list(TITLES).index("loss") + 1
+    validation = [f"{VALIDATION}{name}" for name in usual[:of_model]]
+    order = usual[:of_model] + validation + usual[of_model:]
+    return [name for name in order if name in recorded] + sorted(recorded - set(order))
 
 
 def single_line(text: str, longest: int = 300) -> str:
@@ -162,21 +179,29 @@ def headline(record: RunRecord) -> str:
 
 
 def _progress(record: RunRecord) -> str:
-    measured = next((name for name in SUBJECTS if record.series(name)), None)
-    if measured is None:
+    measured, data = next(
+        (
+            (f"{prefix}{name}", data)
+            for prefix, data in DATA.items()
+            for name in SUBJECTS
+            if record.series(prefix + name)
+        ),
+        ("", ""),
+    )
+    if not measured:
         return "No evaluation on clean test data was recorded" if record.rounds_done else ""
     series = record.series(measured)
     (first_round, first), (last_round, last) = series[0], series[-1]
-    subject = f"{SUBJECTS[measured]} on clean test data"
+    subject = f"{SUBJECTS[measured.removeprefix(VALIDATION)]} on {data}"
     start, end = measure_value(measured, first), measure_value(measured, last)
     if len(series) == 1:
         return f"{subject} was {end} {f'after round {last_round}' if last_round else 'before training'}"
     change = f"stayed at {end}" if start == end else f"{'rose' if last > first else 'fell'} from {start} to {end}"
-    best = record.best(measured)
-    assert best is not None, "a measured series has a best value"
-    highest = measure_value(measured, best[1])
-    peak = "" if highest == end else f"; best {highest} at round {best[0]}"
-    return f"{subject} {change} in {counted(last_round - first_round, 'round')}{peak}"
+    best, known = record.best_round, record.at_best(measured)
+    chosen = f"; {measure_value(measured, known)} after round {best}, the best on validation data"
+    return f"{subject} {change} in {counted(last_round - first_round, 'round')}" + (
+        chosen if known is not None and best != last_round else ""
+    )
 
 
 def _ending(record: RunRecord) -> str:

@@ -34,7 +34,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run between two rounds: model, strategy state, and ``progress`` (round, best value, ...)."""
+    """A run between two rounds: model, strategy state, and ``progress`` (round, best value, ...).
+
+    The model's arrays may have further networks and named arrays among them; see :mod:`tasks.extra_arrays`.
+    """
 
     model: Arrays
     strategy: Arrays = field(default_factory=dict)

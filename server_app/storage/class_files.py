@@ -10,13 +10,15 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.files import replace_file
-from tasks.metrics import MOST_CONFUSED, ClassReport
+
+if TYPE_CHECKING:
+    from tasks.metrics import ClassReport  # slow to import, and who reads the files needs none of it
 
 LAST, BEST = "last", "best"
 PER_CLASS, CONFUSION = "per-class-{}.csv", "confusion-{}.csv"
@@ -71,7 +73,7 @@ class ClassTable:
     confusion: npt.NDArray[np.int64] | None
 
 
-def class_table(server_round: int, names: Sequence[str], report: ClassReport) -> ClassTable:
+def class_table(server_round: int, names: Sequence[str], report: "ClassReport") -> ClassTable:
     """Return what an evaluation counted, with the names of the classes."""
     counts = (each.tolist() for each in (report.counts.actual, report.counts.predicted, report.counts.hits))
     rows = tuple(ClassRow(*row) for row in zip(names, *counts, strict=True))
@@ -122,7 +124,7 @@ def read_classes(folder: Path, model: str) -> ClassTable | None:
     if not lines:
         raise ValueError(f"{path} has no class: delete it")
     rows = tuple(ClassRow(name, *counts) for _, name, counts in lines)
-    found = _read(matrix, 2, 2 + MOST_CONFUSED) if matrix.is_file() else []
+    found = _read(matrix, 2) if matrix.is_file() else []
     if found and [len(counts) for _, _, counts in found] != [len(rows)] * len(rows):
         raise ValueError(f"{matrix} is no table of {len(rows)} by {len(rows)} classes: delete or restore it")
     same_round = found and found[0][0] == lines[0][0]  # a crash between the two leaves one of the round before
@@ -130,8 +132,8 @@ def read_classes(folder: Path, model: str) -> ClassTable | None:
     return ClassTable(lines[0][0], rows, confusion)
 
 
-def _read(path: Path, first: int, stop: int) -> list[tuple[int, str, tuple[int, ...]]]:
-    """Return the round, the class and the whole numbers in columns ``first`` to ``stop`` of each line.
+def _read(path: Path, first: int, stop: int | None = None) -> list[tuple[int, str, tuple[int, ...]]]:
+    """Return of each line the round, the class and the whole numbers from column ``first`` to ``stop`` or to the last.
 
     Raises
     ------

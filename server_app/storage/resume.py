@@ -11,12 +11,15 @@ from server_app.storage.run_directory import CONFIG, VERSIONS, RunDirectory
 from tasks.config import DEFAULTS, flatten, to_flat
 from tasks.files import WriteError
 from tasks.issues import ERROR, WARNING, Issue
-from tasks.settings import Settings
+from tasks.settings import OLDER_RUNS, Settings
 
 # A resumed run may change these and still be the same run.
 FREE = (
     "num-server-rounds",
     "variants",
+    "run.name",
+    "run.tags",
+    "run.note",
     "run.output-dir",
     "run.resume",
     "run.checkpoint-every",
@@ -40,7 +43,7 @@ FREE = (
 def resume_issues(settings: Settings) -> list[Issue]:
     """Return why ``run.resume`` cannot be continued under these settings, and whether there is anything left to do.
 
-    Empty if the run is not to be resumed. A setting that the run did not know yet counts as its default.
+    Empty if the run is not to be resumed. A setting that the run did not know yet counts as what it did without.
     """
     if not settings.run.resume:
         return []
@@ -50,7 +53,7 @@ def resume_issues(settings: Settings) -> list[Issue]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         text = f"run.resume = {settings.run.resume!r}: expected a run directory, but {path}: {error}"
         return [Issue(ERROR, "run.resume", text)]
-    now, then = to_flat(settings), DEFAULTS | saved
+    now, then = to_flat(settings), DEFAULTS | OLDER_RUNS | saved
     changed = [key for key in now if key not in FREE and now[key] != then[key]]
     started = "but the run to resume was started with"
     issues = [

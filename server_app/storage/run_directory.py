@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from flwr.common.logger import log
 
 from tasks.config import nest, to_flat
 from tasks.files import append_text, replace_file
@@ -64,6 +63,8 @@ class RunDirectory:
                 "try again then"
             ) from error
         except OSError as error:  # some network file systems have no such lock
+            from flwr.common.logger import log  # slow to import; who only reads run directories needs none of it
+
             log(WARNING, "%s cannot be claimed (%s): resume no run that is still running", self.path, error)
         self._claim = folder
 
@@ -149,6 +150,15 @@ class RunDirectory:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         replace_file(self.path / name, (json.dumps(_finite(dict(content)), indent=2) + "\n").encode())
+
+
+def tags_of(text: str) -> list[str]:
+    """Return the tags that a text holds, each once.
+
+    >>> tags_of("pilot, lung CT,, pilot")
+    ['pilot', 'lung CT']
+    """
+    return list(dict.fromkeys(tag for tag in map(str.strip, text.split(",")) if tag))
 
 
 def timestamp() -> str:

@@ -35,6 +35,7 @@ from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from tasks.extra_arrays import is_given
 from tasks.protocol import Mode
 
 ALLOWANCE = 2**20  # bytes of a reply beside its arrays: names, metrics, lists of numbers per class
@@ -55,10 +56,16 @@ class SizeLimitUnavailableError(RuntimeError):
 
 
 def reply_limit(message: Message) -> int:
-    """Return how many bytes the reply to a message may have: training returns the arrays, all else returns none."""
-    trains = message.metadata.message_type.partition(".")[0] == MessageType.TRAIN
-    sent = sum(record.count_bytes() for record in message.content.array_records.values())
-    return ALLOWANCE + (sent if trains else 0)
+    """Return how many bytes the reply to a message may have: training returns the arrays, all else returns none.
+
+    What is only given to the client does not come back; see :mod:`tasks.extra_arrays`.
+    """
+    if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN:
+        return ALLOWANCE
+    sets = message.content.array_records.values()
+    return ALLOWANCE + sum(
+        len(array.data) + len(name) for arrays in sets for name, array in arrays.items() if not is_given(name)
+    )
 
 
 class NamedSum:

@@ -12,9 +12,11 @@ from strategies.aggregators import Aggregator
 from strategies.server_optimizers import ServerOptimizer
 from tasks.base import Task
 from tasks.config import defaults_of, no_effect, to_flat
-from tasks.issues import WARNING, Component, Issue, RunContext
+from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.noise.clients import NO_NOISE
+from tasks.protocol import Mode
 from tasks.settings import Settings
+from tasks.validation_split import NOWHERE, SERVER, SITES, validation_place
 
 SIMULATED = ("partition.name", "partition.args", "noise.name", "noise.args", "noise.rates", "noise.rates-args")
 OF_AGGREGATION = (
@@ -70,6 +72,7 @@ def in_context(context: RunContext, parts: Parts) -> RunContext:
             labels_pixels=task.labels_pixels,
             has_smooth_inputs=task.has_smooth_inputs,
             has_test_examples=task.has_test_examples(),
+            validation=validation_place(context.settings, context.mode is Mode.DEPLOYMENT and task.brings_own_data),
         )
     return replace(context, method=parts.method or context.method, aggregator=parts.aggregator or context.aggregator)
 
@@ -90,3 +93,51 @@ def unused_on_nodes(settings: Settings) -> list[Issue]:
     changed = [name for name in SIMULATED if flat[name] != defaults[name] and settings.noise.name != NO_NOISE]
     text = "has no effect: real nodes use their own data as it is"
     return [Issue(WARNING, name, f"{name} {text}") for name in changed]
+
+
+def validation_issues(context: RunContext, sites_own_data: bool) -> list[Issue]:
+    """Return what of the settings does not fit who holds out validation examples in such a run.
+
+    ``sites_own_data`` tells whether the training examples are at real nodes alone.
+    """
+    settings, at = context.settings, context.settings.evaluate.validation_at
+    if context.validation == NOWHERE:
+        return _no_validation(settings, sites_own_data)
+    if context.validation == SERVER:
+        text = "evaluate.validation-at = 'server': the server has no training examples, which are at the sites"
+        remedy = "choose sites, or auto"
+        return [Issue(ERROR, "evaluate.validation-at", text, remedy)] if sites_own_data and at == SERVER else []
+    return _validation_at_sites(settings)
+
+
+def _no_validation(settings: Settings, sites_own_data: bool) -> list[Issue]:
+    """Return what is asked for that only validation examples can give."""
+    run, asked, found = settings.run, settings.evaluate, list[Issue]()
+    share = "" if asked.validation else "evaluate.validation to a share such as 0.1"
+    measured = "federation.fraction-evaluate to 1.0" if asked.validation or sites_own_data else ""
+    remedy = f"set {' and '.join(filter(None, (share, measured)))}"
+    if asked.validation and asked.validation_at == SITES:
+        text = "evaluate.validation-at = 'sites': nobody measures on what the sites would hold out"
+        found.append(Issue(ERROR, "evaluate.validation-at", text, remedy))
+    if run.early_stopping:
+        text = f"run.early-stopping = {run.early_stopping}: no examples are held out to stop by"
+        found.append(Issue(ERROR, "run.early-stopping", text, f"{remedy}, or run.early-stopping to 0"))
+    why = "no examples are held out to choose the best model by"
+    idle = {"run.monitor": why, "evaluate.validation-at": not asked.validation and why}
+    idle["evaluate.validation"] = "the sites, which have the examples, are not asked to evaluate"
+    return found + no_effect(settings, idle if asked.validation else {**idle, "evaluate.validation": False})
+
+
+def _validation_at_sites(settings: Settings) -> list[Issue]:
+    """Return what the sites do not measure, and that other sites in each round make rounds hard to compare."""
+    run, fraction, found = settings.run, settings.federation.fraction_evaluate, []
+    if run.monitor in ("balanced-accuracy", "dice"):
+        text = f"run.monitor = {run.monitor!r} is not measured at the sites, which hold out the validation examples"
+        found.append(Issue(ERROR, "run.monitor", text, "choose accuracy, macro-f1, loss, or mean-iou of masks"))
+    if fraction < 1:
+        text = (
+            f"federation.fraction-evaluate = {fraction:g}: every round is measured at other sites, so which is best is "
+            "partly chance"
+        )
+        found.append(Issue(WARNING, "federation.fraction-evaluate", text, "1.0 asks all of them"))
+    return found

@@ -15,14 +15,20 @@ from server_app.callbacks.checkpoints import unsaved_issues
 from server_app.privacy import model_issues, privacy_issues
 from server_app.storage.resume import resume_issues
 from server_app.strategy import build_strategy, sampled
-from server_app.validation.compatibility import Parts, compatibility_issues, in_context, unused_on_nodes
+from server_app.validation.compatibility import (
+    Parts,
+    compatibility_issues,
+    in_context,
+    unused_on_nodes,
+    validation_issues,
+)
 from server_app.validation.dry_run import check_data, check_test_data, declared_task, dry_run_issues
 from server_app.validation.model import one_example_issues, weights_issues
 from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
 from tasks.arguments import merge_args
 from tasks.base import Task
-from tasks.client_data import client_dataset, divide, federated_noise
+from tasks.client_data import client_dataset, client_parts, federated_noise, server_places
 from tasks.config import (
     DEFAULTS,
     OWNERS,
@@ -115,7 +121,10 @@ def issues(settings: Settings, mode: Mode = Mode.SIMULATION, trials: bool = True
         context = attempts.build("task", lambda: in_context(run, parts))
         if context is not None:
             attempts.take("parts", lambda: compatibility_issues(context, parts))
-        if parts.task is not None and parts.task.brings_own_data and mode is Mode.DEPLOYMENT:
+        sites_own_data = parts.task is not None and parts.task.brings_own_data and mode is Mode.DEPLOYMENT
+        if context is not None and parts.task is not None:
+            attempts.issues += validation_issues(context, sites_own_data)
+        if parts.task is not None and sites_own_data:
             _check_server_of_nodes(parts.task, settings, attempts)
         elif parts.task is not None:
             _check_simulation(parts.task, settings, attempts, trials)
@@ -200,7 +209,7 @@ def _check_server_of_nodes(task: Task, settings: Settings, attempts: Attempts) -
 
 def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials: bool) -> None:
     """Check noise, data and partition; without an error until then try the user's own parts."""
-    noise, clients = federated_noise(settings), settings.federation.num_clients
+    noise = federated_noise(settings)
     part, chosen = f"partition{_stale_args(settings, 'partition.args')}", settings.partition
     partition = attempts.succeeds(part, lambda: PARTITIONS.build(chosen.name, chosen.args))
     rates_fit = attempts.succeeds(f"noise.rates{_stale_args(settings, 'noise.rates-args')}", noise.rates)
@@ -213,8 +222,8 @@ def _check_simulation(task: Task, settings: Settings, attempts: Attempts, trials
     there = attempts.succeeds("task", task.check)
     if trials:
         ready = there and attempts.succeeds("task", lambda: check_data(settings.task)) and partition
-        divide_all = lambda: divide(settings.task, chosen, clients, settings.seed)
-        divided = ready and attempts.succeeds("partition", divide_all)
+        spared = ready and attempts.succeeds("evaluate.validation", lambda: server_places(settings))
+        divided = spared and attempts.succeeds("partition", lambda: client_parts(settings))
         if divided and rates_fit and not settings.task.encoder:  # whose examples are encoded when the run is to start
             attempts.build("noise", lambda: client_dataset(settings, 0))
         if not attempts.failed():
@@ -234,9 +243,8 @@ def _model_issues(settings: Settings) -> list[Issue]:
 
 
 def _one_example_issues(task: Task, settings: Settings) -> list[Issue]:
-    parts = divide(settings.task, settings.partition, settings.federation.num_clients, settings.seed)
-    model = fresh_model(settings)
-    return one_example_issues(task, model, settings.train, [len(part) for part in parts])
+    sizes = [len(part) for part in client_parts(settings)]
+    return one_example_issues(task, fresh_model(settings), settings.train, sizes)
 
 
 def _stale_args(settings: Settings, key: str) -> str:

@@ -16,13 +16,13 @@ from client_app import losses
 from client_app.local import train_locally
 from client_app.losses import IGNORE_INDEX
 from client_app.losses.base import expect
-from client_app.methods import FitResult, RoundConfig
+from client_app.methods import METHODS, FitResult, RoundConfig
 from server_app.strategy import sampled
 from strategies.aggregators import aggregate, build_aggregator
 from strategies.server_optimizers import SERVER_OPTIMIZERS
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import load_task
-from tasks.fresh_model import fresh_model
+from tasks.fresh_model import fresh_model, initial_model
 from tasks.issues import ERROR, Issue
 from tasks.plugins import explain, is_own
 from tasks.settings import Settings, TaskSettings
@@ -104,29 +104,39 @@ def try_training(task: Task, settings: Settings) -> None:
     """Raise ``ValueError`` unless two rounds of one client return results that can be sent and kept."""
     quick = replace(settings, train=replace(settings.train, epochs=1, batch_size=EXAMPLES // 2, precision="float32"))
     arrays, state = model_arrays(fresh_model(settings)), None
+    method = METHODS.build(settings.method.name, settings.method.args)
+    networks = tuple(initial_model(settings, number) for number in range(2, method.networks + 1))
+    named = {one.name: one.first() for one in method.extra_arrays(task, fresh_model(settings))}
     for server_round in (1, 2):
         model = fresh_model(settings)
         before = _layout(model)
         load_arrays(model, arrays)
-        round_config = RoundConfig(server_round, settings.train.learning_rate, (settings.seed, 0, server_round))
+        round_config = RoundConfig(
+            server_round,
+            settings.train.learning_rate,
+            (settings.seed, 0, server_round),
+            networks=networks,
+            arrays=named,
+        )
         result = train_locally(model, _first(task), quick, round_config, state, torch.device("cpu"))
         _check_result(result)
         expect(_layout(model) == before, "the method must train the model in place: its weights now have other shapes")
-        arrays, state = model_arrays(model, arrays), result.state
+        arrays, state, named = model_arrays(model, arrays), result.state, result.arrays
 
 
 def _layout(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
-def _check_result(result: Any) -> None:
-    expect(isinstance(result, FitResult), f"fit must return a FitResult, got {type(result).__name__}")
+def _check_result(result: FitResult) -> None:
     for name, value in result.metrics.items():
         plain = isinstance(value, int | float) and np.isfinite(value)
         expect(plain, f"the metric {name!r} must be a finite number, got {value!r}")
-    for name, value in result.state.items():
-        kind = type(value).__name__
-        expect(isinstance(value, np.ndarray), f"the state {name!r} must be a NumPy array, got {kind}")
+    for name, kept in result.state.items():
+        kind = type(kept).__name__
+        expect(isinstance(kept, np.ndarray), f"the state {name!r} must be a NumPy array, got {kind}")
+    for name, array in result.arrays.items():
+        expect(bool(np.isfinite(array).all()), f"the named array {name!r} has values that are not finite")
 
 
 def try_aggregator(settings: Settings) -> None:

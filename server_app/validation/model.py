@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from client_app.trainer import has_batch_norm, single_example, smallest_batch
 from tasks.base import Task
+from tasks.extra_arrays import is_beside
 from tasks.issues import ERROR, WARNING, Issue, listed
 from tasks.protocol import DTYPES, pack, unpack
 from tasks.settings import TrainSettings
@@ -35,7 +36,7 @@ def weights_issues(model: nn.Module) -> list[Issue]:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     found: defaultdict[Problem, list[str]] = defaultdict(list)
     for name, value in model.state_dict().items():
-        if problem := _problem(value, name in parameters):
+        if problem := _problem(name, value, name in parameters):
             found[problem].append(name)
     return _as_issues(found or _overlaps(model) or _changed(model))
 
@@ -44,8 +45,10 @@ def _as_issues(found: Mapping[Problem, list[str]]) -> list[Issue]:
     return [Issue(ERROR, "model", f"model: {listed(names)}: {text}", todo) for (text, todo), names in found.items()]
 
 
-def _problem(value: object, is_parameter: bool) -> Problem | None:
+def _problem(name: str, value: object, is_parameter: bool) -> Problem | None:
     """Return why one value of a state dict cannot travel, if so."""
+    if is_beside(name):
+        return "a name that begins as those of further networks and named arrays of a method do", "rename the module"
     if not isinstance(value, Tensor):
         todo = "keep it in buffers, or let get_extra_state return a tensor"
         return f"extra state of type {type(value).__name__}, and only tensors travel", todo

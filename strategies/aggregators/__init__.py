@@ -4,8 +4,11 @@ from strategies.aggregators.aggregation import Aggregate, aggregate
 from strategies.aggregators.base import Aggregator, CoordinateWise, Reweighting, Tolerant
 from strategies.aggregators.coordinatewise import Bulyan, MeaMed, Median, TrimmedMean
 from strategies.aggregators.geometric_median import GeometricMedian, PerTensorGeometricMedian
+from strategies.aggregators.largest_variance import CovarianceFilter, SmallestMaximumEigenvalueAveraging
+from strategies.aggregators.minimum_diameter import MinimumDiameterAveraging
 from strategies.aggregators.preaggregation import (
     PRE_AGGREGATORS,
+    AdaptiveRobustClipping,
     Bucketing,
     Chain,
     NearestNeighbourMixing,
@@ -15,12 +18,13 @@ from strategies.aggregators.preaggregation import (
     build_pre_aggregators,
 )
 from strategies.aggregators.registry import AGGREGATORS, Plain
-from strategies.aggregators.weighted import CenteredClipping, DistanceAware, Krum, Mean, MultiKrum
+from strategies.aggregators.weighted import CenteredClipping, DistanceAware, Krum, Mean, Monna, MultiKrum
 from strategies.gram import Doubles, Vector, squared_distances
 
 __all__ = [
     "AGGREGATORS",
     "PRE_AGGREGATORS",
+    "AdaptiveRobustClipping",
     "Aggregate",
     "Aggregator",
     "Bucketing",
@@ -28,6 +32,7 @@ __all__ = [
     "CenteredClipping",
     "Chain",
     "CoordinateWise",
+    "CovarianceFilter",
     "DistanceAware",
     "Doubles",
     "GeometricMedian",
@@ -35,6 +40,8 @@ __all__ = [
     "MeaMed",
     "Mean",
     "Median",
+    "MinimumDiameterAveraging",
+    "Monna",
     "MultiKrum",
     "NearestNeighbourMixing",
     "NormClipping",
@@ -42,6 +49,7 @@ __all__ = [
     "Plain",
     "PreAggregator",
     "Reweighting",
+    "SmallestMaximumEigenvalueAveraging",
     "Tolerant",
     "TrimmedMean",
     "Vector",

@@ -15,12 +15,14 @@ class Aggregate:
     """The combined update ``value`` (P,), in the precision of the updates, and how it relates to each client.
 
     ``weights`` (N,) are nonnegative and sum to 1, or to less where the rest lies on the global model; None where a
-    client has no single weight. ``distances`` (N,) are the Euclidean distances of the updates to ``value``.
+    client has no single weight. ``distances`` (N,) are the Euclidean distances of the updates to ``value``. ``remarks``
+    say what the aggregator did in another way than usual, in words.
     """
 
     value: Vector
     weights: Doubles | None
     distances: Doubles
+    remarks: tuple[str, ...] = ()
 
 
 def aggregate(
@@ -30,6 +32,7 @@ def aggregate(
     *,
     sizes: Sequence[int] = (),
     roles: Sequence[str] = (),
+    clients: Sequence[int] = (),
     seed: int = 0,
 ) -> Aggregate:
     """Combine client updates into one.
@@ -47,22 +50,33 @@ def aggregate(
         Lengths of the tensors in each update, for aggregators that treat each on its own; empty = one tensor.
     roles
         What each client is known to be: clean, noisy or unknown; empty = all unknown.
+    clients
+        Ids of the clients, for aggregators that trust one of them; empty = 0 to N - 1.
     seed
         Decides what an aggregator or a pre-aggregator draws.
 
     Raises
     ------
     ValueError
-        If there are too few updates for the aggregator, if updates and weights do not fit together, are not finite or
-        above 1e150, or if an aggregator of your own returns something that does not fit.
+        If there are too few updates for the aggregator, or not the one that it trusts; if updates and weights do not
+        fit together, are not finite or above 1e150; or if an aggregator of your own returns something that does not
+        fit.
     """
     _check_updates(updates, sizes)
     shares = _normalized(client_weights, len(updates))
     counted = np.flatnonzero(shares)
     if problem := aggregator.problem(len(counted)):
         raise ValueError(problem)
-    known = tuple(roles) or ("unknown",) * len(updates)
-    matrix = UpdateMatrix([updates[int(i)] for i in counted], tuple(sizes), tuple(known[int(i)] for i in counted), seed)
+    known, ids = tuple(roles) or ("unknown",) * len(updates), tuple(clients) or tuple(range(len(updates)))
+    if problem := aggregator.missing([ids[int(i)] for i in counted]):
+        raise ValueError(problem)
+    matrix = UpdateMatrix(
+        [updates[int(i)] for i in counted],
+        tuple(sizes),
+        tuple(known[int(i)] for i in counted),
+        seed,
+        clients=tuple(ids[int(i)] for i in counted),
+    )
     with blas().limit(limits=1):  # N x N matrices: waiting for other threads costs more than they save
         combine, chosen = aggregator.prepare(matrix, shares[counted])
     everybody = len(counted) == len(updates)
@@ -73,7 +87,7 @@ def aggregate(
         raise not_finite(updates, str(aggregator))
     weights = np.zeros(len(updates))
     weights[counted] = 0 if chosen is None else chosen
-    return Aggregate(value, None if chosen is None else weights, distances)
+    return Aggregate(value, None if chosen is None else weights, distances, tuple(matrix.remarks))
 
 
 def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vector, Doubles]:

@@ -12,11 +12,12 @@ updates are looked at, for instance by its number of examples: nonnegative, sum 
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from strategies.gram import Doubles, UpdateMatrix
 from tasks.issues import WARNING, Component, Issue, RunContext
@@ -43,6 +44,10 @@ class Counted:
 
     def warning(self, num_updates: int) -> str:
         """Return what is odd but allowed about so many updates, or an empty string."""
+        return ""
+
+    def missing(self, clients: Collection[int]) -> str:
+        """Return which client's update it cannot do without and does not get, in words, or an empty string."""
         return ""
 
     def __str__(self) -> str:
@@ -84,7 +89,22 @@ class Tolerant(Counted):
         return f"{self} withstands no hostile update: the largest f for {num_updates} updates is 0" if idle else ""
 
 
+def bounded(rule: Tolerant, num_updates: int, why: str) -> str:
+    """Return that f was left open and the rule takes a smaller one than the number of updates allows, or nothing."""
+    chosen, allowed = rule.hostile(num_updates), (num_updates - rule.beside) // rule.per_hostile
+    if rule.f is not None or chosen >= allowed:
+        return ""
+    return f"{rule.name} withstands {chosen} hostile updates among {num_updates}, not {allowed}: {why}"
+
+
 Combine = Callable[[slice, Doubles], Doubles]
+
+
+def kept_weights(kept: npt.NDArray[np.intp], client_weights: Doubles) -> Doubles:
+    """Return the client weights (N,) of the kept rows, divided by their sum; 0 for the others."""
+    weights = np.zeros(len(client_weights))
+    weights[kept] = client_weights[kept]
+    return np.asarray(weights / weights.sum(), np.float64)
 
 
 class Aggregator(Counted, Component, ABC):
@@ -142,7 +162,11 @@ class Reweighting(Aggregator):
 
     def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sum of a block, and the weights."""
-        weights = np.asarray(self.weigh(matrix, client_weights), np.float64)
+        return self.combination(self.weigh(matrix, client_weights), client_weights)
+
+    def combination(self, chosen: Doubles, client_weights: Doubles) -> tuple[Combine, Doubles]:
+        """Return the weighted sum of a block with the chosen weights, and these, once they are checked."""
+        weights = np.asarray(chosen, np.float64)
         expected = len(client_weights) + self.shrinks
         if weights.shape != (expected,) or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
             raise ValueError(

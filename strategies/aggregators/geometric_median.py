@@ -11,6 +11,8 @@ here costs P operations.
    the distance, which here is only the resolution of the numbers. Newton's step is tried beside it, whole and halved,
    because Weiszfeld's takes thousands of iterations where v lies near an update. The lowest f wins.
 4. Stop when the gradient g is short enough: ``f(v) - min f <= |g| |v - v*| <= 2 |g| f(v)``, as f is convex.
+5. Where the iterations end while f still falls, v is no median of anything, and the coordinate-wise median takes its
+   place, as MaskedOptim's server does it (Jiang et al., 2025); the report of the round says so.
 
 The median of each tensor on its own is there too, as the code of MaskedOptim (Jiang et al., 2025) computes it.
 """
@@ -20,9 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.aggregators.base import Aggregator, Combine, Reweighting
+from strategies.aggregators.coordinatewise import Median
 from strategies.aggregators.registry import AGGREGATORS
-from strategies.gram import TINY, Doubles, UpdateMatrix, mixture_distances, squared_distances
+from strategies.gram import RESOLUTION, TINY, Doubles, UpdateMatrix, mixture_distances, squared_distances
 
+FALLBACK = Median(weighted=True)
+RESOLVED = RESOLUTION**0.5  # share of a distance that the numbers resolve
 HALVINGS = 0.5 ** np.arange(40)[:, None]
 
 
@@ -43,8 +48,10 @@ class GeometricMedian(Reweighting):
         Bound on the length of the gradient, which is at most 1. The result's sum of distances exceeds the minimum by
         at most twice this share.
     max_iterations
-        Bound on the number of iterations; three to ten are usual. When it is reached, or when updates closer to each
-        other than the numbers resolve keep the gradient from getting so short, the last Weiszfeld step is the result.
+        Bound on the number of iterations; three to ten are usual. Where it is reached and the last one still lowered
+        the sum of distances, the result is the coordinate-wise median, with the client weights. Where only updates
+        closer to each other than the numbers resolve keep the gradient from getting so short, it is the last Weiszfeld
+        step.
     """
 
     tolerance: float = 1e-9
@@ -58,31 +65,46 @@ class GeometricMedian(Reweighting):
 
     def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
         """Return the weights of the geometric median, (N,): proportional to client weight / distance."""
+        return self.solve(gram, client_weights)[0]
+
+    def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
+        """Return the weighted sum of a block and the weights; or the coordinate-wise median, and a remark."""
+        weights, falling = self.solve(matrix.gram[:-1, :-1], client_weights)
+        if falling <= max(self.tolerance, RESOLVED):
+            return self.combination(weights, client_weights)
+        matrix.remarks.append(
+            f"{self} did not converge within {self.max_iterations} iterations, its sum of distances still fell by "
+            f"{falling:.1g} of itself: the coordinate-wise median took its place"
+        )
+        return FALLBACK.prepare(matrix, client_weights)
+
+    def solve(self, gram: Doubles, client_weights: Doubles) -> tuple[Doubles, float]:
+        """Return the weights (N,), and the share of itself by which f fell in the last iteration; 0 = converged."""
         pairwise = np.sqrt(squared_distances(gram))
         pulls = np.divide(client_weights, pairwise, out=np.zeros_like(pairwise), where=pairwise > 0)
         optimal = client_weights * (_pull_lengths(gram, pulls) <= (pairwise == 0) @ client_weights + self.tolerance)
         if optimal.any():
-            return np.asarray(optimal / optimal.sum(), np.float64)
+            return np.asarray(optimal / optimal.sum(), np.float64), 0.0
         objectives: Doubles = np.where(client_weights > 0, pairwise @ client_weights, np.inf)
         best = int(objectives.argmin())
         start = np.eye(len(client_weights))[best]
         away = pulls[best] / pulls[best].sum() - start
-        return self._descend(
-            gram, client_weights, start + _best_step(gram, client_weights, start, pairwise[best], HALVINGS * away)
-        )
+        step, _ = _best_step(gram, client_weights, start, pairwise[best], HALVINGS * away)
+        return self._descend(gram, client_weights, start + step)
 
-    def _descend(self, gram: Doubles, client_weights: Doubles, weights: Doubles) -> Doubles:
-        target = weights
+    def _descend(self, gram: Doubles, client_weights: Doubles, weights: Doubles) -> tuple[Doubles, float]:
+        target, falling = weights, 0.0
         for _ in range(self.max_iterations):
             distances = mixture_distances(gram, weights)
             pulls = client_weights / distances
             target = pulls / pulls.sum()
             weiszfeld = target - weights
             if pulls.sum() * _length(gram, weiszfeld) <= self.tolerance:
-                break
+                return target, 0.0
             steps = np.vstack([weiszfeld, HALVINGS * _newton(gram, weights, distances, pulls)])
-            weights = weights + _best_step(gram, client_weights, weights, distances, steps)
-        return target
+            step, change = _best_step(gram, client_weights, weights, distances, steps)
+            weights, falling = weights + step, -change / float(client_weights @ distances)
+        return target, falling
 
 
 def _pull_lengths(gram: Doubles, pulls: Doubles) -> Doubles:
@@ -112,8 +134,10 @@ def _newton(gram: Doubles, weights: Doubles, distances: Doubles, pulls: Doubles)
     return np.asarray(coefficients - coefficients.sum() * weights, np.float64)
 
 
-def _best_step(gram: Doubles, client_weights: Doubles, weights: Doubles, distances: Doubles, steps: Doubles) -> Doubles:
-    """Return the row of ``steps`` (M, N), each with sum 0, that lowers f most.
+def _best_step(
+    gram: Doubles, client_weights: Doubles, weights: Doubles, distances: Doubles, steps: Doubles
+) -> tuple[Doubles, float]:
+    """Return the row of ``steps`` (M, N), each with sum 0, that lowers f most, and by how much f changes.
 
     The difference of two f is found from differences of squared distances: f itself may be 1e12 times larger.
     """
@@ -121,7 +145,8 @@ def _best_step(gram: Doubles, client_weights: Doubles, weights: Doubles, distanc
     squared_change = 2 * ((products @ weights)[:, None] - products) + np.sum(products * steps, axis=1, keepdims=True)
     moved = np.sqrt(np.maximum(distances**2 + squared_change, 0))
     change = squared_change / np.maximum(distances + moved, TINY) @ client_weights
-    return np.asarray(steps[np.nanargmin(change)], np.float64)
+    best = int(np.nanargmin(change))
+    return np.asarray(steps[best], np.float64), float(change[best])
 
 
 @AGGREGATORS.register("per-tensor-geometric-median", "as in the code of Jiang et al., 2025")
@@ -141,10 +166,13 @@ class PerTensorGeometricMedian(Aggregator):
         Largest number of Weiszfeld iterations.
     smoothing
         Distances count as at least this much; a step shorter than it ends the iterations.
+    fallback
+        Whether a tensor whose iterations end with a longer step takes the coordinate-wise median; False as in the code.
     """
 
     iterations: int = 10
     smoothing: float = 1e-5
+    fallback: bool = False
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or not self.smoothing > 0:
@@ -154,26 +182,33 @@ class PerTensorGeometricMedian(Aggregator):
 
     def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the weighted sums with the weights of each tensor; a client has one weight per tensor."""
-        weighted = [(place, self._weights(tensor.gram[:-1, :-1])) for place, tensor in matrix.tensors()]
+        found = [(place, self._weights(tensor.gram[:-1, :-1])) for place, tensor in matrix.tensors()]
+        if unfinished := sum(weights is None for _, weights in found):
+            matrix.remarks.append(
+                f"{self} did not converge within {self.iterations} iterations in {unfinished} of {len(found)} tensors: "
+                "the coordinate-wise median took its place"
+            )
 
         def combine(columns: slice, block: Doubles) -> Doubles:
             combined = np.empty(block.shape[1])
-            for place, weights in weighted:
+            for place, weights in found:
                 start, stop = max(place.start, columns.start), min(place.stop, columns.stop)
                 if start < stop:
                     inside = slice(start - columns.start, stop - columns.start)
-                    combined[inside] = weights @ block[:, inside]
+                    part = block[:, inside]
+                    combined[inside] = Median().combine(part, client_weights) if weights is None else weights @ part
             return combined
 
         return combine, None
 
-    def _weights(self, gram: Doubles) -> Doubles:
+    def _weights(self, gram: Doubles) -> Doubles | None:
+        """Return the weights (N,), or None where the iterations did not converge and something else takes over."""
         weights: Doubles = np.full(len(gram), 1 / len(gram))
         for _ in range(self.iterations):
             pulls = 1 / np.maximum(mixture_distances(gram, weights), self.smoothing)
             following = pulls / pulls.sum()
             step = following - weights
             if step @ gram @ step < self.smoothing**2:
-                break
+                return weights
             weights = following
-        return weights
+        return None if self.fallback else weights

@@ -1,4 +1,4 @@
-"""Pre-aggregators: nearest-neighbour mixing, bucketing, norm clipping, before any aggregator.
+"""Pre-aggregators: nearest-neighbour mixing, bucketing, clipping to a norm (fixed, or adaptive: ARC).
 
 They replace the updates by mixtures of them. A pre-aggregator sees the inner products of the rows of the update matrix,
 not their values. So the inner products after it follow without another pass over the data, and the mixtures are made
@@ -7,7 +7,7 @@ block by block while the aggregator combines them.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from strategies.aggregators.base import Aggregator, Combine, Counted, Tolerant
 from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles, UpdateMatrix, squared_distances
+from tasks.issues import Issue, RunContext
 from tasks.plugins import PluginError, Registry
 
 
@@ -92,6 +93,14 @@ class Chain(Aggregator):
                 return warning
             left = each.remaining(left)
         return self.aggregator.warning(left)
+
+    def missing(self, clients: Collection[int]) -> str:
+        """Return which client's update the aggregator cannot do without and does not get, or an empty string."""
+        return self.aggregator.missing(clients)
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return the aggregator's issues."""
+        return self.aggregator.issues(context)
 
     def prepare(self, matrix: UpdateMatrix, client_weights: Doubles) -> tuple[Combine, Doubles | None]:
         """Return the aggregator's combination of the mixtures, and the weights of the updates in it."""
@@ -227,5 +236,40 @@ class NormClipping(PreAggregator):
         """Return the shortened updates: what is taken away goes to the global model."""
         norms = np.sqrt(squared_distances(gram)[-1, :-1])
         limit = self.limit or self.factor * float(np.median(norms))
-        scales = np.divide(limit, norms, out=np.ones_like(norms), where=norms > limit)
-        return np.column_stack([np.diag(scales), 1 - scales]), client_weights
+        return shortened(norms, limit), client_weights
+
+
+def shortened(norms: Doubles, limit: float) -> Doubles:
+    """Return the coefficients (N, N + 1) that shorten updates of these norms (N,) to a limit."""
+    scales = np.divide(limit, norms, out=np.ones_like(norms), where=norms > limit)
+    return np.column_stack([np.diag(scales), 1 - scales])
+
+
+@PRE_AGGREGATORS.register("arc", "Allouah et al., ICLR 2025")
+@dataclass(frozen=True)
+class AdaptiveRobustClipping(Tolerant, PreAggregator):
+    """Shorten the longest updates, about 2 f of them, to the norm of the longest of the others.
+
+    Adaptive robust clipping (ARC; Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan, ICLR 2025,
+    https://arxiv.org/abs/2405.14432) clips the k = floor(2 (f / n) (n - f)) longest updates to the norm of the one
+    that follows them. As k is at least f, that norm is never above the longest honest one, however long hostile updates
+    are, and an aggregator withstands after it what it withstands alone. f = 0 changes nothing.
+
+    Breakdown: withstands f hostile updates among n >= 2 f + 1, together with an aggregator that does. The mean after it
+    is bounded too: no update is longer than the longest honest one.
+    """
+
+    name = "arc"
+    keeps_clients = True
+
+    @property
+    def bounds(self) -> bool:  # type: ignore[override]
+        """Whether it clips at all."""
+        return self.f != 0
+
+    def mix(self, gram: Doubles, client_weights: Doubles, generator: np.random.Generator) -> tuple[Doubles, Doubles]:
+        """Return the shortened updates: what is taken away goes to the global model."""
+        norms = np.sqrt(squared_distances(gram)[-1, :-1])
+        n, f = len(norms), self.hostile(len(norms))
+        limit = np.sort(norms)[n - 2 * f * (n - f) // n - 1]
+        return shortened(norms, float(limit)), client_weights

@@ -1,22 +1,25 @@
-"""Re-weighting aggregators: mean, Krum, Multi-Krum, centered clipping, distance-aware aggregation.
+"""Re-weighting aggregators: mean, Krum, Multi-Krum, MoNNA, centered clipping, distance-aware aggregation.
 
 Krum's score of an update is the sum of its squared distances to its n - f - 2 nearest other updates: small for an
 update that has many close neighbours. Ties go to the first client.
 
 Sources: the mean is FedAvg's (McMahan, Moore, Ramage, Hampson, Aguera y Arcas, AISTATS 2017); Krum and Multi-Krum
-(Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017); centered clipping (Karimireddy, He, Jaggi, ICML 2021);
+(Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017); MoNNA (Farhadkhani, Guerraoui, Gupta, Hoang, Pinot, Stephan,
+ICML 2023); centered clipping (Karimireddy, He, Jaggi, ICML 2021);
 distance-aware aggregation is FedNoRo's (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from strategies.aggregators.base import Reweighting, Tolerant
+from strategies.aggregators.base import Reweighting, Tolerant, kept_weights
 from strategies.aggregators.registry import AGGREGATORS
 from strategies.gram import Doubles, UpdateMatrix, mixture_distances, squared_distances
+from tasks.issues import ERROR, Issue, RunContext
 
 
 @AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")
@@ -93,9 +96,68 @@ class MultiKrum(Tolerant, Reweighting):
         n = len(client_weights)
         f = self.hostile(n)
         kept = np.argsort(krum_scores(squared_distances(gram), f), kind="stable")[: self.m or n - f]
-        weights = np.zeros(n)
-        weights[kept] = client_weights[kept]
-        return np.asarray(weights / weights.sum(), np.float64)
+        return kept_weights(kept, client_weights)
+
+
+@AGGREGATORS.register("monna", "Farhadkhani et al., ICML 2023")
+@dataclass(frozen=True)
+class Monna(Tolerant, Reweighting):
+    """Mean of the n - f updates nearest to that of one trusted client, itself included.
+
+    MoNNA is made for peers, each of which trusts itself (https://arxiv.org/abs/2209.10931); at a server it is for a
+    client that the server's operator runs or vouches for. All others are judged by their distance to it, so clients
+    whose data differ from the trusted one's count less. The kept updates weigh with their client weights.
+
+    Breakdown: withstands f hostile updates among n >= 2 f + 1 while the trusted client is honest, and none otherwise.
+    A round without the trusted client's update is skipped.
+
+    Parameters
+    ----------
+    trusted
+        Id of the client that is trusted.
+    """
+
+    trusted: int = 0
+    name = "monna"
+    needs_clients: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trusted < 0:
+            raise ValueError(f"trusted = {self.trusted}: must be the id of a client, 0 or more")
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return that the trusted client does not exist, or does not train in every round."""
+        federation = context.settings.federation
+        found = super().issues(context)
+        if self.trusted >= federation.num_clients:
+            text = f"monna trusts client {self.trusted}, and there are the clients 0 to {federation.num_clients - 1}"
+            found.append(Issue(ERROR, "strategy.aggregator-args", text, "choose one of them as trusted"))
+        elif context.sampled < federation.num_clients:
+            text = (
+                f"monna needs the update of client {self.trusted} in every round, and {context.sampled} of "
+                f"{federation.num_clients} clients train in one"
+            )
+            found.append(Issue(ERROR, "federation.fraction-train", text, "set federation.fraction-train = 1.0"))
+        return found
+
+    def missing(self, clients: Collection[int]) -> str:
+        """Return that the trusted client's update is not there, or an empty string."""
+        return "" if self.trusted in clients else f"monna has no update of client {self.trusted}, which it trusts"
+
+    def weigh(self, matrix: UpdateMatrix, client_weights: Doubles) -> Doubles:
+        """Return the client weights of the kept updates, divided by their sum; 0 for the others."""
+        return self._weights(matrix.gram[:-1, :-1], client_weights, matrix.clients.index(self.trusted))
+
+    def weights(self, gram: Doubles, client_weights: Doubles) -> Doubles:
+        """Return the weights where the clients are those with the ids 0 to N - 1."""
+        return self._weights(gram, client_weights, self.trusted)
+
+    def _weights(self, gram: Doubles, client_weights: Doubles, pivot: int) -> Doubles:
+        squared = squared_distances(gram)[pivot]
+        squared[pivot] = -1  # its own nearest, also beside equal ones
+        kept = np.argsort(squared, kind="stable")[: len(squared) - self.hostile(len(squared))]
+        return kept_weights(kept, client_weights)
 
 
 def krum_scores(squared: Doubles, f: int) -> Doubles:

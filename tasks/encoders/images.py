@@ -22,6 +22,7 @@ from tasks.encoders.base import (
     frozen,
     missing_extra,
 )
+from tasks.extra_arrays import model_part
 from tasks.own_data.files import UnusableError, inside
 from tasks.plugins import did_you_mean, explain
 
@@ -283,7 +284,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     inner = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else None
     if not isinstance(inner, dict) or not all(isinstance(value, Tensor) for value in inner.values()):
         raise EncoderError(f"{path} holds no state dict, but {type(found).__name__}")
-    return inner
+    return model_part(inner)  # a run's checkpoint may hold further networks
 
 
 def _fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -38,6 +38,10 @@ class Partitioner(ABC):
     def owners(self, labels: Indices, num_clients: int, rng: np.random.Generator) -> Indices:
         """Draw the client of each example (n,), or ``NOBODY``; ``labels`` are (n,), or masks (n, H, W)."""
 
+    def restricted_to(self, places: Indices, count: int) -> "Partitioner":
+        """Return the partition of the examples at ``places`` of ``count``: one that knows each example overrides it."""
+        return self
+
     def __call__(self, labels: npt.NDArray[Any], num_clients: int, rng: np.random.Generator) -> list[Indices]:
         """Divide the examples.
 

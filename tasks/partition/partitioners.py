@@ -4,7 +4,7 @@ With label skew clients differ in how often they have each class; the others do 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,19 @@ class Natural(Partitioner):
         """The groups decide."""
         return False
 
+    def restricted_to(self, places: Indices, count: int) -> "Natural":
+        """Return the partition by the groups of these examples.
+
+        Raises
+        ------
+        PartitionError
+            If there is not one group name for each of all ``count`` examples.
+        """
+        if self.groups is None:
+            return self
+        self._check_count(count)
+        return replace(self, groups=np.asarray(self.groups)[places])
+
     def owners(self, labels: Indices, num_clients: int, rng: np.random.Generator) -> Indices:
         """Return the place of each example's group among the sorted groups.
 
@@ -85,8 +98,7 @@ class Natural(Partitioner):
                 "groups), and this one does not; choose another partition"
             )
         names, owners = np.unique(np.asarray(self.groups), return_inverse=True)
-        if len(owners) != len(labels):
-            raise PartitionError(f"expected one group name per example, {len(labels)}, not {len(owners)}")
+        self._check_count(len(labels))
         if len(names) != num_clients:
             raise PartitionError(
                 f"the examples come in {len(names)} groups, but there are {num_clients} clients; "
@@ -97,6 +109,10 @@ class Natural(Partitioner):
     def remedy(self) -> str:
         """Name the only thing that can change."""
         return f"take a min_size below {self.min_size}, or join small groups"
+
+    def _check_count(self, examples: int) -> None:
+        if self.groups is not None and len(self.groups) != examples:
+            raise PartitionError(f"expected one group name per example, {examples}, not {len(self.groups)}")
 
 
 @PARTITIONS.register("dirichlet", "Yurochkin et al., ICML 2019")

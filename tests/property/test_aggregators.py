@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from strategies.aggregators import AGGREGATORS, GeometricMedian, Median, aggregate, build_aggregator
 from strategies.gram import Doubles, Vector
 
-RULES = [("mean", ""), ("geometric-median", ""), ("median", ""), ("median", "weighted = true"), ("mea-med", "f = 0")]
-CHOOSING = ["krum", "multi-krum", "bulyan", "trimmed-mean", "mea-med"]
+RULES = [
+    ("mean", ""),
+    ("geometric-median", ""),
+    ("median", ""),
+    ("median", "weighted = true"),
+    ("mea-med", "f = 0"),
+    ("mda", "f = 0"),
+    ("smea", "f = 0"),
+]
+CHOOSING = ["krum", "multi-krum", "bulyan", "trimmed-mean", "mea-med", "mda", "smea", "caf", "monna"]
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,44 @@ def test_choosing_rules_follow_order_shift_and_scale(
     if name == "bulyan":
         order.sort()  # among few updates scores are equal, and the first client's counts
     plain = aggregate(rule, list(matrix), np.ones(num_clients)).value
-    moved = aggregate(rule, list(factor * (matrix[order] + shift)), np.ones(num_clients)).value
+    moved = aggregate(rule, list(factor * (matrix[order] + shift)), np.ones(num_clients), clients=order.tolist()).value
     np.testing.assert_allclose(moved / factor - shift, plain, atol=1e-9)
     assert (plain >= matrix.min(axis=0) - 1e-12).all()
     assert (plain <= matrix.max(axis=0) + 1e-12).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), num_clients=st.integers(1, 15), exponent=st.integers(-8, 8))
+def test_clipping_to_the_norm_of_another_follows_order_turn_and_scale(
+    seed: int, num_clients: int, exponent: int
+) -> None:
+    """The global model is where it clips to, so it may be turned around and scaled, but not moved."""
+    rng = np.random.default_rng(seed)
+    matrix, rule = rng.standard_normal((num_clients, 20)), build_aggregator("mean", "", "arc = {}")
+    order, factor = rng.permutation(num_clients), 10.0**exponent
+    turn = np.linalg.qr(rng.standard_normal((20, 20)))[0]
+    plain = aggregate(rule, list(matrix), np.ones(num_clients)).value
+    moved = aggregate(rule, list(factor * matrix[order] @ turn), np.ones(num_clients)).value
+    np.testing.assert_allclose(moved / factor, plain @ turn, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "bound"), [("mda", 3.0), ("smea", 3.0), ("caf", 6.0), ("monna", 4.0)])
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    honest=st.integers(3, 9),
+    share=st.floats(0, 1),
+    exponent=st.floats(0, 12),
+    together=st.booleans(),
+)
+def test_minority_cannot_drag_a_chosen_mean_away(
+    name: str, bound: float, seed: int, honest: int, share: float, exponent: float, together: bool
+) -> None:
+    """With n >= 3 f + 1 it stays within some radii of the honest ones; client 0, which MoNNA trusts, is honest."""
+    rng = np.random.default_rng(seed)
+    hostile = int(share * (honest - 1) / 2)
+    good = rng.standard_normal((honest, 20))
+    bad = 10**exponent * rng.standard_normal((1 if together else hostile, 20)) * np.ones((hostile, 1))
+    result = aggregate(AGGREGATORS.build(name, f"f = {hostile}"), [*good, *bad], np.ones(honest + hostile))
+    centre = good.mean(axis=0)
+    assert np.linalg.norm(result.value - centre) <= bound * np.linalg.norm(good - centre, axis=1).max()

@@ -23,7 +23,8 @@ from client_app.mask_audit_files import (
     read_suggested,
     write_mask_audit,
 )
-from server_app.storage.audit_scores import Scores, read_scores, score_masks, write_scores
+from server_app.storage.audit_scores import Scores, read_scores, write_scores
+from server_app.storage.audit_scoring import score_masks
 from server_app.validation.config import check
 from tasks.base import ClientData, DataError
 from tasks.client_data import ClientDataset, client_dataset, load_task

@@ -56,12 +56,15 @@ def test_the_egress_log_names_everything_that_is_sent() -> None:
         {
             "arrays": ArrayRecord({"flat": Array(np.zeros(250_000, np.float32))}),
             "metrics": MetricRecord({"num-examples": 12, "class-losses": [0.1, 0.2, 0.3]}),
-            "winnow": ConfigRecord({"layout": "the order of the arrays"}),
+            "winnow": ConfigRecord(
+                {"layout": '[["w",[2],"float32"],["network-2/w",[2],"float32"],["extra/centroids",[3,4],"float32"]]'}
+            ),
             "other": ConfigRecord({"flag": True, "note": "abc"}),
         }
     )
     assert contents(content) == (
-        "model (1.0 MB), num-examples = 12, class-losses (3 values), other.flag = True, other.note (3 values)"
+        "model (1.0 MB), in it 1 further networks, in it array centroids (3, 4), "
+        "num-examples = 12, class-losses (3 values), other.flag = True, other.note (3 values)"
     )
 
 

@@ -11,6 +11,7 @@ from server_app.state import RunState
 from strategies.validation import RoundReport
 from tasks.config import parse
 from tasks.plugins import PluginError
+from tasks.protocol import Mode
 
 
 class Every(Callback):
@@ -65,7 +66,7 @@ def test_a_mistake_says_what_is_wrong(text: str, message: str) -> None:
 
 def test_the_time_left_is_that_of_all_variants_and_not_that_of_the_warm_up(capsys: pytest.CaptureFixture[str]) -> None:
     progress, state = Progress("first", later_rounds=20), RunState.__new__(RunState)
-    state.settings, state.report = parse({"num-server-rounds": 10}), RoundReport()
+    state.settings, state.mode, state.report = parse({"num-server-rounds": 10}), Mode.SIMULATION, RoundReport()
     for server_round, seconds in enumerate((60.0, 2.0, 3.0), 1):
         state.server_round = server_round
         progress.on_round_end(state, {"seconds": seconds, "quarantined": 0})

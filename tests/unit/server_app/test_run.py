@@ -1,6 +1,7 @@
 """The command that repeats a run: of the kind that made it, and with the same settings."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from server_app import run
 from server_app.cli.config import make_plan
-from server_app.run import NOT_REPEATED, command_line, with_speed
+from server_app.run import NOT_REPEATED, command_line, open_directory, title, with_speed
 from server_app.storage.run_directory import RunDirectory
 from tasks.config import DEFAULTS, REPEAT, Flat, parse
 from tasks.protocol import MessageHeader, Mode
@@ -77,3 +78,14 @@ def test_what_auto_stands_for_is_sent_recorded_and_kept(tmp_path: Path, monkeypa
         assert sent.changes() == {"seed": 3, "train.precision": now}
     assert json.loads((tmp_path / "versions.json").read_text())["train.precision"] == "bfloat16, chosen by auto"
     assert with_speed(Settings(), header, RunDirectory(tmp_path / "other"), Mode.SIMULATION) == (Settings(), header)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "called"),
+    [("", "", ""), ("pilot", "", "pilot"), ("", "fedavg", "fedavg"), ("pilot", "fedavg", "pilot-fedavg")],
+)
+def test_the_folder_of_a_run_has_its_name(tmp_path: Path, name: str, variant: str, called: str):
+    settings = parse({"run.name": name, "run.output-dir": str(tmp_path)})
+    assert title(settings, variant) == called
+    path = open_directory(settings, variant).path
+    assert re.fullmatch(r"\d{8}-\d{6}" + (f"-{called}" if called else ""), path.name)

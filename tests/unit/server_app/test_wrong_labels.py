@@ -36,7 +36,7 @@ def test_own_data_keeps_its_labels_by_default(tmp_path: Path, kind: str) -> None
 
 @pytest.mark.filterwarnings("ignore::tasks.noise.NoiseWarning")
 def test_own_data_gets_the_noise_that_is_asked_for(tmp_path: Path) -> None:
-    settings = parse(site("image-folder", tmp_path, **{"noise.name": "symmetric"}))
+    settings = parse(site("image-folder", tmp_path, **{"noise.name": "symmetric", "evaluate.validation": 0.0}))
     np.testing.assert_allclose([client_dataset(settings, client).noise_rate for client in range(2)], [0, 0.85])
     assert "by the noise 'symmetric' at rates 0 to 0.85" in wrong_labels_line(settings, Mode.SIMULATION)
     assert wrong_labels_line(settings, Mode.DEPLOYMENT) == NONE_WRONG  # real nodes use their data as it is

@@ -75,6 +75,27 @@ def test_one_liar_does_not_move_the_geometric_median_and_its_buffers_count_as_li
     assert sum(strategy.report.weights.values()) == pytest.approx(1.0)
 
 
+def test_a_median_that_does_not_converge_is_in_the_report_of_the_round():
+    rng = np.random.default_rng(0)
+    strategy = robust()
+    strategy.aggregator = AGGREGATORS.build("geometric-median", "max_iterations = 1")
+    steps = rng.standard_normal((5, *MODEL["weight"].shape)).astype(np.float32)
+    result = play(strategy, [answer(i, {**MODEL, "weight": MODEL["weight"] + step}) for i, step in enumerate(steps)])
+    assert result is not None
+    np.testing.assert_allclose(to_numpy(result)["weight"], MODEL["weight"] + np.median(steps, axis=0), atol=1e-6)
+    (remark,) = strategy.report.remarks
+    assert "the coordinate-wise median took its place" in remark
+    assert strategy.report.weights == {}
+
+
+def test_a_round_without_the_trusted_client_is_skipped():
+    strategy = robust("monna")
+    replies = [answer(client, moved(float(client))) for client in range(1, 5)]
+    assert play(strategy, [failure(0), *replies]) is None
+    assert strategy.report.skipped == "monna has no update of client 0, which it trusts"
+    assert play(strategy, [answer(0, moved(0.5)), *replies]) is not None
+
+
 def test_buffers_do_not_enter_the_distances():
     odd = moved(1.0, running_var=np.full(2, 1e6, np.float32))
     strategy = robust()

@@ -14,7 +14,15 @@ from server_app.evaluation import CentralEvaluation
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS
 from strategies.robust import RobustStrategy
-from tasks.client_data import ClientDataset, DatasetCache, _dataset, client_dataset, data_settings, divide
+from tasks.client_data import (
+    ClientDataset,
+    DatasetCache,
+    _dataset,
+    client_dataset,
+    data_settings,
+    divide,
+    server_places,
+)
 from tasks.config import ConfigError, Flat, parse
 from tasks.images import Digits
 from tasks.noise import NOISES, RATE_DISTRIBUTIONS
@@ -37,6 +45,14 @@ class Hospitals(Digits):
 
     def groups(self) -> npt.NDArray[np.str_]:
         return np.array(["north", "east", "south"])[np.arange(len(self.train_examples())) % 3]
+
+
+def held_out_of(changes: Flat) -> list[int]:
+    """Places of the examples that the server holds out, in published order."""
+    return server_places(parse(BASE | changes)).tolist()  # type: ignore[no-any-return]
+
+
+SHARED = sorted(set(range(1437)) - set(held_out_of({})))
 
 
 def datasets(changes: Flat) -> list[ClientDataset]:
@@ -87,7 +103,7 @@ def test_every_noise_runs_on_the_digits_or_is_refused_with_a_reason(name: str, d
     built = datasets(changes)
     overall = np.average([dataset.noise_rate for dataset in built], weights=[len(dataset.data) for dataset in built])
     assert overall == pytest.approx(REALISED.get(name, 0.4), abs=0.04)
-    assert sorted(np.concatenate([dataset.data.ids for dataset in built])) == list(range(1437))
+    assert sorted(np.concatenate([dataset.data.ids for dataset in built])) == SHARED
 
 
 Rates = list[float]
@@ -139,7 +155,7 @@ def test_every_partition_divides_the_digits_or_is_refused_with_a_reason(name: st
         return
     built = datasets(changes)
     assert len(built) == CLIENTS
-    assert sorted(np.concatenate([dataset.data.ids for dataset in built])) == list(range(1437))
+    assert sorted(np.concatenate([dataset.data.ids for dataset in built])) == SHARED
 
 
 def test_natural_makes_each_group_of_a_task_a_client() -> None:
@@ -149,7 +165,9 @@ def test_natural_makes_each_group_of_a_task_a_client() -> None:
         "federation.num-clients": 3,
     }
     for client, first in enumerate((1, 0, 2)):  # east, north, south
-        np.testing.assert_array_equal(datasets(changes)[client].data.ids, np.arange(first, 1437, 3))
+        ids = datasets(changes)[client].data.ids
+        np.testing.assert_array_equal(ids, np.setdiff1d(np.arange(first, 1437, 3), held_out_of(changes)))
+        assert len(ids) == 431  # a tenth of each hospital's 479 is held out
     with pytest.raises(ConfigError, match="in 3 groups, but there are 4 clients; set the number of clients to 3"):
         check(BASE | changes | {"federation.num-clients": 4})
     with pytest.raises(ConfigError, match="groups is set by the run itself"):
@@ -176,8 +194,9 @@ def test_settings_that_leave_the_data_alone_share_it() -> None:
     one, other = parse(BASE | {"loss.name": "ce"}), parse(BASE | {"train.epochs": 1})
     assert data_settings(one) == data_settings(other)
     assert client_dataset(one, 0) is client_dataset(other, 0)
-    for key, value in {"seed": 9, "federation.num-clients": 5, "noise.args": "exact = false"}.items():
-        assert data_settings(parse(BASE | {key: value})) != data_settings(one)  # type: ignore[dict-item]
+    others: Flat = {"seed": 9, "federation.num-clients": 5, "noise.args": "exact = false", "evaluate.validation": 0.2}
+    for key, value in others.items():
+        assert data_settings(parse(BASE | {key: value})) != data_settings(one)
 
 
 @pytest.mark.parametrize(

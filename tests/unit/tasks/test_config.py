@@ -30,6 +30,13 @@ def test_a_cohort_of_one_or_of_nonsense_is_refused(given: object):
         parse({"train.cohort": given})
 
 
+@pytest.mark.parametrize("name", ["../up", "a b", ".hidden", "x" * 101, "a/b", "-x", "a\n"])
+def test_the_name_of_a_run_can_be_part_of_that_of_a_folder(name: str):
+    assert parse({"run.name": "x" * 100}).run.name == "x" * 100
+    with pytest.raises(ConfigError, match=r"run.name = .*: must be up to 100 letters, digits, '\.', '_' and '-'"):
+        parse({"run.name": name})
+
+
 def test_every_key_says_what_it_is_about():
     assert all(len(item.metadata["about"]) > 5 for item in FIELDS.values())
 

@@ -59,6 +59,7 @@ def rounds(last: int) -> list[dict[str, Any]]:
             "accuracy": 0.1 + 0.08 * number,
             "macro-f1": 0.05 + 0.08 * number,
             "loss": 2.3 * math.exp(-number),
+            "validation_accuracy": 0.1 + 0.05 * number,
             "train_loss": 3.0 if number else None,
             "selected": 4,
             "iou": 0.25,
@@ -94,7 +95,15 @@ def test_everything_is_there(tmp_path: Path) -> None:
     outline = Outline(page_of(path))
     assert headline(read_run(path)).replace(" %", "\u00a0%") in outline.text
     assert outline.tags.count("svg") == 3
-    words = ["best model", "winnow run seed=1", "Classes held", "Wrong labels", "Iou", "nce+rce", "num-server-rounds"]
+    words = [
+        "best on validation",
+        "winnow run seed=1",
+        "Classes held",
+        "Wrong labels",
+        "Iou",
+        "nce+rce",
+        "num-server-rounds",
+    ]
     assert [word for word in words if word not in outline.text] == []
     assert "NaN\n(round 1)" in outline.text
     assert "all rounds, 1.5 s each (median); before them 6.5 s for the start" in outline.text

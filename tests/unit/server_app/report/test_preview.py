@@ -20,7 +20,7 @@ from server_app.report.preview_data import (
 from server_app.report.preview_page import shades
 from server_app.validation.config import check
 from tasks.base import DataError, Examples
-from tasks.client_data import client_dataset
+from tasks.client_data import client_dataset, server_places
 from tasks.config import Flat, parse
 from tasks.images import Digits
 from tasks.settings import Settings
@@ -38,6 +38,7 @@ def hand_made(**changes: object) -> Survey:
         "settings": Settings(),
         "class_names": ("cat", "dog"),
         "examples": np.array([3, 1]),
+        "held_out": 5,
         "counts": np.array([[2, 1], [0, 1]]),
         "realised": np.array([1 / 3, 1.0]),
         "wanted": np.array([0.4, 0.9]),
@@ -55,12 +56,18 @@ def test_the_numbers_are_those_of_the_shares() -> None:
     normalized = confusion_matrix(true, given, labels=range(10), normalize="true")
     np.testing.assert_allclose(found.transition_matrix, normalized)
     np.testing.assert_array_equal(found.counts.sum(axis=1), found.examples)
-    np.testing.assert_array_equal(found.counts.sum(axis=0), np.bincount(Digits().train_examples().labels))
+    np.testing.assert_array_equal(found.counts.sum(axis=0), np.bincount(_shared_labels(found)))
     for client, share in enumerate(shares):
         np.testing.assert_array_equal(found.counts[client], np.bincount(share.true_labels, minlength=10))
         assert found.realised[client] == np.mean(share.true_labels != share.data.labels)
     assert found.overall == pytest.approx(np.mean(true != given))
     assert found.wanted == pytest.approx(np.linspace(0, 0.85, 6))
+
+
+def _shared_labels(found: Survey) -> np.ndarray:
+    """Labels of the examples that the server does not hold out."""
+    labels = Digits().train_examples().labels
+    return np.delete(labels, server_places(found.settings))
 
 
 def test_a_noise_without_a_rate_wants_none() -> None:
@@ -78,9 +85,9 @@ def test_examples_from_outside_have_a_row_of_their_own(tmp_path: Path) -> None:
     found = survey(task__data_path=str(tmp_path), noise__name="open-set", noise__args=args)
     assert found.transitions.shape == (11, 10)
     assert found.row_names[-1] == "(outside)"
-    assert found.transitions[10].sum() == round(found.overall * 1437)
+    assert found.transitions[10].sum() == round(found.overall * 1293)
     np.testing.assert_array_equal(found.transition_matrix[:10], np.eye(10))
-    assert found.transitions.sum() == 1437
+    assert found.transitions.sum() == 1293  # of 1437; a tenth is held out
 
 
 class Organs(Digits):
@@ -97,7 +104,7 @@ class Organs(Digits):
 
 def test_masks_are_counted_by_pixel() -> None:
     flat: Flat = {"task.name": f"{__name__}:Organs", "partition.name": "iid", "partition.args": ""}
-    found = take_survey(parse(DEMO | flat | {"noise.name": "none"}))
+    found = take_survey(parse(DEMO | flat | {"noise.name": "none", "evaluate.validation": 0.0}))
     assert found.counts.sum(axis=0).tolist() == [100, 20]
     assert found.transitions.tolist() == [[100, 0], [0, 20]]
     assert found.examples.sum() == 40
@@ -114,7 +121,7 @@ def test_a_class_that_nobody_has_has_an_empty_row() -> None:
 
 def test_the_words_give_the_extremes() -> None:
     assert main_numbers(hand_made()) == {
-        "examples": "4 examples of 2 clients; a client has 1 to 3, median 2",
+        "examples": "4 examples of 2 clients; a client has 1 to 3, median 2; 5 more are held out for validation",
         "classes": "a client has 1 to 2 of 2",
         "wrong labels": "50.0 % of all; a client has 33.3 % to 100.0 % (the distribution asks for 40.0 % to 90.0 %)",
     }

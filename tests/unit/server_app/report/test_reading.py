@@ -17,7 +17,7 @@ class TestReading:
         metrics: list[dict[str, Any]] = [
             {"round": 0, "accuracy": 0.1, "loss": 2.0, "selected": 0},
             {"round": 1, "accuracy": None, "loss": float("nan"), "skipped": True, "iou": 0.5, "note": "text"},
-            {"round": 2, "accuracy": 0.9, "loss": 0.5, "skipped": False, "selected": 2},
+            {"round": 2, "accuracy": 0.9, "loss": 0.5, "validation_loss": 0.4, "skipped": False, "selected": 2},
         ]
         record = read_run(write_run(tmp_path, metrics, best_round=2))
         assert record.series("accuracy") == [(0, 0.1), (2, 0.9)]
@@ -25,14 +25,11 @@ class TestReading:
         assert record.series("note") == []
         assert [entry.skipped for entry in record.rounds] == [False, True, False]
         assert record.final("loss") == 0.5
-        assert record.best("loss") == (2, 0.5)
-        assert record.best("iou-at-clients") is None
+        assert record.at_best("loss") == 0.5
+        assert record.at_best("iou") is None
         assert record.total("selected") == 2.0
         assert (record.rounds_done, record.planned_rounds, record.best_round) == (2, 2, 2)
         assert record.config == {"seed": 1, "num-server-rounds": 2, "loss.name": "nce+rce"}
-
-    def test_first_of_equal_values_is_best(self, tmp_path: Path) -> None:
-        assert read_run(write_run(tmp_path, accuracies(0.1, 0.5, 0.5))).best("accuracy") == (1, 0.5)
 
     def test_registration_is_sorted_and_apart_from_rounds(self, tmp_path: Path) -> None:
         record = read_run(write_run(tmp_path, clients=CLIENT_LINES))

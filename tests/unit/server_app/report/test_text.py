@@ -6,7 +6,7 @@ import pytest
 
 from server_app.report import comparison_table, headline, read_run
 from server_app.report.text import single_line
-from tests.run_directories import CLIENT_LINES, accuracies, write_run
+from tests.run_directories import CLIENT_LINES, accuracies, validated, write_run
 
 
 class TestHeadline:
@@ -15,7 +15,7 @@ class TestHeadline:
         metrics[1] |= {"quarantined": 1}
         metrics[2] |= {"quarantined": 2, "skipped": True}
         assert headline(read_run(write_run(tmp_path, metrics, CLIENT_LINES))) == (
-            "Accuracy on clean test data rose from 9.8 % to 91.4 % in 2 rounds; best 92.0 % at round 1. "
+            "Accuracy on clean test data rose from 9.8 % to 91.4 % in 2 rounds. "
             "2 clients, labels up to 80 % wrong, 3 replies quarantined, 1 round skipped."
         )
 
@@ -23,10 +23,25 @@ class TestHeadline:
         text = headline(read_run(write_run(tmp_path, accuracies(0.5, 0.7), rounds=1)))
         assert text == "Accuracy on clean test data rose from 50.0 % to 70.0 % in 1 round."
 
+    def test_another_round_is_best_on_validation_data(self, tmp_path: Path) -> None:
+        lines = validated(accuracies(0.1, 0.9, 0.8, 0.7), 0.1, 0.2, 0.6, 0.5)
+        text = headline(read_run(write_run(tmp_path / "a", lines, rounds=3, best_round=2)))
+        assert text == (
+            "Accuracy on clean test data rose from 10.0 % to 70.0 % in 3 rounds; 80.0 % after round 2, the best on "
+            "validation data."
+        )
+        last = headline(read_run(write_run(tmp_path / "b", lines, rounds=3, best_round=3)))
+        assert last == "Accuracy on clean test data rose from 10.0 % to 70.0 % in 3 rounds."
+
+    def test_validation_data_where_there_is_no_test_data(self, tmp_path: Path) -> None:
+        lines = [{"round": 0, "validation_accuracy": 0.1}, {"round": 1, "validation_accuracy": 0.6}]
+        text = headline(read_run(write_run(tmp_path, lines, rounds=1, best_round=1)))
+        assert text == "Accuracy on validation data rose from 10.0 % to 60.0 % in 1 round."
+
     @pytest.mark.parametrize(
         ("values", "expected"),
         [
-            ((0.5, 0.3), "fell from 50.0 % to 30.0 % in 1 round; best 50.0 % at round 0."),
+            ((0.5, 0.3), "fell from 50.0 % to 30.0 % in 1 round."),
             ((0.5, 0.50001), "stayed at 50.0 % in 1 round."),
             ((None, 0.5), "was 50.0 % after round 1."),
             ((0.5, None), "was 50.0 % before training."),
@@ -39,7 +54,7 @@ class TestHeadline:
     def test_loss_where_nothing_else_was_measured(self, tmp_path: Path) -> None:
         metrics = [{"round": 0, "loss": 2.3026}, {"round": 1, "loss": 0.5}, {"round": 2, "loss": 0.75}]
         text = headline(read_run(write_run(tmp_path, metrics)))
-        assert text == "Loss on clean test data fell from 2.303 to 0.750 in 2 rounds; best 0.500 at round 1."
+        assert text == "Loss on clean test data fell from 2.303 to 0.750 in 2 rounds."
 
     def test_ended_early(self, tmp_path: Path) -> None:
         reason = "stopped early: accuracy has not improved for 2 evaluations"
@@ -92,15 +107,16 @@ class TestComparison:
             {"round": 2, "accuracy": 0.85, "macro-f1": 0.75, "loss": 0.6, "seconds": 2.0, "quarantined": 2},
             {"round": 3, "accuracy": 0.85, "macro-f1": 0.75, "loss": 0.6, "seconds": 3.0, "quarantined": 0},
         ]
-        first = write_run(tmp_path / "a", metrics, label="robust")
+        metrics = validated(metrics, 0.1, 0.5, 0.6, 0.6)
+        first = write_run(tmp_path / "a", metrics, label="robust", best_round=2)
         second = write_run(tmp_path / "b", accuracies(0.1, 0.6), label="fedavg", status="failed")
         third = write_run(tmp_path / "c", status="failed", label="none")
         header, rule, *rows = comparison_table([first, second, third]).split("\n\n")[0].splitlines()
         assert header.split("  ")[0] == "run"
         assert set(rule) == {"-"}
         assert [" ".join(row.split()) for row in rows] == [
-            "robust 3 85.0 % - 86.7 % 90.0 % (1) 75.0 % 0.600 3 3.0 s 45.5 s",
-            "fedavg 1 (failed) 60.0 % -25.0 60.0 % 60.0 % (1) - - 0 - 0.0 s",
+            "robust 3 85.0 % - 86.7 % 85.0 % (2) 75.0 % 0.600 3 3.0 s 45.5 s",
+            "fedavg 1 (failed) 60.0 % -25.0 60.0 % - - - 0 - 0.0 s",
             "none 0 (failed) - - - - - - 0 - 0.0 s",
         ]
 

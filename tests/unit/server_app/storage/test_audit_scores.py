@@ -14,10 +14,9 @@ from server_app.storage.audit_scores import (
     Score,
     Scores,
     read_scores,
-    relabelling,
-    score_list,
     write_scores,
 )
+from server_app.storage.audit_scoring import relabelling, score_list
 from tasks.base import ClientData
 from tasks.client_data import ClientDataset
 

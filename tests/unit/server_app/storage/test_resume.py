@@ -46,6 +46,10 @@ def test_a_run_can_go_on_with_its_settings(make_run: MakeRun):
     assert said(make_run()) == []
 
 
+def test_a_run_may_be_called_something_else_when_it_goes_on(make_run: MakeRun):
+    assert said(make_run(), **{"run.name": "pilot", "run.tags": "a, b", "run.note": "again"}) == []
+
+
 def test_a_setting_that_the_run_did_not_know_yet_counts_as_its_default(make_run: MakeRun):
     run = make_run(without="train.clip-norm")
     assert said(run) == []

@@ -46,7 +46,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
         TASKS,
     ),
 )
-HARMLESS = {"groups", "none"}  # also the name of a picture, and what no attack, noise or marker is called
+HARMLESS = {"groups", "none", "table"}  # also a picture, what no attack, noise or marker is called, and a module
 NAMES = {entry.name for registry in REGISTRIES for entry in registry.entries()} - HARMLESS
 
 

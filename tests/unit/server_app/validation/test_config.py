@@ -47,7 +47,10 @@ def test_every_kind_of_mistake_is_reported_at_once():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"federation__num_clients": 2000}, "1437 examples are not enough for 2000 clients"),
+        (
+            {"federation__num_clients": 2000},
+            "or more examples (evaluate.validation holds out 144 of 1437 examples; 0 = none)",
+        ),
         ({"federation__min_replies": 21}, "federation.min-replies = 21: at most the number of clients that train"),
         ({"federation__min_replies": 5, "federation__fraction_train": 0.1}, "that train in a round, 2"),
         ({"run__resume": "/no/such/run"}, "expected a run directory, but /no/such/run/config.toml"),

@@ -17,9 +17,15 @@ WITHSTANDS = [
     ("bulyan", "", 21, 4),
     ("trimmed-mean", "", 21, 10),
     ("mea-med", "", 21, 10),
+    ("mda", "", 21, 10),
+    ("smea", "", 15, 7),
+    ("caf", "", 21, 10),
+    ("monna", "", 21, 10),  # trusts client 0, which is honest
     ("centered-clipping", "", 21, 8),
     ("centered-clipping", "radius = 10.0", 21, 8),
     ("mean", "norm-clipping = {}", 21, 4),
+    ("mean", "arc = {}", 21, 2),
+    ("geometric-median", "arc = {}", 21, 10),
     ("geometric-median", "nnm = {}", 21, 10),
     ("krum", "nnm = {}", 21, 9),
     ("median", "bucketing = {}", 21, 4),
@@ -52,7 +58,10 @@ def test_ten_iterations_from_the_mean_withstand_far_liars_only_up_to_a_length() 
     assert distance[1e12] > 1e6
 
 
-@pytest.mark.parametrize("steps", ["nnm = {}", "bucketing = {}", "norm-clipping = {}", "nnm = {}, norm-clipping = {}"])
+@pytest.mark.parametrize(
+    "steps",
+    ["nnm = {}", "bucketing = {}", "norm-clipping = {}", "nnm = {}, norm-clipping = {}", "arc = {}", "arc = { f = 0 }"],
+)
 def test_steps_make_the_mean_robust_if_they_bound_what_a_liar_can_do(steps: str) -> None:
     rng = np.random.default_rng(3)
     aggregator = build_aggregator("mean", "", steps)
@@ -110,6 +119,10 @@ def test_tiny_updates_beside_an_outlier_keep_their_digits(name: str) -> None:
         ({"aggregator": "bulyan", "aggregator-args": "f = 2"}, "bulyan with f = 2 needs the updates of at least 11"),
         ({"aggregator": "trimmed-mean", "aggregator-args": "f = 5"}, "trimmed-mean with f = 5 needs the updates of"),
         ({"aggregator": "mea-med", "aggregator-args": "f = 5"}, "mea-med with f = 5 needs the updates of at least 11"),
+        ({"aggregator": "mda", "aggregator-args": "f = 5"}, "mda with f = 5 needs the updates of at least 11"),
+        ({"aggregator": "smea", "aggregator-args": "f = 5"}, "smea with f = 5 needs the updates of at least 11"),
+        ({"aggregator": "caf", "aggregator-args": "f = 5"}, "caf with f = 5 needs the updates of at least 11"),
+        ({"pre-aggregators": "arc = { f = 5 }"}, "arc with f = 5 needs the updates of at least 11"),
         ({"pre-aggregators": "nnm = { f = 5 }"}, "nnm with f = 5 needs the updates of at least 11"),
         (
             {"aggregator": "krum", "aggregator-args": "f = 2", "pre-aggregators": "bucketing = {}"},
@@ -129,6 +142,63 @@ def test_as_many_clients_as_the_aggregator_needs_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"federation.num-clients": 40, "strategy.aggregator": "smea", "strategy.aggregator-args": "f = 10"},
+            "smea with f = 10 would have to look at 8.48e[+]08 subsets of 40 updates, at most 100,000: take f = 4 or",
+        ),
+        (
+            {"federation.num-clients": 60, "strategy.aggregator": "mda", "strategy.aggregator-args": "f = 21"},
+            "mda with f = 21 would search for too long: f may be at most 20",
+        ),
+        (
+            {"strategy.aggregator": "monna", "strategy.aggregator-args": "trusted = 20"},
+            "monna trusts client 20, and there are the clients 0 to 19",
+        ),
+        (
+            {"strategy.aggregator": "monna", "federation.fraction-train": 0.5},
+            "monna needs the update of client 0 in every round, and 10 of 20 clients train in one",
+        ),
+        (
+            {
+                "strategy.aggregator": "monna",
+                "federation.fraction-train": 0.5,
+                "strategy.pre-aggregators": "norm-clipping = {}",
+            },
+            "monna needs the update of client 0 in every round, and 10 of 20 clients train in one",
+        ),
+    ],
+)
+def test_what_takes_too_long_and_a_trusted_client_that_is_not_there_is_said_before_the_start(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check({**DEFAULTS, **changes})  # type: ignore[dict-item]
+
+
+def test_a_bounded_f_is_named_and_is_the_largest_that_is_affordable() -> None:
+    smea, mda = build_aggregator("smea"), build_aggregator("mda")
+    assert smea.warning(40) == "smea withstands 4 hostile updates among 40, not 19: it looks at most at 100,000 subsets"
+    assert (smea.problem(40), build_aggregator("smea", "f = 4").problem(40)) == ("", "")
+    assert build_aggregator("smea", "f = 5").problem(40).startswith("smea with f = 5 would have to look at 6.58e+05")
+    assert mda.warning(60) == "mda withstands 20 hostile updates among 60, not 29: f is at most 20"
+    assert (smea.warning(15), mda.warning(41)) == ("", "")
+    assert "withstands no hostile update" in smea.warning(2)
+
+
+def test_a_round_without_the_trusted_client_is_refused() -> None:
+    updates = list(np.random.default_rng(0).standard_normal((5, 3)))
+    monna = build_aggregator("monna", "trusted = 7, f = 1", "norm-clipping = { limit = 1e9 }")
+    result = aggregate(monna, updates, np.ones(5), clients=[1, 2, 7, 8, 9])
+    farthest = int(np.argmax([np.linalg.norm(update - updates[2]) for update in updates]))
+    np.testing.assert_allclose(result.value, np.delete(updates, farthest, axis=0).mean(axis=0), rtol=1e-12)
+    for clients, weights in (([1, 2, 3, 8, 9], np.ones(5)), ([1, 2, 7, 8, 9], np.array([1.0, 1, 0, 1, 1]))):
+        with pytest.raises(ValueError, match="monna has no update of client 7, which it trusts"):
+            aggregate(monna, updates, weights, clients=clients)
+
+
+@pytest.mark.parametrize(
     ("aggregator", "args", "steps", "message"),
     [
         ("krum", "f = -1", "", "f = -1: the number of hostile updates must be at least 0"),
@@ -138,6 +208,9 @@ def test_as_many_clients_as_the_aggregator_needs_are_enough() -> None:
         ("per-tensor-geometric-median", "iterations = 0", "", "iterations of at least 1"),
         ("distance-aware", "distance = 'cosine'", "", "distance"),
         ("distance-aware", "", "nnm = {}", "needs the update of every client on its own, but nnm mixes"),
+        ("monna", "trusted = -1", "", "trusted = -1: must be the id of a client"),
+        ("monna", "", "nnm = {}", "needs the update of every client on its own, but nnm mixes"),
+        ("mean", "", "arc = { f = -1 }", "f = -1: the number of hostile updates must be at least 0"),
         ("mean", "", "bucketing = { size = 0 }", "size = 0: a bucket holds at least one update"),
         ("mean", "", "norm-clipping = { factor = 0.0 }", "factor > 0"),
         ("mean", "", "nnn = {}", "unknown pre-aggregator 'nnn'; did you mean 'nnm'"),

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from strategies.aggregators import Aggregate, GeometricMedian, aggregate
+from strategies.aggregators import (
+    Aggregate,
+    GeometricMedian,
+    Median,
+    PerTensorGeometricMedian,
+    aggregate,
+    build_aggregator,
+)
 from strategies.aggregators.geometric_median import _newton
 from strategies.gram import Doubles, Vector
 
@@ -166,3 +173,56 @@ def test_newton_step_solves_the_newton_equation() -> None:
     hessian = pulls.sum() * np.eye(3) - (offsets.T * pulls / distances**2) @ offsets
     step = _newton(points @ points.T, weights, distances, pulls) @ points
     np.testing.assert_allclose(hessian @ step, -pulls @ offsets, rtol=1e-9, atol=1e-12)
+
+
+def crowd(seed: int = 0, n: int = 9, size: int = 20) -> tuple[list[Vector], Doubles]:
+    rng = np.random.default_rng(seed)
+    return list(rng.standard_normal((n, size)) * rng.lognormal(0, 1, (n, 1))), rng.dirichlet(np.ones(n))
+
+
+def test_a_median_that_does_not_converge_is_the_coordinate_wise_one_and_says_so() -> None:
+    updates, shares = crowd()
+    result = aggregate(GeometricMedian(max_iterations=1), updates, shares)
+    np.testing.assert_array_equal(result.value, aggregate(Median(weighted=True), updates, shares).value)
+    assert result.weights is None
+    (remark,) = result.remarks
+    assert remark.startswith("geometric-median did not converge within 1 iterations")
+    assert remark.endswith("the coordinate-wise median took its place")
+    converged = aggregate(GeometricMedian(), updates, shares)
+    assert (converged.remarks, converged.weights is None) == ((), False)
+    assert np.linalg.norm(gradient(updates, shares, converged.value)) < 1e-8
+
+
+def test_the_fallback_also_stands_for_mixtures_of_updates() -> None:
+    updates, _ = crowd()
+    before = "norm-clipping = { factor = 2.0 }"
+    result = aggregate(build_aggregator("geometric-median", "max_iterations = 1", before), updates, np.ones(9))
+    expected = aggregate(build_aggregator("median", "weighted = true", before), updates, np.ones(9))
+    np.testing.assert_array_equal(result.value, expected.value)
+    assert len(result.remarks) == 1
+
+
+@pytest.mark.parametrize("exponent", [-14, -9, -4])
+def test_updates_that_are_too_close_to_resolve_are_no_reason_to_fall_back(exponent: int) -> None:
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((4, 6))
+    for _ in range(50):
+        near = centres[rng.integers(4, size=8)] + 10.0**exponent * rng.standard_normal((8, 6))
+        assert aggregate(GeometricMedian(), list(near), np.ones(8)).remarks == ()
+
+
+def test_a_tensor_falls_back_on_its_own_if_that_is_asked_for() -> None:
+    updates, _ = crowd()
+    near = [np.concatenate([update, np.full(4, 1e-9 * i)]) for i, update in enumerate(updates)]
+    plain, fallen = (
+        aggregate(PerTensorGeometricMedian(iterations=2, fallback=fallback), near, np.ones(9), sizes=[20, 4])
+        for fallback in (False, True)
+    )
+    assert plain.remarks == ()
+    assert fallen.remarks == (
+        "per-tensor-geometric-median did not converge within 2 iterations in 1 of 2 tensors: "
+        "the coordinate-wise median took its place",
+    )
+    np.testing.assert_array_equal(fallen.value[:20], np.median(updates, axis=0))
+    np.testing.assert_array_equal(fallen.value[20:], plain.value[20:])
+    assert not np.allclose(plain.value[:20], fallen.value[:20])

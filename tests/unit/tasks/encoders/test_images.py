@@ -41,7 +41,8 @@ def test_lite0_is_the_network_of_its_weights_up_to_the_classifier() -> None:
 def test_a_torchvision_network_gives_what_its_classifier_would_read(tmp_path: Path) -> None:
     network = models.resnet18(num_classes=7).eval()
     torch.save(network.state_dict(), tmp_path / "weights.pth")
-    encoder = build("torchvision", "model = 'resnet18', weights = 'weights.pth', size = 40", tmp_path)
+    args = "model = 'resnet18', weights = 'weights.pth', size = 40, precision = 'float32'"
+    encoder = build("torchvision", args, tmp_path)
     assert encoder.width == 512
     with torch.no_grad():
         torch.testing.assert_close(
@@ -67,7 +68,8 @@ def test_a_timm_network_gives_its_features(tmp_path: Path) -> None:
 
     network = timm.create_model("resnet10t", pretrained=False, num_classes=11).eval()
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    encoder = build("timm", "model = 'resnet10t', weights = 'w.safetensors', size = 40", tmp_path)
+    args = "model = 'resnet10t', weights = 'w.safetensors', size = 40, precision = 'float32'"
+    encoder = build("timm", args, tmp_path)
     config = network.pretrained_cfg
     mean, std = torch.tensor(config["mean"])[:, None, None], torch.tensor(config["std"])[:, None, None]
     with torch.no_grad():

@@ -65,7 +65,11 @@ def configuration(kind: str, root: Path, **changes: object) -> dict[str, object]
         ),
         ("text-csv", {"model__name": "mlp", "model__args": ""}, "cannot take texts as hashed words"),
         ("image-folder", {"run__monitor": "dice"}, "'dice' is measured where each pixel has a label"),
-        ("image-folder", {"run__early_stopping": 3}, "there is no clean test data to stop by"),
+        (
+            "image-folder",
+            {"run__early_stopping": 3, "evaluate__validation": 0.0},
+            "no examples are held out to stop by",
+        ),
     ],
 )
 def test_parts_that_cannot_work_with_the_data_are_refused_before_the_start(

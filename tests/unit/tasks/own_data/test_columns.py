@@ -72,6 +72,7 @@ def raw_of(rows: Cells, wide: int) -> tuple[np.ndarray, list[list[str]]]:
 def settings_of(root: Path, args: str, clients: int = 3, **changes: str) -> Settings:
     settings = Settings(task=TaskSettings("table", args, str(root)))
     settings = replace(settings, federation=replace(settings.federation, num_clients=clients))
+    settings = replace(settings, evaluate=replace(settings.evaluate, validation=0.0))  # the statistics are those of all
     return replace(settings, partition=replace(settings.partition, args="alpha = 0.5, min_size = 10"), **changes)
 
 
