@@ -10,6 +10,7 @@ its mutant. Survivors are printed: each is a test that is missing, or a change t
 """
 
 import argparse
+import ast
 import difflib
 import importlib
 import os
@@ -83,13 +84,13 @@ def mutants(folder: Path) -> Iterator[Mutant]:
             count = sum(len(list(operator.mutation_positions(node))) for node in nodes)
             for place in range(count):
                 after = mutate_code(source, operator, place)
-                if after is not None and _compiles(after):
+                if after is not None and _is_python(after):
                     yield Mutant(file, source, after)
 
 
-def _compiles(source: str) -> bool:
+def _is_python(source: str) -> bool:
     try:
-        compile(source, "mutant", "exec")
+        ast.parse(source)
     except SyntaxError:
         return False
     return True
