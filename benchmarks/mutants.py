@@ -161,10 +161,12 @@ def main() -> None:
             sys.exit(
                 f"{target}: a test fails without any change, or is beyond {SECONDS} CPU seconds: see  pytest {tests}"
             )
-        left = [mutant for mutant in chosen if survives(mutant, tests)]
-        for mutant in left:
-            print(f"  survives: {mutant.shown()}", flush=True)
-        killed = len(chosen) - len(left)
+        killed = 0
+        for mutant in chosen:
+            if survives(mutant, tests):
+                print(f"  survives: {mutant.shown()}", flush=True)
+            else:
+                killed += 1
         print(f"{target}: {killed} of {len(chosen)} killed ({len(everything)} mutants in all)", flush=True)
 
 
