@@ -30,8 +30,9 @@ LIBRARIES = ("torch", "numpy", "scipy.stats", "sklearn.mixture", "pytest", "hypo
 AGGREGATORS = (
     "tests/parity/test_aggregators.py tests/parity/test_aggregators_coordinates.py tests/property/test_aggregators.py"
 )
+METHODS = "tests/unit/client_app/methods tests/unit/client_app/test_cohorts.py tests/unit/client_app/test_trainer.py"
 TARGETS = {
-    "methods": ("client_app/methods", "tests/unit/project/test_published_defaults.py tests/unit/client_app/methods"),
+    "methods": ("client_app/methods", f"tests/unit/project/test_published_defaults.py {METHODS}"),
     "losses": ("client_app/losses", "tests/parity/test_losses_vectors.py tests/unit/client_app/losses"),
     "aggregators": ("strategies/aggregators", f"tests/unit/strategies/aggregators {AGGREGATORS}"),
     "detection": ("strategies/detection", "tests/unit/strategies/detection tests/parity/test_detection.py"),
