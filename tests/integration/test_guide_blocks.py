@@ -27,8 +27,10 @@ from flwr.common.config import parse_config_args
 from client_app.losses import LOSSES
 from client_app.node import DATA_PATH, STATE_DIR, WEIGHTS_PATH
 from server_app.cli import build_parser, main
-from server_app.cli.config import check_keys, split_words
+from server_app.cli.config import SWEEPS, check_keys, find_toml, split_words
 from server_app.cli.recipes import recipe_layers
+from server_app.sweep.checks import check_runs
+from server_app.sweep.plan import SweepPlan
 from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
 from tests.integration.guide_data import make_data, make_named_runs, make_run, make_sweep
@@ -148,10 +150,18 @@ class Reader:
         spec.loader.exec_module(loaded)
 
     def toml(self, block: Block) -> None:
-        """Use the table as a recipe."""
-        assert tomllib.loads(block.text)
+        """Use the table as a recipe, or as the file of a sweep."""
+        if "axes" in tomllib.loads(block.text):
+            self.sweep(block.text)
+            return
         (self.folder / "recipe.toml").write_text(block.text)
         self.winnow(["run", "--dry-run", "recipe.toml"])
+
+    def sweep(self, text: str) -> None:
+        """Read a sweep file, and check all of its runs."""
+        file = self.folder / "sweep.toml"
+        file.write_text(text)
+        check_runs(SweepPlan.read(file, self.folder))
 
     def yaml(self, block: Block) -> None:
         """Read it, and look up the services that it extends; tests/deployment starts it."""
@@ -195,6 +205,11 @@ class Reader:
         make_data(changes, self.folder)
         if changes.get("run.resume"):
             make_run(self.folder / str(changes["run.resume"]))
+        if words[0] == "sweep":
+            args = build_parser().parse_args(words)
+            if args.file != "sweep.toml":  # the page shows that one
+                self.sweep(find_toml(args.file, self.folder, SWEEPS, "sweep").read_text())
+            return
         if words[0] in ("results", "report"):
             make_sweep(self.folder / words[1])
         if words[0] in ("runs", "compare"):

@@ -35,6 +35,52 @@ METHODS: dict[str, Constants] = {
         "arXiv 2506.02079: tau = 80 %, zeta = 0.8, eta = 1000; its program: alpha, beta, K",
         {**PENCIL, "objective": "code", "alpha": 0.5, "beta": 0.1, "mask": "small-loss", "keep": 0.8, "zeta": 0.8},
     ),
+    "co-teaching": (
+        "Han et al., NeurIPS 2018; program of FNBench: forget rate, ramp 0.2 T",
+        {"forget_rate": 0.2, "ramp_rounds": 24},
+    ),
+    "co-teaching-plus": (
+        "Yu et al., ICML 2019; program of FNBench: from round 10",
+        {"forget_rate": 0.2, "ramp_rounds": 24, "agreement_rounds": 10, "fallback_steps": 5000},
+    ),
+    "dividemix": (
+        "Li et al., ICLR 2020; program of FNBench: warm-up 0.2 T, ramp of 16 rounds",
+        {
+            **{"warmup_rounds": 24, "asymmetric": False, "threshold": 0.5, "temperature": 0.5, "mixup_alpha": 4.0},
+            **{"unlabelled_weight": 25.0, "ramp_rounds": 16, "average_losses": 1},
+        },
+    ),
+    "feddiv": (
+        "Li et al., AAAI 2024",
+        {
+            **{"warmup_rounds": 5, "clean_threshold": 0.1, "confidence": 0.75, "debias": 0.5, "momentum": 0.2},
+            **{"mixup_alpha": 1.0, "prior_weight": 1.0},
+        },
+    ),
+    "fedrn": ("Kim et al., CIKM 2022: probability above .5", {"threshold": 0.5}),
+    "fedelr": ("Liu et al., NeurIPS 2020: lambda 3, beta .7", {"weight": 3.0, "momentum": 0.7, "global_share": 0.0}),
+    "fedlsr": (
+        "program of FedLSR (Jiang et al., CIKM 2022): gamma .4, gamma_e .6, T_d 1/3",
+        {
+            **{"distil_weight": 0.4, "entropy_weight": 0.6, "temperature": 1 / 3, "sharpness": 2.0, "mix_alpha": 1.0},
+            "ramp_rounds": 20,
+        },
+    ),
+    "joint-optim": (
+        "Tanaka et al., CVPR 2018: 1.2, 0.8",
+        {"alpha": 1.2, "beta": 0.8, "history": 10, "warmup_rounds": 24},
+    ),
+    "rofl": (
+        "Yang et al., IEEE Intelligent Systems 2022",
+        {
+            **{"forget_rate": 0.2, "forget_rounds": 10, "centroid_weight": 1.0, "entropy_weight": 0.8},
+            "pseudo_after": 100,
+        },
+    ),
+    "selfie": (
+        "Song et al., ICML 2019: q 15, eps .05",
+        {"noise_rate": 0.2, "threshold": 0.05, "history": 15, "warmup_rounds": 24},
+    ),
 }
 OTHERS: dict[tuple[str, str], Constants] = {
     ("strategy", "noise-partition"): (
