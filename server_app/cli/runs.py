@@ -73,7 +73,7 @@ def runs(args: argparse.Namespace) -> int:
     from server_app.report.listing import list_runs
 
     folder = args.folder or Path(RUNS)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         remedy = "" if args.folder else ": name the folder that holds your runs"
         raise CommandError(f"there is no folder {folder.absolute()}{remedy}")
     conditions = [parse_condition(word) for word in args.where]
@@ -233,7 +233,7 @@ def chosen_runs(given: Iterable[Path]) -> list[Path]:
     known: list[ListedRun] | None = None
     found: list[ListedRun] = []
     for path in given:
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path.is_dir false for a name that is too long
             found.append(listed(path))
             continue
         word = str(path)

@@ -21,7 +21,10 @@ METHODS: dict[str, Constants] = {
     "fedprox": ("program of FNBench (Jiang et al., 2025), --mu", {"mu": 0.1}),
     "fedcorr": (
         "program of FedCorr (Xu et al., CVPR 2022) for CIFAR-10; k of the program's LID",
-        {"mixup_alpha": 1.0, "beta": 5.0, "neighbours": 20, "relabel_ratio": 0.5, "confidence": 0.5},
+        {
+            **{"mixup_alpha": 1.0, "beta": 5.0, "neighbours": 20, "relabel_ratio": 0.5, "confidence": 0.5},
+            "ranking": "received",  # ours: its program ranks by the client's own model
+        },
     ),
     "fednoro": (
         "program of FedNoRo (Wu et al., IJCAI 2023): a, teacher's temperature, rounds 10 to 49",
