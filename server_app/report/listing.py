@@ -17,6 +17,7 @@ from server_app.storage.run_directory import CONFIG, METRICS, STATUS, tags_of
 from server_app.sweep.database import (
     COMPLETED,
     FAILED,
+    FILE,
     FINAL,
     RUNNING,
     SweepDatabase,
