@@ -254,17 +254,18 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
 
         What the dictionary may hold is in :mod:`server_app.storage.strategy_state`.
         """
+        others = {number: one.state_dict() for number, one in self._other_optimizers.items()}
+        extras = {"other_optimizers": others, "remembered_arrays": self._extras.state_dict()}
         return {
             "server_optimizer": None if self.server_optimizer is None else self.server_optimizer.state_dict(),
-            "other_optimizers": {number: one.state_dict() for number, one in self._other_optimizers.items()},
-            "remembered_arrays": self._extras.state_dict(),
+            **{name: kept for name, kept in extras.items() if kept},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
         if (self.server_optimizer is None) != (state["server_optimizer"] is None):
             raise ValueError("one of the two has a server optimizer, and the other has none")
-        others = state.get("other_optimizers", {})  # checkpoints of older versions have none
+        others = state.get("other_optimizers", {})
         self._add_optimizers(others)
         for number, kept in others.items():
             self._other_optimizers[number].load_state_dict(kept)

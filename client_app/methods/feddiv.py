@@ -7,6 +7,7 @@ https://arxiv.org/abs/2312.12263
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -151,7 +152,8 @@ class FedDiv(ClientMethod):
             where = round_config.stream[1], round_config.server_round
             logger.warning("Client %d keeps all clean examples in round %d: its state does not fit the data", *where)
             return None
-        return torch.as_tensor(state["unbiased"].astype(np.int64), device=context.local.labels.device)
+        predicted = torch.from_numpy(state["unbiased"].astype(np.int64))
+        return predicted.to(device=context.local.labels.device)
 
     def _next(self, state: State, probabilities: Tensor, labels: Tensor) -> State:
         """Return the state after a round: the labels used, unbiased predictions by the prior as it was, the prior."""
@@ -188,8 +190,8 @@ class MixupWithPrior(Mixup):
 def distance_from_uniform(logits: Tensor) -> Tensor:
     """Return KL(u, mean p) = sum_k u_k log(u_k / mean p_k) of a batch of logits (B, K), u_k = 1 / K."""
     count, classes = logits.shape
-    log_mean = torch.logsumexp(torch.log_softmax(logits, 1), 0) - np.log(count)
-    return -np.log(classes) - log_mean.mean()
+    log_mean = torch.logsumexp(torch.log_softmax(logits, 1), 0) - math.log(count)
+    return -log_mean.mean() - math.log(classes)
 
 
 def losses_of(probabilities: Tensor, labels: Tensor) -> Doubles:

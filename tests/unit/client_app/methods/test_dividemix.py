@@ -11,7 +11,8 @@ from torch import nn
 
 from client_app.losses import build
 from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainContext
-from client_app.methods.dividemix import HISTORY, DivideMix, endless, semi_supervised_loss, sharpened
+from client_app.methods.dividemix import HISTORY, DivideMix, SemiSupervised, endless, semi_supervised_loss, sharpened
+from client_app.optimizers import make_optimizer
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
 from tasks.plugins import PluginError
@@ -167,6 +168,19 @@ def test_where_all_or_none_are_labelled_it_trains_all_the_same(posterior: float,
     assert np.isfinite(result.metrics["train-loss"])
     assert bool(vector(networks[0]).isfinite().all())
     assert not torch.equal(vector(networks[0]), before)
+
+
+def test_the_other_network_only_looks_and_gradients_are_clipped():
+    own, asked = data(60, wrong=0.4), RoundConfig(ROUND, RATE, (1, 0, ROUND))
+    moved = []
+    for clip_norm in (0.0, 1e-3):
+        pair, work = (normed(), normed()), context(own, clip_norm=clip_norm)
+        before = {name: tensor.clone() for name, tensor in pair[1].state_dict().items()}
+        optimizer = make_optimizer(pair[0], work.trainer.options, RATE)
+        SemiSupervised(DivideMix(), pair, optimizer, work, asked).run_epoch(torch.rand(60).double(), 0, 0)
+        assert all(torch.equal(before[name], tensor) for name, tensor in pair[1].state_dict().items())
+        moved.append((vector(pair[0]) - vector(normed())).norm().item())
+    assert 0 < moved[1] < 4 * RATE * 1e-3 * 1.01 < moved[0]
 
 
 def test_a_client_with_one_example_does_not_stop_it():

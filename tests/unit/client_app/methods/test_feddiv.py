@@ -149,15 +149,14 @@ def test_if_no_prediction_is_consistent_the_clean_examples_are_kept():
     assert len(places) == 60
 
 
-def test_a_client_at_the_threshold_counts_as_clean():
+@pytest.mark.parametrize(("threshold", "is_clean"), [(0.1, True), (0.099, False)])
+def test_a_client_at_the_threshold_counts_as_clean(threshold: float, is_clean: bool):
     own, p = data(10, wrong=0.0), torch.full((10, 10), 0.1)
-    p[0] = torch.eye(10)[(own.labels[0] + 1) % 10] * 0.89 + 0.01  # one of ten has a large loss
-    p /= p.sum(1, keepdim=True)
+    p[0] = torch.eye(10)[(own.labels[0] + 1) % 10] * 0.9 + 0.01  # one of ten has a large loss, and a sure prediction
     labels = torch.from_numpy(own.labels)
-    for threshold, kept in ((0.1, 10), (0.099, 10 - 0)):
-        places, found = FedDiv(clean_threshold=threshold)._select(p, labels, GROUPS, None)
-        assert len(places) == kept
-        assert torch.equal(found, labels) == (threshold == 0.1)
+    places, found = FedDiv(clean_threshold=threshold)._select(p, labels, GROUPS, None)
+    assert len(places) == 10
+    assert torch.equal(found, labels) == is_clean
 
 
 def test_mixup_and_the_prior_change_training():
