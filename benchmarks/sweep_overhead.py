@@ -32,12 +32,13 @@ from pathlib import Path
 import torch
 from server_app.engine.grid import RUN_ID, WorkerGrid
 from server_app.engine.in_process import InProcessPool
-from server_app.engine.worker import Start
+from server_app.engine.worker import Start, begin
 from server_app.run import Recording, run_training
 from server_app.sweep.plan import SweepPlan
 from tasks.config import parse
 from tasks.protocol import Mode
 torch.set_num_threads(1)
+begin()
 folder = Path(sys.argv[1])
 for number, run in enumerate(SweepPlan.read(folder / "overhead.toml", folder).final_runs()):
     settings = parse(run.flat)

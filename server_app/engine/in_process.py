@@ -13,12 +13,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from client_app.node import simulate_here
 from server_app.engine.worker import Answered, Asked, Start, answers
 
 
 class InProcessPool:
-    """Clients in this process, which is one of simulated clients from then on.
+    """Clients in this process, which must be one of simulated clients; see :func:`server_app.engine.worker.begin`.
 
     Parameters
     ----------
@@ -27,7 +26,6 @@ class InProcessPool:
     """
 
     def __init__(self, start: Start) -> None:
-        simulate_here()
         self._start = start
         self._batches: list[Iterator[Answered]] = []
 
@@ -55,12 +53,12 @@ class InProcessPool:
 def generators_kept() -> Iterator[None]:
     """Put the random generators of Python, NumPy and torch back at the end of the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    gpus = [(gpu, gpu.get_state()) for gpu in torch.cuda.default_generators]  # there are none before CUDA is used
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
+        for gpu, state in gpus:
+            gpu.set_state(state)

@@ -59,13 +59,18 @@ class Answered:
     state: RecordDict
 
 
-def main(end: socket.socket) -> None:
-    """Answer batches until the server closes the pipe."""
-    pipe = Pipe(end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides what a Ctrl-C means
+def begin() -> None:
+    """Make this process, which was forked for that, one of simulated clients."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who has it forked decides what a Ctrl-C means
     for stream in (sys.stdout, sys.stderr):
         cast(TextIO, stream).reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[attr-defined]
     simulate_here()
+
+
+def main(end: socket.socket) -> None:
+    """Answer batches until the server closes the pipe."""
+    pipe = Pipe(end)
+    begin()
     try:
         start: Start = pipe.receive()
         os.environ.update(start.variables)

@@ -7,7 +7,6 @@ It is forked by :mod:`server_app.engine.fork_server`, gets one :class:`Job` afte
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -18,7 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass, field
 from logging import StreamHandler
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 from flwr.common.logger import FLOWER_LOGGER
 
@@ -26,7 +25,7 @@ from server_app.callbacks.base import Callback
 from server_app.engine.grid import RUN_ID, WorkerGrid
 from server_app.engine.in_process import InProcessPool
 from server_app.engine.wire import Pipe
-from server_app.engine.worker import Start
+from server_app.engine.worker import Start, begin
 from server_app.run import Recording, run_training
 from server_app.state import RunState
 from server_app.storage.checkpoints import CheckpointFolder
@@ -91,9 +90,7 @@ class Outcome:
 def main(end: socket.socket) -> None:
     """Play the runs that come until the pipe is closed; what a process that is forked for a sweep does."""
     pipe = Pipe(end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep decides what a Ctrl-C means
-    for stream in (sys.stdout, sys.stderr):
-        cast(TextIO, stream).reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[attr-defined]
+    begin()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             received = pipe.receive()

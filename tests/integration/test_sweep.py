@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from client_app import node
 from server_app.engine.in_process import generators_kept
 from server_app.sweep.database import COMPLETED, FAILED
 from server_app.sweep.player import LOG, Began, Job, read_series
 from server_app.sweep.player import play as play_job
 from tasks.files import WriteError
+from tasks.protocol import Mode
 from tests.integration.conftest import QUICK, Play
 
 
 @pytest.fixture(autouse=True)
 def _simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process be one of simulated clients for a test only."""
-    monkeypatch.setattr(node, "_SIMULATED", type(node._SIMULATED)())
+    monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.SIMULATION)
 
 
 def job(folder: Path, **changes: Any) -> Job:
