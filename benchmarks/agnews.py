@@ -28,7 +28,7 @@ from tasks.config import Flat, overlay
 
 COMMON: Flat = {
     "num-server-rounds": 20,
-    "task.name": "benchmarks.held_out:HeldOut",
+    "task.name": "ag-news",
     "federation.num-clients": 20,
     "federation.fraction-train": 0.25,
     "partition.args": "alpha = 1.0, min_size = 20",
@@ -39,11 +39,10 @@ COMMON: Flat = {
 }
 FEATURES: Mapping[str, Flat] = {
     "wordllama": {
-        "task.args": 'task = "ag-news", encoder = "wordllama"',
+        "task.encoder": "wordllama",
         "train.weight-decay": 5e-4,
     },
     "bag": {
-        "task.args": 'task = "ag-news"',
         "model.args": "width = 16",
         "train.optimizer": "adam",
     },
@@ -72,9 +71,7 @@ RATES = (0.00025, 0.001, 0.004, 0.016, 0.064)
 def comparison(features: str) -> Comparison:
     """Return what is compared on these features; people's labels are there for a part of the texts."""
     trains = {name: "human" if name == "human" else "small" for name in NOISES}
-    noises = {
-        name: {**noise, "task.args": f"""task_args = '{TEXTS} = "{trains[name]}"'"""} for name, noise in NOISES.items()
-    }
+    noises = {name: {**noise, "task.args": f'{TEXTS} = "{trains[name]}"'} for name, noise in NOISES.items()}
     return Comparison(overlay(COMMON, FEATURES[features]), noises, METHODS, RATES, audits=False)
 
 

@@ -55,6 +55,7 @@ class Case:
     def flat(self) -> Flat:
         """Return the run configuration without attack and rule."""
         base: Flat = {"seed": self.seed, "num-server-rounds": self.rounds, "noise.name": "none"}
+        base["evaluate.validation"] = 0.0  # no round is chosen: all examples train
         return base | TASKS[self.task] | flatten(parse_args(self.settings))
 
     def configuration(self) -> Flat:

@@ -152,7 +152,7 @@ def rounds(model: str, clients: int, cohort: str, loss: str) -> list[float]:
         train=TrainSettings(
             learning_rate=0.01, batch_size=16 if model == "digits-cnn" else 64, threads=1, device="cpu", cohort=cohort
         ),
-        evaluate=EvaluateSettings(every=1000),
+        evaluate=EvaluateSettings(every=1000, validation=0.0),
     )
     settings = replace(settings, strategy=replace(settings.strategy, aggregator="mean"))
     play = Federation(settings).rounds(first_measured=1000)

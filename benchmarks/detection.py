@@ -24,14 +24,14 @@ from server_app.cli.config import path_argument
 from strategies.detection import DETECTORS, Detection, detect
 from tasks.noise import NoiseWarning
 
-HEAD = "| labels | partition | detector | AUC | F1 | two groups in | called noisy |\n|---|---|---|---|---|---|---|"
+HEAD = "| labels | partition | detector | AUC | F1 | divided in | called noisy |\n|---|---|---|---|---|---|---|"
 
 
 def row(labels: str, partition: str, detector: str, outcomes: Sequence[Outcome]) -> str:
     """Return one line of the table: a detector on the same federation with several seeds, in percent."""
     built = DETECTORS.build(detector)
     found = [detect(built, outcome.losses, outcome.counts) for outcome in outcomes]
-    two = sum(detection.components == 2 for detection in found)
+    two = sum(detection.components > 1 for detection in found)
     called = spread([100 * float(detection.noisy.mean()) for detection in found])
     scores = [score(outcome, detection) for outcome, detection in zip(outcomes, found, strict=True)]
     areas, f1 = (spread([pair[i] for pair in scores]) for i in (0, 1))

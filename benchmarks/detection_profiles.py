@@ -48,6 +48,7 @@ COMMON: Flat = {
     "train.epochs": 2,
     "train.threads": 1,
     "train.device": "cpu",
+    "evaluate.validation": 0.0,
 }
 
 

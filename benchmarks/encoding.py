@@ -201,7 +201,7 @@ def settings_of(clients: int, epochs: int) -> Settings:
         noise=NoiseSettings("symmetric", "", "constant", "rate = 0.3"),
         loss=LossSettings("fsanl"),
         train=TrainSettings(learning_rate=0.01, epochs=epochs, batch_size=64, threads=1, device="cpu"),
-        evaluate=EvaluateSettings(every=1000),
+        evaluate=EvaluateSettings(every=1000, validation=0.0),
     )
 
 

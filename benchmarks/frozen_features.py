@@ -32,14 +32,14 @@ COMMON: Flat = {
     "federation.num-clients": 100,
     "federation.fraction-train": 0.1,
     "partition.args": "alpha = 1.0, min_size = 100",
-    "task.name": "benchmarks.held_out:HeldOut",
+    "task.name": "cifar-10",
     "train.batch-size": 64,
     "train.weight-decay": 1e-3,
     "train.device": "cpu",
     "train.threads": 1,
 }
-FROZEN: Flat = {"task.args": 'task = "cifar-10", encoder = "efficientnet-lite0"', "train.augment": False}
-SCRATCH: Flat = {"task.args": 'task = "cifar-10"', "model.name": "thin-cnn8", "train.weight-decay": 5e-4}
+FROZEN: Flat = {"task.encoder": "efficientnet-lite0", "train.augment": False}
+SCRATCH: Flat = {"model.name": "thin-cnn8", "train.weight-decay": 5e-4}
 NOISES: Mapping[str, Flat] = {
     "clean": {"noise.name": "none"},
     **SYMMETRIC,
@@ -58,7 +58,7 @@ RATES = {"frozen": (0.0001, 0.0003, 0.001, 0.003, 0.01), "scratch": (0.01,)}
 def comparison(scratch: bool, rounds: int, cache: str) -> Comparison:
     """Return what is compared, on features of the frozen encoder or from scratch."""
     own = SCRATCH if scratch else FROZEN
-    run: Flat = {"num-server-rounds": rounds, "task.args": f'features = "{cache}"'}
+    run: Flat = {"num-server-rounds": rounds, "task.cache-path": cache}
     return Comparison(overlay(COMMON, own, run), NOISES, METHODS, RATES["scratch" if scratch else "frozen"])
 
 

@@ -71,7 +71,9 @@ COMMON: Flat = {
     "train.device": "cpu",
     "train.threads": 1,
     "audit.enabled": False,
+    "evaluate.validation": 0.0,
 }
+"""What is held out is images of their own, see :class:`LesionMasks`."""
 RATES = (3e-3, 1e-2, 3e-2)
 NOISES_SHOWN = ((0.0, 0.5), (0.5, 0.5), (0.7, 0.7))
 TUNED_AT = (0.5, 0.5)

@@ -6,7 +6,7 @@ SGD on cross-entropy unless the name says else. Pictures are made, so no data is
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,15 +20,17 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.in_process import Federation
+from client_app.acceleration import decided
 from client_app.attacks import run_client
 from client_app.methods import RoundConfig
 from strategies.validation import to_numpy, to_record
+from tasks.augmentation import crop_and_flip
 from tasks.base import ClientData, Examples, Task
 from tasks.client_data import client_dataset, load_task
 from tasks.config import Flat, parse
 from tasks.fresh_model import fresh_model
-from tasks.images import ImageTask, crop_and_flip
-from tasks.protocol import Arrays
+from tasks.images import ImageTask
+from tasks.protocol import Arrays, Mode
 from tasks.seeds import rng
 from tasks.settings import AUTO, Settings
 from tasks.weights import load_arrays, model_arrays
@@ -93,7 +95,7 @@ class Workload:
             **{"task.name": self.task, "model.name": self.model, "seed": SEED},
             **{"partition.name": "iid", "partition.args": "", "noise.name": "none"},
             **{"train.epochs": 1, "train.batch-size": self.batch_size, "train.learning-rate": self.rate},
-            **{"train.device": "cpu", "train.threads": torch.get_num_threads()},
+            **{"train.device": "cpu", "train.threads": torch.get_num_threads(), "evaluate.validation": 0.0},
         }
         if self.task == DIGITS:
             keys["federation.num-clients"] = DIGITS_EXAMPLES // self.examples  # of which ``clients`` train
@@ -233,6 +235,8 @@ def plain_loop(case: Case, precision: str = "float32", channels_last: bool = Fal
 def ours(case: Case, changes: Flat) -> Turn:
     """Return the product's own local training, client by client."""
     settings = case.workload.settings(changes)
+    train = decided(settings.train, case.task, case.model(), CPU, Mode.SIMULATION)  # as the server does it, once
+    settings = replace(settings, train=train)
 
     def one(data: ClientData) -> tuple[nn.Module, int]:
         model = case.model()

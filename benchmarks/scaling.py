@@ -81,7 +81,7 @@ def settings_of(aggregator: str, clients: int, parameters: int, examples: int, r
         **{"partition.name": "iid", "partition.args": "", "noise.name": "none"},
         **{"federation.num-clients": clients, "federation.fraction-train": 1.0, "num-server-rounds": rounds},
         **{"train.epochs": 1, "train.batch-size": 64, "train.learning-rate": 0.01, "train.device": "cpu"},
-        **{"train.threads": 1, "strategy.aggregator": aggregator, "evaluate.every": 1000},
+        **{"train.threads": 1, "strategy.aggregator": aggregator, "evaluate.every": 1000, "evaluate.validation": 0.0},
     }
     return parse(keys)
 

@@ -26,7 +26,8 @@ settings = Settings()
 model, data = fresh_model(settings), client_dataset(settings, 0).data
 run_client(model, data, settings, RoundConfig(1, 0.1, (1, 0, 1)), None, torch.device("cpu"))
 """
-WORDS = ("--help", "list", "doctor", "run learning=1", "run train.epochs=0", "run no-such-recipe", "run --dry-run")
+WRONG = ("run learning=1", "run train.epochs=0", "run demo loss.name=nope", "run no-such-recipe")
+WORDS = ("--help", "list", "doctor", *WRONG, "run --dry-run")
 STARTS = {
     "import torch": "import torch",
     "import flwr.app": "import flwr.app",

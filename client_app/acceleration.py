@@ -1,13 +1,14 @@
 """Engine and number format of local training: what ``auto`` stands for, and forward passes that are compiled.
 
 ``train.precision = "auto"`` is decided once by the server of a simulation, whose clients run on the same machine: it
-times steps of the run's own network. Without arithmetic in bfloat16 the answer is float32 at once. Real nodes have
-processors that the server does not know, so there it is float32. ``train.engine = "auto"`` compiles on a GPU.
+times steps of the run's own network, in bfloat16 only where the machine computes in it, and channels last only for
+images. Where nothing but float32 is left it is that at once, as for real nodes, whose processors the server does not
+know. ``train.engine = "auto"`` compiles on a GPU.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -21,7 +22,6 @@ from tasks.settings import AUTO, TrainSettings
 logger = logging.getLogger("flwr")  # Flower's shows what is only information
 
 CHANNELS_LAST = "-channels-last"
-CANDIDATES = ("float32", "bfloat16", "bfloat16-channels-last")
 CLEAR_WIN = 1.1
 """How many times as fast as float32 another number format must be: the digits that it costs should buy something."""
 ROUNDS, PATIENCE = 5, 5.0
@@ -47,10 +47,10 @@ def decided(options: TrainSettings, task: Task, model: nn.Module, device: torch.
         return options
     if mode is Mode.DEPLOYMENT:
         reason, chosen = "the server does not know the processors of real nodes", "float32"
-    elif not computes_in_bfloat16(device):
+    elif (names := candidates(task, device)) == ["float32"]:
         reason, chosen = f"this machine's {device.type} has no arithmetic in bfloat16", "float32"
     else:
-        seconds = probe(options, task, model, device)
+        seconds = probe(options, task, model, device, names)
         best = min(seconds, key=lambda name: seconds[name])
         chosen = best if seconds[best] * CLEAR_WIN < seconds["float32"] else "float32"
         reason = ", ".join(f"{name} {1e3 * taken:.2f} ms a step" for name, taken in seconds.items())
@@ -58,16 +58,25 @@ def decided(options: TrainSettings, task: Task, model: nn.Module, device: torch.
     return replace(options, precision=chosen)
 
 
-def probe(options: TrainSettings, task: Task, model: nn.Module, device: torch.device) -> dict[str, float]:
-    """Return the least seconds of forward and backward pass of a full batch in each candidate format.
+def candidates(task: Task, device: torch.device) -> list[str]:
+    """Return the number formats that may be faster than others, float32 first."""
+    formats = ["float32", *(["bfloat16"] if computes_in_bfloat16(device) else [])]
+    are_images = task.prepare(task.first_examples(1).features).dim() == 4
+    return [name + layout for name in formats for layout in ("", CHANNELS_LAST) if are_images or not layout]
+
+
+def probe(
+    options: TrainSettings, task: Task, model: nn.Module, device: torch.device, names: Sequence[str]
+) -> dict[str, float]:
+    """Return the least seconds of forward and backward pass of a full batch in each of the named formats.
 
     CPU seconds on a CPU, so that other work on the machine decides nothing. Candidates take turns.
     """
     examples = task.first_examples(options.batch_size).features
     rows = torch.arange(options.batch_size) % len(examples)
     inputs = task.prepare(examples[rows].to(device))
-    steps = {name: _step(model.to(device).train(), inputs, name) for name in CANDIDATES}
-    seconds: dict[str, list[float]] = {name: [] for name in CANDIDATES}
+    steps = {name: _step(model.to(device).train(), inputs, name) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     started = time.monotonic()
     for turn in range(ROUNDS + 1):  # the first is to warm up
         if turn > 1 and time.monotonic() - started > PATIENCE:

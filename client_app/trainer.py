@@ -4,19 +4,22 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cache
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from client_app.acceleration import CHANNELS_LAST, compiled, laid_out_inputs, lay_out
+from client_app.batch_splits import has_batch_norm, single_example, split_batches
+from client_app.decorrelation import feature_correlation
 from client_app.losses import GlobalParameters, Objective, Penalties
 from client_app.optimizers import ADAM, LocalOptimizer, make_optimizer
 from tasks.base import ClientData, Task, predict
+from tasks.features import recorded_features
+from tasks.images import ImageTask
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
 
@@ -38,11 +41,16 @@ class LocalData:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some of a client's examples: their ``indices`` (B,), raw ``features`` (B, ...) and given ``labels`` (B,)."""
+    """Some of a client's examples: their ``indices`` (B,), raw ``features`` (B, ...) and given ``labels`` (B,).
+
+    ``deep_features`` (B, F), float32, are what the model's last layer was given; only for a batch loss that
+    ``needs_features``.
+    """
 
     indices: Tensor
     features: Tensor
     labels: Tensor
+    deep_features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -53,6 +61,8 @@ class BatchLoss(ABC):
 
     needs_inputs: bool = False
     """Whether ``inputs`` must require a gradient during the forward pass."""
+    needs_features: bool = False
+    """Whether the batch must hold ``deep_features``."""
 
     def transform_inputs(self, batch: Batch, inputs: Tensor) -> Tensor:
         """Return what the model is given in place of ``inputs`` (B, ...), float32; the default changes nothing."""
@@ -259,12 +269,33 @@ class Trainer:
 
     def _value(self, batch_loss: BatchLoss, batch: Batch) -> Callable[..., Tensor]:
         """Return what computes the loss; a last batch that is not full is not worth compiling for."""
+        if batch_loss.needs_features or self.options.decorrelation:
+            return partial(value_of_features, decorrelation=self.options.decorrelation)
         if self.options.engine != "compile" or len(batch) != self.options.batch_size:
             return batch_value
         if type(batch_loss) is not GivenLabels or batch_loss.needs_inputs:
             _say_that_it_is_eager(type(batch_loss).__name__)
             return batch_value
         return compiled(batch_value, self.device.type)
+
+    def view(self, features: Tensor, changes: torch.Generator, strong: bool = False) -> Tensor:
+        """Return another randomly changed view of raw examples (B, ...), as the model takes it.
+
+        The augmentation is the task's, or its strong one; ``changes``, on the trainer's device, is the source of draws.
+
+        Raises
+        ------
+        ValueError
+            If the task has no strong augmentation and it is asked for.
+        """
+        if strong and not isinstance(self.task, ImageTask):
+            raise ValueError(f"a strong augmentation is there for tasks of images, {type(self.task).__name__} is none")
+        augment = self.task.strong_augment if strong and isinstance(self.task, ImageTask) else self.task.augment
+        return laid_out_inputs(self.task.prepare(augment(features, changes)), self.options.precision)
+
+    def answers(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the logits (B, K) of prepared inputs, in float32: a further forward pass within a batch loss."""
+        return answers(model, inputs, self.options.precision).float()
 
     def probabilities(self, model: nn.Module, data: LocalData) -> Tensor:
         """Return the class probabilities (n, K) of a client's examples: evaluation mode, no augmentation, float32."""
@@ -274,71 +305,28 @@ class Trainer:
 
 def batch_value(model: nn.Module, batch_loss: BatchLoss, batch: Batch, inputs: Tensor, precision: str) -> Tensor:
     """Return the loss of a batch, which is differentiable; ``inputs`` (B, ...) are what the model is given."""
+    return batch_loss.loss(model, batch, inputs, answers(model, inputs, precision).float())
+
+
+def answers(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+    """Return the logits of inputs (B, ...), computed in the number format ``precision``."""
     if precision.startswith("bfloat16"):
         with torch.autocast(inputs.device.type, torch.bfloat16):
-            logits = model(inputs)
+            logits: Tensor = model(inputs)
     else:
         logits = model(inputs)
-    return batch_loss.loss(model, batch, inputs, logits.float())
+    return logits
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    """Tell whether the model normalises over the batch."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-
-
-def split_batches(shuffled: Tensor, options: TrainSettings, batch_norm: bool) -> list[Tensor]:
-    """Split indices (n,) into batches; ``batch_norm`` tells whether a last one of a single example is left out."""
-    parts = list(torch.split(shuffled, options.batch_size))
-    short = len(parts) > 1 and len(parts[-1]) < options.batch_size
-    if short and (options.drop_last or (batch_norm and len(parts[-1]) == 1)):
-        parts.pop()  # BatchNorm learns nothing from a single example
-    return parts
-
-
-def smallest_batch(examples: int, options: TrainSettings, batch_norm: bool) -> int:
-    """Return how many examples the smallest batch of a client with so many examples has."""
-    return min(len(part) for part in split_batches(torch.arange(examples), options, batch_norm))
-
-
-@contextmanager
-def single_example(model: nn.Module) -> Iterator[list[nn.Module]]:
-    """Let BatchNorm layers that see one value per channel use their running statistics, as in evaluation mode.
-
-    Such a value is its own mean, and torch refuses to normalise by it. Yields the layers to which this happened. One
-    example with several values per channel, such as an image, is normalised as ever.
-
-    Raises
-    ------
-    ValueError
-        If such a layer keeps no running statistics.
-    """
-    switched: list[nn.Module] = []
-
-    def before(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        values = args[0] if args else named["input"]
-        if not layer.training or values.numel() != values.shape[1]:
-            return
-        if layer.running_mean is None:
-            raise ValueError(f"{layer} keeps no running statistics, and cannot normalise one value per channel")
-        _say_that_statistics_are_used()
-        switched.append(layer.eval())
-
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    hooks = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
-    try:
-        yield switched
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for layer in switched:
-            layer.train()
-
-
-@cache
-def _say_that_statistics_are_used() -> None:
-    """Log it, once in a process."""
-    logger.warning("A batch of one example: BatchNorm layers with one value per channel use their running statistics")
+def value_of_features(
+    model: nn.Module, batch_loss: BatchLoss, batch: Batch, inputs: Tensor, precision: str, decorrelation: float
+) -> Tensor:
+    """Return :func:`batch_value` for a loss that looks at the features too, plus their weighted decorrelation."""
+    with recorded_features(model) as record:
+        logits = answers(model, inputs, precision)
+        features = record.of(logits)
+    value = batch_loss.loss(model, replace(batch, deep_features=features), inputs, logits.float())
+    return value + decorrelation * feature_correlation(features) if decorrelation else value
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A callback of your own: it ends the run as soon as the model is good enough.
+"""A callback of your own: it ends the run as soon as the model is good enough on validation data.
 
 A callback acts around rounds, and may stop the run. Run from the repository root:
 
@@ -12,7 +12,9 @@ from server_app import Callback, RunState
 
 
 class TargetAccuracy(Callback):
-    """Stops the run after so many evaluations in a row with an accuracy of at least ``target``.
+    """Stops the run after so many evaluations in a row with a validation accuracy of at least ``target``.
+
+    Test data must not stop a run: what it says afterwards would flatter.
 
     Raises
     ------
@@ -31,9 +33,9 @@ class TargetAccuracy(Callback):
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Return why to stop, or an empty text."""
-        if "accuracy" not in metrics:  # this round was not evaluated
+        if "validation_accuracy" not in metrics:  # this round was not evaluated, or nothing is held out
             return ""
-        self._reached = self._reached + 1 if metrics["accuracy"] >= self.target else 0
+        self._reached = self._reached + 1 if metrics["validation_accuracy"] >= self.target else 0
         if self._reached < self.evaluations:
             return ""
-        return f"the accuracy is {metrics['accuracy']:.3f}, the target is {self.target:g}"
+        return f"the validation accuracy is {metrics['validation_accuracy']:.3f}, the target is {self.target:g}"

@@ -13,6 +13,7 @@ from server_app.stock import STOCK, stock_name
 from strategies.aggregators import build_aggregator
 from strategies.base import STRATEGIES, FlowerStrategyAdapter, UpdateStrategy
 from strategies.fedcorr import FedCorr
+from strategies.fedrn import FedRN
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
 from strategies.robust import RobustStrategy
@@ -23,7 +24,7 @@ from tasks.protocol import Mode
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
 
-__all__ = ["STRATEGIES", "FedCorr", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
+__all__ = ["STRATEGIES", "FedCorr", "FedRN", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
 
 for _name, _paper in STOCK.items():  # Winnow's own are registered where they are defined
     STRATEGIES.register(stock_name(_name), _paper)(getattr(stock, _name))

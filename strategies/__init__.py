@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from strategies.base import STRATEGIES, UpdateStrategy
     from strategies.fedcorr import FedCorr
+    from strategies.fedrn import FedRN
     from strategies.gram import Doubles, Vector
     from strategies.noise_partition import NoisePartition
     from strategies.robust import RobustStrategy
@@ -18,6 +19,7 @@ else:
     _MODULES = {
         "base": ("STRATEGIES", "UpdateStrategy"),
         "fedcorr": ("FedCorr",),
+        "fedrn": ("FedRN",),
         "gram": ("Doubles", "Vector"),
         "noise_partition": ("NoisePartition",),
         "robust": ("RobustStrategy",),
@@ -38,6 +40,7 @@ __all__ = [
     "STRATEGIES",
     "Doubles",
     "FedCorr",
+    "FedRN",
     "NoisePartition",
     "ReplyError",
     "RobustStrategy",

@@ -124,6 +124,7 @@ class UpdateMatrix:
     ``vectors`` are N updates (P,); ``sizes`` the lengths of the tensors that lie one after the other in each of them;
     ``roles`` what each client is known to be (clean, noisy, unknown); ``seed`` decides what a pre-aggregator draws;
     ``clients`` are their ids. An aggregator adds to ``remarks`` what the report of the round must say.
+    ``buffers`` are each client's buffers of floats, such as BatchNorm statistics, if the aggregator measures them.
     ``mixtures`` (M, N + 1) are the coefficients of each row, the last one that of the global model; they sum to 1.
     """
 
@@ -133,6 +134,7 @@ class UpdateMatrix:
     seed: int = 0
     mixtures: Doubles | None = None
     clients: tuple[int, ...] = ()
+    buffers: tuple[Sequence[npt.NDArray[Any]], ...] = ()
     remarks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -185,15 +185,17 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
     def _combine(
         self, updates: list[Update[KeptArrays]], client_weights: Doubles, server_round: int, part: NetworkPart
     ) -> Aggregate:
+        aggregator = self.aggregator
         stream: list[str | int] = ["pre-steps", server_round, *([part.number] if part.number > 1 else [])]
         return aggregate(
-            self.aggregator,
+            aggregator,
             [update.kept.step[part.place] for update in updates],
             client_weights,
             sizes=part.sizes,
             roles=[self.roles.get(update.client, "unknown") for update in updates],
             clients=[update.client for update in updates],
             seed=int(rng(self.seed, *stream).integers(2**63)),
+            buffers=[_float_buffers(update.kept, part) for update in updates] if aggregator.measures_buffers else (),
         )
 
     def _step(self, updates: list[Update[KeptArrays]], result: Aggregate, part: NetworkPart) -> Vector:
@@ -252,17 +254,18 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
 
         What the dictionary may hold is in :mod:`server_app.storage.strategy_state`.
         """
+        others = {number: one.state_dict() for number, one in self._other_optimizers.items()}
+        extras = {"other_optimizers": others, "remembered_arrays": self._extras.state_dict()}
         return {
             "server_optimizer": None if self.server_optimizer is None else self.server_optimizer.state_dict(),
-            "other_optimizers": {number: one.state_dict() for number, one in self._other_optimizers.items()},
-            "remembered_arrays": self._extras.state_dict(),
+            **{name: kept for name, kept in extras.items() if kept},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
         if (self.server_optimizer is None) != (state["server_optimizer"] is None):
             raise ValueError("one of the two has a server optimizer, and the other has none")
-        others = state.get("other_optimizers", {})  # checkpoints of older versions have none
+        others = state.get("other_optimizers", {})
         self._add_optimizers(others)
         for number, kept in others.items():
             self._other_optimizers[number].load_state_dict(kept)
@@ -274,6 +277,12 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         clients = sorted(grid.get_node_ids())
         size = max(1, round(fraction * len(clients)))
         return sorted(rng(self.seed, stream, server_round).choice(clients, size, replace=False).tolist())
+
+
+def _float_buffers(kept: KeptArrays, part: NetworkPart) -> list[npt.NDArray[Any]]:
+    """Return a network's buffers of floats; counters and a method's named arrays are none."""
+    own = (name for name in kept.buffers if not is_named(name) and network_of(name) == part.number)
+    return [kept.buffers[name] for name in own if kept.buffers[name].dtype.kind == "f"]
 
 
 def _messages(clients: list[int], arrays: ArrayRecord, config: ConfigRecord, kind: str) -> list[Message]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tasks.features import features_of
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.metrics import IGNORED, ClassReport, classification_metrics, server_metrics
 from tasks.plugins import Registry
@@ -83,6 +84,8 @@ class Task(Component, ABC):
         Whether each pixel has a label, (n, H, W), and not each example.
     has_smooth_inputs
         Whether inputs are quantities that can be mixed and differentiated by; word numbers are not.
+    has_strong_augmentation
+        Whether it has a ``strong_augment``, as :class:`tasks.images.ImageTask` does.
     encodes_as
         What an encoder can take the examples for, "images" or "texts"; empty = it can not.
     encoder_digest
@@ -96,6 +99,7 @@ class Task(Component, ABC):
     has_own_noise: bool = False
     labels_pixels: bool = False
     has_smooth_inputs: bool = True
+    has_strong_augmentation: bool = False
     encodes_as: str = ""
     encoder_digest: str = ""
 
@@ -220,6 +224,10 @@ class Task(Component, ABC):
     def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return a randomly changed copy of a raw training batch; the default changes nothing."""
         return features
+
+    def features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return what the last layer of ``model`` is given, (N, F), from prepared ``inputs``; see `tasks.features`."""
+        return features_of(model, inputs)
 
     @abstractmethod
     def build_model(self, name: str, args: str) -> nn.Module:

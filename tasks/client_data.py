@@ -176,11 +176,13 @@ def divide(
     """
     loaded = load_task(task)
     labels = loaded.train_labels()
-    shared = np.delete(np.arange(len(labels)), held_out(task, validation, seed))
+    kept_back = held_out(task, validation, seed)
+    shared = np.delete(np.arange(len(labels)), kept_back)
+    of_shared = labels[shared] if len(kept_back) else labels  # masks are large
     partitioner = PARTITIONS.build(partition.name, partition.args, groups=loaded.groups())
     try:
         partitioner = partitioner.restricted_to(shared, len(labels))
-        parts = tuple(partitioner(labels[shared], num_clients, rng(seed, "partition")))
+        parts = tuple(partitioner(of_shared, num_clients, rng(seed, "partition")))
     except PartitionError as error:
         raise _after_validation(error, len(labels), len(shared)) from error
     if len(parts) != num_clients or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(shared))):

@@ -117,6 +117,11 @@ def is_named(name: str) -> bool:
     return name.startswith(NAMED)
 
 
+def travels_in_full(name: str) -> bool:
+    """Tell whether an array is no network's: whatever the format of the model, its numbers are not rounded."""
+    return is_named(name) or (is_given(name) and not NETWORK.match(name.removeprefix(GIVEN)))
+
+
 def is_given(name: str) -> bool:
     """Tell whether an array only goes from the server to a client."""
     return name.startswith(GIVEN)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tasks.augmentation import crop_and_flip, strong_augment
 from tasks.base import TASKS, DataError, Examples, Task
 from tasks.datasets.digits import read_digits, stratified_train
 from tasks.models import MODELS
@@ -43,6 +44,7 @@ class ImageTask(Task):
     std: ClassVar[tuple[float, ...]]
     brightest: ClassVar[int] = 255
     encodes_as = "images"
+    has_strong_augmentation = True
 
     def encoder_inputs(self, features: Tensor) -> Tensor:
         """Return uint8 images (n, C, H, W) as float32 between 0 and 1."""
@@ -52,6 +54,10 @@ class ImageTask(Task):
         """Scale uint8 images (N, C, H, W) to [0, 1] and normalise each channel; float32, on the same device."""
         gain, offset = _normalisation(self.mean, self.std, self.brightest, features.device)
         return features * gain + offset
+
+    def strong_augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return much changed copies of a raw batch, for methods that compare two views of an image."""
+        return strong_augment(features, generator, self.brightest)
 
     def build_model(self, name: str, args: str) -> nn.Module:
         """Build the named model ("auto" = ``default_model``) for this task's images and classes.
@@ -74,36 +80,6 @@ def _normalisation(
     offset = [[[-centre / spread]] for centre, spread in zip(mean, std, strict=True)]
     with torch.inference_mode(False):  # evaluation may come first, and training cannot differentiate its tensors
         return torch.tensor(gain, device=device), torch.tensor(offset, device=device)
-
-
-def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int) -> Tensor:
-    """Shift each image by up to ``padding`` pixels and mirror half of the images, at random.
-
-    Each image is padded with zeros on all sides, cut back to its size at a uniformly drawn place, and mirrored left
-    to right with probability 1/2. The whole batch is one gather.
-
-    Parameters
-    ----------
-    images
-        Any type, (N, C, H, W), on any device.
-    generator
-        Source of the draws. On the images' device nothing waits for the host; on another, 3 N numbers are copied.
-
-    Returns
-    -------
-    Tensor
-        New images of the same shape, type and device.
-    """
-    count, channels, height, width = images.shape
-    source, device = generator.device, images.device
-    shifts = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=source).to(device)
-    mirrored = torch.randint(2, (count, 1), generator=generator, device=source).to(device).bool()
-    column = torch.arange(width, device=device)
-    rows = shifts[0] + torch.arange(height, device=device)
-    columns = shifts[1] + torch.where(mirrored, column.flip(0), column)
-    padded = nn.functional.pad(images, (padding,) * 4).flatten(2)
-    places = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    return padded.gather(2, places.flatten(1)[:, None].expand(-1, channels, -1)).view(images.shape)
 
 
 @TASKS.register("digits", "Alpaydin and Kaynak, Kybernetika 1998")

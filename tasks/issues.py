@@ -78,6 +78,8 @@ class Component:
         Client method: how many networks of the run's model it trains; all of them travel both ways.
     exchanges_arrays
         Client method: whether it exchanges named arrays with the server.
+    uses_neighbours, gives_neighbours
+        Client method, strategy: whether it looks at its labels with models of other clients, and sends such models.
     combines_extras
         Strategy: whether it combines further networks and named arrays as well as the model.
     """
@@ -90,6 +92,8 @@ class Component:
     corrects_labels: ClassVar[bool] = False
     networks: ClassVar[int] = 1
     exchanges_arrays: ClassVar[bool] = False
+    uses_neighbours: ClassVar[bool] = False
+    gives_neighbours: ClassVar[bool] = False
     combines_extras: ClassVar[bool] = False
 
     def issues(self, context: "RunContext") -> list[Issue]:
@@ -104,6 +108,8 @@ class Unbuilt(Component):
     reads_role: ClassVar[bool] = True
     asks_method: ClassVar[bool] = True
     answers_questions: ClassVar[bool] = True
+    uses_neighbours: ClassVar[bool] = True
+    gives_neighbours: ClassVar[bool] = True
     combines_extras: ClassVar[bool] = True
 
 
@@ -120,7 +126,7 @@ class RunContext:
         Number of clients that train in a round.
     mode
         Whether the clients are simulated or real nodes with data of their own.
-    labels_pixels, has_smooth_inputs, has_test_examples
+    labels_pixels, has_smooth_inputs, has_strong_augmentation, has_test_examples
         Of the task; see :class:`tasks.base.Task`.
     validation
         Who holds out validation examples; see :func:`tasks.validation_split.validation_place`.
@@ -133,6 +139,7 @@ class RunContext:
     mode: Mode = Mode.SIMULATION
     labels_pixels: bool = False
     has_smooth_inputs: bool = True
+    has_strong_augmentation: bool = True
     has_test_examples: bool = True
     validation: str = "server"
     method: Component = UNBUILT

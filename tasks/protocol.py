@@ -36,6 +36,10 @@ NOISE_LEVEL = "noise-level"
 """Estimated share of wrong labels: the answer to ``RELABEL``, and what the server says of it later."""
 WANT_SCORE, SCORE = "want-lid", "lid"
 """Whether the client shall report its mean local intrinsic dimensionality, and that number."""
+EXPERTISE, PROBE_LOGITS = "expertise", "probe-logits"
+"""Named arrays of FedRN: a client's accuracy on its own labels, and its model's logits of one random input."""
+SCORES = "scores"
+"""What FedRN's server gives a client beside its neighbours' models: how reliable itself and each of them is."""
 
 NPY = b"\x93NUMPY\x01\x00"
 DTYPES = (

@@ -159,6 +159,11 @@ class TrainSettings:
     schedule_rounds: int = key(0, "rounds until the end of the schedule; 0 = num-server-rounds", low=0)
     step_rounds: int = key(10, "rounds between two steps of the step schedule", low=1)
     step_factor: float = key(0.1, "factor of each step of the step schedule", above=0.0, high=1.0)
+    decorrelation: float = key(
+        0.0,
+        "FedDecorr: weight of the correlation of a batch's features in what any method minimises; published: 0.1",
+        low=0.0,
+    )
     clip_norm: float = key(5.0, "largest 2-norm of a gradient; 0 = no clipping", low=0.0)
     epochs: int = key(5, "passes over the client's data in a round", low=1)
     batch_size: int = key(16, "examples in a batch", low=1)

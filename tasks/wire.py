@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from flwr.app import Array, ArrayRecord
 
-from tasks.extra_arrays import base_name, is_named
+from tasks.extra_arrays import base_name, travels_in_full
 from tasks.protocol import MOST_EXPONENT, Arrays, SerializationError, Slot, header_of, layout_of, parts
 from tasks.records import STYPE, ArrayView, byte_array
 
@@ -49,11 +49,11 @@ FORMATS = {"float16": HalfFormat(torch.float16, 11, 15), "bfloat16": HalfFormat(
 def wires_of(arrays: Arrays, wire: str, exact: Collection[str] = ()) -> dict[str, str]:
     """Return the format of every array that travels in half precision: floats above 16 bits that are not ``exact``.
 
-    ``exact`` holds names of each network's own; named arrays of a method always travel in full.
+    ``exact`` holds names of each network's own; what is no network's always travels in full.
     """
     if wire == FULL:
         return {}
-    large = [name for name, array in arrays.items() if array.dtype.name in MOST_EXPONENT and not is_named(name)]
+    large = [name for name, array in arrays.items() if array.dtype.name in MOST_EXPONENT and not travels_in_full(name)]
     return {name: wire for name in large if base_name(name) not in exact}
 
 

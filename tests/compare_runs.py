@@ -4,9 +4,9 @@
     python -m tests.compare_runs BEFORE AFTER    # compare two such folders; exit status 1 where anything differs
 
 Compared are all values of ``metrics.jsonl`` but the seconds, all of ``clients.jsonl``, the bytes of every model
-array in the checkpoints, the label audits and their scores. A measure that is new is no difference. What a strategy
-keeps for itself in a checkpoint may change its form with the code, so it is compared by what follows from it: the later
-rounds.
+array in the checkpoints, the clients' states, the label audits and their scores. A measure that is new is no
+difference. What a strategy keeps for itself in a checkpoint may change its form with the code, so it is compared by
+what follows from it: the later rounds.
 """
 
 import json
@@ -29,7 +29,7 @@ RECIPES = (
 )
 CLOCK = ("seconds",)
 OWN_STATE = "strategy:"  # arrays that a strategy keeps for itself; see server_app's checkpoints
-EXACT = ("clients/*/label-audit.csv", "audit-scores.json")
+EXACT = ("clients/*/label-audit.csv", "clients/*/state-*.safetensors", "audit-scores.json")
 
 
 def play(folder: Path) -> None:

@@ -20,8 +20,11 @@ from client_app.attacks.base import (
     DataAttack,
     FederationFacts,
     LocalUpdate,
+    Rule,
     UpdateAttack,
 )
+from client_app.attacks.collusion import Mimic, MinMax, MinSum
+from client_app.attacks.optimal import OptimalAlie, OptimalInnerProduct
 from client_app.attacks.simulate import (
     NO_ATTACK,
     attack_issues,
@@ -47,6 +50,12 @@ __all__ = [
     "InnerProduct",
     "LabelFlip",
     "LocalUpdate",
+    "Mimic",
+    "MinMax",
+    "MinSum",
+    "OptimalAlie",
+    "OptimalInnerProduct",
+    "Rule",
     "Scaling",
     "SignFlip",
     "SmallLoss",

@@ -14,7 +14,7 @@ arrays of a method (:mod:`tasks.extra_arrays`); with several networks the update
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from client_app.methods import State
 from tasks.base import ClientData, Examples
 from tasks.issues import ERROR, Component, Issue, RunContext
 from tasks.plugins import Registry
+from tasks.seeds import rng
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ class LocalUpdate:
     arrays: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
 
+class Rule(Protocol):
+    """The server's aggregator, for a round with ``num_honest`` honest clients and copies of one hostile update."""
+
+    num_honest: int
+
+    def __call__(self, honest: Tensor, sent: Tensor) -> Tensor:
+        """Return what the server makes (P,) of honest updates (H, P) and copies of a hostile one (P,)."""
+
+
+def _make(make: Callable[[], Tensor]) -> Tensor:
+    return make()
+
+
 @dataclass(frozen=True)
 class AttackContext:
     """What a hostile client sees and can do in one round.
@@ -70,6 +84,13 @@ class AttackContext:
     honest_updates
         ``() -> updates``: what honest training gives each of the m hostile clients, by its id and in the order of the
         ids. What the state of another client's method may be is unknown, so others train as in their first round.
+    shared_draws
+        A random stream that is the same for all hostile clients of a round.
+    once
+        ``(make) -> Tensor``: what ``make()`` returns, made once a round by each process where all hostile clients would
+        make the same.
+    rule
+        The server's aggregator, for attacks that know it; None outside of a run.
     """
 
     data: ClientData
@@ -77,15 +98,20 @@ class AttackContext:
     draws: np.random.Generator
     train: Callable[[ClientData, int], LocalUpdate]
     honest_updates: Callable[[], Mapping[int, LocalUpdate]]
+    shared_draws: np.random.Generator = field(default_factory=lambda: rng(0, "collusion"))
+    once: Callable[[Callable[[], Tensor]], Tensor] = _make
+    rule: Rule | None = None
 
 
 class Attack(Component, ABC):
     """Any attack. Derive your own from one of the three kinds, or from this class if none of them fits.
 
-    ``changes_labels`` tells whether it is made of changed examples, one label each.
+    ``changes_labels`` tells whether it is made of changed examples, one label each; ``knows_rule`` whether it is made
+    against the server's aggregator, which it is then given.
     """
 
     changes_labels: ClassVar[bool] = False
+    knows_rule: ClassVar[bool] = False
 
     @abstractmethod
     def act(self, context: AttackContext) -> LocalUpdate:

@@ -4,13 +4,14 @@ Who is hostile is a function of the settings alone, the same at the server and a
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from client_app.attacks.base import ATTACKS, Attack, AttackContext, FederationFacts, LocalUpdate
+from client_app.attacks.rule import RuleInUse
 from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig, State
 from tasks.base import ClientData
@@ -118,6 +119,9 @@ def run_client(
         rng(seed, "attack", client, server_round),
         train=lambda examples, effort: trainer.train(examples, effort, state),
         honest_updates=lambda: {one: trainer.honest(one, state if one == client else None) for one in sorted(hostile)},
+        shared_draws=rng(seed, "collusion", server_round),
+        once=lambda make: trainer.once(make, state),
+        rule=RuleInUse(settings, hostile) if attack.knows_rule else None,
     )
     sent = attack.act(context)
     trainer.install(sent)
@@ -125,16 +129,20 @@ def run_client(
 
 
 class HonestUpdates:
-    """The honest updates of the round that this process last worked on, so that they are trained once."""
+    """The honest updates of the round that this process last worked on, so that they are trained once.
+
+    ``common`` is what all hostile clients made of them, in a list of one; empty = nothing yet.
+    """
 
     def __init__(self) -> None:
         self._key = b""
         self._entries: dict[int, LocalUpdate] = {}
+        self.common: list[Tensor] = []
 
     def entries(self, key: bytes) -> dict[int, LocalUpdate]:
         """Return what is known under ``key``; everything else is forgotten."""
         if key != self._key:
-            self._key, self._entries = key, {}
+            self._key, self._entries, self.common = key, {}, []
         return self._entries
 
 
@@ -178,6 +186,15 @@ class AttackTrainer:
         if client not in known:
             known[client] = self.train(data, 1, None)
         return known[client]
+
+    def once(self, make: Callable[[], Tensor], state: State | None) -> Tensor:
+        """Return what is made of the honest updates, once; anew for a client whose state decides its own update."""
+        if state:
+            return make()
+        HONEST_UPDATES.entries(self._key())
+        if not HONEST_UPDATES.common:
+            HONEST_UPDATES.common.append(make())
+        return HONEST_UPDATES.common[0]
 
     def install(self, sent: LocalUpdate) -> None:
         """Load the received parameters plus the update that is sent, and its buffers."""

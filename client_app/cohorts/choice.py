@@ -138,6 +138,8 @@ def _planned(job: Job, settings: Settings, device: torch.device) -> tuple[Plan, 
     """
     if settings.train.precision != "float32":
         raise NotJointError(f"train.precision is {settings.train.precision}")
+    if settings.train.decorrelation:
+        raise NotJointError("train.decorrelation looks at the features of one client at a time")
     method, context, state = prepare(job.data, settings, job.round_config, job.state, device)
     if not isinstance(method, PlannedMethod) or type(method).fit is not PlannedMethod.fit:
         raise NotJointError(f"the method {settings.method.name} has a training of its own")

@@ -7,8 +7,8 @@ width for segmentation). Reduction, masks and weights belong to the ``Objective`
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class Loss(ABC):
         of one client, so it is neither sent nor averaged.
         """
         return {}
+
+    def for_counts(self, class_counts: Tensor) -> Self:
+        """Return the loss for a client whose labels have changed to ``class_counts`` (K,); most do not look at them."""
+        return self
 
     @abstractmethod
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -138,6 +142,10 @@ class WeightedSum(ElementwiseLoss):
             all(0 <= weight < math.inf for weight in weights) and any(weight > 0 for weight in weights),
             f"the weights of a sum of losses must be at least 0 and not all 0, got {weights}",
         )
+
+    def for_counts(self, class_counts: Tensor) -> Self:
+        """Return the sum of the parts for other labels; see ``Loss``."""
+        return replace(self, parts=tuple((weight, loss.for_counts(class_counts)) for weight, loss in self.parts))
 
     def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
         """Return the weighted sum of the parts, (N, *D)."""

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 import numpy.typing as npt
 import torch
@@ -93,6 +93,7 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
     """
 
     margin: Tensor
+    tau: float = 1.0
 
     @classmethod
     def from_counts(cls, class_counts: npt.ArrayLike | Tensor, tau: float = 1.0) -> "LogitAdjustedCrossEntropy":
@@ -109,7 +110,11 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
             f"class_counts must be a list of counts >= 0, not all 0, got {counts.tolist()}",
         )
         expect(tau >= 0, f"tau must be at least 0, got {tau}")
-        return cls((counts / counts.sum()).pow(tau).log())
+        return cls((counts / counts.sum()).pow(tau).log(), tau)
+
+    def for_counts(self, class_counts: Tensor) -> Self:
+        """Return the loss with the margin of other labels; see ``Loss``."""
+        return replace(self, margin=self.from_counts(class_counts, self.tau).margin)
 
     def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy (N, *D) under the adjusted logits."""

@@ -1,8 +1,7 @@
 """Objectives: what a client minimises, the mean of a loss plus weighted regularizers."""
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,12 @@ class Objective(Component):
 
     loss: Loss
     regularizers: WeightedRegularizers = ()
+    _has_closed_form: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        from client_app.losses.closed_form import has_closed_form  # it knows all losses, and those need this module
+
+        object.__setattr__(self, "_has_closed_form", has_closed_form(self.loss))  # before a compiler looks at it
 
     def __call__(
         self,
@@ -80,6 +85,10 @@ class Objective(Component):
         """
         return replace(self, regularizers=self.regularizers + weighted(coefficient, (regularizer,)))
 
+    def for_counts(self, class_counts: Tensor) -> "Objective":
+        """Return this objective for a client whose labels have changed to ``class_counts``, (K,)."""
+        return replace(self, loss=self.loss.for_counts(class_counts))
+
     def penalties(self) -> WeightedPenalties:
         """Return the regularizers behind ``data_term`` if adding them to it afterwards is the same; else none."""
         of_data = [regularizer for _, regularizer in self.regularizers if not regularizer.needs_model]
@@ -95,7 +104,7 @@ class Objective(Component):
     def _total(
         self, batch: RegularizerInput, target: Tensor, weights: Tensor | None, regularizers: WeightedRegularizers
     ) -> Tensor:
-        from client_app.losses.closed_form import closed_mean  # it knows all losses, and those need this module
+        from client_app.losses.closed_form import closed_mean
 
         total = closed_mean(batch.logits, target, self.loss) if weights is None and self._has_closed_form else None
         if total is None:
@@ -103,12 +112,6 @@ class Objective(Component):
         for coefficient, regularizer in regularizers:
             total = total + coefficient * regularizer(batch)
         return total
-
-    @cached_property
-    def _has_closed_form(self) -> bool:
-        from client_app.losses.closed_form import has_closed_form
-
-        return has_closed_form(self.loss)
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return that the inputs cannot be differentiated by, or pixels have no labels, where either is needed."""

@@ -13,7 +13,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -59,16 +58,19 @@ class RegularizerInput:
     ) -> None:
         self.valid = valid
         self._logits, self._inputs, self._model, self._received = logits, inputs, model, global_parameters
+        self._probabilities: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
         """What the model answered, (N, K, *D)."""
         return _given(self._logits, "logits")
 
-    @cached_property
+    @property
     def probabilities(self) -> Tensor:
         """The predicted probabilities (N, K, *D), in float32 at least; computed when first asked for."""
-        return torch.softmax(at_least_float32(self.logits), dim=1)
+        if self._probabilities is None:  # not a cached property, whose lock no compiler goes through
+            self._probabilities = torch.softmax(at_least_float32(self.logits), dim=1)
+        return self._probabilities
 
     @property
     def inputs(self) -> Tensor:

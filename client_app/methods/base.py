@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from client_app.losses import Objective
 from client_app.trainer import BatchLoss, LocalData, Trained, Trainer
@@ -55,6 +56,15 @@ class TrainContext:
     local: LocalData
     num_classes: int
 
+    def objective_for(self, labels: Tensor, any_class: bool = False) -> Objective:
+        """Return the objective of a client with other ``labels`` now, (n,); only some losses look at their counts.
+
+        With ``any_class`` each class counts as one example at least: labels may come to be of one that was never given,
+        and la-ce has an infinite loss there.
+        """
+        counts = torch.bincount(labels.cpu(), minlength=self.num_classes)
+        return self.objective.for_counts(counts.clamp_min(1) if any_class else counts)
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -82,6 +92,8 @@ class ClientMethod(Component, ABC):
     reads_role
         Whether it treats noisy clients in another way than clean ones; without a strategy that tells them apart, the
         run then says that the method does nothing special.
+    needs_features
+        Whether it looks at what the model's last layer is given; models without such features are then refused.
     answers_questions
         Whether it has an :meth:`answer` of its own; follows from the class.
     networks
@@ -94,6 +106,7 @@ class ClientMethod(Component, ABC):
     """
 
     mixes_inputs: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
     ensemble: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: object) -> None:

@@ -10,7 +10,7 @@ Ma et al. (ICML 2018) found that the outputs of a network that memorises wrong l
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ LARGEST_DIMENSION = 1000.0
 """Largest estimate: it is infinite where all neighbours are equally far."""
 DISTANCE_ROWS = 512
 """Points whose distances to all others are in memory at a time."""
+Ranking = Literal["received", "own"]
+LOSSES = "losses"
+"""Name in the state of the losses under the client's own model."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +53,9 @@ class FedCorr(PlannedMethod):
 
     Two questions are answered, each with the received model. ``relabel``: the noise level is the share of examples in
     the upper of two groups by cross-entropy; the n x level x ``relabel_ratio`` examples with the largest
-    one get the label that the model predicts, if it is surer than ``confidence``. ``relabel-confident``: every
-    example gets it that the model is so sure of. Only the noise level leaves the client.
+    one get the label that the model predicts, if it is surer than ``confidence``; ``ranking`` says by which model they
+    are ranked. ``relabel-confident``: every example gets it that the model is so sure of. Only the noise level leaves
+    the client.
 
     The state is empty until the first question. Then it holds the labels (n,) as they were ``given``, as they are now
     (``labels``) and as they were ``before`` the last question, the round of that question (``asked``) and the
@@ -69,6 +73,11 @@ class FedCorr(PlannedMethod):
         Share of the estimated wrong labels that ``relabel`` may change.
     confidence
         Probability above which a prediction becomes a label.
+    ranking
+        Whose cross-entropies give the noise level and the order of ``relabel``. ``received``: the model that comes with
+        the question, as the paper reads. ``own``: the client's own model as it was when it last trained in stage 1, as
+        in the authors' program (which takes the cross-entropy of probabilities as if they were logits; not here). Then
+        the state also keeps the losses (n,).
     """
 
     one_label_each: ClassVar[bool] = True
@@ -79,6 +88,7 @@ class FedCorr(PlannedMethod):
     neighbours: int = 20
     relabel_ratio: float = 0.5
     confidence: float = 0.5
+    ranking: Ranking = "received"
 
     def __post_init__(self) -> None:
         for name in ("mixup_alpha", "beta"):
@@ -87,6 +97,8 @@ class FedCorr(PlannedMethod):
         for name in ("relabel_ratio", "confidence"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        if self.ranking not in get_args(Ranking):
+            raise ValueError(f"ranking = {self.ranking!r}: must be 'received' or 'own'")
         if self.neighbours < 2:
             raise ValueError(f"neighbours = {self.neighbours}: must be at least 2")
 
@@ -95,16 +107,19 @@ class FedCorr(PlannedMethod):
         global_parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         level = float(str(round_config.config.get(NOISE_LEVEL, 0.0)))
         coefficient = 2 * self.beta * level  # L2ToGlobal is half the square
-        objective = context.objective.with_regularizer(coefficient, L2ToGlobal())
+        labels = present_labels(context, round_config, state)
+        objective = context.objective_for(labels).with_regularizer(coefficient, L2ToGlobal())
         seed, *names = round_config.stream
         batch_loss = Mixup(objective, global_parameters, self.mixup_alpha, rng(seed, "mixup", *names))
-        local = replace(context.local, labels=present_labels(context, round_config, state))
+        local = replace(context.local, labels=labels)
 
         def finish(trained: Trained) -> FitResult:
             metrics = {"train-loss": trained.loss}
             if round_config.config.get(WANT_SCORE):
                 outputs = context.trainer.probabilities(model, context.local)
                 metrics[SCORE] = local_dimensions(outputs, self.neighbours).mean().item()
+                if self.ranking == "own":
+                    return FitResult(metrics, {**state, LOSSES: cross_entropies(outputs, labels).cpu().numpy()})
             return FitResult(metrics, state)
 
         return Plan(local, batch_loss, finish)
@@ -129,12 +144,13 @@ class FedCorr(PlannedMethod):
         sure = predicted.max(1).values > self.confidence
         metrics: dict[str, float] = {}
         if question == RELABEL:
-            losses = -predicted.double().clamp_min(torch.finfo(torch.float32).tiny).log()[range(len(before)), before]
+            losses = self._losses(cross_entropies(predicted, before), state, round_config)
             level, suspects = self._suspects(losses, round_config.stream[0])
             metrics[NOISE_LEVEL], sure = level, sure & suspects
         labels = torch.where(sure, predicted.argmax(1), before)
         kept = {"given": context.local.labels, "before": before, "labels": labels}
-        state = {name: values.cpu().numpy() for name, values in kept.items()}
+        own = {LOSSES: state[LOSSES]} if LOSSES in state else {}
+        state = {**own, **{name: values.cpu().numpy() for name, values in kept.items()}}
         return FitResult(
             metrics, {**state, "asked": np.array(round_config.server_round), "classes": np.array(context.num_classes)}
         )
@@ -151,6 +167,16 @@ class FedCorr(PlannedMethod):
         if "labels" not in state:
             return None
         return F.one_hot(torch.tensor(state["labels"]), int(state["classes"])).float().numpy()
+
+    def _losses(self, received: Tensor, state: State, round_config: RoundConfig) -> Tensor:
+        """Return the losses (n,) to rank by, given those under the received model."""
+        if self.ranking == "received":
+            return received
+        if LOSSES in state and state[LOSSES].shape == received.shape:
+            return torch.tensor(state[LOSSES], device=received.device)
+        where = round_config.stream[1], round_config.server_round
+        logger.warning("Client %d relabels by the received model in round %d: its own losses were lost", *where)
+        return received
 
     def _suspects(self, losses: Tensor, seed: int) -> tuple[float, Tensor]:
         """Return the noise level, and which examples (n,) have the largest losses among as many as may change."""
@@ -172,6 +198,12 @@ def present_labels(context: TrainContext, round_config: RoundConfig, state: Stat
         where = round_config.stream[1], round_config.server_round
         logger.warning("Client %d starts from its given labels in round %d: its corrected labels %s", *where, problem)
     return given
+
+
+def cross_entropies(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return -log p_y of probabilities (n, K) and labels (n,), float64; finite, also where p_y is 0."""
+    rows = torch.arange(len(labels), device=labels.device)
+    return -probabilities.double().clamp_min(torch.finfo(torch.float32).tiny).log()[rows, labels]
 
 
 class Mixup(GivenLabels):

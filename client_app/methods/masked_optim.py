@@ -73,7 +73,8 @@ class MaskedOptim(PlannedMethod):
     fusion
         Weight of the prediction when it is merged with the learned label; 0 keeps the learned label.
     zeta
-        Weight of the client's own weights in what it sends; 1 sends them as they are.
+        Weight of the client's own weights in what it sends; 1 sends them as they are. So it is in the authors' program;
+        a summary of the paper calls a higher zeta more global knowledge, which would be the other way round.
     """
 
     one_label_each: ClassVar[bool] = True

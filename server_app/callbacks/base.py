@@ -30,7 +30,7 @@ class Callback:
             Where the run stands; must be left as it is.
         metrics
             The round's line of ``metrics.jsonl`` by name: ``round``, ``seconds`` and, where the model was evaluated,
-            ``loss``, ``accuracy`` and the task's other measures.
+            ``loss``, ``accuracy`` and the task's other measures, on validation data ``validation_loss`` and so on.
         """
         return ""
 

@@ -60,7 +60,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(action=runs)
     about = "Show runs side by side, and the settings in which they differ."
     parser = commands.add_parser("compare", help="show runs side by side", description=about, epilog=COMPARE_EXAMPLE)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or name of runs below runs/")
+    about = "folder of a run, or name of runs below runs/"
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=path_argument, help=about)
     parser.add_argument(
         "--format", choices=("table", "markdown", "csv", "json"), default="table", help="default: table"
     )
@@ -72,7 +73,7 @@ def runs(args: argparse.Namespace) -> int:
     from server_app.report.listing import list_runs
 
     folder = args.folder or Path(RUNS)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         remedy = "" if args.folder else ": name the folder that holds your runs"
         raise CommandError(f"there is no folder {folder.absolute()}{remedy}")
     conditions = [parse_condition(word) for word in args.where]
@@ -217,7 +218,7 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def chosen_runs(words: Iterable[str]) -> list[Path]:
+def chosen_runs(given: Iterable[Path]) -> list[Path]:
     """Return the folders of the runs that are meant: folders, or names of runs below ``runs/``; each once.
 
     A name that several runs have means all of them, the oldest first.
@@ -231,11 +232,11 @@ def chosen_runs(words: Iterable[str]) -> list[Path]:
 
     known: list[ListedRun] | None = None
     found: list[ListedRun] = []
-    for word in words:
-        path = path_argument(word)
-        if path.is_dir():
+    for path in given:
+        if os.path.isdir(path):  # unlike Path.is_dir false for a name that is too long
             found.append(listed(path))
             continue
+        word = str(path)
         known = list_runs(Path(RUNS))[::-1] if known is None else known
         named = [run for run in known if word in (run.name, run.label, run.path.name)]
         if not named:

@@ -85,13 +85,13 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def report(args: argparse.Namespace) -> int:
     """Write the pages and print their paths."""
     from server_app.report import ReportError, write_report
-    from server_app.sweep.database import FILE, SweepError
+    from server_app.sweep.database import SweepError, holds_sweep
     from server_app.sweep.page import write_sweep_page
     from server_app.sweep.selection import ResultsError
 
     try:
         for folder in args.run_dirs:
-            print((write_sweep_page if (folder / FILE).is_file() else write_report)(folder))
+            print((write_sweep_page if holds_sweep(folder) else write_report)(folder))
     except (ReportError, WriteError, SweepError, ResultsError) as error:
         raise CommandError(str(error)) from error
     return 0

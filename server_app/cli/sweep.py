@@ -156,13 +156,13 @@ def counts(plan: "SweepPlan") -> str:
 def show_plan(plan: "SweepPlan", path: Path, folder: Path, args: argparse.Namespace) -> int:
     """List the runs, and estimate how long those that are left will take; nothing is written."""
     from server_app.sweep.checks import check_runs
-    from server_app.sweep.database import FILE, SweepDatabase
+    from server_app.sweep.database import SweepDatabase, holds_sweep
     from server_app.sweep.estimate import measure, time_lines
     from server_app.sweep.ledger import Ledger
 
     for issue in check_runs(plan):
         print(f"warning: {issue.line}", flush=True)
-    database = SweepDatabase(folder) if (folder / FILE).is_file() else None
+    database = SweepDatabase(folder) if holds_sweep(folder) else None
     ledger = Ledger(path, database, args.keep_older_code)
     found = [ledger.look_up(runs) for runs in (plan.tuning_runs(), plan.final_runs())]
     entries = [entry for each in found for entry in each.entries]

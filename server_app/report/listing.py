@@ -14,7 +14,17 @@ from typing import Any
 
 from server_app.report.reading import ReportError, as_count, as_number, as_text, read_json, read_toml
 from server_app.storage.run_directory import CONFIG, METRICS, STATUS, tags_of
-from server_app.sweep.database import COMPLETED, FAILED, FILE, FINAL, RUNNING, SweepDatabase, SweepError, SweepRun
+from server_app.sweep.database import (
+    COMPLETED,
+    FAILED,
+    FILE,
+    FINAL,
+    RUNNING,
+    SweepDatabase,
+    SweepError,
+    SweepRun,
+    holds_sweep,
+)
 from tasks.config import DEFAULTS, flatten
 
 RUN, SWEEP = "run", "sweep"
@@ -104,7 +114,7 @@ def _is_run(path: Path, files: set[str]) -> bool:
 
 def listed(path: Path) -> ListedRun:
     """Return what a list says of the run or sweep in a folder, also if it is broken."""
-    kind = SWEEP if (path / FILE).is_file() else RUN
+    kind = SWEEP if holds_sweep(path) else RUN
     try:
         return _sweep(path) if kind == SWEEP else _run(path)
     except (ReportError, SweepError, OSError) as error:

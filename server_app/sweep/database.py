@@ -4,6 +4,7 @@ Every change is one transaction, so a crash or a full disk leaves what was saved
 """
 
 import json
+import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -52,6 +53,11 @@ CREATE TABLE metrics (
     PRIMARY KEY (run, name, round)
 ) WITHOUT ROWID;
 """
+
+
+def holds_sweep(folder: Path) -> bool:
+    """Tell whether a folder is that of a sweep; one that cannot be looked into is none."""
+    return os.path.isfile(folder / FILE)  # unlike Path.is_file false for a name that is too long
 
 
 class SweepError(RuntimeError):
@@ -149,7 +155,7 @@ class SweepDatabase:
 
     def __init__(self, folder: Path, design: SweepDesign | None = None) -> None:
         self.path = folder / FILE
-        if design is None and not self.path.is_file():
+        if design is None and not holds_sweep(folder):
             raise SweepError(f"no sweep in {folder.absolute()}: it has no file {FILE}; name the folder of a sweep")
         with self._explained():
             self._file = sqlite3.connect(self.path, timeout=30.0, isolation_level=None)

@@ -14,7 +14,7 @@ import numpy as np
 
 from server_app.sweep.database import BEST, LAST, LAST_TEN, SweepDesign, SweepRun
 from server_app.sweep.results import Comparison, Difference, Score
-from server_app.sweep.selection import run_value
+from server_app.sweep.selection import chosen_on_validation, run_value
 
 Line = dict[str, Any]
 FACTS = ("state", "attempts", "started", "seconds", "cpu_seconds", "best_round", "folder", "key")
@@ -28,7 +28,7 @@ def runs_csv(found: Comparison) -> str:
 
 def _run_line(found: Comparison, run: SweepRun) -> Line:
     values = {name: run_value(run, found.measure, name)[0] for name in (LAST, LAST_TEN)}
-    values[BEST] = None if run.best_round is None else run_value(run, found.measure, BEST)[0]
+    values[BEST] = run_value(run, found.measure, BEST)[0] if chosen_on_validation(run) else None
     summaries = {f"{found.measure}-{name}": value for name, value in values.items()}
     facts = {name: getattr(run, name) for name in FACTS}
     return {**run.point, **summaries, **facts, "reason": run.reason}

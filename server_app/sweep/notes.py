@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server_app.report.text import counted, is_share, measure_title, unbroken
-from server_app.sweep.database import BEST, LAST, LAST_TEN
+from server_app.sweep.database import BEST, LAST, LAST_TEN, PENDING, RUNNING
 from server_app.sweep.results import BEST_MARK, BETTER, WORSE, Comparison, Family
 from server_app.sweep.selection import name_of
 from server_app.sweep.statistics import FLIPPED_PAIRS, LEVEL, pairs_needed
@@ -196,13 +196,18 @@ def _baseline(found: Comparison) -> str:
 
 
 def _missing(found: Comparison) -> str:
+    """Name the runs that ended without a value, and count those that are still to come."""
     if not found.missing:
         return ""
-    some = [f"{name_of(each.run)} {each.why}" for each in found.missing[:SHOWN_RUNS]]
-    more = len(found.missing) - len(some)
-    words = "; ".join(some) + (f"; and {more} more" if more else "")
+    states = Counter(each.run.state for each in found.missing)
+    ended = [each for each in found.missing if each.run.state not in (PENDING, RUNNING)]
+    words = [f"{name_of(each.run)} {each.why}" for each in ended[:SHOWN_RUNS]]
+    words += [f"and {len(ended) - SHOWN_RUNS} more"] if len(ended) > SHOWN_RUNS else []
+    words += [
+        f"{states[state]} {word}" for state, word in ((RUNNING, "running"), (PENDING, "to come")) if states[state]
+    ]
     number = f"{len(found.missing)} of {counted(len(found.runs), 'run')}"
-    return f"{number} have no value, and their pairs are left out: {words}."
+    return f"{number} have no value, and their pairs are left out: {'; '.join(words)}."
 
 
 def _not_run(found: Comparison) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server_app.report.drawing import draw_files, panel_svg, series_look, svg
 from server_app.report.text import View
 from server_app.sweep.pictures import Panel, Picture, short
-from tasks.files import replace_file
+from tasks.files import WriteError, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 FOLDER = "pictures"
 DOTS_PER_INCH = 200
 MOST_COLUMNS = 4
-LEGEND_COLUMN_INCHES = 1.7
+LEGEND_COLUMN_INCHES, LEGEND_ROW_INCHES = 1.7, 0.21
+GRID_MARGINS, GRID_GAPS = (0.62, 0.5, 0.12, 0.32), (0.25, 0.75)
+"""Inches around the panels of a grid that is drawn with fixed margins, and between them side by side and below."""
 SYMBOL_INCHES = (0.42, 0.16)
 PIXELS_PER_INCH, FEWEST_PIXELS_PER_INCH = 92, 76
 """Width on the page of a drawing that is not made of small panels; on a narrow screen it is less, then it scrolls."""
@@ -80,19 +82,24 @@ def write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
         If one cannot be written.
     """
     target = folder / FOLDER
-    target.mkdir(exist_ok=True)
+    try:
+        target.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(target)) from error
     return [path for picture in pictures for path in _write(target, picture)]
 
 
 def _write(target: Path, picture: Picture) -> list[Path]:
     grid = Grid.of(picture)
-    legend_rows = ceil(len(picture.legend) / _legend_columns(picture, grid))
-    width, height = picture.inches[0] * grid.columns, (picture.inches[1] + 0.15) * grid.rows + 0.22 * legend_rows
+    legend = LEGEND_ROW_INCHES * ceil(len(picture.legend) / _legend_columns(picture, grid))
+    width, height = picture.inches[0] * grid.columns, (picture.inches[1] + 0.15) * grid.rows + legend
+    left, bottom, right, top = GRID_MARGINS
+    margins = (left, bottom, right, top + legend) if picture.margins else ()
     files = (
         {"format": "png", "dpi": DOTS_PER_INCH, "metadata": {"Software": None}},
         {"format": "pdf", "metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
     )
-    drawn = draw_files((width, height), lambda figure: _draw_figure(figure, picture, grid), PAPER, files)
+    drawn = draw_files((width, height), lambda figure: _draw_figure(figure, picture, grid), PAPER, files, margins)
     paths = [target / f"{picture.name}.{saving['format']}" for saving in files]
     for path, content in zip(paths, drawn, strict=True):
         replace_file(path, content)
@@ -107,6 +114,8 @@ def _draw_figure(figure: "Figure", picture: Picture, grid: Grid) -> None:
     """Draw all panels with one legend above them."""
     shared = bool(picture.legend)
     places = list(figure.subplots(grid.rows, grid.columns, sharex=shared, sharey=shared, squeeze=False).flat)
+    if picture.margins:
+        figure.subplots_adjust(wspace=GRID_GAPS[0] / picture.inches[0], hspace=GRID_GAPS[1] / picture.inches[1])
     count = len(picture.panels)
     for place, (axes, panel) in enumerate(zip(places, picture.panels, strict=False)):
         panel.draw(axes)
@@ -125,4 +134,5 @@ def _draw_figure(figure: "Figure", picture: Picture, grid: Grid) -> None:
 
         lines = [Line2D([], [], linewidth=1.4, **series_look(place)) for place in range(len(picture.legend))]
         names = [short(option) for option in picture.legend]
-        figure.legend(lines, names, loc="outside upper left", ncols=_legend_columns(picture, grid), fontsize=9)
+        corner: Any = "upper left" if picture.margins else "outside upper left"
+        figure.legend(lines, names, loc=corner, ncols=_legend_columns(picture, grid), fontsize=9)

@@ -138,7 +138,7 @@ def check_summary(runs: Iterable[SweepRun], summary: str) -> None:
     ResultsError
         If one has none, because choosing on test data would flatter.
     """
-    without = [run for run in runs if run.state == COMPLETED and not _chosen_on_validation(run)]
+    without = [run for run in runs if run.state == COMPLETED and not chosen_on_validation(run)]
     if summary == BEST and without:
         some = ", ".join(name_of(run) for run in without[:3]) + (", ..." if len(without) > 3 else "")
         count = f"{counted(len(without), 'finished run')} {'has' if len(without) == 1 else 'have'} none ({some})"
@@ -148,7 +148,8 @@ def check_summary(runs: Iterable[SweepRun], summary: str) -> None:
         )
 
 
-def _chosen_on_validation(run: SweepRun) -> bool:
+def chosen_on_validation(run: SweepRun) -> bool:
+    """Tell whether a run has a best round that was not chosen on test data."""
     return run.best_round is not None and any(name.startswith(VALIDATION) for name in run.series)
 
 

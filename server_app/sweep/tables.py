@@ -124,8 +124,12 @@ def text_table(found: Comparison, width: int) -> str:
     tables = [_ruled(["  ".join(cells).rstrip() for cells in zip(*block, strict=True)]) for block in blocks]
     under = [legend(found, "*", "~"), *found.findings, *found.notes, tuning_note(found.design)]
     tuned = tuning_rows(found.design)
-    paragraphs = "\n".join(textwrap.fill(line, max(40, width)) for line in under if line)
-    return "\n\n".join([*tables, paragraphs, *([aligned(tuned)] if tuned else [])])
+    paragraphs = "\n".join(textwrap.fill(line, max(40, width), break_on_hyphens=False) for line in under if line)
+    return "\n\n".join([*tables, paragraphs, *([_stripped(aligned(tuned))] if tuned else [])])
+
+
+def _stripped(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def _aligned(column: Column) -> list[str]:

@@ -1,5 +1,6 @@
 """Table of a sweep's tuning: what was tried for each option at which cost, and what was chosen on validation data."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ WAYS = {
     "each": "for each setting by itself",
 }
 FAILED = "failed"
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?")
 
 
 def tuning_note(design: SweepDesign) -> str:
@@ -29,7 +31,8 @@ def tuning_note(design: SweepDesign) -> str:
     place = f" in the settings with {where}" if where else " in every setting"
     how = WAYS.get(record["choose"], record["choose"])
     chosen = f"chosen on validation data, {how}" if "chosen" in record else "nothing is chosen yet"
-    return f"Tuned: {tried}{place}, seed {', '.join(map(str, seeds))}{_budget(design, record)}; {chosen}."
+    cost = f"seed {', '.join(map(str, seeds))}{_budget(design, record)}"
+    return f"Tuned: {tried}{place}, {cost}; {chosen}.{_at_edges(record)}"
 
 
 def _budget(design: SweepDesign, record: Mapping[str, Any]) -> str:
@@ -41,6 +44,21 @@ def _budget(design: SweepDesign, record: Mapping[str, Any]) -> str:
         return f": {counted(runs[0], 'run')} for each {design.compared}"
     each = ", ".join(f"{option} {count}" for option, count in record["budget"].items())
     return f": {runs[0]} to {runs[-1]} runs for a {design.compared} ({each}), because not all are run in every setting"
+
+
+def _at_edges(record: Mapping[str, Any]) -> str:
+    """Say for which options a value at the end of what was tried was chosen, because a better one may lie beyond."""
+    words = []
+    for key, values in record["keys"].items():
+        numbers = [float(value) for value in values if NUMBER.fullmatch(value)]
+        if len(numbers) == len(values) > 1:
+            ends = {min(numbers), max(numbers)}
+            chosen = {group: own[key] for group, own in record.get("chosen", {}).items() if key in own}
+            at_end = [group for group, value in chosen.items() if float(value) in ends]
+            words += [f"{key} of {', '.join(at_end)}"] if at_end else []
+    return (
+        f" Chosen at an end of the values tried, so a better one may lie beyond: {'; '.join(words)}." if words else ""
+    )
 
 
 def tuning_rows(design: SweepDesign) -> list[tuple[str, ...]]:

@@ -5,24 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from server_app.report.reading import lower_is_better
 from server_app.sweep.database import SEED, SweepDesign, SweepRun
 from server_app.sweep.results import MissingRun, Setting
 from server_app.sweep.selection import run_value, value_of
 from server_app.sweep.statistics import Doubles
-from tasks.validation_split import VALIDATION
 
 Pair = tuple[int, int]
 """Places of an option and of the one it is compared with."""
-LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
-
-
-def lower_is_better(measure: str) -> bool:
-    """Tell whether a measure, on whichever data it was taken, is one of which less is better.
-
-    >>> lower_is_better("loss"), lower_is_better("clients_loss"), lower_is_better("accuracy")
-    (True, True, False)
-    """
-    return measure.removeprefix("clients_").removeprefix(VALIDATION).replace("_", "-") in LOWER_IS_BETTER
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def in_context(context: RunContext, parts: Parts) -> RunContext:
             context,
             labels_pixels=task.labels_pixels,
             has_smooth_inputs=task.has_smooth_inputs,
+            has_strong_augmentation=task.has_strong_augmentation,
             has_test_examples=task.has_test_examples(),
             validation=validation_place(context.settings, context.mode is Mode.DEPLOYMENT and task.brings_own_data),
         )

@@ -23,7 +23,7 @@ from server_app.validation.compatibility import (
     validation_issues,
 )
 from server_app.validation.dry_run import check_data, check_test_data, declared_task, dry_run_issues
-from server_app.validation.model import one_example_issues, weights_issues
+from server_app.validation.model import feature_issues, one_example_issues, weights_issues
 from strategies.aggregators import AGGREGATORS, build_pre_aggregators
 from strategies.server_optimizers import build_server_optimizer
 from tasks.arguments import merge_args
@@ -195,10 +195,20 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     task = parts.task
     if task is not None:
         attempts.take("model", lambda: _model_issues(settings))
+        if wanted_by := _needs_features(settings, parts):
+            attempts.take("model", lambda: feature_issues(task, fresh_model(settings), wanted_by))
         counts = [1] * task.num_classes
         build = lambda: losses.build(loss.name, task.num_classes, loss.args, loss.preset, counts)
         parts.loss = attempts.build("loss", build)
     return parts
+
+
+def _needs_features(settings: Settings, parts: Parts) -> str:
+    """Return which setting or method looks at what the last layer is given, empty if none does."""
+    if settings.train.decorrelation:
+        return "train.decorrelation"
+    needs = parts.method is not None and parts.method.needs_features
+    return f"method {settings.method.name}" if needs else ""
 
 
 def _check_server_of_nodes(task: Task, settings: Settings, attempts: Attempts) -> None:

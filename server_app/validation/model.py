@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from client_app.trainer import has_batch_norm, single_example, smallest_batch
+from client_app.batch_splits import has_batch_norm, single_example, smallest_batch
 from tasks.base import Task
 from tasks.extra_arrays import is_beside
+from tasks.features import FeatureError
 from tasks.issues import ERROR, WARNING, Issue, listed
 from tasks.protocol import DTYPES, pack, unpack
 from tasks.settings import TrainSettings
@@ -123,6 +124,22 @@ def one_example_issues(task: Task, model: nn.Module, train: TrainSettings, count
         return []
     text = "train.batch-size = 1: BatchNorm layers with one value per channel never learn their running statistics"
     return [Issue(WARNING, "train.batch-size", text)]
+
+
+def feature_issues(task: Task, model: nn.Module, wanted_by: str) -> list[Issue]:
+    """Return that a model has no features that can be trained, which ``wanted_by`` (a setting or method) needs.
+
+    No data is read: the model is given zeros. It is left in evaluation mode.
+    """
+    kind = torch.float32 if task.has_smooth_inputs else torch.int64
+    try:
+        features = task.features(model.eval(), torch.zeros(2, *task.input_shape, dtype=kind))
+    except FeatureError as error:
+        return [Issue(ERROR, "model", f"model: {wanted_by} looks at the features: {error}")]
+    if features.requires_grad:
+        return []
+    text = f"{wanted_by} has no effect: what the last layer of this model is given is not learned"
+    return [Issue(ERROR, "model", text, "choose a model with a hidden layer that is trained")]
 
 
 def _larger_batches(train: TrainSettings, counts: Sequence[int]) -> str:

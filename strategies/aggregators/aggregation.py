@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ def aggregate(
     roles: Sequence[str] = (),
     clients: Sequence[int] = (),
     seed: int = 0,
+    buffers: Sequence[Sequence[npt.NDArray[Any]]] = (),
 ) -> Aggregate:
     """Combine client updates into one.
 
@@ -54,6 +56,8 @@ def aggregate(
         Ids of the clients, for aggregators that trust one of them; empty = 0 to N - 1.
     seed
         Decides what an aggregator or a pre-aggregator draws.
+    buffers
+        Buffers of floats of each client, for aggregators that measure them; they are not combined here.
 
     Raises
     ------
@@ -76,6 +80,7 @@ def aggregate(
         tuple(known[int(i)] for i in counted),
         seed,
         clients=tuple(ids[int(i)] for i in counted),
+        buffers=tuple(buffers[int(i)] for i in counted) if buffers else (),
     )
     with blas().limit(limits=1):  # N x N matrices: waiting for other threads costs more than they save
         combine, chosen = aggregator.prepare(matrix, shares[counted])

@@ -112,10 +112,12 @@ class Aggregator(Counted, Component, ABC):
 
     ``robust`` tells whether a minority of hostile updates cannot decide the result; the plain mean is not.
     ``needs_clients`` tells whether every row must be one client's update, so that no pre-aggregator may mix them.
+    ``measures_buffers`` tells whether the update matrix must hold the clients' buffers.
     """
 
     robust: bool = True
     needs_clients: ClassVar[bool] = False
+    measures_buffers: bool = False
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return that no client is called noisy, if the aggregator reads roles; then it is the mean."""

@@ -9,9 +9,9 @@ ICML 2023); centered clipping (Karimireddy, He, Jaggi, ICML 2021);
 distance-aware aggregation is FedNoRo's (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -233,9 +233,13 @@ class DistanceAware(Reweighting):
     distance
         ``tensors``: sum of the tensors' distances, as in the authors' code; ``squared``: squared distance of the whole
         update, as in the FedELC paper (Jiang et al., CIKM 2024).
+    buffers
+        Whether BatchNorm's running means and variances count in the distances, as in the authors' code. Their sizes are
+        those of activations, so they can outweigh the parameters; without them distances are those of the updates.
     """
 
     distance: Literal["tensors", "squared"] = "tensors"
+    buffers: bool = False
     robust = False
     needs_clients: ClassVar[bool] = True
     reads_role: ClassVar[bool] = True
@@ -243,6 +247,11 @@ class DistanceAware(Reweighting):
     def __post_init__(self) -> None:
         if self.distance not in ("tensors", "squared"):
             raise ValueError(f"distance must be 'tensors' or 'squared', got {self.distance!r}")
+
+    @property
+    def measures_buffers(self) -> bool:  # type: ignore[override]
+        """Whether the update matrix must hold the clients' buffers."""
+        return self.buffers
 
     def weigh(self, matrix: UpdateMatrix, client_weights: Doubles) -> Doubles:
         """Return every client's weight from its role and its distance to the nearest clean client."""
@@ -258,7 +267,14 @@ class DistanceAware(Reweighting):
         return client_weights
 
     def _distances(self, matrix: UpdateMatrix) -> Doubles:
+        beside = [_apart(values) for values in zip(*matrix.buffers, strict=True)]
         if self.distance == "squared":
-            return squared_distances(matrix.gram[:-1, :-1])
-        tensors = [np.sqrt(squared_distances(tensor.gram[:-1, :-1])) for _, tensor in matrix.tensors()]
-        return np.asarray(np.sum(tensors, axis=0), np.float64)
+            return np.asarray(np.sum([squared_distances(matrix.gram[:-1, :-1]), *beside], axis=0), np.float64)
+        squared = [squared_distances(tensor.gram[:-1, :-1]) for _, tensor in matrix.tensors()]
+        return np.asarray(np.sum([np.sqrt(one) for one in (*squared, *beside)], axis=0), np.float64)
+
+
+def _apart(values: Sequence[npt.NDArray[Any]]) -> Doubles:
+    """Return the squared distances (N, N) of the same array at N clients."""
+    rows = np.stack([array.reshape(-1) for array in values], dtype=np.float64)
+    return np.stack([np.square(rows - row).sum(1) for row in rows])

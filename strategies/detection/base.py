@@ -25,7 +25,7 @@ class Detection:
     """Who is called noisy.
 
     ``posterior`` (N,) is each client's probability of belonging to the noisy group, ``noisy`` (N,) the decision,
-    ``components`` the number of groups that were found, 1 or 2, and ``reason`` says in words how that was decided.
+    ``components`` the number of groups that were found, and ``reason`` says in words how that was decided.
     """
 
     posterior: Doubles

@@ -19,10 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tasks.augmentation import crop_and_flip
 from tasks.base import DataError, Examples, Labels
 from tasks.datasets.lists import Listing
 from tasks.example_store import ExampleStore, RowShape
-from tasks.images import ImageTask, crop_and_flip, subset
+from tasks.images import ImageTask, subset
 from tasks.issues import WARNING, Issue
 from tasks.own_data.files import BadDataError, Problem, inside, listing, readable_image, summary
 from tasks.own_data.pixels import Pixels, as_centre, as_pixels, open_image

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.augmentation import crop_and_flip
 from tasks.base import TASKS, DataError
-from tasks.images import ImageTask, crop_and_flip
+from tasks.images import ImageTask
 from tasks.own_data.base import TEST_FOLDER, OwnDataTask
 from tasks.own_data.depth import found_bits
 from tasks.own_data.files import (

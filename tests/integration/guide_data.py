@@ -1,4 +1,4 @@
-"""What commands of the guides take for granted: a site's own files as it declares them, a run to resume, a sweep."""
+"""What commands of the guides take for granted: a site's own files as the command declares them, runs, a sweep."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import tomli_w
 from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from tasks.config import DEFAULTS, nest
 from tasks.plugins import parse_args
+from tests.run_directories import accuracies, write_run
 from tests.site_data import save, table
 from tests.sweep_cases import design_of, synthetic_runs, write_sweep
 
@@ -28,6 +29,12 @@ def make_run(path: Path) -> None:
     path.mkdir(parents=True)
     (path / "config.toml").write_text(tomli_w.dumps(nest({**DEFAULTS, "run.output-dir": str(path.parent)})))
     CheckpointFolder(path).save(Checkpoint({"weight": np.zeros(2, np.float32)}, {}, {"server_round": 1}))
+
+
+def make_named_runs(folder: Path) -> None:
+    """Write two finished runs with the names that the guides use."""
+    for name in ("pilot", "main"):
+        write_run(folder / f"20260131-101500-{name}", accuracies(0.1, 0.9), name=name, label=name)
 
 
 def make_sweep(path: Path) -> None:

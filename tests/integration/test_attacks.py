@@ -141,3 +141,15 @@ def test_the_federation_of_the_benchmarks_gives_the_numbers_of_the_app(play: Pla
     lines = list(rounds(check({**DEFAULTS, **QUICK, **chosen})))  # type: ignore[dict-item]
     expected = [(line["round"], line["accuracy"], line["loss"]) for line in play(**changes).metrics[1:]]
     assert [(line["round"], line["accuracy"], line["loss"]) for line in lines] == expected
+
+
+def test_a_factor_searched_against_the_aggregator_resumes_exactly_and_all_colluders_send_the_same(play: Play):
+    chosen = {"attack__name": "optimal-alie", "attack__args": "evaluations = 6", "attack__share": 0.5}
+    chosen |= {"strategy__aggregator": "median", "run__early_stopping": 9}
+    whole, half = play(num_server_rounds=3, **chosen), play(num_server_rounds=1, **chosen)
+    resumed = play(num_server_rounds=3, run__resume=str(half.path), **chosen)
+    assert resumed.weights() == whole.weights()
+    hostile = {line["client"] for line in registration(whole) if line["attacker"]}
+    distances = {line["client"]: line["distance"] for line in whole.lines("clients.jsonl") if line["round"] == 1}
+    assert len({distances[client] for client in hostile}) == 1
+    assert len(set(distances.values())) == 3

@@ -83,10 +83,10 @@ def test_the_example_of_a_callback_ends_the_run_at_its_target(play: Play) -> Non
         noise__name="none",
         run__callbacks=f'"examples.target_accuracy:TargetAccuracy" = {target}',
     )
-    reached = [line["accuracy"] >= 0.3 for line in run.metrics]
+    reached = [line["validation_accuracy"] >= 0.3 for line in run.metrics]
     assert reached[-2:] == [True, True]
     assert not any(first and second for first, second in pairwise(reached[:-1]))
-    assert run.status["reason"].startswith("examples.target_accuracy:TargetAccuracy: the accuracy is 0.")
+    assert run.status["reason"].startswith("examples.target_accuracy:TargetAccuracy: the validation accuracy is 0.")
 
 
 def examples_in_record(path: Path) -> set[str]:

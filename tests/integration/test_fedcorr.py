@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "noise__rates": "groups",
     "noise__rates_args": "groups = [{clients = 4, rate = 0.0}, {clients = 2, rate = 0.6}]",
     "audit__enabled": False,
+    "evaluate__validation": 0.0,  # one client at a time finds the noisy ones by few examples: none is held out
 }
 
 

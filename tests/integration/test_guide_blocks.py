@@ -33,7 +33,7 @@ from server_app.sweep.checks import check_runs
 from server_app.sweep.plan import SweepPlan
 from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
-from tests.integration.guide_data import make_data, make_run, make_sweep
+from tests.integration.guide_data import make_data, make_named_runs, make_run, make_sweep
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^ *(```+|~~~+) *(\S*)")
@@ -210,8 +210,10 @@ class Reader:
             if args.file != "sweep.toml":  # the page shows that one
                 self.sweep(find_toml(args.file, self.folder, SWEEPS, "sweep").read_text())
             return
-        if words[0] == "results":
+        if words[0] in ("results", "report"):
             make_sweep(self.folder / words[1])
+        if words[0] in ("runs", "compare"):
+            make_named_runs(self.folder / "runs")
         dry = ["--dry-run"] if words[0] == "run" and not {"--dry-run", "--help"} & set(words) else []
         try:
             status = main([*words, *dry])

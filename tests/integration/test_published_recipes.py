@@ -159,6 +159,25 @@ def test_constants_are_the_papers(word: str) -> None:
     assert tuple(flat[key] for key in CONSTANTS) == PUBLISHED[word]
 
 
+PRESETS = {
+    "anl-animal10n": "animal-10n",
+    "anl-cifar10": "cifar-10",
+    "anl-cifar100": "cifar-100",
+    "anl-clothing1m": "clothing1m",
+    "anl-isic2017": "",
+    "anl-mnist": "mnist",
+    "anl-webvision": "webvision",
+    "apl-report-cifar10": "apl-report",
+    "fedcorr-cifar10@fsanl": "cifar-10",
+    "fedcorr-cifar100@fsanl": "cifar-100",
+}
+
+
+@pytest.mark.parametrize("word", PRESETS)
+def test_losses_have_the_parameters_of_the_data_set(word: str) -> None:
+    assert overlay(DEFAULTS, *recipe_layers(word, RECIPES))["loss.preset"] == PRESETS[word]
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_setting_fits_and_no_key_is_idle(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in rows(GRIDS[name].axes):

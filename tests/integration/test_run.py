@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -8,17 +9,27 @@ from flwr.app import Error, Message
 from safetensors.numpy import load_file
 
 from server_app.callbacks import Callback, CallbackError
+from server_app.evaluation import CentralEvaluation
 from server_app.registration import FederationError
 from server_app.state import RunState
+from server_app.storage.checkpoints import CheckpointFolder
 from server_app.storage.class_files import BEST, LAST, read_classes
-from tasks.config import ConfigError
-from tests.integration.conftest import Play
+from server_app.validation.config import check
+from tasks.base import Examples, evaluate
+from tasks.config import DEFAULTS, ConfigError
+from tasks.images import Digits
+from tests.integration.conftest import QUICK, Play
 
 CHECKPOINTS = {"last.safetensors", "previous.safetensors", "best.safetensors"}
 
 
 def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
-    run = play(num_server_rounds=8, loss__name="ce", noise__name="none", train__epochs=2)
+    called = {"run__name": "pilot", "run__tags": "short, pilot", "run__note": "the first <b>"}
+    run = play(num_server_rounds=8, loss__name="ce", noise__name="none", train__epochs=2, **called)
+    assert run.path.name.endswith("-pilot")
+    said = [run.status[name] for name in ("label", "name", "tags", "note")]
+    assert said == ["pilot", "pilot", ["short", "pilot"], "the first <b>"]
+    assert "the first &lt;b&gt;" in (run.path / "report.html").read_text()
     assert run.metrics[0]["accuracy"] < 0.35
     assert run.metrics[-1]["accuracy"] > 0.75
     assert [line["round"] for line in run.metrics] == list(range(9))
@@ -36,7 +47,7 @@ def test_a_run_learns_and_leaves_a_complete_directory(play: Play):
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == CHECKPOINTS
     registration = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
     assert [line["client"] for line in registration] == [0, 1, 2, 3]
-    assert sum(line["examples"] for line in registration) == 1437
+    assert sum(line["examples"] for line in registration) == 1293  # 144 of 1437 are held out
     assert {line["noise_rate"] for line in registration} == {0.0}
     later = [line for line in run.lines("clients.jsonl") if line["round"] == 3]
     assert sum(line["weight"] for line in later) == pytest.approx(1.0)
@@ -198,7 +209,7 @@ def test_a_skipped_round_leaves_the_model_as_it_is(play: Play):
 
     run = play(silent_once)
     assert [line.get("skipped") for line in run.metrics] == [None, False, True, False]
-    assert run.metrics[1]["accuracy"] == run.metrics[2]["accuracy"] != run.metrics[3]["accuracy"]
+    assert run.metrics[1]["loss"] == run.metrics[2]["loss"] != run.metrics[3]["loss"]
 
 
 def test_early_stopping_and_the_best_model(play: Play):
@@ -207,6 +218,83 @@ def test_early_stopping_and_the_best_model(play: Play):
     assert "has not improved for 2 evaluations" in run.status["reason"]
     assert [line["round"] for line in run.metrics] == [0, 1, 2]
     assert load_file(run.path / "checkpoints" / "best.safetensors").keys()
+    assert run.status["best_round"] == 0
+
+
+class ReversedTest(Digits):
+    """Digits whose test labels are all wrong: the better a model is, the worse it looks on them."""
+
+    def test_examples(self) -> Examples:
+        test = super().test_examples()
+        return Examples(test.features, (test.labels + 5) % 10)
+
+
+def test_what_is_best_is_chosen_on_validation_data_whatever_the_test_data_says(play: Play):
+    run = play(
+        num_server_rounds=6,
+        run__early_stopping=3,
+        run__monitor="loss",
+        task__name=f"{__name__}:ReversedTest",
+        noise__name="none",
+        loss__name="ce",
+        train__epochs=2,
+    )
+
+    best = run.status["best_round"]
+    losses = [line["validation_loss"] for line in run.metrics]
+    assert best == int(np.argmin(losses)) > 3
+    assert [line["round"] for line in run.metrics] == list(range(7))  # test data alone would have stopped it in round 3
+    assert int(np.argmin([line["loss"] for line in run.metrics])) < 3
+    assert int(np.argmax([line["accuracy"] for line in run.metrics])) != best
+    model = load_file(run.path / "checkpoints" / "best.safetensors")
+    again = CentralEvaluation(check({**DEFAULTS, **QUICK, "task.name": f"{__name__}:ReversedTest"})).measure(model)
+    assert again["validation_loss"] == pytest.approx(losses[best])
+
+
+def test_without_validation_data_no_model_is_the_best_and_nothing_stops_early(play: Play):
+    run = play(evaluate__validation=0.0)
+
+    assert run.status["best_round"] is None
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == CHECKPOINTS - {"best.safetensors"}
+    assert not [name for name in run.metrics[-1] if name.startswith("validation_")]
+    assert sum(line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0) == 1437
+    with pytest.raises(ConfigError, match=r"no examples are held out to stop by.*set evaluate.validation to a share"):
+        play(evaluate__validation=0.0, run__early_stopping=2)
+
+
+def test_a_run_whose_best_model_test_data_chose_forgets_it_when_it_goes_on(play: Play):
+    run = play(evaluate__validation=0.0)
+    config = run.path / "config.toml"
+    config.write_text(config.read_text().replace("validation = 0.0\n", ""))  # as it was before there was the setting
+    folder = CheckpointFolder(run.path)
+    saved, _ = folder.newest()
+    folder.save(replace(saved, progress={**saved.progress, "best_round": 1, "best_value": 0.9}))
+
+    resumed = play(evaluate__validation=0.0, run__resume=str(run.path), num_server_rounds=4)
+
+    assert len(resumed.metrics) == 5
+    assert resumed.status["best_round"] is None
+
+
+def test_sites_that_hold_out_their_own_examples_choose_the_best_model(play: Play, monkeypatch: pytest.MonkeyPatch):
+    measured: list[int] = []
+
+    def counted(model: Any, task: Any, examples: Examples, *rest: Any) -> dict[str, float]:
+        measured.append(len(examples))
+        return evaluate(model, task, examples, *rest)
+
+    monkeypatch.setattr("client_app.handlers.evaluate", counted)
+    run = play(
+        evaluate__validation_at="sites", federation__fraction_evaluate=1.0, run__monitor="macro-f1", noise__name="none"
+    )
+
+    shares = [line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0]
+    assert 1437 * 0.89 < sum(shares) < 1437 * 0.91
+    assert sum(measured) == 3 * (1437 - sum(shares))  # in each round, all that nobody trains on
+    values = [line["validation_macro-f1"] for line in run.metrics[1:]]  # before training no site has a model
+    assert "validation_macro-f1" not in run.metrics[0]
+    assert run.status["best_round"] == 1 + int(np.argmax(values))
+    assert not [name for name in run.metrics[-1] if name.startswith("clients_")]
 
 
 def test_clients_evaluate_when_asked(play: Play):
@@ -361,3 +449,15 @@ def test_half_precision_after_clipping_at_the_client_is_refused(play: Play):
     options = {"privacy__mode": "client-fixed", "strategy__aggregator": "mean", "strategy__weighting": "uniform"}
     with pytest.raises(ConfigError, match="rounding to float16 may lengthen"):
         play(**options, federation__wire="float16")
+
+
+def test_a_median_that_does_not_converge_is_in_the_progress_and_the_record(
+    play: Play, capsys: pytest.CaptureFixture[str]
+):
+    run = play(strategy__aggregator_args="max_iterations = 1")
+    said = "the coordinate-wise median took its place"
+    assert capsys.readouterr().out.count(said) == len(run.metrics) - 1
+    assert all(said in line["remarks"][0] for line in run.metrics[1:])
+    assert "remarks" not in run.metrics[0]
+    assert run.weights() == play(strategy__aggregator="median", strategy__aggregator_args="weighted = true").weights()
+    assert (run.path / "report.html").exists()

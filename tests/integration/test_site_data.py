@@ -28,7 +28,8 @@ PLAIN = {"partition.name": "iid", "partition.args": "", "noise.name": "none", "n
 def settings_for(kind: str, root: Path) -> dict[str, Any]:
     name, args = MODELS[kind]
     task = {"task.name": kind, "task.args": ARGS[kind], "task.data-path": str(root)}
-    return {**PLAIN, **LEARN, **task, "model.name": name, "model.args": args}
+    few = {"evaluate.validation": 0.0}  # of which most tests count all
+    return {**PLAIN, **LEARN, **task, **few, "model.name": name, "model.args": args}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,6 +46,19 @@ def test_every_kind_of_data_is_divided_and_learned_in_a_simulation(
     assert sum(line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0) == (
         24 if kind == "image-masks" else 40
     )
+
+
+@pytest.mark.parametrize(("kind", "left"), [("image-masks", 22), ("table", 36), ("text-csv", 36)])
+def test_of_own_data_a_share_is_held_out_where_the_server_has_it(
+    play: Play, tmp_path: Path, kind: str, left: int
+) -> None:
+    KINDS[kind](tmp_path / "data")
+    run = play(**{**settings_for(kind, tmp_path / "data"), "noise.name": "auto", "evaluate.validation": 0.1})
+    assert sum(line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0) == left
+    assert 0 <= run.metrics[-1]["validation_accuracy"] <= 1
+    assert "accuracy" not in run.metrics[-1]  # there is no test data
+    assert run.status["best_round"] is not None
+    assert "Validation accuracy" in (run.path / "report.html").read_text()
 
 
 def test_the_audit_of_a_site_names_its_files(play: Play, tmp_path: Path) -> None:
@@ -131,7 +145,7 @@ def test_nothing_but_the_model_and_named_numbers_leaves_a_node(
     caplog.set_level("INFO", logger="flwr")
     for site in range(4):
         image_folder(tmp_path / f"site{site}", count=8 + site, seed=site)
-    run = federation.play("image-folder", **{"federation.fraction-evaluate": 1.0})
+    run = federation.play("image-folder", **{"federation.fraction-evaluate": 1.0, "evaluate.validation": 0.1})
     allowed = {"client", "num-examples", "data-fingerprint", "train-loss", "loss", "accuracy", "macro-f1"}
     for reply in federation.sent:
         records = reply.content.metric_records.values()
@@ -142,9 +156,13 @@ def test_nothing_but_the_model_and_named_numbers_leaves_a_node(
     assert len(sent) == len(federation.sent)
     size = (128 + 4 * ((3 * 8 * 8 + 1) * 64 + (64 + 1) * 2)) / 1e3  # NumPy's header and the weights
     assert any(
-        line.startswith(f"To the server, round 3, train: model ({size:.1f} kB), num-examples = 8, ") for line in sent
+        line.startswith(f"To the server, round 3, train: model ({size:.1f} kB), num-examples = 7, ") for line in sent
     )
-    assert (run.metrics[-1]["clients_accuracy"], "accuracy" in run.metrics[-1]) == (pytest.approx(1.0, abs=0.1), False)
+    assert (run.metrics[-1]["validation_accuracy"], "accuracy" in run.metrics[-1]) == (
+        pytest.approx(1.0, abs=0.1),
+        False,
+    )
+    assert run.status["best_round"] >= 1
     assert (tmp_path / "state0" / run.path.name / "site" / "label-audit.csv").is_file()
 
 

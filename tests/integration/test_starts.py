@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.starts import CLIENT
 from tests.conftest import ROOT
+from tests.run_directories import accuracies, write_run
 
 SLOW = {"torch", "torchvision", "flwr", "ray", "sklearn", "scipy", "matplotlib", "pyarrow", "pandas"}
 COMPILER = "torch._dynamo"  # with it come sympy, triton and 900 modules more
@@ -67,6 +69,14 @@ def test_results_of_a_sweep_are_shown_without_torch_and_the_slow_half_of_scipy()
     modules = imported(RESULTS)
     assert modules & SLOW == {"scipy"}
     assert "scipy.stats" not in modules
+
+
+def test_lists_and_comparisons_of_runs_import_no_parts_of_a_run(tmp_path: Path):
+    folders = [str(write_run(tmp_path / name, accuracies(0.1, 0.9), best_round=1)) for name in ("a", "b")]
+    for words in (["runs", str(tmp_path)], ["compare", *folders]):
+        modules = imported(f"from server_app.cli import main; assert main({words!r}) == 0")
+        assert not modules & {*SLOW, "client_app", "strategies"}, words
+        assert len(modules) < 450
 
 
 def test_a_client_s_process_trains_without_the_compiler_and_scientific_libraries():

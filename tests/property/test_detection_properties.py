@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from strategies.detection import Robust, detect
-from strategies.detection.base import Counts
+from strategies.detection import Groups, Robust, detect
+from strategies.detection.base import Counts, Detector
 from strategies.detection.detectors import fit_two
 from strategies.detection.profiles import client_levels
 from strategies.gram import Doubles
@@ -23,20 +23,25 @@ def tables(draw: st.DrawFn) -> tuple[Doubles, Counts]:
     return losses, counts
 
 
+OURS = pytest.mark.parametrize("detector", [Robust(), Groups()])
+
+
+@OURS
 @settings(max_examples=60, deadline=None)
-@given(tables(), st.randoms(use_true_random=False))
-def test_the_order_of_the_clients_does_not_matter(table: tuple[Doubles, Counts], random: object):
+@given(table=tables(), random=st.randoms(use_true_random=False))
+def test_the_order_of_the_clients_does_not_matter(detector: Detector, table: tuple[Doubles, Counts], random: object):
     losses, counts = table
     order = np.array(sorted(range(len(losses)), key=lambda _: random.random()))  # type: ignore[attr-defined]
-    plain, moved = detect(Robust(), losses, counts), detect(Robust(), losses[order], counts[order])
+    plain, moved = detect(detector, losses, counts), detect(detector, losses[order], counts[order])
     assert moved.components == plain.components
     np.testing.assert_allclose(moved.posterior, plain.posterior[order], atol=1e-4)
 
 
+@OURS
 @settings(max_examples=60, deadline=None)
-@given(tables())
-def test_the_same_profiles_give_the_same_answer_and_a_probability(table: tuple[Doubles, Counts]):
-    first, second = detect(Robust(), *table), detect(Robust(), *table)
+@given(table=tables())
+def test_the_same_profiles_give_the_same_answer_and_a_probability(detector: Detector, table: tuple[Doubles, Counts]):
+    first, second = detect(detector, *table), detect(detector, *table)
     assert np.array_equal(first.posterior, second.posterior)
     assert first.reason == second.reason
     assert ((first.posterior >= 0) & (first.posterior <= 1)).all()

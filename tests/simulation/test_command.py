@@ -13,23 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from server_app.cli.superlink import local_superlink, program_path
 from tests.compare_runs import compare
 from tests.conftest import ROOT
 from tests.deployment.scene import app_with
+from tests.every_method import CLIENTS, METHOD_NAMES, variants
 from tests.marked import marked, processes_with
 
 pytestmark = pytest.mark.slow
 __all__ = ["marked"]  # a fixture
 SMALL = (
     "num-server-rounds=1",
-    "federation.num-clients=2",
+    f"federation.num-clients={CLIENTS}",
     "train.epochs=1",
     "strategy.name=examples.norm_clipping:NormClipping",
     "strategy.args=factor = 1.0",
 )
 PATIENCE = 240.0
+ALL_METHODS = PATIENCE + 30.0 * len(METHOD_NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,9 @@ def start(folder: Path, environment: dict[str, str], app: Path | None, *words: s
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(program: "subprocess.Popen[str]") -> str:
+def finish(program: "subprocess.Popen[str]", patience: float = PATIENCE) -> str:
     try:
-        return program.communicate(timeout=PATIENCE)[0]
+        return program.communicate(timeout=patience)[0]
     finally:
         program.kill()
 
@@ -59,13 +62,6 @@ def status(folder: Path) -> dict[str, Any]:
     [path] = folder.glob("runs/*/status.json")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
-
-
-def rounds(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without the times, which differ between equal runs."""
-    [path] = folder.glob("runs/*/metrics.jsonl")
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def run_unheard(folder: Path, environment: dict[str, str], app: Path, *words: str) -> str:
@@ -86,19 +82,20 @@ def run_unheard(folder: Path, environment: dict[str, str], app: Path, *words: st
     return errors
 
 
-def flower_run(folder: Path, environment: dict[str, str], app: Path, server_rounds: int) -> str:
-    """Play the same run by plain ``flwr run . --stream``, as the README shows it, and return its output."""
-    settings = [part.split("=", 1) for part in (*SMALL, f"num-server-rounds={server_rounds}")]
-    settings.append(["run.output-dir", str(folder / "runs")])
-    values = {key: value if value.isdecimal() else json.dumps(value) for key, value in settings}
-    options = ["--federation-config", "num-supernodes=2 client-resources-num-cpus=1"]
-    options += ["-c", " ".join(f"{key}={value}" for key, value in values.items())]
+def flower_run(folder: Path, environment: dict[str, str], app: Path, **given: Any) -> str:
+    """Play a run by plain ``flwr run . --stream``, as the README shows it, and return its output."""
+    words = (part.split("=", 1) for part in SMALL)
+    values = {key: int(value) if value.isdecimal() else value for key, value in words}
+    folder.mkdir()
+    settings = folder / "settings.toml"
+    settings.write_text(tomli_w.dumps({**values, "run.output-dir": str(folder / "runs"), **given}))
+    options = ["--federation-config", f"num-supernodes={CLIENTS} client-resources-num-cpus=1"]
     with local_superlink(environment) as link:
         link.wait_until_ready()
-        return finish(link.start("flwr", "run", str(app), "--stream", *options))
+        return finish(link.start("flwr", "run", str(app), "--stream", *options, "-c", str(settings)), ALL_METHODS)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600 + ALL_METHODS)
 def test_a_run_with_a_plug_in_can_be_continued_unheard_and_equals_flower_s_own_run_bit_for_bit(
     tmp_path: Path, marked: dict[str, str], app: Path
 ) -> None:
@@ -122,20 +119,34 @@ def test_a_run_with_a_plug_in_can_be_continued_unheard_and_equals_flower_s_own_r
     told = f"the run went on and ended with exit status 0: {ascii(str(run_dir))[1:-1]}"
     assert errors.splitlines()[-1] == f"Output was lost (Broken pipe); {told}"
 
+    both = {
+        "num-server-rounds": 2,
+        "variants": f"plug-in = {{}}\n{variants(('num-server-rounds', 'federation.num-clients'))}",
+    }
     plain = tmp_path / "plain"
-    output = flower_run(plain, {"WINNOW_TEST_MARK": marked["WINNOW_TEST_MARK"]}, app, server_rounds=2)
-    assert "round 2/2" in output
-    assert status(plain)["status"] == "completed"
-    assert rounds(plain) == rounds(folder)
+    output = flower_run(plain, {"WINNOW_TEST_MARK": marked["WINNOW_TEST_MARK"]}, app, **both)
+    assert output.count("round 2/2") == 1 + len(METHOD_NAMES), output
+    theirs = by_variant(plain)
+    assert list(compare(run_dir, theirs["plug-in"])) == []
 
     own = tmp_path / "own"
     own.mkdir()
-    command = [program_path("winnow"), "run", *SMALL, "num-server-rounds=2"]
+    command = [program_path("winnow"), "run", *SMALL, *(f"{key}={value}" for key, value in both.items())]
     with (tmp_path / "log").open("w") as log:  # a file, which workers' streams must not take for their own
-        done = subprocess.run(command, cwd=own, env=marked, stdout=log, stderr=log, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, cwd=own, env=marked, stdout=log, stderr=log, timeout=ALL_METHODS, check=False)
     assert done.returncode == 0, (tmp_path / "log").read_text()
-    [local] = own.glob("runs/*")
-    assert list(compare(run_dir, local)) == [], "our engine gives the bits of Flower's"
+    ours = by_variant(own)
+    assert sorted(theirs) == sorted(ours) == sorted(["plug-in", *METHOD_NAMES])
+    differences = {name: list(compare(theirs[name], ours[name])) for name in theirs}
+    assert differences == {name: [] for name in theirs}, (
+        "our engine gives the bits of Flower's, with every client method"
+    )
+
+
+def by_variant(folder: Path) -> dict[str, Path]:
+    """The directories of completed runs by variant."""
+    assert {json.loads(path.read_text())["status"] for path in folder.glob("runs/*/status.json")} == {"completed"}
+    return {path.name.split("-", 2)[2]: path for path in (folder / "runs").iterdir()}
 
 
 @pytest.mark.parametrize("engine", ["flower", "local"])
@@ -145,7 +156,7 @@ def test_a_run_that_fails_says_why_and_exits_with_1(
     program = start(tmp_path, marked, app if engine == "flower" else None, "federation.round-timeout=0.001")
     output = finish(program)
     assert program.returncode == 1, output
-    assert re.search(r"^The run failed: .*0 of 2 clients are ready", output, re.MULTILINE)
+    assert re.search(r"^The run failed: .*0 of 4 clients are ready", output, re.MULTILINE)
     assert status(tmp_path)["status"] == "failed"
 
 

@@ -1,15 +1,15 @@
-"""Tests of the tuned comparison: what is held out, which rate is chosen, and what a small comparison gives."""
+"""Tests of the tuned comparison: on what a rate is chosen, which one is, and what a small comparison gives."""
 
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks.held_out import HeldOut
 from benchmarks.ledger import Ledger
 from benchmarks.tuned import Case, Comparison, Outcome, accuracy_table, audit_table, chosen, compare
+from tasks.client_data import validation_examples
 from tasks.config import Flat
+from tasks.protocol import Mode
 
 COMMON: Flat = {
     "num-server-rounds": 1,
@@ -18,38 +18,34 @@ COMMON: Flat = {
     "partition.args": "",
     "noise.name": "symmetric",
     "noise.rates-args": "max = 0.8",
-    "task.name": "benchmarks.held_out:HeldOut",
-    "task.args": 'task = "digits"',
+    "task.name": "digits",
     "model.name": "linear",
     "loss.name": "ce",
     "train.epochs": 2,
     "train.device": "cpu",
     "train.threads": 1,
 }
-PARTS: dict[str, Flat] = {part: {"task.args": f'part = "{part}"'} for part in ("validation", "test")}
 
 
 def outcome(accuracy: float) -> Outcome:
     return Outcome(accuracy, *[math.nan] * 9)
 
 
-def test_the_held_out_examples_are_training_examples_that_nobody_shares(tmp_path: Path) -> None:
-    validation, test = (HeldOut(tmp_path, "digits", part=part, share=0.25) for part in ("validation", "test"))
-    everything, shared, held_out = test.train_examples(), validation.train_examples(), validation.test_examples()
+def test_a_rate_is_chosen_on_held_out_examples_and_all_of_them_train_the_model_that_is_tested() -> None:
+    comparison = Comparison(COMMON, {"0-0.8": {}}, {"fedavg": {"strategy.aggregator": "mean"}}, (0.1,), audits=False)
+    chosen_on, tested = (Case("0-0.8", "fedavg", 0.1, 1, part) for part in ("validation", "test"))
 
-    assert len(everything) == 1437
-    assert len(held_out) == 359
-    apart = np.setdiff1d(test.train_ids(), validation.train_ids())
-    np.testing.assert_array_equal(held_out.labels, everything.labels[apart])
-    assert held_out.features.equal(everything.features[apart])
-    np.testing.assert_array_equal(shared.labels, everything.labels[validation.train_ids()])
-    assert len(test.test_examples()) == 360
-
-
-@pytest.mark.parametrize(("part", "share"), [("train", 0.1), ("validation", 1.0)])
-def test_a_part_or_share_that_is_none_is_refused(tmp_path: Path, part: str, share: float) -> None:
-    with pytest.raises(ValueError, match=r"validation, test|between 0 and 1"):
-        HeldOut(tmp_path, "digits", part=part, share=share)
+    assert [
+        validation_examples(comparison.settings(case), Mode.SIMULATION) is None for case in (chosen_on, tested)
+    ] == [
+        False,
+        True,
+    ]
+    accuracy = comparison.run(chosen_on).accuracy / 100
+    assert accuracy * 144 == pytest.approx(
+        round(accuracy * 144)
+    )  # of the 144 that are held out, not of 360 in the test
+    assert accuracy * 360 != pytest.approx(round(accuracy * 360))
 
 
 def test_the_rate_is_chosen_on_held_out_examples_per_noise_and_method() -> None:
@@ -67,8 +63,8 @@ def test_the_rate_is_chosen_on_held_out_examples_per_noise_and_method() -> None:
 
 def test_a_comparison_tunes_each_method_then_tests_it_once_per_seed(tmp_path: Path) -> None:
     methods: dict[str, Flat] = {"fedavg": {"strategy.aggregator": "mean"}}
-    comparison = Comparison(COMMON, {"0-0.8": {}}, methods, (1e-6, 0.1), PARTS)
-    alone = Comparison(COMMON, {"0-0.8": {}}, methods, (0.1,), PARTS)
+    comparison = Comparison(COMMON, {"0-0.8": {}}, methods, (1e-6, 0.1))
+    alone = Comparison(COMMON, {"0-0.8": {}}, methods, (0.1,))
 
     runs = compare(
         Ledger(tmp_path / "runs.csv", Case, Outcome), comparison, (["0-0.8"], ["fedavg"]), seeds=[1, 2], jobs=1

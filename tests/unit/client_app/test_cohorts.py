@@ -14,8 +14,9 @@ from client_app.cohorts import choice
 from client_app.cohorts.choice import Job, run_clients, side_by_side
 from client_app.cohorts.networks import StackedModel, network_problem
 from client_app.methods import FitResult, RoundConfig
+from tasks.augmentation import crop_and_flip
 from tasks.base import ClientData
-from tasks.images import Digits, crop_and_flip
+from tasks.images import Digits
 from tasks.models import MODELS
 from tasks.settings import (
     AttackSettings,

@@ -7,17 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from client_app.batch_splits import _say_that_statistics_are_used, single_example, smallest_batch
 from client_app.losses import L2ToGlobal, Objective, RegularizerInput, build
 from client_app.methods import METHODS, RoundConfig, TrainContext
-from client_app.trainer import (
-    Trainer,
-    _say_that_statistics_are_used,
-    learning_rate,
-    pick_device,
-    single_example,
-    smallest_batch,
-    to_device,
-)
+from client_app.trainer import Trainer, learning_rate, pick_device, to_device
 from tasks.base import ClientData
 from tasks.images import Digits
 from tasks.seeds import torch_seed
@@ -65,6 +58,21 @@ def test_the_mean_loss_counts_every_example_once():
     with torch.no_grad():
         expected = F.cross_entropy(network()(own.features.float() / 16), torch.from_numpy(own.labels))
     assert fit(network(), options) == pytest.approx(expected.item(), rel=1e-5)
+
+
+class Inverted(Digits):
+    """Digits whose augmentation can be seen: black is white."""
+
+    def augment(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return 16 - features
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_the_task_s_augmentation_is_used_if_wanted(augment: bool):
+    own = to_device(data(), CPU)
+    for batch in Trainer(Inverted(), TrainSettings(augment=augment), CPU).batches(network(), own, 1):
+        seen = own.features[batch.indices]
+        assert torch.equal(batch.features, 16 - seen if augment else seen)
 
 
 def test_a_round_repeats_and_rounds_and_clients_differ():

@@ -22,6 +22,7 @@ FLOWER_RIM = {
     "client_app/state.py",
     "strategies/validation.py",
     "strategies/fedcorr.py",
+    "strategies/fedrn.py",
     "strategies/base.py",
     "strategies/query.py",
     "strategies/privacy.py",

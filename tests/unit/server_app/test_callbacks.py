@@ -75,6 +75,21 @@ def test_the_time_left_is_that_of_all_variants_and_not_that_of_the_warm_up(capsy
     assert third.endswith("3.0 s  ETA 81 s"), "7 rounds and 20, of 3 s"
 
 
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.1, "validation loss 1.5000  validation accuracy  60.0 %"), (0.0, "test loss 0.5000  test accuracy  90.0 %")],
+)
+def test_who_watches_a_run_sees_validation_data_and_test_data_only_without(
+    share: float, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = RunState.__new__(RunState)
+    state.settings, state.mode, state.report = parse({"evaluate.validation": share}), Mode.SIMULATION, RoundReport()
+    state.server_round = 0
+    measures = {"loss": 0.5, "accuracy": 0.9, "validation_loss": 1.5, "validation_accuracy": 0.6}
+    Progress("").on_round_end(state, measures)
+    assert capsys.readouterr().out == f"round  0/20  {expected}\n"
+
+
 def function() -> None:
     """It builds nothing."""
 

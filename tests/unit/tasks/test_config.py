@@ -59,6 +59,7 @@ def test_all_errors_come_at_once():
     [
         ("federation.num-clients", 0, "at least 1"),
         ("federation.fraction-train", 1.5, "above 0.0 and at most 1.0"),
+        ("evaluate.validation", 1.0, "at least 0.0 and below 1.0"),
         ("federation.fraction-train", 0.0, "above 0.0"),
         ("train.learning-rate", float("nan"), "finite"),
         ("train.learning-rate", float("inf"), "finite"),

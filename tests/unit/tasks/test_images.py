@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import datasets
 
+from tasks.augmentation import crop_and_flip
 from tasks.base import DataError, Examples
-from tasks.images import Cifar10, Cifar100, Digits, ImageTask, crop_and_flip
+from tasks.images import Cifar10, Cifar100, Digits, ImageTask
 from tasks.plugins import PluginError
 from tasks.registry import TASKS
 

@@ -5,11 +5,19 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from server_app.evaluation import CentralEvaluation
 from server_app.validation.config import check
-from tasks.base import DataError
-from tasks.client_data import client_dataset, data_settings, site_dataset, validation_examples
+from tasks.base import ClientData, DataError
+from tasks.client_data import (
+    ClientDataset,
+    _own_split,
+    client_dataset,
+    data_settings,
+    site_dataset,
+    validation_examples,
+)
 from tasks.config import Flat, parse
 from tasks.images import Digits
 from tasks.protocol import Mode
@@ -45,10 +53,16 @@ def test_as_many_of_each_class_are_held_out_as_its_share_says(seed: int) -> None
 def test_all_examples_of_a_class_have_the_same_chance() -> None:
     labels = np.repeat([0, 1], 20)
     times = np.zeros(40)
-    for seed in range(4000):
+    for seed in range(1500):
         times[hold_out(labels, None, 0.2, rng(seed, "chance"))] += 1
-    expected = 0.2  # standard error of each share 0.0063
-    np.testing.assert_allclose(times / 4000, expected, atol=5 * 0.0063)
+    np.testing.assert_allclose(times / 1500, 0.2, atol=5 * 0.0103)  # standard errors
+
+
+def test_an_example_too_many_or_too_few_of_a_class_is_chance() -> None:
+    labels = np.repeat([0, 1], 15)
+    first = [sum(place < 15 for place in drawn(labels, None, 0.1, seed)) for seed in range(200)]
+    assert set(first) == {1, 2}  # of 1.5
+    assert np.mean(first) == pytest.approx(1.5, abs=5 * 0.5 / 200**0.5)
 
 
 def test_groups_come_before_classes_and_each_keeps_an_example() -> None:
@@ -163,6 +177,19 @@ def test_sites_hold_out_their_own_examples_with_the_labels_they_were_given() -> 
         )
         np.testing.assert_array_equal(split.true_labels, Digits().train_examples().labels[split.data.ids])
         assert split.noise_rate == pytest.approx(0.4, abs=0.05)
+
+
+def test_where_noise_replaced_examples_sites_know_it_of_those_that_are_left() -> None:
+    data = ClientData(0, torch.arange(40.0).view(40, 1), np.arange(40) % 2, np.arange(100, 140), 2)
+    split = _own_split(ClientDataset(data, data.labels.copy(), np.array([3, 7, 20, 21, 39])), 0.5, seed=1)
+
+    assert split.held_out is not None
+    kept = split.data.ids - 100
+    np.testing.assert_array_equal(kept[split.replaced], np.intersect1d(kept, [3, 7, 20, 21, 39]))
+    np.testing.assert_array_equal(split.data.features.flatten().numpy(), kept)
+    np.testing.assert_array_equal(split.data.labels, kept % 2)
+    np.testing.assert_array_equal(split.true_labels, kept % 2)
+    assert len(np.intersect1d(split.held_out.ids, split.data.ids)) == 0
 
 
 def test_settings_of_the_data_keep_who_holds_examples_out() -> None:

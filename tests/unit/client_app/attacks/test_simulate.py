@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from client_app.attacks import attackers, run_client, simulate
+from client_app.attacks.rule import RuleInUse
 from client_app.attacks.simulate import AttackTrainer, attack_issues, configured_attack
 from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig
@@ -20,6 +21,7 @@ from tasks.settings import (
     NoiseSettings,
     PartitionSettings,
     Settings,
+    StrategySettings,
     TrainSettings,
 )
 
@@ -164,6 +166,47 @@ def test_colluders_send_the_formula_of_their_honest_updates_and_train_each_only_
     assert trained == 2 * sorted(attackers(chosen))
 
 
+@pytest.mark.parametrize("name", ["optimal-alie", "optimal-inner-product"])
+def test_colluders_search_once_and_send_one_update_that_does_more_harm_than_their_honest_mean(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = replace(settings(name, "evaluations = 8"), strategy=StrategySettings(aggregator="median"))
+    monkeypatch.setattr(simulate, "HONEST_UPDATES", simulate.HonestUpdates())
+    searched: list[float] = []
+    rule_in_use = RuleInUse.__call__
+
+    def counted(self: RuleInUse, others: torch.Tensor, sent: torch.Tensor) -> torch.Tensor:
+        searched.append(float(torch.linalg.vector_norm(rule_in_use(self, others, sent) - others.mean(0))))
+        return rule_in_use(self, others, sent)
+
+    monkeypatch.setattr(RuleInUse, "__call__", counted)
+    start = weights(received(chosen))
+    sent = [weights(run_round(chosen, client)[0]) - start for client in sorted(attackers(chosen))]
+    assert len(searched) == 8
+    assert max(searched) > searched[7 // 2]  # the smallest factor of the grid
+    for one in sent[1:]:
+        np.testing.assert_array_equal(one, sent[0])
+    again = weights(run_round(chosen, min(attackers(chosen)), 2)[0]) - start
+    assert len(searched) == 16
+    assert not np.array_equal(again, sent[0])
+
+
+def test_the_rule_is_built_only_for_attacks_that_know_it(monkeypatch: pytest.MonkeyPatch):
+    built: list[str] = []
+
+    def refuse(chosen: Settings, hostile: object) -> None:
+        built.append(chosen.attack.name)
+        raise AssertionError("built")
+
+    monkeypatch.setattr(simulate, "RuleInUse", refuse)
+    for name in ("alie", "mimic", "min-max", "min-sum"):
+        chosen = settings(name, "z = 1.0" if name == "alie" else "")
+        run_round(chosen, min(attackers(chosen)))
+    assert built == []
+    with pytest.raises(AssertionError, match="built"):
+        run_round(settings("optimal-alie"), min(attackers(settings("optimal-alie"))))
+
+
 def test_small_loss_sends_an_update_of_the_honest_length_that_believes_in_wrong_labels():
     chosen = settings("small-loss", "effort = 8")
     chosen = replace(chosen, train=replace(chosen.train, epochs=4, augment=False))
@@ -183,11 +226,15 @@ def test_small_loss_sends_an_update_of_the_honest_length_that_believes_in_wrong_
     assert loss(model) < 0.7 * loss(trained)
 
 
-@pytest.mark.parametrize("name", ["label-flip", "backdoor", "gaussian", "inner-product", "small-loss"])
-def test_the_same_seed_gives_the_same_attack(name: str):
+@pytest.mark.parametrize(
+    "name", ["label-flip", "backdoor", "gaussian", "inner-product", "small-loss", "mimic", "optimal-alie"]
+)
+def test_the_same_seed_gives_the_same_attack(name: str, monkeypatch: pytest.MonkeyPatch):
     chosen = settings(name, "mode = 'random'" if name == "label-flip" else "")
     hostile, _ = a_hostile_and_an_honest_client(chosen)
-    assert same(run_round(chosen, hostile)[0], run_round(chosen, hostile)[0])
+    first = run_round(chosen, hostile)[0]
+    monkeypatch.setattr(simulate, "HONEST_UPDATES", simulate.HonestUpdates())  # as in another process
+    assert same(first, run_round(chosen, hostile)[0])
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,9 @@ def test_absent_class_is_impossible_and_tau_0_is_cross_entropy() -> None:
     assert loss(logits, spread).isfinite().all()
     assert (loss(logits, torch.full_like(spread, 1 / K)) == torch.inf).all()
     plain = build("la-ce", K, "tau = 0", class_counts=COUNTS).loss
+    for args in ("", "tau = 0.5"):
+        changed = build("la-ce", K, args, class_counts=[1] * K).for_counts(torch.tensor(COUNTS)).loss
+        assert torch.equal(changed.margin, build("la-ce", K, args, class_counts=COUNTS).loss.margin)  # type: ignore[attr-defined]
     assert torch.allclose(plain(logits, labels), build("ce", K).loss(logits, labels), rtol=1e-12)
 
 

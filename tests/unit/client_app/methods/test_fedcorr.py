@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,56 @@ def test_corrected_labels_are_trained_on_and_kept():
         nn.utils.parameters_to_vector(model.parameters()), nn.utils.parameters_to_vector(expected.parameters())
     )
     assert result.state is state
+
+
+def adjusted(own: ClientData) -> TrainContext:
+    """Return the context with the loss la-ce, whose margins are those of the given labels."""
+    return replace(context(own), objective=build("la-ce", 10, class_counts=own.class_counts()))
+
+
+def test_class_counts_follow_corrected_labels_also_to_a_class_that_was_never_given():
+    """With those of the given labels the loss would be infinite, and the server would set the reply aside."""
+    own, labels = data(wrong=0.0, keep_classes=9), truth(data(keep_classes=9)).copy()
+    labels[:7] = 9
+    corrected = ClientData(0, own.features, labels, own.ids, 10)
+    state = {"given": own.labels, "labels": labels, "before": own.labels, "asked": np.array(1), "classes": np.array(10)}
+    model, expected = network(), network()
+    result = FedCorr().fit(model, adjusted(own), round_config(2), state)
+    wanted = FedCorr().fit(expected, adjusted(corrected), round_config(2), {})
+    assert math.isfinite(result.metrics["train-loss"])
+    assert result.metrics == wanted.metrics
+    assert torch.equal(
+        nn.utils.parameters_to_vector(model.parameters()), nn.utils.parameters_to_vector(expected.parameters())
+    )
+
+
+def test_the_official_ranking_is_by_the_losses_of_the_own_trained_model():
+    own, model = data(wrong=0.4), network()
+    method = FedCorr(ranking="own", confidence=0.0)
+    state = method.fit(model, context(own, epochs=3), round_config(want_lid=True), {}).state
+    with torch.no_grad():
+        answers = [one(TASK.prepare(own.features)).double() for one in (model, MODEL)]
+    losses, received = (F.cross_entropy(logits, torch.from_numpy(own.labels), reduction="none") for logits in answers)
+    np.testing.assert_allclose(state["losses"], losses.numpy(), rtol=1e-4, atol=1e-6)
+    result = method.answer(MODEL, context(own), round_config(2, question="relabel"), state)
+    level = upper_group(losses.numpy(), 1).mean()
+    assert result.metrics["noise-level"] == pytest.approx(level)
+    assert level != pytest.approx(upper_group(received.numpy(), 1).mean())
+    expected = own.labels.copy()
+    chosen = np.argsort(-losses.numpy())[: int(len(own) * level * 0.5)]
+    expected[chosen] = answers[1].argmax(1).numpy()[chosen]
+    np.testing.assert_array_equal(result.state["labels"], expected)
+    again = method.answer(MODEL, context(own), round_config(2, question="relabel"), result.state)
+    np.testing.assert_array_equal(again.state["labels"], expected)
+    assert FedCorr().fit(network(), context(own), round_config(want_lid=True), {}).state == {}
+
+
+def test_lost_losses_are_said_and_the_received_model_ranks(caplog: pytest.LogCaptureFixture):
+    own = data(wrong=0.4)
+    with caplog.at_level(logging.WARNING):
+        found = FedCorr(ranking="own").answer(MODEL, context(own), round_config(2, question="relabel"), {})
+    assert "Client 0 relabels by the received model in round 2: its own losses were lost" in caplog.text
+    np.testing.assert_array_equal(found.state["labels"], ask(own, "relabel", server_round=2).state["labels"])
 
 
 def test_the_audit_sees_corrected_labels_and_nothing_before_the_first_question():

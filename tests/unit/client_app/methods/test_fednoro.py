@@ -57,6 +57,14 @@ def test_the_loss_is_the_published_one(classes: int):
     assert found.item() == pytest.approx((0.7 * own_loss + 0.3 * distance).mean(), rel=1e-5)
 
 
+def test_a_noisy_client_trains_with_the_method_s_own_temperature_and_weight():
+    own, method, model = data(count=20), FedNoRo(weight=0.7, temperature=0.4, ramp_rounds=10), normed()
+    noisy = RoundConfig(1, 0.1, (1, 0, 1), "noisy", {"rounds-since-detection": 5})
+    found = method.plan(model, kit_of(own, TrainSettings()), noisy, {}).batch_loss
+    assert isinstance(found, Distillation)
+    assert (found.temperature, found.weight) == (0.4, pytest.approx(0.7 * np.exp(-5 / 4)))
+
+
 def test_the_ramp_is_the_published_one():
     expected = [0.8 * math.exp(-5 * (1 - min(since / 39, 1)) ** 2) for since in (0, 10, 39, 60)]
     assert [ramp(0.8, since, 39) for since in (0, 10, 39, 60)] == pytest.approx(expected)

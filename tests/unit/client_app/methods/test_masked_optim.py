@@ -203,6 +203,7 @@ def test_a_lost_state_is_said(caplog: pytest.LogCaptureFixture):
         assert caplog.records == []
         fit(MaskedOptim(), linear(), own, learned=True)
         assert "it has corrected labels before, but its state is lost" in caplog.messages[-1]
+        assert caplog.messages[-1].startswith("Client 0 starts from its given labels in round 1")
         kept = {"label_logits": np.ones((40, 10), np.float32)}
         result = fit(MaskedOptim(), linear(), own, kept, learned=True)
         assert "(40, 10) and do not fit the data, (41, 10)" in caplog.messages[-1]

@@ -181,6 +181,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_given(
         ["run", "--app={}"],
         ["preview", "--output={}"],
         ["report", "{}"],
+        ["runs", "{}"],
         ["compare", "{}"],
         ["doctor", "--root-certificates={}"],
         ["keys", "--folder={}", "show"],
@@ -287,7 +288,7 @@ def test_what_the_user_can_correct_is_a_message_and_exit_code_2(
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["rum"], "'run', 'preview', 'list', 'report'"),
+        (["rum"], "'run', 'sweep', 'results', 'preview', 'list', 'report', 'runs', 'compare', "),
         (["list", "losses"], "'loss'"),
         (["run", "seed=1", "--fast"], "--fast"),
     ],

@@ -57,6 +57,15 @@ def test_a_setting_that_the_run_did_not_know_yet_counts_as_its_default(make_run:
     assert said(run, **{"train.clip-norm": 1.0}) == [("error", told)]
 
 
+def test_a_run_from_before_there_was_validation_data_goes_on_without(make_run: MakeRun):
+    run = make_run(without="evaluate.validation")
+    told = "evaluate.validation = 0.1, but the run to resume was started with 0.0; a resumed run keeps it"
+    assert said(run) == [("error", told)]
+    assert said(run, **{"evaluate.validation": 0.0}) == []
+    plan = make_plan([f"run.resume={run}"], str(ROOT), run.parent)
+    assert plan.flat["evaluate.validation"] == 0.0
+
+
 @pytest.mark.parametrize("words", [[], ["train.epochs=3"]])
 def test_a_setting_that_is_none_any_more_is_named_as_that_of_the_run(make_run: MakeRun, words: list[str]):
     run = make_run(**{"train.warmup": 3, "zoo.size": 1.5})

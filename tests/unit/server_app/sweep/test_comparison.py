@@ -8,10 +8,11 @@ import pytest
 from scipy import stats
 
 from server_app.sweep.comparison import compare
+from server_app.sweep.database import RUNNING
 from server_app.sweep.results import BETTER, WORSE, Family
 from server_app.sweep.selection import ResultsError, parse_condition
 from server_app.sweep.statistics import holm
-from tests.sweep_cases import design_of, failed, runs_of_values, synthetic_runs
+from tests.sweep_cases import design_of, failed, pending, runs_of_values, synthetic_runs
 
 RANDOM = np.random.default_rng(11)
 METHODS, NOISES = ("fedavg", "winnow", "median"), ("clean", "symmetric")
@@ -60,7 +61,8 @@ def test_against_the_best_all_pairs_are_corrected_for():
         assert difference.adjusted == pytest.approx(adjusted[pair])
         assert (difference.reference, difference.pairs, difference.verdict) == ("winnow", 8, WORSE)
         assert difference.mean == pytest.approx(FOUND.overall[method].mean - FOUND.overall["winnow"].mean)
-        assert difference.interval[0] < difference.mean < difference.interval[1] < 0
+        by_seed = np.mean([VALUES[method, noise] - VALUES["winnow", noise] for noise in NOISES], axis=0)
+        assert difference.interval == pytest.approx(stats.ttest_1samp(by_seed, 0).confidence_interval())
     assert FOUND.overall["winnow"].against_best is None
 
 
@@ -153,6 +155,15 @@ def test_missing_runs_are_named_and_their_pairs_left_out():
     assert (overall.missing, list(overall.values), overall.against_baseline.pairs) == (("3",), ["1", "2", "4"], 7)
     assert "1 of 24 runs have no value" in text(found)
     assert "winnow, clean, seed 3 failed 2 times: DivergedError" in text(found)
+
+
+def test_runs_to_come_are_counted_and_those_that_ended_are_named():
+    runs = runs_of_values(DESIGN, VALUES)
+    began = [*map(failed, runs[:6]), *map(pending, runs[6:9]), replace(runs[9], state=RUNNING, series={}), *runs[10:]]
+    said = text(compare(DESIGN, began))
+    assert "10 of 24 runs have no value" in said
+    assert said.count("DivergedError") == 5
+    assert "; and 1 more; 1 running; 3 to come." in said
 
 
 def test_an_option_that_was_not_run_everywhere_has_no_mean_over_all():

@@ -82,6 +82,8 @@ def test_tables_say_what_the_comparison_found(monkeypatch: pytest.MonkeyPatch):
     assert overall["winnow"][-1].startswith(f"+{100 * (difference.mean or 0):.1f}, p ")
     assert "▲" in overall["winnow"][1]
     assert overall["fedavg"][-1] == ""
+    scores = [*comparison.cells.values(), *comparison.overall.values()]
+    assert page.count('class="num best"') == sum(score.mark == BEST_MARK for score in scores)
     text = " ".join(Outline(page).text.split()).replace("\u00a0", " ")
     for sentence in (*comparison.findings, *comparison.notes, headline(comparison)):
         assert sentence.replace("\u00a0", " ") in text

@@ -102,6 +102,13 @@ def test_csv_has_a_line_for_each_run_with_its_options():
     assert (lines[1]["method"], lines[1]["seed"], float(lines[1]["accuracy-last"])) == ("fedavg", "2", last)
 
 
+def test_csv_has_no_best_value_that_was_chosen_on_test_data():
+    best = dict(RUNS[1].series["accuracy"])[RUNS[1].best_round]
+    without = replace(RUNS[1], key="x", series={"accuracy": RUNS[1].series["accuracy"]})
+    lines = list(csv.DictReader(io.StringIO(runs_csv(compare(DESIGN, [RUNS[1], without, *RUNS[2:]])))))
+    assert [line["accuracy-best"] for line in lines[:2]] == [str(best), ""]
+
+
 def test_csv_of_cells_has_the_statistics():
     lines = list(csv.DictReader(io.StringIO(cells_csv(FOUND))))
     assert len(lines) == 9 + 3

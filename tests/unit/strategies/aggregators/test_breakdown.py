@@ -180,6 +180,7 @@ def test_what_takes_too_long_and_a_trusted_client_that_is_not_there_is_said_befo
 def test_a_bounded_f_is_named_and_is_the_largest_that_is_affordable() -> None:
     smea, mda = build_aggregator("smea"), build_aggregator("mda")
     assert smea.warning(40) == "smea withstands 4 hostile updates among 40, not 19: it looks at most at 100,000 subsets"
+    assert "withstands 6 hostile updates among 21, not 10" in smea.warning(21)  # 21 choose 7 is 116,280
     assert (smea.problem(40), build_aggregator("smea", "f = 4").problem(40)) == ("", "")
     assert build_aggregator("smea", "f = 5").problem(40).startswith("smea with f = 5 would have to look at 6.58e+05")
     assert mda.warning(60) == "mda withstands 20 hostile updates among 60, not 29: f is at most 20"

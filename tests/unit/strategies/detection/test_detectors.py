@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strategies.detection import DETECTORS, Official, Robust, detect, read_profile
+from strategies.detection import DETECTORS, Groups, Official, Robust, detect, read_profile
 from strategies.detection.base import Counts, Detector
 from strategies.detection.detectors import TwoGroups, evidence_for_two, fit_two, within_reach
 from strategies.detection.profiles import client_levels, min_max
@@ -11,7 +11,7 @@ from strategies.gram import Doubles
 from tasks.plugins import PluginError
 from tests.detection_cases import GRID, TWO_KINDS, profiles
 
-BOTH = [Robust(), Official()]
+BOTH = [Robust(), Official(), Groups()]
 
 
 def one_class_each(clients: int) -> tuple[Doubles, Counts]:
@@ -212,3 +212,7 @@ def test_detectors_are_built_by_name_and_refuse_senseless_arguments():
         DETECTORS.build("robust", "tolerance = 0.0")
     with pytest.raises(PluginError, match="must be at least 1"):
         DETECTORS.build("official", "fits = 0")
+    assert DETECTORS.build("groups", "most = 3") == Groups(3)
+    for wrong in ("most = 0", "most = 5", "tolerance = 0.0"):
+        with pytest.raises(PluginError, match="must be"):
+            DETECTORS.build("groups", wrong)

@@ -7,6 +7,7 @@ import pytest
 
 from tasks.partition import PARTITIONS, BernoulliDirichlet, PartitionError
 from tasks.partition.base import deal
+from tasks.partition.partitioners import Natural
 from tasks.plugins import PluginError
 from tasks.seeds import rng
 
@@ -154,6 +155,10 @@ def test_natural_groups_become_clients_in_sorted_order() -> None:
     groups = np.array(["b-hospital", "a-hospital", "b-hospital", "c"])
     parts = divide("natural", "", 3, np.array([0, 1, 0, 1]), groups=groups)
     assert [part.tolist() for part in parts] == [[1], [0, 2], [3]]
+    some = Natural(groups=groups).restricted_to(np.array([0, 1, 3]), 4)
+    assert some.owners(np.array([0, 1, 1]), 3, rng(1, "x")).tolist() == [1, 0, 2]
+    with pytest.raises(PartitionError, match="expected one group name per example, 5, not 4"):
+        Natural(groups=groups).restricted_to(np.array([0, 1]), 5)
 
 
 def test_masks_can_be_divided_without_looking_at_classes() -> None:
