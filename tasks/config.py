@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import math
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
@@ -15,19 +13,13 @@ from tasks.arguments import PluginError, did_you_mean, merge_args, parse_args
 from tasks.files import user_path
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.protocol import Mode, PublicError
+from tasks.setting_values import Value, shown, value_problem
 from tasks.settings import NAME, PrivacySettings, Settings
 
-Value = bool | int | float | str
 Flat = dict[str, Value]
-
-INT64_MAX = 2**63 - 1
-"""The largest whole number of a setting: TOML, Flower's run configuration and NumPy hold 64 bits."""
 
 REPEAT = "WINNOW_REPEAT"
 """Environment variable: the command that submits a configuration, without its settings; for the record of the run."""
-
-LONGEST_SHOWN = 200
-"""Characters of a wrong value that a message shows."""
 
 CHECKED = "WINNOW_CHECKED"
 """Environment variable: the :func:`digest` of a configuration that is checked in full before it is submitted."""
@@ -157,9 +149,8 @@ def read(flat: Mapping[str, Value]) -> tuple[Settings, list[Issue]]:
     values = defaults_of(flat)
     for name, item in FIELDS.items():
         given = flat.get(name, values[name])
-        problem = _problem(given, item) if "or_number" not in item.metadata else _number_problem(given, item)
-        if problem:
-            errors.append(Issue(ERROR, name, f"{name} = {_shown(given)}: {problem}"))
+        if problem := value_problem(given, item):
+            errors.append(Issue(ERROR, name, f"{name} = {shown(given)}: {problem}"))
         else:
             values[name] = _read_value(name, given)
     return _assemble(Settings, nest(values)), errors
@@ -175,71 +166,11 @@ def _known_keys(name: str) -> str:
     return f"; keys of this section: {', '.join(same)}" if same else "; all keys are in pyproject.toml"
 
 
-def _problem(value: Value, item: Field[Any]) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
-    if not (type(value) is item.type or (item.type is float and type(value) is int)):
-        return f"must be {kinds[item.type]}"  # type: ignore[index]
-    limits = item.metadata
-    if limits.get("choices") and value not in limits["choices"]:
-        return "unknown" + did_you_mean(str(value), limits["choices"])
-    if isinstance(value, str):
-        return path_problem(value) if limits.get("path") else _name_problem(value) if limits.get("is_name") else ""
-    low, above, high, below = (limits.get(name) for name in ("low", "above", "high", "below"))
-    if item.type is int and high is None:
-        high = INT64_MAX
-    if item.type is float and not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be beyond any float
-        return "must be finite"
-    if (
-        (low is not None and value < low)
-        or (above is not None and value <= above)
-        or (high is not None and value > high)
-        or (below is not None and value >= below)
-    ):
-        bounds = [
-            f"{text} {bound}"
-            for text, bound in (("at least", low), ("above", above), ("at most", high), ("below", below))
-            if bound is not None
-        ]
-        return f"must be {' and '.join(bounds)}"
-    return ""
-
-
-def _name_problem(value: str) -> str:
-    """Return why a text cannot be part of the name of a run directory."""
-    return "" if not value or re.fullmatch(NAME, value) else "must be up to 100 letters, digits, '.', '_' and '-'"
-
-
-def _number_problem(value: Value, item: Field[Any]) -> str:
-    """Return why a value is neither one of the choices nor a whole number, as text or not, that is large enough."""
-    choices, low = item.metadata["choices"], item.metadata["or_number"]
-    is_number = type(value) is int or (isinstance(value, str) and value.isdecimal() and len(value) < 10)
-    if value in choices or (is_number and low <= int(value) <= INT64_MAX):
-        return ""
-    return f"must be {', '.join(choices)} or a whole number from {low} on"
-
-
 def _read_value(name: str, given: Value) -> Value:
     """Return a value that fits as it is used: a number as float where the setting is one, a path without ``~``."""
     if name in PATHS:
         return user_path(str(given))
     return FIELDS[name].type(given) if FIELDS[name].type in (float, str) else given  # type: ignore[operator]
-
-
-def _shown(value: Value) -> str:
-    """Return a value for a message; a very long one shortened, or by its size where Python does not even print it."""
-    if isinstance(value, int) and abs(value) >= 10**100:
-        return f"a number of about {int(math.log10(2) * value.bit_length())} digits"
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-def path_problem(value: str) -> str:
-    """Return why a text is no path, or an empty text."""
-    try:
-        user_path(value)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _assemble(section: Any, table: Mapping[str, Any]) -> Any:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import server_app
-from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, Value, flatten, overlay, path_problem, read, variants
+from tasks.config import DEFAULTS, PATHS, ConfigError, Flat, flatten, overlay, read, variants
 from tasks.files import user_path, write_problem
 from tasks.issues import ERROR, Issue
 from tasks.plugins import did_you_mean
+from tasks.setting_values import Value, path_problem
 from tasks.settings import OLDER_RUNS
 
 COMPONENTS = {"serverapp": "server_app.app:app", "clientapp": "client_app.app:app"}

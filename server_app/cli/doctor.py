@@ -21,9 +21,9 @@ from server_app.cli.config import ADDRESS, CommandError, path_argument
 from server_app.cli.environment import probe, short_temporary_folder, temporary_folders
 from server_app.cli.garbage import no_collections
 from server_app.cli.keys import FOLDER
-from tasks.config import path_problem
 from tasks.files import user_path
 from tasks.issues import ERROR, INFO, WARNING, Issue
+from tasks.setting_values import path_problem
 
 GIB = 2**30
 SHARED_MEMORY = Path("/dev/shm")

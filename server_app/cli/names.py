@@ -9,9 +9,10 @@ from functools import cache
 
 from server_app.cli import catalog
 from tasks.arguments import did_you_mean
-from tasks.config import DEFAULTS, OWNERS, Value, each_once, variant_config, variants
+from tasks.config import DEFAULTS, OWNERS, each_once, variant_config, variants
 from tasks.issues import ERROR, Issue
 from tasks.plugins import looks_like_path
+from tasks.setting_values import Value
 
 KINDS = {
     "task.name": "task",

@@ -12,8 +12,9 @@ from typing import Any
 from server_app.cli.config import CommandError, read_toml
 from server_app.cli.recipes import Recipe, read_recipe, recipe_layers
 from server_app.sweep.database import BEST, LAST, LAST_TEN, SEED
-from tasks.config import DEFAULTS, FIELDS, Flat, Value, flatten, overlay, read, variants
+from tasks.config import DEFAULTS, FIELDS, Flat, flatten, overlay, read, variants
 from tasks.plugins import did_you_mean
+from tasks.setting_values import Value
 
 KEYS = (
     "name note tags base compare baseline measure summary common axes exclude variants tune".split()  # noqa: SIM905

@@ -8,14 +8,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from server_app.report.results import NO_MEASURES
+from server_app.report.results import NO_MEASURES, aligned
 from server_app.report.text import duration, measure_value
 from server_app.sweep.crew import Crew, Died
 from server_app.sweep.database import COMPLETED, FAILED, FINAL, PENDING, RUNNING, TUNING, SweepDatabase, SweepError
 from server_app.sweep.ledger import Entries, Entry, Ledger
 from server_app.sweep.plan import PlannedRun, SweepPlan
 from server_app.sweep.player import LOG, Began, Job, Outcome
-from server_app.sweep.tuning import chosen_settings, tuning_lines
+from server_app.sweep.tuning import chosen_settings
+from server_app.sweep.tuning_table import tuning_note, tuning_rows
 from tasks.config import Flat
 from tasks.plugins import did_you_mean
 from tasks.validation_split import VALIDATION
@@ -84,9 +85,9 @@ class SweepRunner:
         """Choose settings by the tuning runs, and keep what was chosen in the database."""
         rows = [row for row in self._database.runs() if row.purpose == TUNING]
         tuned, record = chosen_settings(self._plan, rows)
-        self._database.write_design(replace(self._plan.design(), tuning=record))
-        for line in tuning_lines(record):
-            self._say(line)
+        design = replace(self._plan.design(), tuning=record)
+        self._database.write_design(design)
+        self._say(f"{tuning_note(design)}\n{aligned(tuning_rows(design))}")
         return tuned
 
     def _option(self, run: PlannedRun) -> str:

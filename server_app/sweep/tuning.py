@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from server_app.report.reading import lower_is_better
-from server_app.sweep.database import SEED, SweepError, SweepRun
+from server_app.sweep.database import SweepError, SweepRun
 from server_app.sweep.file import EACH, WORST, TuneTable, label
 from server_app.sweep.plan import SweepPlan, describe_tuning
 from server_app.sweep.selection import run_value
@@ -101,19 +101,3 @@ def _record(
         "scores": {" | ".join(g): {" | ".join(v): score for v, score in found.items()} for g, found in scores.items()},
         "chosen": {" | ".join(group): dict(values) for group, values in settings.items()},
     }
-
-
-def tuning_lines(record: Mapping[str, Any]) -> list[str]:
-    """Return what was chosen and at which cost, as lines for a person."""
-    budget, chosen = record["budget"], record["chosen"]
-    counts = sorted(set(budget.values()))
-    each = f"{counts[0]} runs for each option" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs an option"
-    seeds = record["seeds"]
-    assert isinstance(seeds, Sequence)
-    lines = [
-        f"Tuned on {record['measure']}, {SEED} {', '.join(seeds)}, {each}, the {record['choose']} of the settings:"
-    ]
-    width = max(map(len, chosen), default=0)
-    for group, values in chosen.items():
-        lines.append(f"  {group:<{width}}  {'  '.join(f'{key} = {label(value)}' for key, value in values.items())}")
-    return lines

@@ -33,7 +33,6 @@ from tasks.config import (
     DEFAULTS,
     OWNERS,
     ConfigError,
-    Value,
     each_once,
     read,
     to_flat,
@@ -47,6 +46,7 @@ from tasks.noise import NoiseWarning, rate_issues, unasked_issues
 from tasks.partition import PARTITIONS
 from tasks.plugins import explain
 from tasks.protocol import Mode
+from tasks.setting_values import Value
 from tasks.settings import Settings
 
 T = TypeVar("T")

@@ -1,12 +1,14 @@
 """Tuning: chosen on validation data alone, by the mean or the worst over settings, at equal budgets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server_app.sweep.database import COMPLETED, FAILED, SweepError, SweepRun
 from server_app.sweep.plan import SweepPlan
-from server_app.sweep.tuning import chosen_settings, tuning_lines, validation_score
+from server_app.sweep.tuning import chosen_settings, validation_score
+from server_app.sweep.tuning_table import tuning_note
 
 FILE = """
 summary = "{summary}"
@@ -71,7 +73,7 @@ def test_the_best_on_validation_data_is_chosen(
     assert chosen == {group: {"train.learning-rate": rate} for group, rate in expected.items()}
     assert record["budget"] == {"a": 8, "b": 8}
     assert record["measure"] == "validation_accuracy"
-    assert any("8 runs for each option" in line for line in tuning_lines(record))
+    assert "8 runs for each method" in tuning_note(replace(plan.design(), tuning=record))
 
 
 def test_where_lower_is_better_the_lowest_is_chosen(tmp_path: Path) -> None:

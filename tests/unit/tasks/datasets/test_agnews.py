@@ -10,10 +10,11 @@ import torch
 from server_app.validation.config import check, validate
 from tasks.base import DataError
 from tasks.client_data import client_dataset, divide, load_task
-from tasks.config import ConfigError, Value
+from tasks.config import ConfigError
 from tasks.datasets.agnews import AgNews
 from tasks.own_data.texts import hashed
 from tasks.registry import TASKS
+from tasks.setting_values import Value
 from tasks.settings import TaskSettings
 
 ROWS = [
