@@ -19,7 +19,6 @@ from tasks.files import WriteError, replace_file
 if TYPE_CHECKING:
     from server_app.sweep.crew import Crew
     from server_app.sweep.plan import SweepPlan
-    from tasks.config import 
 from tasks.setting_values import Value
 
 TABLE = "results.md"
