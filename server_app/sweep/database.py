@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.config import Flat
+from tasks.setting_values import Value
 
 FILE = "sweep.sqlite"
 VERSION = 1
@@ -53,6 +54,15 @@ CREATE TABLE metrics (
     PRIMARY KEY (run, name, round)
 ) WITHOUT ROWID;
 """
+
+
+def label(value: Value) -> str:
+    """Return the name of an option that is only a value, as TOML writes it; texts are their own.
+
+    >>> label(True), label(0.1), label("ce"), label("")
+    ('true', '0.1', 'ce', '(empty)')
+    """
+    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"
 
 
 def holds_sweep(folder: Path) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 
 from server_app.cli.config import CommandError, read_toml
 from server_app.cli.recipes import Recipe, read_recipe, recipe_layers
-from server_app.sweep.database import BEST, LAST, LAST_TEN, SEED
+from server_app.sweep.database import BEST, LAST, LAST_TEN, SEED, label
 from tasks.config import DEFAULTS, FIELDS, Flat, flatten, overlay, read, variants
 from tasks.plugins import did_you_mean
 from tasks.setting_values import Value
+from tasks.settings import NAME
 
 KEYS = (
     "name note tags base compare baseline measure summary common axes exclude variants tune".split()  # noqa: SIM905
@@ -30,7 +31,6 @@ REFUSED = {
     "run.resume": "a sweep goes on by itself",
     "run.output-dir": "a sweep's runs lie in its own folder: --output DIR",
 }
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Options = Mapping[str, Flat]
 Match = Mapping[str, tuple[str, ...]]
 """Options by axis, of which one each must be met."""
@@ -88,15 +88,6 @@ def read_sweep(path: Path) -> SweepFile:
     if reader.problems:
         raise SweepFileError(path, reader.problems)
     return found
-
-
-def label(value: Value) -> str:
-    """Return the name of an option that is only a value, as TOML writes it; texts are their own.
-
-    >>> label(True), label(0.1), label("ce"), label("")
-    ('true', '0.1', 'ce', '(empty)')
-    """
-    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"
 
 
 class _Reader:

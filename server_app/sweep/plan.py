@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 
 from server_app.cli.config import absolute_paths
-from server_app.sweep.database import FINAL, SEED, TUNING, SweepDesign
-from server_app.sweep.file import Match, SweepFile, SweepFileError, TuneTable, label, read_sweep
+from server_app.sweep.database import FINAL, SEED, TUNING, SweepDesign, label
+from server_app.sweep.file import Match, SweepFile, SweepFileError, TuneTable, read_sweep
 from tasks.config import DEFAULTS, Flat, overlay
 
 QUIET: Flat = {"audit.enabled": False}

@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from server_app.report.reading import lower_is_better
-from server_app.sweep.database import SweepError, SweepRun
-from server_app.sweep.file import EACH, WORST, TuneTable, label
+from server_app.sweep.database import SweepError, SweepRun, label
+from server_app.sweep.file import EACH, WORST, TuneTable
 from server_app.sweep.plan import SweepPlan, describe_tuning
 from server_app.sweep.selection import run_value
 from tasks.config import Flat

@@ -6,8 +6,7 @@ from typing import Any
 
 from server_app.report.reading import lower_is_better
 from server_app.report.text import counted, is_share
-from server_app.sweep.database import SweepDesign
-from server_app.sweep.file import label
+from server_app.sweep.database import SweepDesign, label
 from tasks.validation_split import VALIDATION
 
 CHOSEN = "*"
