@@ -17,9 +17,7 @@ from tasks.plugins import did_you_mean
 from tasks.setting_values import Value
 from tasks.settings import NAME
 
-KEYS = (
-    "name note tags base compare baseline measure summary common axes exclude variants tune".split()  # noqa: SIM905
-)
+KEYS = "name note tags base compare baseline measure summary common axes exclude variants tune".split()  # noqa: SIM905
 TUNE_KEYS = ("seeds", "choose", "only", "common")
 SUMMARIES = (LAST, LAST_TEN, BEST)
 MEAN, WORST, EACH = "mean", "worst", "each"
@@ -237,12 +235,8 @@ class _Reader:
 
     def _option(self, axis: str, where: str, given: object) -> Flat:
         """Return the settings of an option: a table, a value of the setting that the axis is named for, or a recipe."""
-        if isinstance(given, dict):
-            return self._settings(where, given)
-        if axis in FIELDS:
-            return self._settings(where, {axis: given})
-        if not isinstance(given, str):
-            return self._settings(where, given)
+        if not isinstance(given, str) or axis in FIELDS:
+            return self._settings(where, {axis: given} if axis in FIELDS and not isinstance(given, dict) else given)
         try:
             return self._settings(where, overlay(*recipe_layers(given, self._path.absolute().parent)))
         except CommandError as error:
