@@ -5,7 +5,7 @@ import importlib.util
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from tasks.files import WriteError, replace_file
 if TYPE_CHECKING:
     from server_app.sweep.crew import Crew
     from server_app.sweep.plan import SweepPlan
-from tasks.setting_values import Value
+    from tasks.config import Flat
 
 TABLE = "results.md"
 EXAMPLE = "example:  winnow sweep digits-quick"
@@ -31,6 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("sweep", help="play and compare many runs", description=text, epilog=EXAMPLE)
     parser.add_argument("file", metavar="FILE", help="a sweep file, or the name of one of ours (winnow list sweep)")
     parser.add_argument("--jobs", type=_count, metavar="N", help="runs side by side (default: as many as fit)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="play on a Ray cluster: its address, or auto")
     parser.add_argument("--output", type=path_argument, metavar="DIR", help="folder (default: runs/sweep-NAME)")
     parser.add_argument("--dry-run", action="store_true", help="check, list the runs and estimate the time")
     parser.add_argument("--keep-older-code", action="store_true", help="keep finished runs if the code has changed")
@@ -77,7 +78,7 @@ def play(plan: "SweepPlan", path: Path, folder: Path, args: argparse.Namespace) 
             print(f"warning: {issue.line}", flush=True)
         keep_copy(folder, path)
         database = SweepDatabase(folder, plan.design())
-        crew = CrewOfPlan(plan, args.jobs)
+        crew = CrewOfPlan(plan, args.jobs, args.ray)
         print(f"Sweep {plan.file.name}: {counts(plan)}; {folder}", flush=True)
         try:
             with stop_requests():
@@ -136,6 +137,7 @@ def again(args: argparse.Namespace) -> str:
     """Return the command that goes on with a sweep."""
     words = ["winnow", "sweep", args.file]
     words += ["--jobs", str(args.jobs)] if args.jobs else []
+    words += ["--ray", args.ray] if args.ray else []
     words += ["--output", str(args.output)] if args.output else []
     return shlex.join([*words, *(["--keep-older-code"] if args.keep_older_code else [])])
 
@@ -173,7 +175,7 @@ def show_plan(plan: "SweepPlan", path: Path, folder: Path, args: argparse.Namesp
     for each in found:
         print(each.of_older_code() if each.older else "", end="\n" if each.older else "", flush=True)
     if left:
-        crew = CrewOfPlan(plan, args.jobs)
+        crew = CrewOfPlan(plan, args.jobs, args.ray)
         try:
             with stop_requests():
                 paces = measure(plan, crew())
@@ -192,21 +194,19 @@ class CrewOfPlan:
     ----------
     jobs
         How many runs side by side; None = as many as cores and memory hold.
+    address
+        Of a Ray cluster; None = this machine.
     """
 
-    def __init__(self, plan: "SweepPlan", jobs: int | None) -> None:
-        self._plan, self._jobs = plan, jobs
+    def __init__(self, plan: "SweepPlan", jobs: int | None, address: str | None) -> None:
+        self._plan, self._jobs, self._address = plan, jobs, address
         self._crew: Crew | None = None
 
     def __call__(self) -> "Crew":
         """Return the processes."""
         if self._crew is None:
-            from server_app.sweep.crew import LocalCrew
-
             flats = [run.flat for run in self._plan.samples()]
-            self._crew = LocalCrew(
-                local.client_variables({}), run_devices(flats, self._jobs), say, limited=self._jobs is None
-            )
+            self._crew = on_cluster(flats, self._jobs, self._address) if self._address else here(flats, self._jobs)
         return self._crew
 
     def close(self) -> None:
@@ -215,7 +215,30 @@ class CrewOfPlan:
             self._crew.close()
 
 
-def run_devices(flats: "Sequence[Mapping[str, Value]]", jobs: int | None) -> list[dict[str, str]]:
+def here(flats: "Sequence[Flat]", jobs: int | None) -> "Crew":
+    """Return processes on this machine."""
+    from server_app.sweep.crew import LocalCrew
+
+    return LocalCrew(local.client_variables({}), run_devices(flats, jobs), say, limited=jobs is None)
+
+
+def on_cluster(flats: "Sequence[Flat]", jobs: int | None, address: str) -> "Crew":
+    """Return the machines of a Ray cluster; a run takes its threads, and a client's share of a GPU."""
+    if importlib.util.find_spec("ray") is None:
+        raise CommandError("--ray needs Ray: pip install -e '.[simulation]'")
+    from server_app.sweep.keys import plugin_modules
+    from server_app.sweep.ray_crew import RayCrew
+    from tasks.config import parse
+
+    settings = [parse(flat) for flat in flats]
+    threads = max(each.train.threads or 1 for each in settings)
+    share = {"num_cpus": threads, "num_gpus": max(each.federation.client_gpus for each in settings)}
+    modules = sorted({module for flat in flats for module in plugin_modules(flat)})
+    variables = {"OMP_NUM_THREADS": str(threads), **local.QUIET, **data_environment(Path.cwd())}
+    return RayCrew(address, modules, variables, share, jobs)
+
+
+def run_devices(flats: "Sequence[Flat]", jobs: int | None) -> list[dict[str, str]]:
     """Return for each process that plays runs its own environment: as many as cores, each with its threads and GPUs.
 
     On a machine with GPUs as many as have a share of one, ``federation.client-gpus``, or all of one.

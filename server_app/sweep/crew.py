@@ -31,8 +31,9 @@ Event = Began | Outcome | Died
 class Crew(Protocol):
     """Who plays runs."""
 
-    size: int
-    """How many runs are played side by side at most."""
+    @property
+    def size(self) -> int:
+        """How many runs are played side by side at most."""
 
     def free(self) -> bool:
         """Tell whether another run can begin now."""
