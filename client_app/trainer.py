@@ -270,11 +270,13 @@ class Trainer:
     def _value(self, batch_loss: BatchLoss, batch: Batch) -> Callable[..., Tensor]:
         """Return what computes the loss; a last batch that is not full is not worth compiling for."""
         if batch_loss.needs_features or self.options.decorrelation:
+            if self.options.engine == "compile":
+                say_that_it_is_eager("a loss on features")
             return partial(value_of_features, decorrelation=self.options.decorrelation)
         if self.options.engine != "compile" or len(batch) != self.options.batch_size:
             return batch_value
         if type(batch_loss) is not GivenLabels or batch_loss.needs_inputs:
-            _say_that_it_is_eager(type(batch_loss).__name__)
+            say_that_it_is_eager(type(batch_loss).__name__)
             return batch_value
         return compiled(batch_value, self.device.type)
 
@@ -330,8 +332,8 @@ def value_of_features(
 
 
 @cache
-def _say_that_it_is_eager(kind: str) -> None:
-    """Log it, once in a process."""
+def say_that_it_is_eager(kind: str) -> None:
+    """Log that a kind of training is not compiled, once in a process."""
     logger.warning(
         "train.engine = compile: %s is not compiled, only a loss on given labels is; it trains as eager", kind
     )

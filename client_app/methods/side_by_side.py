@@ -12,7 +12,7 @@ from client_app.batch_splits import has_batch_norm, single_example
 from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import RoundConfig, TrainContext
 from client_app.optimizers import LocalOptimizer, make_optimizer
-from client_app.trainer import Batch, GivenLabels, Trained
+from client_app.trainer import Batch, GivenLabels, Trained, say_that_it_is_eager
 from tasks.seeds import torch_seed
 
 
@@ -72,6 +72,8 @@ def train_side_by_side(
     steps and the mean loss are those of the first one, over the batches that were not left out.
     """
     trainer, options = context.trainer, context.trainer.options
+    if options.engine == "compile":
+        say_that_it_is_eager(type(loss).__name__)
     channels_last = options.precision.endswith(CHANNELS_LAST)
     optimizers = []
     for network in networks:

@@ -91,9 +91,9 @@ def _against_best(found: Comparison, best: str) -> str:
     alike = [name for name in others if name not in worse and name not in untold]
     parts = []
     if worse:
-        parts.append(f"It is significantly better than {_listed(worse)}.")
+        parts.append(f"Among all pairs it is significantly better than {_listed(worse)}.")
     if alike:
-        parts.append(f"No significant difference from {_listed(alike)}.")
+        parts.append(f"Among all pairs its difference from {_listed(alike)} is not significant.")
     if untold:
         parts.append(f"Not tested for lack of pairs: {_listed(untold)}.")
     return " ".join(parts)

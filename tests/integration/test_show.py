@@ -143,7 +143,10 @@ def test_long_descriptions_wrap_under_their_column() -> None:
     assert lines[-1] == "  longer-name  short"
 
 
-def test_reports_are_written_and_runs_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_are_written_and_runs_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # all columns side by side
     paths = []
     for label in ("one", "two"):
         directory = RunDirectory.create(tmp_path, label, Settings())

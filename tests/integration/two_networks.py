@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from client_app.methods import ClientMethod, ExtraArray, FitResult, RoundConfig, State, TrainContext, train
+from client_app.methods import ClientMethod, FitResult, RoundConfig, State, TrainContext, train
 from tasks.base import Task
+from tasks.extra_arrays import ExtraArray
 
 
 class TwoNetworks(ClientMethod):

@@ -27,11 +27,10 @@ FILES = [
     path for package in ("tasks", "strategies", "client_app", "server_app") for path in (ROOT / package).rglob("*.py")
 ]
 DECISIONS = {"mode_of": "server_app/app.py", "detect_mode": "client_app/node.py"}
-IN_PROCESS = "server_app/engine/in_process.py"  # whose is_initialized is that of CUDA
 SIGNS = {
     "InMemoryGrid": {"server_app/app.py"},
-    "is_initialized": {"client_app/node.py", IN_PROCESS},
-    "simulate_here": {"server_app/engine/worker.py", IN_PROCESS},
+    "is_initialized": {"client_app/node.py"},
+    "simulate_here": {"server_app/engine/worker.py"},
 }
 
 
