@@ -158,7 +158,7 @@ class SweepRunner:
         pace = self._pace
         pace.done += 1
         pace.seconds[self._option(entry.planned)].append(outcome.seconds)
-        what = (VALIDATION if entry.planned.purpose == TUNING else "") + self._plan.file.measure
+        what = VALIDATION + self._plan.file.measure  # who watches a sweep must not choose by what it is judged by
         points = outcome.series.get(what, ())
         value = f"{what.replace('_', ' ')} {measure_value(self._plan.file.measure, points[-1][1])} " if points else ""
         kind = "tuning " if entry.planned.purpose == TUNING else ""

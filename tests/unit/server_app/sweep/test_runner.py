@@ -39,8 +39,9 @@ Script = Callable[[Job, int], Event | BaseException]
 
 
 def done(job: Job, accuracy: float = 0.5) -> Outcome:
-    rounds = ((1, accuracy), (2, accuracy))
-    series = {"accuracy": rounds, "validation_accuracy": rounds, "seconds": rounds}
+    """A run that ends with an accuracy on validation data, and 5 points more on test data."""
+    rounds, tested = (((1, value), (2, value)) for value in (accuracy, accuracy + 0.05))
+    series = {"accuracy": tested, "validation_accuracy": rounds, "seconds": rounds}
     return Outcome(job.key, COMPLETED, "", "2026-01-31T10:15:00+00:00", 3.0, 2.0, 2, {"torch": "2"}, series)
 
 
@@ -116,7 +117,7 @@ def test_all_runs_are_played_and_kept(sweep: Sweep) -> None:
         ("gce", 2),
     ]
     first = sweep.rows[0]
-    assert first.series["accuracy"] == ((1, 0.5), (2, 0.5))
+    assert first.series["validation_accuracy"] == ((1, 0.5), (2, 0.5))
     assert (first.state, first.attempts, first.seconds, first.cpu_seconds, first.best_round) == (
         COMPLETED,
         1,
@@ -126,7 +127,7 @@ def test_all_runs_are_played_and_kept(sweep: Sweep) -> None:
     )
     assert first.folder == f"runs/{first.key[:12]}"
     assert crew.jobs[0].folder == sweep.folder / first.folder
-    assert sweep.lines[0] == "[1/4] a, seed 1: accuracy 50.0 % after 3.0 s  about 4.5 s left"
+    assert sweep.lines[0] == "[1/4] a, seed 1: validation accuracy 50.0 % after 3.0 s  about 4.5 s left"
     assert sweep.failed == []
 
 
