@@ -30,12 +30,13 @@ LIBRARIES = ("torch", "numpy", "scipy.stats", "sklearn.mixture", "pytest", "hypo
 AGGREGATORS = (
     "tests/parity/test_aggregators.py tests/parity/test_aggregators_coordinates.py tests/property/test_aggregators.py"
 )
+CONSTANTS = "tests/unit/project/test_published_defaults.py"
 METHODS = "tests/unit/client_app/methods tests/unit/client_app/test_cohorts.py tests/unit/client_app/test_trainer.py"
 TARGETS = {
-    "methods": ("client_app/methods", f"tests/unit/project/test_published_defaults.py {METHODS}"),
-    "losses": ("client_app/losses", "tests/parity/test_losses_vectors.py tests/unit/client_app/losses"),
-    "aggregators": ("strategies/aggregators", f"tests/unit/strategies/aggregators {AGGREGATORS}"),
-    "detection": ("strategies/detection", "tests/unit/strategies/detection tests/parity/test_detection.py"),
+    "methods": ("client_app/methods", f"{CONSTANTS} {METHODS}"),
+    "losses": ("client_app/losses", f"{CONSTANTS} tests/parity/test_losses_vectors.py tests/unit/client_app/losses"),
+    "aggregators": ("strategies/aggregators", f"{CONSTANTS} tests/unit/strategies/aggregators {AGGREGATORS}"),
+    "detection": ("strategies/detection", f"{CONSTANTS} tests/unit/strategies/detection tests/parity/test_detection.py"),
 }
 """By name, the package and the tests of it, those first that are quick to fail."""
 OPERATORS = tuple(
