@@ -36,7 +36,10 @@ TARGETS = {
     "methods": ("client_app/methods", f"{CONSTANTS} {METHODS}"),
     "losses": ("client_app/losses", f"{CONSTANTS} tests/parity/test_losses_vectors.py tests/unit/client_app/losses"),
     "aggregators": ("strategies/aggregators", f"{CONSTANTS} tests/unit/strategies/aggregators {AGGREGATORS}"),
-    "detection": ("strategies/detection", f"{CONSTANTS} tests/unit/strategies/detection tests/parity/test_detection.py"),
+    "detection": (
+        "strategies/detection",
+        f"{CONSTANTS} tests/unit/strategies/detection tests/parity/test_detection.py",
+    ),
 }
 """By name, the package and the tests of it, those first that are quick to fail."""
 OPERATORS = tuple(

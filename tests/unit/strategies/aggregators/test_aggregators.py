@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from strategies.aggregators import AGGREGATORS, CoordinateWise, GeometricMedian, Mean, Median, Plain, Reweighting
+from strategies.aggregators import (
+    AGGREGATORS,
+    CoordinateWise,
+    GeometricMedian,
+    Mean,
+    Median,
+    Plain,
+    Reweighting,
+    build_aggregator,
+)
 from strategies.aggregators.aggregation import aggregate
 from strategies.aggregators.base import Aggregator
 from strategies.gram import Doubles, Vector
@@ -259,3 +268,17 @@ def test_function_by_import_path(args: str, norm: float) -> None:
 def test_choice_that_does_not_fit_is_named(name: str, args: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
         AGGREGATORS.build(name, args)
+
+
+def test_a_weighted_trimmed_mean_counts_shares_whatever_the_weights_sum_up_to() -> None:
+    block, weights = np.random.default_rng(0).standard_normal((7, 5)), np.arange(1.0, 8.0)
+    rule = build_aggregator("trimmed-mean", "f = 2, weighted = true", "")
+    assert isinstance(rule, CoordinateWise)
+    np.testing.assert_allclose(rule.combine(block, weights), rule.combine(block, weights / weights.sum()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("step", ["norm-clipping = {}", "arc = { f = 1 }"])
+def test_steps_that_only_shorten_updates_go_before_rules_that_need_each_client(step: str) -> None:
+    assert build_aggregator("monna", "f = 1", step) is not None
+    with pytest.raises(PluginError, match="needs the update of every client on its own"):
+        build_aggregator("monna", "f = 1", "nnm = { f = 1 }")
