@@ -29,6 +29,27 @@ def check_flag(name: str, value: bool) -> None:
         raise PluginError(f"{name} must be true or false (without quotes), not {value!r}")
 
 
+def check_at_least(part: object, least: float, *names: str) -> None:
+    """Raise ``ValueError`` if one of these attributes of a part is below ``least``."""
+    for name in names:
+        if getattr(part, name) < least:
+            raise ValueError(f"{name} = {getattr(part, name)}: must be at least {least}")
+
+
+def check_above_zero(part: object, *names: str) -> None:
+    """Raise ``ValueError`` if one of these attributes of a part is not above 0."""
+    for name in names:
+        if getattr(part, name) <= 0:
+            raise ValueError(f"{name} = {getattr(part, name)}: must be above 0")
+
+
+def check_shares(part: object, *names: str) -> None:
+    """Raise ``ValueError`` if one of these attributes of a part is not from 0 to 1."""
+    for name in names:
+        if not 0 <= getattr(part, name) <= 1:
+            raise ValueError(f"{name} = {getattr(part, name)}: must be from 0 to 1")
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a hint for an unknown word: the closest choice if one is close, and all of them unless they are many.
 

@@ -20,6 +20,7 @@ from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfi
 from client_app.methods.masked_optim import small_loss
 from client_app.methods.side_by_side import NetworksLoss, steps_in_a_round, train_side_by_side
 from client_app.trainer import Batch
+from tasks.arguments import check_at_least
 
 
 @METHODS.register("co-teaching", "Han et al., NeurIPS 2018")
@@ -97,9 +98,7 @@ class CoTeachingPlus(CoTeaching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("agreement_rounds", "fallback_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        check_at_least(self, 0, "agreement_rounds", "fallback_steps")
 
     def _loss(
         self, networks: Sequence[nn.Module], context: TrainContext, round_config: RoundConfig

@@ -24,6 +24,7 @@ from client_app.methods.feddiv import distance_from_uniform, losses_of
 from client_app.methods.side_by_side import NetworksLoss, answer, train_side_by_side
 from client_app.optimizers import LocalOptimizer, make_optimizer
 from client_app.trainer import Batch
+from tasks.arguments import check_above_zero, check_at_least
 from tasks.gaussian_mixture import Doubles, between_zero_and_one, fit_mixture, lower_posterior
 from tasks.seeds import rng, torch_seed
 
@@ -91,12 +92,9 @@ class DivideMix(ClientMethod):
     average_losses: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in {"warmup_rounds": 0, "unlabelled_weight": 0, "ramp_rounds": 0, "average_losses": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least {least}")
-        for name in ("temperature", "mixup_alpha"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        check_at_least(self, 0, "warmup_rounds", "unlabelled_weight", "ramp_rounds")
+        check_at_least(self, 1, "average_losses")
+        check_above_zero(self, "temperature", "mixup_alpha")
         if not 0 <= self.threshold < 1:
             raise ValueError(f"threshold = {self.threshold}: must be at least 0 and below 1")
 

@@ -24,6 +24,7 @@ from client_app.losses import GlobalParameters, L2ToGlobal, Objective
 from client_app.losses.joint import of_clients
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.trainer import Batch, GivenLabels, Trained
+from tasks.arguments import check_at_least, check_shares
 from tasks.gaussian_mixture import upper_group
 from tasks.issues import WARNING, Issue, RunContext
 from tasks.plugins import is_own
@@ -91,12 +92,8 @@ class FedCorr(PlannedMethod):
     ranking: Ranking = "received"
 
     def __post_init__(self) -> None:
-        for name in ("mixup_alpha", "beta"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        for name in ("relabel_ratio", "confidence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        check_at_least(self, 0, "mixup_alpha", "beta")
+        check_shares(self, "relabel_ratio", "confidence")
         if self.ranking not in get_args(Ranking):
             raise ValueError(f"ranking = {self.ranking!r}: must be 'received' or 'own'")
         if self.neighbours < 2:

@@ -21,6 +21,7 @@ from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfi
 from client_app.methods.fedcorr import Mixup
 from client_app.methods.side_by_side import received_parameters
 from client_app.trainer import Batch, LocalData
+from tasks.arguments import check_at_least, check_shares
 from tasks.base import Task
 from tasks.extra_arrays import ExtraArray
 from tasks.gaussian_mixture import Doubles, between_zero_and_one, fit_mixture, lower_posterior
@@ -89,12 +90,8 @@ class FedDiv(ClientMethod):
     prior_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("warmup_rounds", "debias", "mixup_alpha", "prior_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        for name in ("clean_threshold", "confidence", "momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        check_at_least(self, 0, "warmup_rounds", "debias", "mixup_alpha", "prior_weight")
+        check_shares(self, "clean_threshold", "confidence", "momentum")
 
     def extra_arrays(self, task: Task, model: nn.Module) -> list[ExtraArray]:
         """Return the filter; all zeros until the first clients have sent theirs."""

@@ -16,6 +16,7 @@ from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.sgd import given_labels
 from client_app.trainer import Batch, GivenLabels, Trained, Trainer
+from tasks.arguments import check_above_zero, check_at_least
 from tasks.issues import ERROR, Issue, RunContext
 from tasks.seeds import rng, torch_seed
 
@@ -66,12 +67,8 @@ class FedLSR(PlannedMethod):
     ramp_rounds: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("distil_weight", "entropy_weight", "mix_alpha", "ramp_rounds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        for name in ("temperature", "sharpness"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        check_at_least(self, 0, "distil_weight", "entropy_weight", "mix_alpha", "ramp_rounds")
+        check_above_zero(self, "temperature", "sharpness")
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return also that the task has no strong augmentation, if so."""

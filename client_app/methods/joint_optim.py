@@ -21,6 +21,7 @@ from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, Rou
 from client_app.methods.history import History
 from client_app.methods.warmup import warmup_issues
 from client_app.trainer import Batch, GivenLabels, Trained
+from tasks.arguments import check_at_least
 from tasks.issues import ERROR, Issue, RunContext
 
 HISTORY, SOFT_LABELS = "history", "soft_labels"
@@ -61,9 +62,8 @@ class JointOptim(PlannedMethod):
     warmup_rounds: int = 24
 
     def __post_init__(self) -> None:
-        for name, least in (("alpha", 0), ("beta", 0), ("history", 1), ("warmup_rounds", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        check_at_least(self, 0, "alpha", "beta", "warmup_rounds")
+        check_at_least(self, 1, "history")
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return also that the loss is not defined for soft labels, or the run ends within the warm-up, if so."""

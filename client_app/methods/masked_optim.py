@@ -27,6 +27,7 @@ from client_app.losses.joint import mean_of_each
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.sgd import given_labels
 from client_app.trainer import Batch, BatchLoss, Trained
+from tasks.arguments import check_at_least, check_shares
 from tasks.protocol import LEARNED
 from tasks.weights import weights
 
@@ -95,12 +96,8 @@ class MaskedOptim(PlannedMethod):
             raise ValueError(f"objective = {self.objective!r}: must be 'code' or 'paper'")
         if self.mask not in get_args(MaskRule):
             raise ValueError(f"mask = {self.mask!r}: must be 'small-loss' or 'agreement'")
-        for name in ("alpha", "beta", "label_rate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        for name in ("keep", "fusion", "zeta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        check_at_least(self, 0, "alpha", "beta", "label_rate")
+        check_shares(self, "keep", "fusion", "zeta")
         if self.label_scale <= 0:
             raise ValueError(f"label_scale = {self.label_scale}: must be above 0")
 

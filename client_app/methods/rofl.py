@@ -19,6 +19,7 @@ from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.selfie import kept_count
 from client_app.trainer import Batch, GivenLabels, Trained
+from tasks.arguments import check_at_least
 from tasks.base import Task
 from tasks.extra_arrays import Doubles, ExtraArray
 from tasks.issues import WARNING, Issue, RunContext
@@ -72,9 +73,7 @@ class RoFL(PlannedMethod):
     def __post_init__(self) -> None:
         if not 0 <= self.forget_rate < 1:
             raise ValueError(f"forget_rate = {self.forget_rate}: must be from 0 to below 1")
-        for name in ("forget_rounds", "centroid_weight", "entropy_weight", "pseudo_after"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        check_at_least(self, 0, "forget_rounds", "centroid_weight", "entropy_weight", "pseudo_after")
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return also that the run ends before the received model gives any label, if so."""

@@ -19,6 +19,7 @@ from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, Rou
 from client_app.methods.history import History
 from client_app.methods.warmup import warmup_issues
 from client_app.trainer import Batch, GivenLabels, Trained
+from tasks.arguments import check_at_least
 from tasks.issues import Issue, RunContext
 
 HISTORY, LABELS, CLASSES = "history", "labels", "classes"
@@ -66,9 +67,8 @@ class SELFIE(PlannedMethod):
             raise ValueError(f"noise_rate = {self.noise_rate}: must be from 0 to below 1")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold = {self.threshold}: must be from 0 to 1")
-        for name, least in (("history", 1), ("warmup_rounds", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        check_at_least(self, 1, "history")
+        check_at_least(self, 0, "warmup_rounds")
 
     def issues(self, context: RunContext) -> list[Issue]:
         """Return also that the run ends within the warm-up, if so."""
