@@ -73,6 +73,19 @@ def shown(value: Value) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
+def value_text(value: Value) -> str:
+    """Return a value as it is named in a search: as TOML writes it, a text without quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def same_value(found: str, wanted: str) -> bool:
+    """Tell whether two texts are the same, or the same number."""
+    try:
+        return found == wanted or float(found) == float(wanted)
+    except ValueError:
+        return False
+
+
 def path_problem(value: str) -> str:
     """Return why a text is no path, or an empty text."""
     try:

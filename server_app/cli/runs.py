@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from server_app.cli.config import CommandError, path_argument
 from tasks.arguments import closest
 from tasks.config import DEFAULTS
+from tasks.setting_values import same_value, value_text
 
 if TYPE_CHECKING:
     from server_app.report.listing import ListedRun
@@ -100,19 +101,11 @@ def parse_condition(word: str) -> "Callable[[ListedRun], bool]":
         raise CommandError(f"--where: unknown field {name!r}; {hint}")
     wanted = [value.strip() for value in text.split(",")]
     values: Callable[[ListedRun], Sequence[str]] = FIELDS.get(name) or (lambda run: (_setting(run, name),))
-    return lambda run: any(_same(value, each) for value in values(run) for each in wanted) != negated
+    return lambda run: any(same_value(value, each) for value in values(run) for each in wanted) != negated
 
 
 def _setting(run: "ListedRun", key: str) -> str:
-    value = run.settings.get(key, "")
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _same(found: str, wanted: str) -> bool:
-    try:
-        return found == wanted or float(found) == float(wanted)
-    except ValueError:
-        return False
+    return value_text(run.settings.get(key, ""))
 
 
 def _written(found: "Sequence[ListedRun]", form: str, folder: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.config import Flat
-from tasks.setting_values import Value
+from tasks.setting_values import Value, value_text
 
 FILE = "sweep.sqlite"
 VERSION = 1
@@ -62,7 +62,7 @@ def label(value: Value) -> str:
     >>> label(True), label(0.1), label("ce"), label("")
     ('true', '0.1', 'ce', '(empty)')
     """
-    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"
+    return value_text(value) or "(empty)"
 
 
 def holds_sweep(folder: Path) -> bool:

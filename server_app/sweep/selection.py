@@ -24,6 +24,7 @@ from server_app.sweep.database import (
 )
 from tasks.arguments import closest, did_you_mean
 from tasks.config import DEFAULTS
+from tasks.setting_values import same_value, value_text
 from tasks.validation_split import VALIDATION
 
 NOT_ON_TEST_DATA = ("train_", AT_CLIENTS, VALIDATION)
@@ -43,7 +44,7 @@ class Condition:
 
     def holds(self, run: SweepRun) -> bool:
         """Tell whether a run fulfils it; numbers are compared as numbers, so ``0.10`` is ``0.1``."""
-        return any(_same(value_of(run, self.name), value) for value in self.values) != self.negated
+        return any(same_value(value_of(run, self.name), value) for value in self.values) != self.negated
 
 
 def parse_condition(word: str) -> Condition:
@@ -67,15 +68,7 @@ def parse_condition(word: str) -> Condition:
 
 def value_of(run: SweepRun, name: str) -> str:
     """Return a run's option on an axis, or its value of a setting, as text."""
-    value = run.point.get(name, run.settings.get(name, DEFAULTS.get(name, "")))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _same(found: str, wanted: str) -> bool:
-    try:
-        return found == wanted or float(found) == float(wanted)
-    except ValueError:
-        return False
+    return value_text(run.point.get(name, run.settings.get(name, DEFAULTS.get(name, ""))))
 
 
 def runs_of_design(runs: Iterable[SweepRun], design: SweepDesign) -> list[SweepRun]:
@@ -112,7 +105,7 @@ def _check(condition: Condition, runs: Sequence[SweepRun], design: SweepDesign) 
         raise ResultsError(f"--where: unknown axis or setting {name!r}{hint} axes: {', '.join(design.axes)}")
     there = list(dict.fromkeys(value_of(run, name) for run in runs))
     for value in condition.values:
-        if there and not any(_same(found, value) for found in there):
+        if there and not any(same_value(found, value) for found in there):
             raise ResultsError(f"--where: no run has {name} = {value!r}{did_you_mean(value, there)}")
 
 
