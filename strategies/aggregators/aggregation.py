@@ -69,11 +69,7 @@ def aggregate(
     _check_updates(updates, sizes)
     shares = _normalized(client_weights, len(updates))
     counted = np.flatnonzero(shares)
-    if problem := aggregator.problem(len(counted)):
-        raise ValueError(problem)
     known, ids = tuple(roles) or ("unknown",) * len(updates), tuple(clients) or tuple(range(len(updates)))
-    if problem := aggregator.missing([ids[int(i)] for i in counted]):
-        raise ValueError(problem)
     matrix = UpdateMatrix(
         [updates[int(i)] for i in counted],
         tuple(sizes),
@@ -82,6 +78,8 @@ def aggregate(
         clients=tuple(ids[int(i)] for i in counted),
         buffers=tuple(buffers[int(i)] for i in counted) if buffers else (),
     )
+    if problem := aggregator.problem(len(counted)) or aggregator.missing(matrix.clients):
+        raise ValueError(problem)
     with blas().limit(limits=1):  # N x N matrices: waiting for other threads costs more than they save
         combine, chosen = aggregator.prepare(matrix, shares[counted])
     everybody = len(counted) == len(updates)
