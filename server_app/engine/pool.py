@@ -5,8 +5,6 @@ messages of its batch that have no reply yet are given out again, each alone: th
 answered by an error, which is a failed reply of its client, and all others are answered.
 """
 
-import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +18,7 @@ from flwr.common.logger import log
 
 from client_app.mods import WATCHDOG_FACTOR
 from server_app.engine.fork_server import ForkServer, how_it_ended
-from server_app.engine.wire import Pipe, pair
+from server_app.engine.wire import Pipe, start
 from server_app.engine.worker import Answered, Asked, Start
 from tasks.records import records_of
 
@@ -125,18 +123,9 @@ class WorkerPool:
         return [self._queue.popleft() for _ in range(min(size, max(1, alone)))]
 
     def _new(self, place: int) -> Worker:
-        (own, other), (reader, writer) = pair(), os.pipe()
-        with other:
-            pid = self._server.fork(other, writer)
-        os.close(writer)
-        threading.Thread(target=self._pump, args=(reader, pid), daemon=True).start()
+        pid, own = start(self._server, NAME, self._say)
         self._workers[place] = worker = Worker(pid, Pipe(own, self._numbers))
         return worker
-
-    def _pump(self, reader: int, pid: int) -> None:
-        with open(reader, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                self._say(f"({NAME} pid={pid}) {line}")
 
     def _take(self, place: int) -> None:
         worker = self._workers[place]

@@ -5,14 +5,17 @@ as they are. An array that many clients are sent goes to a worker once.
 """
 
 import io
+import os
 import pickle
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flwr.app import Array
 
 from client_app.trainer_link import receive, send
+from server_app.engine.fork_server import ForkServer
 
 SMALLEST = 2**12  # bytes of a buffer that is worth a write of its own
 ROOM = 2**20  # bytes that the system takes before the other end reads
@@ -116,6 +119,25 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Array:
         return self._resolve(pid)
+
+
+def start(server: ForkServer, name: str, say: Callable[[str], None]) -> tuple[int, socket.socket]:
+    """Fork a process and return its id and our end of its pipe.
+
+    ``say`` takes each line that it writes, with ``name`` and its id before it.
+    """
+    (own, other), (reader, writer) = pair(), os.pipe()
+    with other:
+        pid = server.fork(other, writer)
+    os.close(writer)
+    threading.Thread(target=_pump, args=(reader, f"({name} pid={pid}) ", say), daemon=True).start()
+    return pid, own
+
+
+def _pump(reader: int, before: str, say: Callable[[str], None]) -> None:
+    with open(reader, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            say(before + line)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

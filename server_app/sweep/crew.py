@@ -1,7 +1,5 @@
 """Crew of a sweep: the processes that play runs side by side, as many as cores and memory allow."""
 
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -9,10 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from server_app.engine.fork_server import ForkServer, how_it_ended
-from server_app.engine.wire import Pipe, pair
+from server_app.engine.wire import Pipe, start
 from server_app.sweep.player import Began, Job, Outcome
 
 PLAYER = "server_app.sweep.player"
+NAME = "run process"
 KEPT_FREE = 0.1
 """Share of the memory that is available which stays so."""
 
@@ -111,19 +110,10 @@ class LocalCrew:
 
     def _new(self, place: int) -> Player:
         self._server = self._server or ForkServer(self._variables, PLAYER)
-        (own, other), (reader, writer) = pair(), os.pipe()
-        with other:
-            pid = self._server.fork(other, writer)
-        os.close(writer)
-        threading.Thread(target=self._pump, args=(reader, pid), daemon=True).start()
+        pid, own = start(self._server, NAME, lambda line: self._say(line.rstrip()))
         pipe = Pipe(own)
         pipe.send(dict(self._devices[place]))
         return Player(pid, pipe)
-
-    def _pump(self, reader: int, pid: int) -> None:
-        with open(reader, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                self._say(f"(run process pid={pid}) {line.rstrip()}")
 
     def events(self) -> list[Event]:
         """Wait until something happens, and return it."""
