@@ -134,7 +134,7 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
     validator = ReplyValidator(sent, messages, state.registration.examples())
     arrays, metrics, state.report = aggregate_replies(state.strategy, state.server_round, validator, replies)
     if arrays is not None:
-        state.arrays = state.arrays | model_part(arrays)  # what is frozen did not travel
+        state.take(model_part(arrays))
         state.extras = {name: arrays[name] for name in state.extras}
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
     return len(messages), _scalars(metrics, "train_")

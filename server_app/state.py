@@ -8,6 +8,7 @@ from flwr.serverapp.strategy import Strategy
 from server_app.registration import Registration
 from server_app.storage.run_directory import RunDirectory
 from strategies.base import FlowerStrategyAdapter, UpdateStrategy
+from strategies.model_average import moved_average
 from strategies.validation import RoundReport
 from tasks.client_data import place_of_validation
 from tasks.metrics import ClassReport
@@ -21,7 +22,8 @@ class RunState:
     """Where a run stands; callbacks read it.
 
     ``arrays`` are the whole model, ``frozen`` names those of them that stay as they are and do not travel. ``extras``
-    is what clients are sent beside it in training: further networks, and named arrays of the method.
+    is what clients are sent beside it in training: further networks, and named arrays of the method. ``trained`` is the
+    model that clients train next, of which ``arrays`` are the moving average over ``averaged_rounds`` rounds.
 
     ``saved_round`` is the round of the last checkpoint, ``checkpoint_round`` the earliest that the run may have to go
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
@@ -38,6 +40,8 @@ class RunState:
     mode: Mode
     frozen: frozenset[str] = frozenset()
     extras: Arrays = field(default_factory=dict)
+    trained: Arrays = field(init=False)
+    averaged_rounds: int = 0
     server_round: int = 0
     skipped_in_a_row: int = 0
     best_value: float | None = None
@@ -50,6 +54,17 @@ class RunState:
     report: RoundReport = field(default_factory=RoundReport)
     classes: ClassReport | None = None
 
+    def __post_init__(self) -> None:
+        self.trained = self.arrays
+
+    def take(self, arrays: Arrays) -> None:
+        """Take what a round has made of the arrays that travel: the model to train next, and part of the average."""
+        self.trained = self.trained | arrays
+        self.averaged_rounds += 1
+        share = self.settings.strategy.ema
+        averaged = moved_average(self.arrays, arrays, share, self.averaged_rounds) if share else arrays
+        self.arrays = self.arrays | averaged
+
     @property
     def validation(self) -> Place:
         """Who holds validation data out: the server, the sites, or nobody."""
@@ -58,12 +73,15 @@ class RunState:
     @property
     def sent(self) -> Arrays:
         """The arrays that travel: all of the model but what is frozen."""
-        return {name: array for name, array in self.arrays.items() if name not in self.frozen}
+        return self._travelling(self.arrays)
 
     @property
     def sent_in_training(self) -> Arrays:
-        """The arrays that travel in training: also what goes beside the model."""
-        return self.sent | self.extras
+        """The arrays that travel in training: those of the model to train, and what goes beside it."""
+        return self._travelling(self.trained) | self.extras
+
+    def _travelling(self, arrays: Arrays) -> Arrays:
+        return {name: array for name, array in arrays.items() if name not in self.frozen}
 
     @property
     def inner_strategy(self) -> Strategy:

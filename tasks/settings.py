@@ -12,7 +12,7 @@ OFF = "off"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Regular expression of a run's or a variant's name."""
 YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longer wait
-OLDER_RUNS = {"evaluate.validation": 0.0}
+OLDER_RUNS = {"evaluate.validation": 0.0, "strategy.ema": 0.0}
 """By key: what a run did that is older than the setting, where that is not the default; a resumed one keeps it."""
 
 
@@ -201,6 +201,9 @@ class StrategySettings:
     )
     server_optimizer_args: str = key("", "its arguments as inline TOML")
     weighting: str = key("examples", "weight of a client before aggregation", choices=("examples", "uniform"))
+    ema: float = key(
+        0.8, "share of earlier rounds in the model of a run, a moving average; 0 = the last", low=0.0, below=1.0
+    )
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,17 @@ local with the received model's predictions of which the second abstract speaks.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from client_app.cohorts.batch_losses import JointBatch, JointLoss, joins
+from client_app.cohorts.networks import StackedModel
 from client_app.losses import GlobalParameters, Objective
+from client_app.losses.joint import JointObjective, mean_of_each
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.sgd import given_labels
 from client_app.trainer import Batch, GivenLabels, Trained
@@ -106,8 +110,8 @@ class EarlyLearning(GivenLabels):
         momentum: float,
     ) -> None:
         super().__init__(objective, global_parameters)
-        self.targets = targets
-        self._weight, self._momentum = weight, momentum
+        self.targets, self.weight = targets, weight
+        self._momentum = momentum
         self._received: Tensor | None = None
         self._share = 0.0
 
@@ -118,9 +122,9 @@ class EarlyLearning(GivenLabels):
     def loss(self, model: nn.Module, batch: Batch, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return both parts; see :class:`BatchLoss`."""
         own = super().loss(model, batch, inputs, logits)
-        p = torch.softmax(logits, 1).clamp(SMALLEST, 1 - SMALLEST)
+        p = predictions(logits)
         agreement = (self.moved(batch.indices, p.detach()) * p).sum(1)
-        return own + self._weight * torch.log(1 - agreement).mean()
+        return own + self.weight * torch.log(1 - agreement).mean()
 
     def moved(self, indices: Tensor, predicted: Tensor) -> Tensor:
         """Move the targets of some examples towards ``predicted`` (B, K), and return them."""
@@ -129,3 +133,26 @@ class EarlyLearning(GivenLabels):
             entering = torch.lerp(entering, self._received[indices], self._share)
         self.targets[indices] = self._momentum * self.targets[indices] + (1 - self._momentum) * entering
         return self.targets[indices]
+
+
+@joins(EarlyLearning)
+class JointEarlyLearning(JointLoss):
+    """Both parts at several clients, each with targets of its own."""
+
+    def __init__(self, batch_losses: Sequence[EarlyLearning]) -> None:
+        self._batch_losses = batch_losses
+        self._objective = JointObjective([one.objective for one in batch_losses])
+
+    def __call__(self, model: StackedModel, batch: JointBatch, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return both parts; see :class:`JointLoss`."""
+        p, targets = predictions(logits), torch.zeros_like(logits)
+        for place, (own, indices) in enumerate(zip(self._batch_losses, batch.indices, strict=True)):
+            targets[place, : len(indices)] = own.moved(indices, p[place, : len(indices)].detach())
+        regret = mean_of_each(torch.log(1 - (targets * p).sum(2)), batch.share)
+        own_part = self._objective(logits, batch.labels, batch.share, model.parameters, model.start)
+        return own_part + self._batch_losses[0].weight * regret
+
+
+def predictions(logits: Tensor) -> Tensor:
+    """Return the softmax over the last dimension of ``logits``, clipped."""
+    return torch.softmax(logits, -1).clamp(SMALLEST, 1 - SMALLEST)

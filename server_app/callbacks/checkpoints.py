@@ -16,7 +16,7 @@ from strategies.base import FlowerStrategyAdapter
 from tasks.issues import Issue
 from tasks.validation_split import NOWHERE, VALIDATION
 
-PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best")
+PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best", "averaged_rounds")
 
 
 class BestModel(Callback):
@@ -80,7 +80,8 @@ class Checkpoints(Callback):
         state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
         arrays, shapes = strategy_state(state.inner_strategy)
         progress = {name: getattr(state, name) for name in PROGRESS}
-        checkpoint = Checkpoint(state.arrays | state.extras, arrays, {**progress, "strategy": shapes})
+        trained = state.trained if state.settings.strategy.ema else {}
+        checkpoint = Checkpoint(state.arrays | state.extras, arrays, {**progress, "strategy": shapes}, trained)
         CheckpointFolder(state.directory.path).save(checkpoint)
         new = [name for name in unsaved_attributes(state.inner_strategy) if name not in self._unsaved]
         if new:
@@ -122,8 +123,9 @@ def restore(state: RunState) -> None:
     checkpoint.check_frozen({name: state.arrays[name] for name in state.frozen})
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
     state.extras = {name: checkpoint.model[name] for name in state.extras}
+    state.trained = {name: (checkpoint.trained or checkpoint.model)[name] for name in state.arrays}
     for name in PROGRESS:
-        setattr(state, name, checkpoint.progress[name])
+        setattr(state, name, checkpoint.progress.get(name, 0))
     if state.validation == NOWHERE:  # of a run before there was validation data, it was chosen on test data
         state.best_value, state.best_round, state.evaluations_since_best = None, None, 0
     state.saved_round, state.resumed = state.server_round, True

@@ -1,9 +1,9 @@
 """Checkpoints: one safetensors file holds the model, the strategy's own state and where the run stood.
 
 The model's arrays carry their own names, so the file loads as an ordinary state dict (``safetensors.torch.load_model``
-if weights are tied: they are kept once); the strategy's arrays are prefixed, and the rest is JSON in the file's
-metadata. No pickle. Written to a partial file, then renamed. A digest of all content shows damage that leaves a file
-readable.
+if weights are tied: they are kept once). The strategy's arrays are prefixed, as are those that clients train next, of
+which the model is an average. The rest is JSON in the file's metadata. No pickle. Written to a partial file, then
+renamed. A digest of all content shows damage that leaves a file readable.
 
 A run keeps the last checkpoint, the one before it, which is used when the last is damaged, and the best model.
 """
@@ -23,7 +23,7 @@ from tasks.files import content_digest, replace_file
 from tasks.issues import listed
 from tasks.protocol import Arrays
 
-PREFIX = "strategy:"
+PREFIX, TRAINED = "strategy:", "trained:"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 CUT_OFF = "the run may have ended while it was written"
 
@@ -36,12 +36,14 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """A run between two rounds: model, strategy state, and ``progress`` (round, best value, ...).
 
-    The model's arrays may have further networks and named arrays among them; see :mod:`tasks.extra_arrays`.
+    The model's arrays may have further networks and named arrays among them; see :mod:`tasks.extra_arrays`. ``trained``
+    is what clients train next, where that is not the model; see :mod:`strategies.model_average`.
     """
 
     model: Arrays
     strategy: Arrays = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
+    trained: Arrays = field(default_factory=dict)
 
     def write(self, path: Path, keep: Path | None = None) -> None:
         """Write the checkpoint, and keep what was at ``path`` at ``keep``; a crash or a full disk loses neither.
@@ -52,7 +54,7 @@ class Checkpoint:
             If it cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {**self.model, **{PREFIX + name: array for name, array in self.strategy.items()}}
+        arrays = {**self.model, **_prefixed(PREFIX, self.strategy), **_prefixed(TRAINED, self.trained)}
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         facts = {"sha256": content_digest(json.dumps(self.progress), contiguous), "progress": self.progress}
         replace_file(path, save(contiguous, {"winnow": json.dumps(facts)}), keep)
@@ -81,8 +83,8 @@ class Checkpoint:
             raise CheckpointError(f"{path} has no digest: written by an older version; only that one can go on from it")
         if digest != content_digest(json.dumps(progress), arrays):
             raise CheckpointError(f"{path} is damaged: its content does not match its digest")
-        own = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
-        return cls({name: array for name, array in arrays.items() if not name.startswith(PREFIX)}, own, progress)
+        model = {name: array for name, array in arrays.items() if not name.startswith((PREFIX, TRAINED))}
+        return cls(model, _with_prefix(PREFIX, arrays), progress, _with_prefix(TRAINED, arrays))
 
     def check_model(self, expected: Arrays) -> None:
         """Raise ``CheckpointError`` unless the arrays have the expected names, shapes and dtypes."""
@@ -98,6 +100,14 @@ class Checkpoint:
                 f"what is frozen has changed since the run began ({listed(other)}): put the file of model.init back as "
                 "it was, or use the version of torch that versions.json names"
             )
+
+
+def _prefixed(prefix: str, arrays: Arrays) -> Arrays:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _with_prefix(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 class CheckpointFolder:
