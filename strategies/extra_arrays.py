@@ -14,8 +14,15 @@ from tasks.extra_arrays import NAMED, Doubles, ExtraArray
 
 Remembered = dict[int, tuple[int, npt.NDArray[np.generic]]]
 """By client its example count and its last array."""
-MOST_WEIGHT = 2.0
-"""Largest client weight behind a robust aggregator, in medians."""
+MOST_WEIGHT, MOST_OF_THREE = 2.0, 1.5
+"""Largest client weight behind a robust aggregator, in medians. Of three clients one with twice the median would hold
+half of all weight, and a geometric median be its update alone."""
+
+
+def limited(counts: Doubles) -> Doubles:
+    """Return example counts (N,), none larger than a robust aggregator believes beside the others."""
+    most = MOST_OF_THREE if len(counts) == 3 else MOST_WEIGHT
+    return np.minimum(counts, most * np.median(counts))
 
 
 class ArrayCombiner:
@@ -67,7 +74,7 @@ class ArrayCombiner:
             kept.update({client: (examples[client], array) for client, array in arrays.items()})
             counts = np.array([kept[client][0] for client in sorted(kept)], np.float64)
             if self._robust:
-                counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
+                counts = limited(counts)
             weights = counts / counts.sum()
             arrays = {client: kept[client][1] for client in sorted(kept)}
         stacked = np.stack([*arrays.values()], dtype=np.float64)

@@ -24,7 +24,7 @@ from flwr.serverapp import Grid
 
 from strategies.aggregators import Aggregate, Aggregator, aggregate
 from strategies.base import STRATEGIES, UpdateStrategy
-from strategies.extra_arrays import MOST_WEIGHT, ArrayCombiner
+from strategies.extra_arrays import ArrayCombiner, limited
 from strategies.gram import Doubles, Vector, sum_over_blocks
 from strategies.parameters import NetworkPart, Parameters, as_sent
 from strategies.server_optimizers import ServerOptimizer
@@ -220,7 +220,7 @@ class RobustStrategy(UpdateStrategy[KeptArrays]):
         if self.weighting == "uniform":
             counts = np.ones_like(counts)
         elif self.aggregator.robust:
-            counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
+            counts = limited(counts)
         shares: Doubles = counts / counts.sum()
         return shares
 

@@ -38,7 +38,8 @@ class GeometricMedian(Reweighting):
 
     It counts only the direction in which an outlier lies, not how far away. Where the point is not unique (an even
     number of updates on one line) the result is the mean of the updates that attain the minimum. A client with a weight
-    of 0 gets none. N = 1 returns the update, N = 2 the one with the larger client weight, or the midpoint.
+    of 0 gets none. N = 1 returns the update, N = 2 the weighted mean: neither can be called the outlier, and the median
+    would be the one with the larger client weight in every round, so that nothing is learned from the other client.
 
     Breakdown: the result stays near the honest updates as long as these hold more than half of the client weights.
 
@@ -80,6 +81,8 @@ class GeometricMedian(Reweighting):
 
     def solve(self, gram: Doubles, client_weights: Doubles) -> tuple[Doubles, float]:
         """Return the weights (N,), and the share of itself by which f fell in the last iteration; 0 = converged."""
+        if np.count_nonzero(client_weights) == 2:
+            return client_weights / client_weights.sum(), 0.0
         pairwise = np.sqrt(squared_distances(gram))
         pulls = np.divide(client_weights, pairwise, out=np.zeros_like(pairwise), where=pairwise > 0)
         optimal = client_weights * (_pull_lengths(gram, pulls) <= (pairwise == 0) @ client_weights + self.tolerance)

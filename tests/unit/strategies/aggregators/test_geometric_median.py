@@ -39,10 +39,10 @@ def test_two_equal_clients_meet_half_way() -> None:
     np.testing.assert_allclose(weights_of(result), [0.5, 0.5])
 
 
-def test_the_larger_of_two_clients_wins() -> None:
-    result = aggregate(GeometricMedian(), points((0, 0), (2, 4)), [1, 1.001])
-    np.testing.assert_array_equal(result.value, [2, 4])
-    np.testing.assert_array_equal(result.weights, [0, 1])
+def test_of_two_clients_neither_decides_alone() -> None:
+    result = aggregate(GeometricMedian(), points((0, 0), (2, 4), (100, 100)), [1, 3, 0])
+    np.testing.assert_allclose(result.value, [1.5, 3], rtol=1e-15)
+    np.testing.assert_allclose(weights_of(result), [0.25, 0.75, 0])
 
 
 def test_equilateral_triangle_has_its_centre() -> None:

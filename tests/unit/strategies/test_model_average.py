@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from strategies.model_average import moved_average
+from tasks.protocol import Arrays
+
+SHARE = 0.8
+
+
+def averages(models: list[Arrays], share: float = SHARE) -> Arrays:
+    average: Arrays = {name: np.full_like(array, 100) for name, array in models[0].items()}  # random weights
+    for rounds, newest in enumerate(models, 1):
+        average = moved_average(average, newest, share, rounds)
+    return average
+
+
+def models(count: int) -> list[Arrays]:
+    draws = np.random.default_rng(1).normal(size=(count, 3, 2)).astype(np.float32)
+    return [{"w": draw} for draw in draws]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_first_rounds_count_alike_and_the_weights_before_them_nothing(count: int) -> None:
+    expected = np.mean([model["w"].astype(np.float64) for model in models(count)], axis=0)
+    np.testing.assert_allclose(averages(models(count))["w"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_later_a_round_weighs_a_share_of_the_next_one() -> None:
+    count = 30
+    kept = np.minimum(SHARE, 1 - 1 / np.arange(1, count + 1))  # by definition, in closed form
+    weights = [(1 - kept[r]) * np.prod(kept[r + 1 :]) for r in range(count)]
+    expected = sum(weight * model["w"].astype(np.float64) for weight, model in zip(weights, models(count), strict=True))
+    assert weights[-1] == pytest.approx(1 - SHARE)
+    assert weights[-2] / weights[-1] == pytest.approx(SHARE)
+    np.testing.assert_allclose(averages(models(count))["w"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_share_zero_is_the_newest_model_bit_for_bit() -> None:
+    assert averages(models(7), share=0.0)["w"].tobytes() == models(7)[-1]["w"].tobytes()
+
+
+def test_what_is_counted_is_not_averaged_and_every_array_keeps_its_dtype() -> None:
+    rounds: list[Arrays] = [{"n": np.array(n, np.int64), "h": np.array([n], np.float16)} for n in (1, 4)]
+    average = averages(rounds)
+    assert average["n"] == 4
+    assert average["n"].dtype == np.int64
+    assert average["h"].dtype == np.float16
+    assert average["h"] == pytest.approx([2.5])
