@@ -17,10 +17,11 @@ from tasks.protocol import Arrays
 def moved_average(average: Arrays, newest: Arrays, share: float, rounds: int) -> Arrays:
     """Return the arrays of ``average`` moved towards ``newest``: share x average + (1 - share) x newest.
 
-    In the first 1 / (1 - share) of the ``rounds``, which count the newest, it is the plain mean of all of them, so that
-    the weights before the first round are no part of it. What is not floating point is the newest.
+    At first the share is smaller, (rounds - 1) / (rounds + 3), where ``rounds`` count the newest: a model that still
+    learns fast is averaged over the last quarter of its rounds, and the weights before the first round are no
+    part of it. What is not floating point is the newest.
     """
-    kept = min(share, 1 - 1 / rounds)
+    kept = min(share, (rounds - 1) / (rounds + 3))
     return {name: _moved(average[name], array, kept) for name, array in newest.items()}
 
 

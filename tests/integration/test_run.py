@@ -12,7 +12,7 @@ from server_app.callbacks import Callback, CallbackError
 from server_app.evaluation import CentralEvaluation
 from server_app.registration import FederationError
 from server_app.state import RunState
-from server_app.storage.checkpoints import CheckpointFolder
+from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from server_app.storage.class_files import BEST, LAST, read_classes
 from server_app.validation.config import check
 from tasks.base import Examples, evaluate
@@ -63,6 +63,20 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another_o
         return [(line["examples"], line["noise_rate"]) for line in run.lines("clients.jsonl") if line["round"] == 0]
 
     assert registration(first) == registration(second) != registration(other)
+
+
+def test_the_model_of_a_run_is_an_average_and_clients_train_the_newest_one(play: Play):
+    def last(**settings: Any) -> Checkpoint:
+        return CheckpointFolder(play(**settings).path).newest()[0]
+
+    newest = [last(num_server_rounds=rounds, strategy__ema=0.0).model for rounds in (1, 2, 3)]
+    checkpoint = last(strategy__ema=0.5)
+    assert {name: array.tobytes() for name, array in checkpoint.trained.items()} == {
+        name: array.tobytes() for name, array in newest[-1].items()
+    }
+    for name, array in checkpoint.model.items():
+        first, second, third = (model[name].astype(np.float64) for model in newest)
+        np.testing.assert_allclose(array, (first / 5 + 4 * second / 5) / 3 + 2 * third / 3, atol=1e-6)
 
 
 def test_another_seed_changes_who_is_sampled(play: Play):
@@ -153,7 +167,8 @@ def test_a_run_can_be_resumed_after_a_crash_between_two_checkpoints(play: Play):
 def test_stock_strategies_of_flower_run_unmodified(play: Play, name: str):
     args = {"fedadam": "eta = 0.05", "fedyogi": "eta = 0.05", "qfedavg": "client_learning_rate = 0.1"}
     loss = {"qfedavg": ', train_loss_key = "train-loss"'}
-    run = play(strategy__name=f"flower-{name}", strategy__args=args.get(name, "") + loss.get(name, ""), loss__name="ce")
+    given = args.get(name, "") + loss.get(name, "")
+    run = play(strategy__name=f"flower-{name}", strategy__args=given, strategy__ema=0.0, loss__name="ce")
     assert run.status["status"] == "completed"
     assert run.metrics[-1]["accuracy"] > run.metrics[0]["accuracy"]
     assert np.isfinite(run.metrics[-1]["loss"])
