@@ -76,9 +76,14 @@ class RunState:
         return self._travelling(self.arrays)
 
     @property
+    def newest(self) -> Arrays:
+        """The arrays of the model to train next that travel."""
+        return self._travelling(self.trained)
+
+    @property
     def sent_in_training(self) -> Arrays:
         """The arrays that travel in training: those of the model to train, and what goes beside it."""
-        return self._travelling(self.trained) | self.extras
+        return self.newest | self.extras
 
     def _travelling(self, arrays: Arrays) -> Arrays:
         return {name: array for name, array in arrays.items() if name not in self.frozen}

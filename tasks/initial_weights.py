@@ -15,6 +15,7 @@ from tasks.base import DataError
 from tasks.encoders.images import read_weights, weights_file
 from tasks.frozen_parts import matched
 from tasks.issues import listed
+from tasks.protocol import OF_STRATEGY
 from tasks.settings import ModelSettings
 from tasks.weights import tied_names, weights
 
@@ -35,7 +36,8 @@ def load_initial_weights(model: nn.Module, settings: ModelSettings, folder: Path
     """
     path = weights_file(folder, settings.init, "model.init")
     said = f"model.init = {settings.init!r}"
-    given, own, tied = read_weights(path), weights(model), tied_names(model)
+    own, tied = weights(model), tied_names(model)
+    given = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(OF_STRATEGY)}
     left_out = matched(dict.fromkeys([*own, *given]), settings.init_ignore, "model.init-ignore", "all tensors")
     first = {tied.get(name, name): tensor for name, tensor in reversed(given.items()) if name not in left_out}
     needed = {name: tensor for name, tensor in own.items() if name not in left_out}

@@ -24,6 +24,8 @@ ARRAYS = "flat"
 """Name of the one array of a model as it travels."""
 LARGEST_NUMBER = 2**31 - 1
 
+OF_STRATEGY = "strategy:"
+"""What the names of those arrays in a run's checkpoint begin with that are not its model's."""
 SINCE_DETECTION = "rounds-since-detection"
 """Rounds since the server told clean from noisy clients apart; 0 up to the first round after the warm-up."""
 LEARNED = "learned-labels"

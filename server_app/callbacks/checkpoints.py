@@ -80,7 +80,7 @@ class Checkpoints(Callback):
         state.checkpoint_round, state.saved_round = state.saved_round, state.server_round
         arrays, shapes = strategy_state(state.inner_strategy)
         progress = {name: getattr(state, name) for name in PROGRESS}
-        trained = state.trained if state.settings.strategy.ema else {}
+        trained = state.newest if state.settings.strategy.ema else {}
         checkpoint = Checkpoint(state.arrays | state.extras, arrays, {**progress, "strategy": shapes}, trained)
         CheckpointFolder(state.directory.path).save(checkpoint)
         new = [name for name in unsaved_attributes(state.inner_strategy) if name not in self._unsaved]
@@ -123,7 +123,7 @@ def restore(state: RunState) -> None:
     checkpoint.check_frozen({name: state.arrays[name] for name in state.frozen})
     state.arrays = {name: checkpoint.model[name] for name in state.arrays}  # the order decides the last bit of sums
     state.extras = {name: checkpoint.model[name] for name in state.extras}
-    state.trained = {name: (checkpoint.trained or checkpoint.model)[name] for name in state.arrays}
+    state.trained = state.arrays | checkpoint.trained
     for name in PROGRESS:
         setattr(state, name, checkpoint.progress.get(name, 0))
     if state.validation == NOWHERE:  # of a run before there was validation data, it was chosen on test data

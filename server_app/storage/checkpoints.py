@@ -21,9 +21,9 @@ from safetensors.numpy import save
 
 from tasks.files import content_digest, replace_file
 from tasks.issues import listed
-from tasks.protocol import Arrays
+from tasks.protocol import OF_STRATEGY, Arrays
 
-PREFIX, TRAINED = "strategy:", "trained:"
+TRAINED = OF_STRATEGY + "trained:"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 CUT_OFF = "the run may have ended while it was written"
 
@@ -54,7 +54,7 @@ class Checkpoint:
             If it cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {**self.model, **_prefixed(PREFIX, self.strategy), **_prefixed(TRAINED, self.trained)}
+        arrays = {**self.model, **_prefixed(OF_STRATEGY, self.strategy), **_prefixed(TRAINED, self.trained)}
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         facts = {"sha256": content_digest(json.dumps(self.progress), contiguous), "progress": self.progress}
         replace_file(path, save(contiguous, {"winnow": json.dumps(facts)}), keep)
@@ -83,8 +83,9 @@ class Checkpoint:
             raise CheckpointError(f"{path} has no digest: written by an older version; only that one can go on from it")
         if digest != content_digest(json.dumps(progress), arrays):
             raise CheckpointError(f"{path} is damaged: its content does not match its digest")
-        model = {name: array for name, array in arrays.items() if not name.startswith((PREFIX, TRAINED))}
-        return cls(model, _with_prefix(PREFIX, arrays), progress, _with_prefix(TRAINED, arrays))
+        model = {name: array for name, array in arrays.items() if not name.startswith(OF_STRATEGY)}
+        rest = {name: array for name, array in arrays.items() if not name.startswith(TRAINED)}
+        return cls(model, _with_prefix(OF_STRATEGY, rest), progress, _with_prefix(TRAINED, arrays))
 
     def check_model(self, expected: Arrays) -> None:
         """Raise ``CheckpointError`` unless the arrays have the expected names, shapes and dtypes."""

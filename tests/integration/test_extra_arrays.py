@@ -8,11 +8,10 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from safetensors.numpy import load_file
 
-from server_app.storage.checkpoints import PREFIX
 from server_app.transport.replies import ALLOWANCE, reply_limit
 from tasks import protocol
 from tasks.config import ConfigError
-from tasks.protocol import ARRAYS, RECORD, Arrays
+from tasks.protocol import ARRAYS, OF_STRATEGY, RECORD, Arrays
 from tasks.records import byte_array
 from tests.integration.conftest import Play, Played
 from tests.messages import MODEL, record
@@ -37,7 +36,7 @@ def changed(reply: Message, arrays: Arrays) -> Message:
 
 def final(played: Played) -> Arrays:
     arrays = load_file(played.path / "checkpoints" / "last.safetensors")
-    return {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
+    return {name: array for name, array in arrays.items() if not name.startswith(OF_STRATEGY)}
 
 
 class Notes:
@@ -63,7 +62,7 @@ class Notes:
 
 def test_both_networks_and_named_arrays_are_combined_and_travel_on(play: Play):
     notes = Notes()
-    played = play(notes, **TWO, strategy__aggregator="mean")
+    played = play(notes, **TWO, strategy__aggregator="mean", strategy__ema=0.0)
     first, second = notes.down[1], notes.down[2]
     weights = [name for name in first if "/" not in name]
     assert [*first] == [*weights, *(f"network-2/{name}" for name in weights), "extra/shares", "extra/seen"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from server_app.storage.checkpoints import PREFIX
 from tasks.config import ConfigError
+from tasks.protocol import OF_STRATEGY
 from tests.integration.conftest import Play
 
 ARGS = {
@@ -42,7 +42,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(method: str, play: 
 def test_centroids_travel_and_are_in_the_checkpoint(play: Play) -> None:
     played = play(**options("rofl"))
     arrays = load_file(played.path / "checkpoints" / "last.safetensors")
-    (centroids,) = (array for name, array in arrays.items() if name.removeprefix(PREFIX) == "extra/centroids")
+    (centroids,) = (array for name, array in arrays.items() if name.removeprefix(OF_STRATEGY) == "extra/centroids")
     assert centroids.shape[0] == 10
     assert np.any(centroids != 0, axis=1).all()
 
