@@ -10,6 +10,7 @@ from strategies.aggregators import (
     build_aggregator,
 )
 from strategies.aggregators.geometric_median import _newton
+from strategies.extra_arrays import limited
 from strategies.gram import Doubles, Vector
 
 
@@ -43,6 +44,15 @@ def test_of_two_clients_neither_decides_alone() -> None:
     result = aggregate(GeometricMedian(), points((0, 0), (2, 4), (100, 100)), [1, 3, 0])
     np.testing.assert_allclose(result.value, [1.5, 3], rtol=1e-15)
     np.testing.assert_allclose(weights_of(result), [0.25, 0.75, 0])
+
+
+def test_of_three_clients_the_largest_does_not_decide_alone() -> None:
+    apart = points((1, 0, 0), (0, 1, 0), (0, 0, 1))  # updates of different data are nearly at right angles
+    weights = weights_of(aggregate(GeometricMedian(), apart, limited(np.array([10.0, 10.0, 1e9]))))
+    assert weights.argmax() == 2
+    assert weights.min() > 0.1
+    alone = weights_of(aggregate(GeometricMedian(), apart, [10, 10, 20]))
+    np.testing.assert_array_equal(alone, [0, 0, 1])
 
 
 def test_equilateral_triangle_has_its_centre() -> None:
