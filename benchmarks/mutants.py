@@ -42,7 +42,7 @@ LIBRARIES = (
     *("torch", "torch._dynamo", "numpy", "scipy.stats", "scipy.optimize", "sklearn.mixture", "sklearn.linear_model"),
     *("sklearn.metrics", "hypothesis", "flwr.app", "flwr.serverapp", "safetensors.torch"),
 )
-CONSTANTS = "tests/unit/project/test_published_defaults.py"
+CONSTANTS = "tests/unit/project/test_published_defaults.py tests/unit/project/test_argument_ranges.py"
 TARGETS = {
     "methods": (
         "client_app/methods",
@@ -51,7 +51,8 @@ TARGETS = {
     "losses": (
         "client_app/losses",
         "tests/unit/client_app/losses tests/parity/test_losses_vectors.py tests/parity/test_losses_libraries.py "
-        "tests/property/test_losses_properties.py",
+        "tests/property/test_losses_properties.py tests/unit/client_app/test_cohorts.py "
+        "tests/unit/client_app/test_trainer.py",
     ),
     "aggregators": (
         "strategies/aggregators",
@@ -64,7 +65,7 @@ TARGETS = {
         "tests/unit/strategies/detection tests/parity/test_detection.py tests/property/test_detection_properties.py",
     ),
 }
-"""By name, the package and the tests of it, to which the pinned constants are added."""
+"""By name, the package and the tests of it, to which the pinned constants and ranges are added."""
 OPERATORS = tuple(
     f"core/{name}"
     for name in (
