@@ -116,6 +116,23 @@ def test_bounds_are_where_they_are_said_to_be(kind: str, name: str, argument: st
             build(kind, name, **{argument: value})
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "argument"),
+    [
+        ("method", "masked-optim", "objective"),
+        ("method", "masked-optim", "mask"),
+        ("method", "fedcorr", "ranking"),
+        ("aggregator", "distance-aware", "distance"),
+        ("loss", "anl-ce", "regularizer"),
+        ("loss", "fsanl", "l1_mode"),
+        ("loss", "t-loss", "form"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused(kind: str, name: str, argument: str) -> None:
+    with pytest.raises(PluginError, match=f"{argument} must be .*'x'"):
+        REGISTRIES[kind].build(name, {argument: "x"}, **RUN_GIVES.get(kind, {}))
+
+
 def test_every_method_with_numbers_is_here() -> None:
     """A new method has a line in ``METHODS``; fedelc is masked-optim with other defaults."""
     assert {*METHODS, "sgd", "fedelc"} == {entry.name for entry in REGISTRIES["method"].entries()}

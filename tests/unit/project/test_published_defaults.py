@@ -181,6 +181,8 @@ def test_constants_that_no_argument_sets() -> None:
     """Each with the program, the text or the table that it is from."""
     assert (base.IGNORE_INDEX, base.MIN_PROB) == (-100, 1e-7)  # PyTorch; programs of SCE, GCE and ANL
     assert distribution_losses.MIN_LABEL_PROB == 1e-4  # program of SCE: log 1e-4 for log 0
+    tloss = distribution_losses.TLoss()
+    assert (tloss.log_nu, tloss.form, tloss.parameter_rate) == (1.0, "official", 1e-3)  # program of T-Loss
     assert fedelr.SMALLEST == 1e-4  # program of ELR
     assert (dividemix.GMM_ITERATIONS, dividemix.GMM_TOLERANCE) == (10, 1e-2)  # program of DivideMix, max_iter and tol
     assert (fedrn.GMM_ITERATIONS, fedrn.GMM_TOLERANCE) == (100, 1e-2)  # program of FedRN
