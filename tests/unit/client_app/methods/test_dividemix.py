@@ -203,6 +203,7 @@ def test_losses_of_earlier_epochs_are_averaged():
     again = fit(DivideMix(average_losses=3, warmup_rounds=0), own, networks, state, epochs=2).state
     np.testing.assert_array_equal(again[HISTORY[0]][0], state[HISTORY[0]][1])
     assert fit(DivideMix(warmup_rounds=0), own, networks).state == {}
+    assert fit(DivideMix(average_losses=2, warmup_rounds=0), own, networks).state.keys() == {*HISTORY}
 
 
 def test_sharpening_and_batches_without_end():
