@@ -130,6 +130,8 @@ def _normalized(client_weights: npt.ArrayLike, num_clients: int) -> Doubles:
     shares = np.asarray(client_weights, np.float64)
     if shares.shape != (num_clients,):
         raise ValueError(f"expected one client weight for each of {num_clients} updates, got shape {shares.shape}")
-    if not np.isfinite(shares).all() or (shares < 0).any() or not 0 < shares.sum() < np.inf:
-        raise ValueError(f"client weights must be finite, nonnegative and not all 0, got {shares}")
-    return np.asarray(shares / shares.sum(), np.float64)
+    with np.errstate(over="ignore"):
+        total = shares.sum()
+    if not np.isfinite(total) or (shares < 0).any() or total == 0:
+        raise ValueError(f"client weights must be finite, also in sum, nonnegative and not all 0, got {shares}")
+    return np.asarray(shares / total, np.float64)

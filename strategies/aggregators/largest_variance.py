@@ -12,7 +12,7 @@ Guerraoui, Stephan, ICML 2025, https://arxiv.org/abs/2505.01874.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations, islice, takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +72,8 @@ class SmallestMaximumEigenvalueAveraging(Tolerant, Reweighting):
         return kept_weights(min(found, key=lambda one: one[0])[1], client_weights)
 
     def _affordable(self, num_updates: int) -> int:
-        largest = (num_updates - 1) // 2
-        return max(f for f in range(largest + 1) if f == 0 or math.comb(num_updates, f) <= MOST_SUBSETS)
+        more = range(1, (num_updates - 1) // 2 + 1)  # n choose f rises with f until n / 2
+        return sum(1 for _ in takewhile(lambda f: math.comb(num_updates, f) <= MOST_SUBSETS, more))
 
 
 def _variances(gram: Doubles, f: int) -> Iterator[tuple[npt.NDArray[np.intp], Doubles]]:
@@ -117,8 +117,8 @@ class CovarianceFilter(Tolerant, Reweighting):
             if variance < smallest:
                 best, smallest = left / left.sum(), variance
             most = float(pulls[left > 0].max())
-            if variance <= 0 or most <= 0:
-                break  # all that is left is equal
+            if not most:
+                break  # all that is left is equal, or too small for float64 to tell apart
             left = left * np.clip(1 - pulls / most, 0, None)
         return best
 

@@ -62,7 +62,7 @@ class MinimumDiameterAveraging(Tolerant, Reweighting):
 
 def smallest_diameter(squared: Doubles, f: int) -> npt.NDArray[np.intp]:
     """Return the n - f rows of squared distances (n, n) that lie closest together, in ascending order."""
-    levels = np.unique(np.append(squared, 0.0))
+    levels = np.unique(squared)  # from 0, the distance of an update to itself
     low, high = 0, len(levels) - 1
     while low < high:
         middle = (low + high) // 2

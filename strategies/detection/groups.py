@@ -138,7 +138,7 @@ class Groups(Detector):
         if len(best.means) == 1:
             return one_group(len(levels), reason)
         posterior = best.posterior(levels) @ best.noisy
-        return Detection(np.clip(posterior, 0, 1), posterior > 0.5, len(best.means), reason)
+        return Detection(np.minimum(posterior, 1.0), posterior > 0.5, len(best.means), reason)
 
 
 def _reason(mixture: Mixture, levels: Doubles, scores: list[float]) -> str:

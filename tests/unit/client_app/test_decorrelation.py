@@ -8,8 +8,7 @@ from client_app.decorrelation import feature_correlation
 from client_app.methods import METHODS
 from server_app.validation.model import feature_issues
 from tasks.images import Digits
-from tests.unit.client_app.methods.stepping import play
-from tests.unit.client_app.methods.test_masked_optim import data, linear, normed, vector
+from tests.unit.client_app.methods.stepping import data, linear, normed, play, vector
 
 
 @pytest.mark.parametrize("shape", [(12, 5), (4, 30), (2, 3)])

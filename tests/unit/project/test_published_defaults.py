@@ -8,8 +8,12 @@ import inspect
 from typing import Any
 
 import pytest
+from scipy.stats import chi2
 
-from client_app.losses import PRESETS, build
+from client_app.losses import PRESETS, base, build, distribution_losses
+from client_app.methods import dividemix, fedelr, fedrn
+from strategies.detection import detectors, profiles
+from strategies.detection.base import FEWEST_CLIENTS
 from tests.registries import registries
 
 REGISTRIES = {registry.listed: registry for registry in registries()}
@@ -135,7 +139,23 @@ OTHERS: dict[tuple[str, str], Constants] = {
         },
     ),
 }
-ALL = {**{("method", name): found for name, found in METHODS.items()}, **OTHERS}
+OWN = "ours: what runs were compared with"
+OURS: dict[tuple[str, str], Constants] = {
+    ("aggregator", "geometric-median"): (OWN, {"tolerance": 1e-9, "max_iterations": 100}),
+    ("aggregator", "per-tensor-geometric-median"): (OWN, {"fallback": False}),
+    ("aggregator", "median"): (OWN, {"weighted": False}),
+    ("aggregator", "trimmed-mean"): (OWN, {"weighted": False}),
+    ("aggregator", "centered-clipping"): (OWN, {"radius": 0.0, "iterations": 5}),
+    ("aggregator", "monna"): (OWN, {"trusted": 0}),
+    ("aggregator", "distance-aware"): (OWN, {"distance": "tensors", "buffers": False}),
+    ("pre-aggregator", "norm-clipping"): (OWN, {"limit": 0.0, "factor": 1.0}),
+    ("detector", "robust"): (OWN, {"tolerance": 0.025}),
+    ("detector", "groups"): (OWN, {"most": 4, "tolerance": 0.025}),
+}
+ALL = [
+    *(("method", name, *found) for name, found in METHODS.items()),
+    *((*part, *found) for part, found in (*OTHERS.items(), *OURS.items())),
+]
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
@@ -144,9 +164,8 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     return {each.name: each.default for each in found if isinstance(each.default, bool | int | float | str)}
 
 
-@pytest.mark.parametrize(("kind", "name"), ALL)
-def test_defaults_are_the_published_constants(kind: str, name: str) -> None:
-    source, expected = ALL[kind, name]
+@pytest.mark.parametrize(("kind", "name", "source", "expected"), ALL)
+def test_defaults_are_the_published_constants(kind: str, name: str, source: str, expected: dict[str, Any]) -> None:
     found = defaults(kind, name)
     assert {key: found[key] for key in expected} == expected, source
     if kind == "method":
@@ -156,6 +175,21 @@ def test_defaults_are_the_published_constants(kind: str, name: str) -> None:
 def test_every_client_method_is_pinned() -> None:
     """A new method has a line in ``METHODS`` with its source."""
     assert sorted(METHODS) == [entry.name for entry in REGISTRIES["method"].entries()]
+
+
+def test_constants_that_no_argument_sets() -> None:
+    """Each with the program, the text or the table that it is from."""
+    assert (base.IGNORE_INDEX, base.MIN_PROB) == (-100, 1e-7)  # PyTorch; programs of SCE, GCE and ANL
+    assert distribution_losses.MIN_LABEL_PROB == 1e-4  # program of SCE: log 1e-4 for log 0
+    tloss = distribution_losses.TLoss()
+    assert (tloss.log_nu, tloss.form, tloss.parameter_rate) == (1.0, "official", 1e-3)  # program of T-Loss
+    assert fedelr.SMALLEST == 1e-4  # program of ELR
+    assert (dividemix.GMM_ITERATIONS, dividemix.GMM_TOLERANCE) == (10, 1e-2)  # program of DivideMix, max_iter and tol
+    assert (fedrn.GMM_ITERATIONS, fedrn.GMM_TOLERANCE) == (100, 1e-2)  # program of FedRN
+    assert dividemix.GMM_VARIANCE == fedrn.GMM_VARIANCE == 5e-4  # both, reg_covar
+    assert (detectors.STARTS, detectors.REACH) == (9, 1.5)  # as many as FedNoRo fits; Tukey, 1977
+    assert pytest.approx(chi2.median(1), abs=5e-5) == profiles.HALF_OF_CHI2
+    assert FEWEST_CLIENTS == 4  # two groups of two
 
 
 # Ye et al., TPAMI text (arXiv 2412.02373) and configurations, unless noted; parameters in the order of COLUMNS.

@@ -17,6 +17,8 @@ from client_app.losses import (
     build,
     weighted_mean,
 )
+from tasks.issues import RunContext
+from tasks.settings import LossSettings, Settings
 from tests.loss_members import K, batch
 
 
@@ -154,3 +156,26 @@ def test_missing_inputs_are_asked_for() -> None:
 def test_weights_of_another_shape(weights: Tensor) -> None:
     with pytest.raises(ValueError, match=r"shape of the losses \(4,\)"):
         weighted_mean(torch.ones(4), None, weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "smooth", "pixels", "text"),
+    [
+        ("ce", False, False, ""),
+        ("anl-ce", True, False, ""),
+        ("anl-ce", False, False, "differentiates by inputs"),
+        ("t-loss", True, True, ""),
+        ("t-loss", True, False, "needs a label per pixel"),
+    ],
+)
+def test_needs_that_a_run_does_not_meet_are_said(name: str, smooth: bool, pixels: bool, text: str) -> None:
+    args = 'regularizer = "jacobian"' if name == "anl-ce" else ""
+    context = RunContext(Settings(loss=LossSettings(name)), 6, labels_pixels=pixels, has_smooth_inputs=smooth)
+    found = build(name, 2, args).issues(context)
+    assert [text in issue.text and issue.level == "error" for issue in found] == [True] * bool(text)
+
+
+@pytest.mark.parametrize("coefficient", [-1e-9, float("inf"), float("nan")])
+def test_a_coefficient_is_finite_and_not_negative(coefficient: float) -> None:
+    with pytest.raises(ValueError, match="coefficient of L1 must be at least 0"):
+        build("ce", 2).with_regularizer(coefficient, L1())

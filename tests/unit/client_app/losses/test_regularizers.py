@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -152,6 +153,17 @@ def test_entropy_of_uniform_collapsed_and_balanced_predictions() -> None:
     assert term(uniform).item() == pytest.approx(0, abs=1e-9)
     assert term(collapsed).item() == pytest.approx(torch.log(torch.tensor(4.0)).item(), abs=1e-4)
     assert term(balanced).item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_predictions_and_their_mean_are_clipped_on_both_sides(classes: int) -> None:
+    """Ye et al.'s program: torch.clamp(p, 1e-7, 1 - 1e-7), a mean that is divided by its sum, and the same again."""
+    p = np.full((5, classes), 1e-7)
+    p[:, 0] = 1 - 1e-7
+    mean = np.clip(p.sum(0) / p.sum(), 1e-7, 1 - 1e-7)
+    expected = np.log(classes) + (mean * np.log(mean)).sum()
+    sure = torch.tensor([[800.0] + [0.0] * (classes - 1)] * 5, dtype=torch.float64)
+    assert entropy(sure).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_entropy_of_dense_predictions_equals_flattened() -> None:

@@ -1,5 +1,6 @@
 """Co-teaching and Co-teaching+: a round against NumPy in float64, limit cases, what is chosen, and odd batches."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,26 +11,15 @@ import torch
 from torch import nn
 
 from client_app.losses import Loss, Objective, build
-from client_app.methods import METHODS, RoundConfig, TrainContext
+from client_app.methods import METHODS, RoundConfig
 from client_app.methods.co_teaching import CoTeaching, CoTeachingPlus, DisagreementExchange, SmallLossExchange, smallest
 from client_app.methods.side_by_side import steps_in_a_round
-from client_app.trainer import Batch, Trainer, to_device
+from client_app.trainer import Batch, Trainer, say_that_it_is_eager, to_device
 from tasks.base import ClientData
-from tasks.plugins import PluginError
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
-from tests.unit.client_app.methods.test_masked_optim import CPU, RATE, TASK, data, normed, softmax, vector
-
-
-def linear(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-
-
-def context(own: ClientData, loss: str = "ce", **options: Any) -> TrainContext:
-    settings = TrainSettings(**{"epochs": 2, "batch_size": 16, "momentum": 0.0, "clip_norm": 0.0} | options)
-    objective = build(loss, 10, class_counts=own.class_counts())
-    return TrainContext(Trainer(TASK, settings, CPU), objective, to_device(own, CPU), 10)
+from tests.unit.client_app.methods.stepping import CPU, RATE, TASK, data, linear, normed, softmax, vector
+from tests.unit.client_app.methods.stepping import plain_context as context
 
 
 def fit(method: CoTeaching, own: ClientData, networks: list[nn.Module], server_round: int, **options: Any) -> float:
@@ -99,11 +89,15 @@ def test_the_rate_rises_to_its_end():
 def test_without_forgetting_either_network_is_trained_plainly(loss: str):
     own = data()
     networks, plain = [normed(), linear(2)], [normed(), linear(2)]
-    fit(CoTeaching(0.0), own, networks, 3, loss=loss, momentum=0.9, clip_norm=1.0)
+    mean = fit(CoTeaching(0.0), own, networks, 3, loss=loss, momentum=0.9, clip_norm=1.0)
+    means = []
     for alone, trained in zip(plain, networks, strict=True):
         asked = RoundConfig(3, RATE, (1, 0, 3))
-        METHODS.build("sgd").fit(alone, context(own, loss, momentum=0.9, clip_norm=1.0), asked, {})
+        result = METHODS.build("sgd").fit(alone, context(own, loss, momentum=0.9, clip_norm=1.0), asked, {})
+        means.append(result.metrics["train-loss"])
         torch.testing.assert_close(vector(trained), vector(alone), rtol=1e-6, atol=1e-7)
+    assert mean == pytest.approx(means[0], rel=1e-5)
+    assert means[1] != pytest.approx(means[0], rel=1e-3)
 
 
 def test_networks_that_are_alike_agree_and_learn_whole_batches_until_the_fallback_ends():
@@ -198,13 +192,18 @@ def test_how_many_are_chosen(count: int, forget: float, expected: int):
     assert smallest(torch.ones(3), 0.9, 3).all()
 
 
-@pytest.mark.parametrize("args", ["forget_rate = 1.0", "forget_rate = -0.1", "ramp_rounds = -1", "fallback_steps = -1"])
-def test_arguments_out_of_range_are_refused(args: str):
-    with pytest.raises(PluginError, match="must be at least 0"):
-        METHODS.build("co-teaching-plus", args)
-
-
 def test_a_client_with_one_example_does_not_stop_it():
     own, networks = data(1), [normed(), normed()]
     fit(CoTeaching(0.2, 0), own, networks, 1)
     assert bool(vector(networks[0]).isfinite().all())
+    model = linear(1)
+    expected = -np.log(ByHand.of(model).probabilities(own.features.double().flatten(1).numpy() / 16)[0, own.labels[0]])
+    assert fit(CoTeaching(0.2, 0), own, [model, linear(2)], 1, epochs=1) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compile"])
+def test_an_engine_that_is_not_used_is_said(engine: str, caplog: pytest.LogCaptureFixture):
+    say_that_it_is_eager.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        fit(CoTeaching(), data(8), [linear(1), linear(2)], 1, engine=engine, epochs=1)
+    assert ("SmallLossExchange" in caplog.text) == (engine == "compile")

@@ -1,6 +1,7 @@
 """DivideMix: an epoch against NumPy in float64, the division, the loss, the warm-up, and odd divisions."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,25 +10,17 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
-from client_app.losses import build
-from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainContext
+from client_app.methods import METHODS, FitResult, RoundConfig, State
 from client_app.methods.dividemix import HISTORY, DivideMix, SemiSupervised, endless, semi_supervised_loss, sharpened
 from client_app.optimizers import make_optimizer
-from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
-from tasks.plugins import PluginError
 from tasks.seeds import rng, torch_seed
-from tasks.settings import TrainSettings
-from tests.unit.client_app.methods.test_co_teaching import linear
-from tests.unit.client_app.methods.test_masked_optim import CPU, RATE, TASK, data, normed, softmax, vector
+from tests.unit.client_app.methods.stepping import RATE, TASK, data, linear, normed, plain_context, softmax, vector
 
 ROUND = 9
 
 
-def context(own: ClientData, **options: Any) -> TrainContext:
-    defaults = {"epochs": 1, "batch_size": 16, "momentum": 0.0, "clip_norm": 0.0, "augment": False}
-    settings = TrainSettings(**defaults | options)
-    return TrainContext(Trainer(TASK, settings, CPU), build("ce", 10), to_device(own, CPU), 10)
+context = partial(plain_context, epochs=1, augment=False)
 
 
 def fit(
@@ -210,6 +203,7 @@ def test_losses_of_earlier_epochs_are_averaged():
     again = fit(DivideMix(average_losses=3, warmup_rounds=0), own, networks, state, epochs=2).state
     np.testing.assert_array_equal(again[HISTORY[0]][0], state[HISTORY[0]][1])
     assert fit(DivideMix(warmup_rounds=0), own, networks).state == {}
+    assert fit(DivideMix(average_losses=2, warmup_rounds=0), own, networks).state.keys() == {*HISTORY}
 
 
 def test_sharpening_and_batches_without_end():
@@ -219,9 +213,3 @@ def test_sharpening_and_batches_without_end():
     batches = endless(torch.tensor([3, 5, 7]), 2, np.random.default_rng(0))
     drawn = torch.cat([next(batches) for _ in range(4)]).tolist()
     assert sorted(drawn[:3]) == sorted(drawn[3:]) == [3, 5, 7]
-
-
-@pytest.mark.parametrize("args", ["temperature = 0.0", "threshold = 1.0", "average_losses = 0", "ramp_rounds = -1"])
-def test_arguments_out_of_range_are_refused(args: str):
-    with pytest.raises(PluginError, match="must be"):
-        METHODS.build("dividemix", args)

@@ -9,24 +9,17 @@ from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
-from client_app.losses import build
-from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainContext
+from client_app.methods import METHODS, FitResult, RoundConfig, State
 from client_app.methods.feddiv import FILTER, FedDiv, distance_from_uniform, usable
-from client_app.trainer import LocalData, Trainer, to_device
+from client_app.trainer import LocalData
 from tasks.base import ClientData
 from tasks.gaussian_mixture import fit_mixture
-from tasks.plugins import PluginError
 from tasks.seeds import torch_seed
-from tasks.settings import TrainSettings
-from tests.unit.client_app.methods.test_masked_optim import CPU, RATE, TASK, data, linear, softmax, vector
+from tests.unit.client_app.methods.stepping import RATE, TASK, data, linear, softmax, vector
+from tests.unit.client_app.methods.stepping import plain_context as context
 
 NONE = np.zeros((2, 3))
 GROUPS = np.array([[0.1, 0.01, 0.6], [0.7, 0.04, 0.4]])
-
-
-def context(own: ClientData, **options: Any) -> TrainContext:
-    settings = TrainSettings(**{"epochs": 2, "batch_size": 16, "momentum": 0.0, "clip_norm": 0.0} | options)
-    return TrainContext(Trainer(TASK, settings, CPU), build("ce", 10), to_device(own, CPU), 10)
 
 
 def fit(
@@ -41,7 +34,7 @@ def fit(
     return method.fit(model, context(own, **options), asked, state or {})
 
 
-def taught(count: int = 400) -> nn.Module:
+def taught(count: int = 300) -> nn.Module:
     model, own = linear(), data(count, wrong=0.0)
     METHODS.build("sgd").fit(model, context(own, epochs=15), RoundConfig(1, RATE, (1, 0, 1)), {})
     return model
@@ -202,9 +195,3 @@ def test_the_audit_sees_the_labels_of_the_last_round():
     assert believed is not None
     np.testing.assert_array_equal(believed.argmax(1), result.state["labels"])
     assert (believed.argmax(1) != own.labels).any()
-
-
-@pytest.mark.parametrize("args", ["momentum = 1.1", "confidence = -0.1", "warmup_rounds = -1", "prior_weight = -1.0"])
-def test_arguments_out_of_range_are_refused(args: str):
-    with pytest.raises(PluginError, match="must be"):
-        METHODS.build("feddiv", args)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.methods import METHODS
 from client_app.methods.fedelr import TARGETS, FedELR
 from client_app.methods.sgd import LocalSGD
-from tasks.plugins import PluginError
 from tests.unit.client_app.methods.stepping import (
+    TASK,
     Array,
+    data,
     inputs_of,
+    linear,
     one_step,
     play,
     probabilities,
@@ -21,7 +22,6 @@ from tests.unit.client_app.methods.stepping import (
     stepped,
     trained,
 )
-from tests.unit.client_app.methods.test_masked_optim import TASK, data, linear
 
 OLD = np.random.default_rng(0).dirichlet(np.ones(10), 20).astype(np.float32)
 
@@ -114,14 +114,3 @@ def test_sure_predictions_stay_finite() -> None:
 def test_what_enters_the_targets_is_a_distribution_also_where_it_is_clipped() -> None:
     result = play(FedELR(), sure(), data(count=20), epochs=1, batch_size=20)
     np.testing.assert_allclose(result.state[TARGETS].sum(1), 0.3, rtol=1e-6)
-
-
-@pytest.mark.parametrize("args", ["weight = -1.0", "momentum = 1.0", "momentum = -0.1", "global_share = 1.1"])
-def test_impossible_arguments_are_refused(args: str) -> None:
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("fedelr", args)
-
-
-def test_published_defaults() -> None:
-    """Liu et al., NeurIPS 2020, for CIFAR-10."""
-    assert (FedELR().weight, FedELR().momentum) == (3.0, 0.7)

@@ -8,18 +8,21 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from client_app.methods import METHODS
 from client_app.methods.fedlsr import FedLSR, entropies, jensen_shannon, mixed_log_probabilities
 from client_app.methods.sgd import LocalSGD
 from client_app.trainer import Trainer
 from tasks.issues import RunContext
-from tasks.plugins import PluginError
 from tasks.seeds import rng, torch_seed
 from tasks.settings import Settings, TaskSettings, TrainSettings
 from tests.unit.client_app.methods.stepping import (
+    CPU,
     STREAM,
+    TASK,
     Array,
+    data,
     inputs_of,
+    linear,
+    normed,
     one_step,
     play,
     probabilities,
@@ -27,7 +30,6 @@ from tests.unit.client_app.methods.stepping import (
     stepped,
     trained,
 )
-from tests.unit.client_app.methods.test_masked_optim import CPU, TASK, data, linear, normed
 
 FIRST = torch.randn(6, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SECOND = torch.randn(6, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -134,24 +136,3 @@ def test_a_task_without_images_is_refused_before_the_start(task: str) -> None:
 
 class Words:
     """No task of images."""
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        "distil_weight = -1.0",
-        "entropy_weight = -1.0",
-        "temperature = 0.0",
-        "sharpness = 0.0",
-        "mix_alpha = -1.0",
-        "ramp_rounds = -1",
-    ],
-)
-def test_impossible_arguments_are_refused(args: str) -> None:
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("fedlsr", args)
-
-
-def test_published_defaults() -> None:
-    """Jiang et al., CIKM 2022: gamma 0.4, T_d 1/3, squares, Beta(1, 1), ramp of 20 rounds; gamma_e of the program."""
-    assert FedLSR() == FedLSR(0.4, 0.6, 1 / 3, 2.0, 1.0, 20)

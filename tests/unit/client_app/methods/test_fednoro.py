@@ -12,9 +12,9 @@ from client_app.methods import METHODS, FitResult, RoundConfig, TrainContext
 from client_app.methods.fednoro import Distillation, FedNoRo, ramp
 from client_app.trainer import Batch, Trainer, to_device
 from tasks.base import ClientData
-from tasks.plugins import PluginError
 from tasks.settings import TrainSettings
-from tests.unit.client_app.methods.test_masked_optim import CPU, TASK, data, kit_of, linear, normed, softmax, vector
+from tests.unit.client_app.methods.stepping import CPU, TASK, data, linear, normed, softmax, vector
+from tests.unit.client_app.methods.test_masked_optim import kit_of
 
 
 def fit(
@@ -140,9 +140,3 @@ def test_odd_data_gives_finite_weights(own: ClientData, loss: str):
     assert np.isfinite(result.metrics["train-loss"])
     assert torch.isfinite(vector(model)).all()
     assert result.state == {}
-
-
-@pytest.mark.parametrize("args", ["weight = 1.1", "weight = -0.1", "temperature = 0.0", "ramp_rounds = -1"])
-def test_impossible_arguments_are_refused(args: str):
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("fednoro", args)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from client_app.methods import SELFIE, History, JointOptim, RoFL, RoundConfig
-from tests.unit.client_app.methods.stepping import STREAM, context_of
-from tests.unit.client_app.methods.test_masked_optim import data, normed, vector
+from tests.unit.client_app.methods.stepping import STREAM, context_of, data, normed, vector
 
 ONES = np.ones(20, np.int64)
 NOTHING = torch.zeros((), dtype=torch.int16)

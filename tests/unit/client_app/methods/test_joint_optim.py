@@ -11,11 +11,12 @@ from client_app.methods import METHODS, State
 from client_app.methods.joint_optim import HISTORY, SOFT_LABELS, JointOptim, from_uniform
 from client_app.methods.sgd import LocalSGD
 from tasks.issues import RunContext
-from tasks.plugins import PluginError
 from tasks.settings import LossSettings, Settings
 from tests.unit.client_app.methods.stepping import (
     Array,
+    data,
     inputs_of,
+    linear,
     one_step,
     play,
     probabilities,
@@ -23,7 +24,6 @@ from tests.unit.client_app.methods.stepping import (
     stepped,
     trained,
 )
-from tests.unit.client_app.methods.test_masked_optim import data, linear
 
 DRAWS = np.random.default_rng(0)
 
@@ -127,14 +127,3 @@ def test_a_run_that_ends_in_the_warm_up_is_said(name: str) -> None:
     assert "first 24 rounds (warmup_rounds), and the run has 24: it does what sgd does" in issue.line
     assert "set method.args = 'warmup_rounds = 4'" in issue.line
     assert method.issues(context("ce", 25)) == []
-
-
-@pytest.mark.parametrize("args", ["alpha = -1.0", "beta = -0.1", "history = 0", "warmup_rounds = -1"])
-def test_impossible_arguments_are_refused(args: str) -> None:
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("joint-optim", args)
-
-
-def test_published_defaults() -> None:
-    """Tanaka et al., CVPR 2018, symmetric noise of 0.7, mean of 10; FNBench: 24 of 120 rounds."""
-    assert JointOptim() == JointOptim(alpha=1.2, beta=0.8, history=10, warmup_rounds=24)

@@ -12,33 +12,10 @@ from client_app.methods import METHODS, FitResult, RoundConfig, State, TrainCont
 from client_app.methods.masked_optim import FedELC, MaskedOptim, merge_weights
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
-from tasks.images import Digits
-from tasks.plugins import PluginError
 from tasks.seeds import torch_seed
 from tasks.settings import TrainSettings
 from tests.odd_models import Tied
-
-CPU = torch.device("cpu")
-TASK = Digits()
-RATE = 0.1
-
-
-def data(count: int = 41, classes: int = 10, wrong: float = 0.5, keep_classes: int = 10) -> ClientData:
-    examples = TASK.train_examples().take(np.arange(300))
-    chosen = np.flatnonzero(examples.labels < keep_classes)[:count]
-    labels = examples.labels[chosen].copy()
-    labels[: round(wrong * len(labels))] = (labels[: round(wrong * len(labels))] + 1) % keep_classes
-    return ClientData(0, examples.features[torch.from_numpy(chosen)], labels, chosen, classes)
-
-
-def linear(classes: int = 10) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
-
-
-def normed() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+from tests.unit.client_app.methods.stepping import CPU, RATE, TASK, data, linear, normed, softmax, vector
 
 
 def kit_of(own: ClientData, options: TrainSettings) -> TrainContext:
@@ -58,15 +35,6 @@ def fit(
     settings = TrainSettings(**{"epochs": 2, "batch_size": 16, **options})  # type: ignore[arg-type]
     round_config = RoundConfig(1, RATE, (1, 0, 1), role, {"learned-labels": learned})
     return method.fit(model, kit_of(own, settings), round_config, state or {})
-
-
-def vector(model: nn.Module) -> torch.Tensor:
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    shifted = np.exp(values - values.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
 
 
 def by_hand(method: MaskedOptim, own: ClientData, options: TrainSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -225,7 +193,7 @@ def test_a_lost_state_is_said(caplog: pytest.LogCaptureFixture):
 )
 @pytest.mark.parametrize("role", ["noisy", "clean"])
 def test_odd_data_gives_finite_weights_and_labels(form: str, own: ClientData, batch_size: int, role: str):
-    model, state = linear(own.num_classes), {}
+    model, state = linear(classes=own.num_classes), {}
     method = METHODS.build("masked-optim", f'objective = "{form}"')
     for _ in range(3):
         result = fit(method, model, own, state, role, batch_size=batch_size)
@@ -241,7 +209,7 @@ def test_odd_data_gives_finite_weights_and_labels(form: str, own: ClientData, ba
 
 def test_two_classes():
     own = data(count=30, classes=2, keep_classes=2)
-    result = fit(MaskedOptim(), linear(2), own, epochs=10)
+    result = fit(MaskedOptim(), linear(classes=2), own, epochs=10)
     assert result.state["label_logits"].shape == (30, 2)
     assert np.isfinite(result.state["label_logits"]).all()
 
@@ -263,21 +231,3 @@ def test_a_good_model_repairs_labels(form: str):
     assert belief is not None
     assert (own.labels == truth).mean() == pytest.approx(0.7)
     assert (belief.argmax(1) == truth).mean() > 0.85
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        "keep = 1.2",
-        "zeta = -0.1",
-        "fusion = 2.0",
-        "alpha = -1.0",
-        "label_rate = -1.0",
-        "label_scale = 0.0",
-        'objective = "x"',
-        'mask = "x"',
-    ],
-)
-def test_impossible_arguments_are_refused(args: str):
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("masked-optim", args)

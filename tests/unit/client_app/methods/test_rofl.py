@@ -11,10 +11,21 @@ from client_app.methods import METHODS, FitResult, RoFL, RoundConfig
 from client_app.methods.rofl import CENTROIDS, median_of_known, moved, nearest, similar_mean
 from client_app.methods.sgd import LocalSGD
 from tasks.issues import RunContext
-from tasks.plugins import PluginError
 from tasks.settings import Settings
-from tests.unit.client_app.methods.stepping import RATE, Array, context_of, inputs_of, play, trained
-from tests.unit.client_app.methods.test_masked_optim import TASK, data, linear, normed, softmax, vector
+from tests.unit.client_app.methods.stepping import (
+    RATE,
+    TASK,
+    Array,
+    context_of,
+    data,
+    inputs_of,
+    linear,
+    normed,
+    play,
+    softmax,
+    trained,
+    vector,
+)
 
 DRAWS = np.random.default_rng(0)
 PLAIN = RoFL(forget_rate=0.0, centroid_weight=0.0, entropy_weight=0.0)
@@ -161,17 +172,3 @@ def test_a_run_without_labels_of_the_received_model_is_said() -> None:
     (issue,) = method.issues(RunContext(Settings(num_server_rounds=100), sampled=6))
     assert "after 100 rounds (pseudo_after), and the run has 100: it only leaves out large losses" in issue.line
     assert method.issues(RunContext(Settings(num_server_rounds=101), sampled=6)) == []
-
-
-@pytest.mark.parametrize(
-    "args",
-    ["forget_rate = 1.0", "forget_rounds = -1", "centroid_weight = -1.0", "entropy_weight = -1.0", "pseudo_after = -1"],
-)
-def test_impossible_arguments_are_refused(args: str) -> None:
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("rofl", args)
-
-
-def test_published_defaults() -> None:
-    """Yang et al. 2022: R 0.2, T_k 10, lambda_cen 1, lambda_e 0.8, T_pl 100."""
-    assert RoFL() == RoFL(0.2, 10, 1.0, 0.8, 100)

@@ -3,16 +3,16 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
-from client_app.methods import METHODS, History, State
+from client_app.methods import History, State
 from client_app.methods.selfie import CLASSES, HISTORY, LABELS, SELFIE, kept_count, steady_labels
 from client_app.methods.sgd import LocalSGD
-from tasks.plugins import PluginError
 from tests.unit.client_app.methods.stepping import (
     Array,
+    data,
     inputs_of,
+    linear,
     one_step,
     play,
     probabilities,
@@ -20,7 +20,6 @@ from tests.unit.client_app.methods.stepping import (
     stepped,
     trained,
 )
-from tests.unit.client_app.methods.test_masked_optim import data, linear
 
 ALWAYS = 10**6
 
@@ -123,14 +122,3 @@ def test_the_kept_labels_are_the_given_ones_where_none_is_steady() -> None:
 def test_how_many_are_kept() -> None:
     assert [kept_count(size, 0.2) for size in (1, 4, 5, 16)] == [1, 4, 4, 13]
     assert kept_count(10, 0.9) == 1
-
-
-@pytest.mark.parametrize("args", ["noise_rate = 1.0", "threshold = 1.1", "history = 0", "warmup_rounds = -1"])
-def test_impossible_arguments_are_refused(args: str) -> None:
-    with pytest.raises(PluginError, match=args.split(maxsplit=1)[0]):
-        METHODS.build("selfie", args)
-
-
-def test_published_defaults() -> None:
-    """Song et al., ICML 2019: q = 15, epsilon = 0.05; FNBench: noise rate 0.2, 24 of 120 rounds."""
-    assert SELFIE() == SELFIE(noise_rate=0.2, threshold=0.05, history=15, warmup_rounds=24)

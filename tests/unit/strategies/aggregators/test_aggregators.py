@@ -127,6 +127,20 @@ def test_mean_weights_are_the_normalized_client_weights() -> None:
     np.testing.assert_allclose(result.value, np.average(updates, axis=0, weights=[1, 2, 5]), rtol=1e-6)
 
 
+def test_without_roles_ids_and_seed_all_are_unknown_and_numbered_and_the_seed_is_0() -> None:
+    updates = updates_of(5, 4, dtype=np.float64)
+    for name, args, given in (
+        ("distance-aware", "", {"roles": ["unknown"] * 5}),
+        ("monna", "trusted = 3, f = 1", {"clients": range(5)}),
+    ):
+        rule = AGGREGATORS.build(name, args)
+        found, said = aggregate(rule, updates, np.ones(5)), aggregate(rule, updates, np.ones(5), **given)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.value, said.value)
+    drawn = build_aggregator("median", "", "bucketing = {}")
+    found = [aggregate(drawn, updates, np.ones(5), **given).value.tolist() for given in ({}, {"seed": 0}, {"seed": 1})]
+    assert found[0] == found[1] != found[2]
+
+
 def test_mean_leaves_the_gram_matrix_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(updates: list[Vector]) -> Doubles:
         raise AssertionError("computed")
@@ -181,6 +195,7 @@ def test_mixed_precision_gives_double_precision() -> None:
         ([np.ones(2)], [0], "not all 0"),
         ([np.ones(2)], [np.nan], "finite"),
         ([np.ones(2)], [np.inf], "finite"),
+        ([np.ones(2)] * 2, [1e308, 1e308], "finite"),  # their sum is not
     ],
 )
 def test_input_that_does_not_fit_is_named(updates: list[Vector], client_weights: list[float], message: str) -> None:

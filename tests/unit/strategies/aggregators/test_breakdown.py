@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from server_app.strategy import STRATEGIES
 from server_app.validation.config import check
 from strategies.aggregators import AGGREGATORS, MultiKrum, aggregate, build_aggregator
 from tasks.config import DEFAULTS, ConfigError
+from tasks.issues import RunContext
 from tasks.plugins import PluginError
+from tasks.settings import MethodSettings, Settings, StrategySettings
 
 WITHSTANDS = [
     # aggregator, pre-aggregators, clients, liars among them
@@ -186,6 +189,65 @@ def test_a_bounded_f_is_named_and_is_the_largest_that_is_affordable() -> None:
     assert mda.warning(60) == "mda withstands 20 hostile updates among 60, not 29: f is at most 20"
     assert (smea.warning(15), mda.warning(41)) == ("", "")
     assert "withstands no hostile update" in smea.warning(2)
+    one = build_aggregator("smea", "f = 1")
+    assert one.problem(100_000) == ""
+    assert "would have to look at 1e+05 subsets of 100001 updates, at most 100,000: take f = 0 or less" in one.problem(
+        100_001
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-100])
+def test_the_filter_ends_where_all_are_equal_or_too_small_to_tell_apart(scale: float) -> None:
+    updates = list(scale * np.random.default_rng(0).standard_normal((7, 5)))
+    result = aggregate(build_aggregator("caf", "f = 2"), updates, np.ones(7))
+    assert np.isfinite(result.value).all()
+    equal = aggregate(build_aggregator("caf", "f = 2"), [updates[0]] * 7, np.ones(7))
+    np.testing.assert_allclose(equal.weights, 1 / 7, rtol=1e-12)  # type: ignore[arg-type]
+
+
+def test_a_trusted_client_is_its_own_nearest_also_beside_equal_ones() -> None:
+    updates = [np.array([value]) for value in (1.0, 1.0, 1.0, 1.0, 5.0)]
+    result = aggregate(build_aggregator("monna", "trusted = 3, f = 2"), updates, [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(result.weights, [1 / 7, 2 / 7, 0, 4 / 7, 0])  # type: ignore[arg-type]
+
+
+def test_each_update_is_its_own_nearest_also_beside_near_ones() -> None:
+    updates = [np.array([value]) for value in (0.0, 0.1, 0.1, 0.1, 0.9)]
+    mixed = aggregate(build_aggregator("mean", "", "nnm = { f = 2 }"), updates, np.ones(5))
+    # the last one and the two nearest; the first one, likewise; of four equally far the first ones
+    np.testing.assert_allclose(mixed.value, (0.2 / 3 + 3 * 0.1 + 1.1 / 3) / 5)
+
+
+def test_noisy_clients_that_sent_what_a_clean_one_sent_count_in_full() -> None:
+    updates = [np.ones(3)] * 3
+    rule = build_aggregator("distance-aware")
+    result = aggregate(rule, updates, [1, 2, 5], roles=["clean", "noisy", "unknown"])
+    np.testing.assert_allclose(result.weights, [0.125, 0.25, 0.625])  # type: ignore[arg-type]
+
+
+def test_a_chain_warns_of_its_rule_by_the_number_of_rows_that_is_left() -> None:
+    chain = build_aggregator("krum", "", "bucketing = { size = 2 }")
+    assert chain.warning(8) == "krum withstands no hostile update: the largest f for 4 updates is 0"
+    assert chain.warning(9) == ""
+    assert build_aggregator("mean", "", "nnm = {}").warning(2).startswith("nnm withstands no hostile update")
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "strategy", "method", "said"),
+    [
+        ("distance-aware", "robust", "sgd", True),
+        ("distance-aware", "noise-partition", "sgd", False),  # calls clients noisy
+        ("distance-aware", "robust", "own.module:Method", False),  # nobody knows what a part of one's own does
+        ("mean", "robust", "sgd", False),  # reads no role
+    ],
+)
+def test_it_is_said_that_nobody_is_called_noisy(aggregator: str, strategy: str, method: str, said: bool) -> None:
+    chosen = StrategySettings(strategy, aggregator=aggregator)
+    settings = Settings(strategy=chosen, method=MethodSettings(method))
+    context = RunContext(settings, sampled=6, strategy=STRATEGIES.find(strategy))  # type: ignore[arg-type]
+    found = build_aggregator(aggregator).issues(context)
+    assert [issue.key for issue in found] == ["strategy.aggregator"] * said
+    assert all("is the mean: the strategy robust calls no client noisy" in issue.text for issue in found)
 
 
 def test_a_round_without_the_trusted_client_is_refused() -> None:

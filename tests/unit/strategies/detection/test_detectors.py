@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
-from strategies.detection import DETECTORS, Groups, Official, Robust, detect, read_profile
-from strategies.detection.base import Counts, Detector
+from strategies.detection import DETECTORS, Detection, Groups, Official, Robust, detect, read_profile
+from strategies.detection.base import Counts, Detector, Flags, one_group
 from strategies.detection.detectors import TwoGroups, evidence_for_two, fit_two, within_reach
 from strategies.detection.profiles import client_levels, min_max
 from strategies.gram import Doubles
@@ -141,6 +142,8 @@ def test_what_lies_out_of_reach_is_moved_and_what_is_missing_stays():
     moved = within_reach(values, np.array([[1, 0], [1, 1], [1, 0], [1, 1], [1, 1]], bool), 0.01)
     assert moved[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0, 7.0]  # quartiles 2 and 4, reach 1.5 x 2
     assert moved[:, 1].tolist() == values[:, 1].tolist()
+    few = within_reach(np.array([[0.0], [0.0], [0.0], [0.0], [9.0], [-9.0]]), np.ones((6, 1), bool), 0.1)
+    assert few[:, 0].tolist() == pytest.approx([0, 0, 0, 0, 1.5 * 16 * 0.1, -1.5 * 16 * 0.1])
 
 
 def test_the_posterior_is_one_half_in_the_middle_and_rises():
@@ -176,9 +179,16 @@ def test_a_sound_answer_is_read():
     assert (losses.tolist(), counts.tolist()) == ([0.5, 0.0, 1.5], [3, 0, 7])
 
 
+def test_the_largest_loss_and_all_examples_of_one_class_are_sound():
+    losses, counts = read_profile({"class-losses": [1e6, 0.0], "class-counts": [10, 0]}, 10)
+    assert (losses.tolist(), counts.tolist()) == ([1e6, 0.0], [10, 0])
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"class-losses": [0.5, 0.0, 1e6 + 0.5]}, "finite numbers from 0 to 1e"),
+        ({"class-losses": [0.5, 0.0, -1e-9]}, "finite numbers from 0 to 1e"),
         ({"class-losses": None}, "one number of each for every class"),
         ({"class-losses": 1.0}, "one number of each for every class"),
         ({"class-losses": [0.5, 0.0]}, "one number of each for every class"),
@@ -204,6 +214,92 @@ def test_tables_that_do_not_fit_are_refused():
         detect(Robust(), np.ones((5, 3)), np.ones((5, 2), np.int64))
     with pytest.raises(ValueError, match="at least one example"):
         detect(Robust(), np.ones((5, 3)), np.zeros((5, 3), np.int64))
+    with pytest.raises(ValueError, match="counts of at least 0"):
+        detect(Robust(), np.ones((5, 3)), np.array([[3, 3, -1]] * 5))
+    with pytest.raises(ValueError, match="two tables"):
+        detect(Robust(), np.ones((5, 3, 1)), np.ones((5, 3, 1), np.int64))
+
+
+class Shown(Detector):
+    """Keeps what it is shown."""
+
+    def divide(self, losses: Doubles, counts: Counts) -> Detection:
+        self.losses = losses
+        return one_group(len(losses), "")
+
+
+def test_a_detector_is_not_shown_what_was_sent_for_a_class_without_examples():
+    losses, counts = np.arange(12.0).reshape(4, 3) + 1, np.ones((4, 3), np.int64)
+    counts[1, 2] = 0
+    shown = Shown()
+    assert detect(shown, losses, counts).posterior.tolist() == [0.0] * 4
+    np.testing.assert_array_equal(shown.losses, np.where(counts > 0, losses, 0))
+
+
+@pytest.mark.parametrize(("found", "winner", "agreed"), [("ABB", 1, 2), ("AB", 0, 1), ("ABCB", 1, 2), ("A", 0, 1)])
+def test_the_most_frequent_set_wins_and_the_first_of_equally_many(
+    found: str, winner: int, agreed: int, monkeypatch: pytest.MonkeyPatch
+):
+    states = []
+
+    def fit(profiles: Doubles, state: int) -> tuple[Doubles, Flags]:
+        states.append(state)
+        return np.full(5, state / 10), np.arange(5) == "ABC".index(found[state])
+
+    monkeypatch.setattr("strategies.detection.detectors._fit", fit)
+    result = detect(Official(fits=len(found)), *profiles(GRID[:5]))
+    assert states == list(range(len(found)))
+    assert result.posterior.tolist() == [winner / 10] * 5
+    assert result.noisy.tolist() == (np.arange(5) == "ABC".index(found[winner])).tolist()
+    assert result.reason == f"{agreed} of {len(found)} mixtures agree"
+
+
+def halves(classes: int) -> tuple[Doubles, Counts]:
+    """Two clients with a loss of 0.5 and two with 1.5, without any chance."""
+    return np.repeat([0.5, 0.5, 1.5, 1.5], classes).reshape(4, classes), np.full((4, classes), 10)
+
+
+@pytest.mark.parametrize(("classes", "spread"), [(1, np.log(2)), (2, np.log(2)), (5, np.log(5))])
+def test_the_spread_and_the_evidence_are_those_of_the_tolerance_where_nothing_is_left_to_chance(
+    classes: int, spread: float
+):
+    """Densities by hand: everybody lies on a mean, of one group half a nat off it."""
+    natural = 0.025 * spread
+    two = 4 * np.log(0.5)
+    one = -4 * 0.5**2 / (2 * natural**2)
+    reason = detect(Robust(), *halves(classes)).reason
+    assert reason.startswith(f"gap 1.000 nats, spread {natural:.3f}, BIC prefers two groups")
+    assert float(reason.split()[-1]) == pytest.approx(2 * (two - one) - np.log(4), abs=0.06)
+    found = detect(Groups(), *halves(classes))
+    free = 2 * np.log(4) - 2 * (-2 * (np.log(2 * np.pi * 0.25) + 1))
+    fixed = 4 * np.log(4) - 2 * 4 * (np.log(0.5) - np.log(2 * np.pi * natural**2) / 2)
+    assert f"(above the best by {free - fixed:.1f}, 0.0)" in found.reason
+    assert found.noisy.tolist() == [False, False, True, True]
+
+
+def test_the_error_of_a_level_is_the_robust_standard_error_of_the_regression():
+    """The whole system in one matrix: least squares with the penalty as rows, degrees of freedom by the rank."""
+    losses, counts = profiles(GRID[:8], classes=4, seed=3, alpha=0.7)
+    clients, classes = np.nonzero(counts)
+    weights = counts[clients, classes].astype(np.float64)
+    design = np.hstack([np.eye(8)[clients], np.eye(4)[classes]])
+    penalty = np.hstack([np.zeros((4, 8)), np.eye(4) * np.sqrt(counts.mean())])
+    rows = np.vstack([design * np.sqrt(weights)[:, None], penalty])
+    solved = np.linalg.lstsq(rows, np.append(np.sqrt(weights) * losses[clients, classes], np.zeros(4)), rcond=None)[0]
+    left = weights * (losses[clients, classes] - design @ solved) ** 2
+    lower = solved[:8] <= np.median(solved[:8])
+    scale = len(weights) / (len(weights) - np.linalg.matrix_rank(design))
+    variance = np.median(left[lower[clients]]) / chi2.median(1) * scale
+    levels, error = client_levels(losses, counts)
+    assert (counts == 0).any()
+    np.testing.assert_allclose(levels, solved[:8], rtol=1e-9)
+    assert error == pytest.approx(np.sqrt(variance * np.mean(1 / counts.sum(1))), rel=1e-3)
+
+
+def test_one_number_that_is_not_explained_is_enough_for_an_error():
+    table = np.array([[0.1, 0.5], [0.3, 0.2]])
+    assert client_levels(table, np.full((2, 2), 10))[1] > 0
+    assert client_levels(table, np.array([[10, 10], [10, 0]]))[1] == 0
 
 
 def test_detectors_are_built_by_name_and_refuse_senseless_arguments():

@@ -9,6 +9,8 @@ from sklearn.mixture import GaussianMixture
 
 from strategies.detection import Groups, detect
 from strategies.detection.groups import Mixture, fit
+from strategies.detection.profiles import client_levels
+from strategies.gram import Doubles
 from tests.detection_cases import TWO_KINDS, profiles
 
 THREE = np.repeat([0.0, 0.3, 0.7], [10, 5, 5])
@@ -84,3 +86,19 @@ def test_the_variance_is_never_below_what_is_natural():
 def test_few_clients_make_few_groups():
     rates = np.array([0.0, 0.3, 0.6, 0.0, 0.9])
     assert detect(Groups(), *profiles(rates, alpha=100.0)).components <= 2
+
+
+def test_the_least_variance_is_what_chance_and_the_tolerance_make_of_a_group(monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[int, float]] = []
+
+    def spied(values: Doubles, groups: int, least: float) -> Mixture:
+        asked.append((groups, least))
+        return fit(values, groups, least)
+
+    monkeypatch.setattr("strategies.detection.groups.fit", spied)
+    losses, counts = profiles(np.zeros(20), alpha=100.0)
+    _, error = client_levels(losses, counts)
+    detect(Groups(most=3, tolerance=0.05), losses, counts)
+    assert [groups for groups, _ in asked] == [1, 2, 3]
+    assert [least for _, least in asked] == pytest.approx([(0.05 * np.log(10)) ** 2 + error**2] * 3, rel=1e-6)
+    assert error > 0.03

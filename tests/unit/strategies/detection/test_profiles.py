@@ -67,6 +67,16 @@ def test_half_of_the_questions_are_enough_and_fewer_are_not():
     assert mean_profiles(without(answers, 3, 0))[0].tolist() == [1, 2, 3, 4]
 
 
+def test_a_class_counts_only_in_the_rounds_in_which_the_client_had_it():
+    """Both clients are asked twice; client 0 has no example of class 1 in the second round."""
+    first = {0: (np.array([1.0, 4.0]), np.array([2, 1])), 1: (np.array([1.0, 2.0]), np.array([2, 1]))}
+    second = {0: (np.array([3.0, 0.0]), np.array([3, 0])), 1: (np.array([3.0, 4.0]), np.array([3, 1]))}
+    _, means, counts = mean_profiles(answers_of(1, first) + answers_of(2, second))
+    model = [3.0, 4.0]  # mean losses of class 1 in each round, over those who have it: 3.5 over both
+    assert means.tolist() == [[2.0, 4.0 + 3.5 - model[0]], [2.0, ((2.0 + 3.5 - model[0]) + (4.0 + 3.5 - model[1])) / 2]]
+    assert counts.tolist() == [[3, 1], [3, 1]]
+
+
 def test_no_answers_make_no_profiles():
     assert [len(part) for part in mean_profiles([])] == [0, 0, 0]
 
