@@ -112,7 +112,7 @@ class ClientEstimate:
     noise_level: float = 0.0
 
 
-@STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022")
+@STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022", "https://arxiv.org/abs/2204.04677")
 class FedCorr(RobustStrategy):
     """Finds noisy clients by the dimensionality of their answers and lets them correct their labels, in three stages.
 

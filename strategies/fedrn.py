@@ -33,7 +33,7 @@ class KnownClient:
     logits: Doubles
 
 
-@STRATEGIES.register("fedrn", "Kim et al., CIKM 2022")
+@STRATEGIES.register("fedrn", "Kim et al., CIKM 2022", "https://arxiv.org/abs/2205.01310")
 class FedRN(RobustStrategy):
     """Sends every client the last models of the other clients that are most like it and know their labels best.
 
