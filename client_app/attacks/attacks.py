@@ -39,8 +39,8 @@ NOISE_MODES = ("replace", "add")
 class LabelFlip(DataAttack):
     """Train on examples whose labels are all wrong.
 
-    With an odd number of classes K the middle one stays right where labels are reversed. Biggio, Nelson, Laskov, ICML 2012; for federations
-    Tolpeygin, Truex, Gursoy, Liu, ESORICS 2020.
+    With an odd number of classes K the middle one stays right where labels are reversed. Biggio, Nelson, Laskov, ICML
+    2012; for federations Tolpeygin, Truex, Gursoy, Liu, ESORICS 2020.
 
     Parameters
     ----------

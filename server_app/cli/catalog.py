@@ -39,7 +39,7 @@ PRESETS = ROOT / "client_app/losses/presets.py"
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice: name, a line about it, paper and links, where a built-in is defined, and a recipe's options by axis."""
+    """One choice: name, a line about it, paper and links, where a built-in is defined, options of a recipe by axis."""
 
     name: str
     summary: str

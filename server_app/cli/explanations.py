@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from server_app.cli.catalog import Choice, presets
-from server_app.cli.config import RECIPES, SWEEPS, read_toml
+from server_app.cli.config import RECIPES, SWEEPS
 from server_app.cli.docstrings import Docstring, docstring, wrapped
 from server_app.cli.names import KINDS
 from server_app.cli.recipes import read_recipe
