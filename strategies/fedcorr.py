@@ -124,6 +124,8 @@ class FedCorr(RobustStrategy):
     As published there are always two groups of scores, so some clean clients are suspected too; their noise level is
     what clears them. And scores are trusted: a client with a huge one is a group of its own, and nobody else is found.
 
+    Example: ``winnow run fedcorr-digits``
+
     Parameters
     ----------
     iterations

@@ -45,6 +45,8 @@ class FedRN(RobustStrategy):
 
     The last model of every client is kept here, and in the checkpoints.
 
+    Example: ``winnow run strategy.name=fedrn method.name=fedrn loss.name=ce strategy.aggregator=mean``
+
     Parameters
     ----------
     warmup_rounds

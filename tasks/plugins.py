@@ -66,7 +66,7 @@ class Registry(Generic[T]):
     listed
         The kind as ``winnow list`` calls it, in one word; None takes ``kind`` with hyphens.
     run_sets
-        Names of arguments that :meth:`build` may be given as ``context``: the run sets them, and nobody else can.
+        Names of the arguments that the app gives :meth:`build` as ``context``: nobody else can set them.
     """
 
     def __init__(
@@ -134,8 +134,6 @@ class Registry(Generic[T]):
         PluginError
             If an argument is missing, unknown or refused by the factory, or what it builds is something else.
         """
-        undeclared = context.keys() - set(self.run_sets)
-        assert not undeclared, f"{self.kind}: {undeclared} are not among what the run sets"
         factory = self.find(name)
         try:
             given = parse_args(args) if isinstance(args, str) else args

@@ -25,7 +25,7 @@ ARGUMENTS = {owner: key for key, owner in OWNERS.items()}
 """By the setting that names a choice the one that holds its arguments."""
 INLINE = {"pre-aggregator": "strategy.pre-aggregators", "callback": "run.callbacks"}
 """By kind the setting that names several choices with their arguments."""
-SAMPLES = {"a whole number": 1, "a number": 0.5, "a text in quotes": "...", "true or false (without quotes)": True}
+SAMPLES = {"a whole number": 1, "a number": 0.5, "a text in quotes": "...", "a list": ["one", "two"]}
 """By type what an argument without a default gets in an example."""
 MOST = 4
 """Recipes that are named."""

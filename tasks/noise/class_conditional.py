@@ -230,7 +230,9 @@ class PairFlip(Replacement):
 class MatrixNoise(ClassConditional):
     """Redraw a share of the labels from the rows of your own matrix; with rate 1 it is the transition matrix.
 
-    K is at most ``MAX_TABLE_CLASSES``. Example with two classes: ``matrix = [[0.8, 0.2], [0.3, 0.7]]``.
+    K is at most ``MAX_TABLE_CLASSES``; it is 2 in the example.
+
+    Example: ``winnow run noise.name=matrix noise.args='matrix = [[0.8, 0.2], [0.3, 0.7]]'``
 
     Parameters
     ----------

@@ -1,6 +1,8 @@
 """``winnow list KIND NAME`` explains every built-in from its class: arguments, paper, cost, an example that works."""
 
 import argparse
+import ast
+import importlib
 import inspect
 import json
 import re
@@ -13,7 +15,7 @@ import pytest
 
 from client_app.losses import PRESETS
 from server_app.cli import build_parser, main
-from server_app.cli.catalog import Choice
+from server_app.cli.catalog import PACKAGES, Choice
 from server_app.cli.config import make_plan
 from server_app.cli.docstrings import docstring
 from server_app.cli.explanations import INLINE, SETTINGS, example
@@ -21,8 +23,10 @@ from server_app.cli.listing import kinds
 from server_app.cli.overview import overview
 from server_app.cli.run import check_parts
 from server_app.cli.signatures import arguments
+from server_app.cli.source_code import sources
 from tasks.arguments import accepted_names, bind, parse_args
 from tasks.config import OWNERS
+from tasks.plugins import Registry
 from tests.registries import registries
 
 KNOWN = kinds()
@@ -74,6 +78,32 @@ def annotation_of(factory: Callable[..., object], name: str) -> object:
         for each in bases
         if name in inspect.signature(each).parameters
     )
+
+
+def given_by_the_app(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
+    """Yield registry and name of each argument that a function of ours gives a registry as context."""
+    tables: dict[str, list[str]] = {}
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign([ast.Name(table)], ast.Dict(keys)) | ast.AnnAssign(ast.Name(table), _, ast.Dict(keys)):
+                tables[table] = [key.value for key in keys if isinstance(key, ast.Constant)]
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(ast.Attribute(ast.Name(registry), "build"), _, keywords):
+                for each in keywords:
+                    names = [each.arg] if each.arg else tables[ast.unparse(each.value)]
+                    yield from ((registry, name) for name in names)
+
+
+def test_registries_declare_what_the_app_sets() -> None:
+    variables = {name: each for package in PACKAGES for name, each in vars(importlib.import_module(package)).items()}
+    declared = {name: set(each.run_sets) for name, each in variables.items() if isinstance(each, Registry)}
+    found: dict[str, set[str]] = {}
+    for _, tree in sources(".build("):
+        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            for registry, name in given_by_the_app(function):
+                found.setdefault(registry, set()).add(name)
+    assert found == {name: names for name, names in declared.items() if names}
 
 
 @named(BUILT_IN)
