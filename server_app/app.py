@@ -2,7 +2,9 @@
 
 import json
 import os
+import time
 from logging import WARNING
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.common.logger import log
@@ -10,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server_app.output import lasting_output
 from server_app.report import comparison_table
+from server_app.report.text import roughly
 from server_app.run import run_training
 from server_app.validation.config import validate
 from tasks.config import Flat, is_checked, variant_config, variants
@@ -32,6 +35,15 @@ def overrides(flat: Flat, changes: Flat) -> Flat:
     return {key: value for key, value in variant_config(flat, changes).items() if value != flat.get(key)}
 
 
+def variant_line(place: str, name: str, done: int, left: int, seconds: float) -> str:
+    """Return which variant begins, and about how long all that are left will take, once ``done`` rounds have shown it.
+
+    >>> variant_line("3 of 12", "fedavg", 10, 70, 60.0)
+    'Variant 3 of 12: fedavg, about 7 min left'
+    """
+    return f"Variant {place}: {name}" + (f", about {roughly(left * seconds / done)} left" if done else "")
+
+
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Check the whole configuration, then run every variant with the same clients; lost output does not end them.
@@ -52,8 +64,12 @@ def run_variants(grid: Grid, context: Context) -> None:
     checked = validate(flat, mode, trials=not is_checked(flat, mode))
     for issue in checked.warnings:
         log(WARNING, "%s", issue.line)
-    left, runs = sum(settings.num_server_rounds for settings in checked.settings.values()), []
+    total = left = sum(settings.num_server_rounds for settings in checked.settings.values())
+    started, runs = time.monotonic(), list[Path]()
     for name, settings in checked.settings.items():
+        if len(checked.settings) > 1:
+            place = f"{len(runs) + 1} of {len(checked.settings)}"
+            print(variant_line(place, name, total - left, left, time.monotonic() - started), flush=True)
         left -= settings.num_server_rounds
         changes = json.dumps(overrides(flat, variants(flat)[name]))
         runs.append(run_training(grid, settings, mode, name, changes, left))

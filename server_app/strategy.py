@@ -26,8 +26,8 @@ from tasks.settings import FederationSettings, Settings
 
 __all__ = ["STRATEGIES", "FedCorr", "FedRN", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
 
-for _name, _paper in STOCK.items():  # Winnow's own are registered where they are defined
-    STRATEGIES.register(stock_name(_name), _paper)(getattr(stock, _name))
+for _name, _papers in STOCK.items():  # Winnow's own are registered where they are defined
+    STRATEGIES.register(stock_name(_name), *_papers)(getattr(stock, _name))
 
 
 def build_strategy(

@@ -16,7 +16,24 @@ from tasks.plugins import Registry
 from tasks.protocol import Arrays
 from tasks.records import ArrayView, view_record, views
 
-STRATEGIES = Registry("strategy", Strategy)
+RUN_SETS = (
+    "fraction_train",
+    "fraction_evaluate",
+    "min_train_nodes",
+    "min_evaluate_nodes",
+    "min_available_nodes",
+    "min_replies",
+    "seed",
+    "weighting",
+    "buffers",
+    "examples",
+    "aggregator",
+    "spool",
+    "timeout",
+    "extra_arrays",
+    "server_optimizer",
+)
+STRATEGIES = Registry("strategy", Strategy, run_sets=RUN_SETS)
 
 
 class UpdateStrategy(Component, Strategy, Generic[Kept]):

@@ -112,7 +112,7 @@ class ClientEstimate:
     noise_level: float = 0.0
 
 
-@STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022")
+@STRATEGIES.register("fedcorr", "Xu et al., CVPR 2022", "https://arxiv.org/abs/2204.04677")
 class FedCorr(RobustStrategy):
     """Finds noisy clients by the dimensionality of their answers and lets them correct their labels, in three stages.
 
@@ -123,6 +123,8 @@ class FedCorr(RobustStrategy):
 
     As published there are always two groups of scores, so some clean clients are suspected too; their noise level is
     what clears them. And scores are trusted: a client with a huge one is a group of its own, and nobody else is found.
+
+    Example: ``winnow run fedcorr-digits``
 
     Parameters
     ----------

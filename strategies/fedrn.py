@@ -33,7 +33,7 @@ class KnownClient:
     logits: Doubles
 
 
-@STRATEGIES.register("fedrn", "Kim et al., CIKM 2022")
+@STRATEGIES.register("fedrn", "Kim et al., CIKM 2022", "https://arxiv.org/abs/2205.01310")
 class FedRN(RobustStrategy):
     """Sends every client the last models of the other clients that are most like it and know their labels best.
 
@@ -44,6 +44,8 @@ class FedRN(RobustStrategy):
     labels, similarity the cosine of two clients' logits of one random input. Expertise is what a client claims.
 
     The last model of every client is kept here, and in the checkpoints.
+
+    Example: ``winnow run strategy.name=fedrn method.name=fedrn loss.name=ce strategy.aggregator=mean``
 
     Parameters
     ----------

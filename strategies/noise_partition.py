@@ -110,7 +110,7 @@ class Judgement:
     noisy: bool
 
 
-@STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023")
+@STRATEGIES.register("noise-partition", "Wu et al. (FedNoRo), IJCAI 2023", "https://arxiv.org/abs/2305.05230")
 class NoisePartition(RoundRobinStrategy):
     """Tells clean from noisy clients by their loss profiles after a warm-up, over any aggregator.
 

@@ -48,7 +48,9 @@ class KeptArrays:
     buffers: Arrays
 
 
-@STRATEGIES.register("robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)")
+@STRATEGIES.register(
+    "robust", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022 (with geometric-median)", "https://arxiv.org/abs/1912.13445"
+)
 class RobustStrategy(UpdateStrategy[KeptArrays]):
     """Samples clients and combines their validated updates with any aggregator.
 

@@ -88,7 +88,7 @@ def require(holds: bool, name: str, value: float, expected: str) -> None:
         raise ValueError(f"{name} must be {expected}, got {value}")
 
 
-@SERVER_OPTIMIZERS.register("fedavgm", "Hsu, Qi, Brown, 2019")
+@SERVER_OPTIMIZERS.register("fedavgm", "Hsu, Qi, Brown, 2019", "https://arxiv.org/abs/1909.06335")
 @dataclass(eq=False)
 class FedAvgM(ServerOptimizer):
     """Momentum at the server: the step is the sum of all updates so far, each weakened by every later round.
@@ -119,7 +119,7 @@ class FedAvgM(ServerOptimizer):
         return self.server_learning_rate * self.momentum
 
 
-@SERVER_OPTIMIZERS.register("fedadagrad", "Reddi et al., ICLR 2021")
+@SERVER_OPTIMIZERS.register("fedadagrad", "Reddi et al., ICLR 2021", "https://arxiv.org/abs/2003.00295")
 @dataclass(eq=False)
 class FedAdagrad(ServerOptimizer):
     """Adagrad at the server: coordinates that moved far in all rounds together move less from now on.
@@ -183,7 +183,7 @@ class Moments(ServerOptimizer):
         return np.asarray(self.rate() * self.first_moment / (np.sqrt(self.second_moment) + self.tau))
 
 
-@SERVER_OPTIMIZERS.register("fedadam", "Reddi et al., ICLR 2021")
+@SERVER_OPTIMIZERS.register("fedadam", "Reddi et al., ICLR 2021", "https://arxiv.org/abs/2003.00295")
 @dataclass(eq=False)
 class FedAdam(Moments):
     """Adam at the server: running means of the update and of its square.
@@ -217,7 +217,7 @@ class FedAdam(Moments):
         return self.eta * sqrt(1 - self.beta_2**power) / (1 - self.beta_1**power)
 
 
-@SERVER_OPTIMIZERS.register("fedyogi", "Reddi et al., ICLR 2021")
+@SERVER_OPTIMIZERS.register("fedyogi", "Reddi et al., ICLR 2021", "https://arxiv.org/abs/2003.00295")
 @dataclass(eq=False)
 class FedYogi(Moments):
     """Yogi at the server: Adam whose second moment changes by the newest square only, however large it was before.
@@ -249,7 +249,7 @@ def _check_rates(eta: float, tau: float) -> None:
     require(0 < tau < inf, "tau", tau, "positive")
 
 
-@SERVER_OPTIMIZERS.register("fedexp", "Jhunjhunwala, Wang, Joshi, ICLR 2023")
+@SERVER_OPTIMIZERS.register("fedexp", "Jhunjhunwala, Wang, Joshi, ICLR 2023", "https://arxiv.org/abs/2301.09604")
 @dataclass(eq=False)
 class FedExP(ServerOptimizer):
     """The combined update, made longer where the clients' updates cancel each other.

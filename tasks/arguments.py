@@ -107,11 +107,15 @@ def merge_args(base: str, changes: str) -> str:
     old, new = parse_args(base), parse_args(changes)
     if not new or not old.keys() - new.keys():
         return changes
-    return ", ".join(_assignment(name, value) for name, value in (old | new).items())
+    return ", ".join(assignment(name, value) for name, value in (old | new).items())
 
 
-def _assignment(name: str, value: Any) -> str:
-    """Return ``name = value`` as TOML on one line."""
+def assignment(name: str, value: Any) -> str:
+    """Return ``name = value`` as TOML on one line.
+
+    >>> assignment("pairs", [[1, 7], [2, 0]])
+    'pairs = [[1, 7], [2, 0]]'
+    """
     key = tomli_w.dumps({name: 0}).removesuffix(" = 0\n")
     return f"{key} = {_inline(value)}"
 
@@ -119,7 +123,7 @@ def _assignment(name: str, value: Any) -> str:
 def _inline(value: Any) -> str:
     """Return a TOML value on one line, which tomli_w does for neither arrays nor tables."""
     if isinstance(value, dict):
-        return f"{{ {', '.join(_assignment(*item) for item in value.items())} }}" if value else "{}"
+        return f"{{ {', '.join(assignment(*item) for item in value.items())} }}" if value else "{}"
     if isinstance(value, list):
         return f"[{', '.join(map(_inline, value))}]"
     return tomli_w.dumps({"x": value}).removeprefix("x = ").removesuffix("\n")

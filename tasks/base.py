@@ -295,7 +295,8 @@ class Merged:
     notes: tuple[str, ...] = ()
 
 
-TASKS = Registry("task", Task)
+RUN_SETS = ("data_path", "bad_data", "cache", "tokens", "statistics")
+TASKS = Registry("task", Task, run_sets=RUN_SETS)
 
 
 @torch.no_grad()  # not inference_mode: what a model makes and keeps in its first forward pass must be fit for training

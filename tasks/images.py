@@ -82,7 +82,11 @@ def _normalisation(
         return torch.tensor(gain, device=device), torch.tensor(offset, device=device)
 
 
-@TASKS.register("digits", "Alpaydin and Kaynak, Kybernetika 1998")
+@TASKS.register(
+    "digits",
+    "Alpaydin and Kaynak, Kybernetika 1998",
+    "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+)
 class Digits(ImageTask):
     """1,797 handwritten digits of 8x8 pixels, part of scikit-learn: no download, runs in seconds.
 
@@ -285,7 +289,11 @@ class Cifar(PublishedImages):
         return f'fetch it: run  python -c "{download}"  in {root}, or let task.data-path name the folder that has it'
 
 
-@TASKS.register("cifar-10", "Krizhevsky, technical report, University of Toronto 2009")
+@TASKS.register(
+    "cifar-10",
+    "Krizhevsky, technical report, University of Toronto 2009",
+    "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
+)
 class Cifar10(Cifar):
     """60,000 photographs of 10 classes, 3x32x32; needs the folder cifar-10-batches-py."""
 
@@ -297,7 +305,11 @@ class Cifar10(Cifar):
     std = (0.24703233, 0.24348505, 0.26158768)
 
 
-@TASKS.register("cifar-100", "Krizhevsky, technical report, University of Toronto 2009")
+@TASKS.register(
+    "cifar-100",
+    "Krizhevsky, technical report, University of Toronto 2009",
+    "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
+)
 class Cifar100(Cifar):
     """60,000 photographs of 100 classes, 3x32x32; needs the folder cifar-100-python."""
 

@@ -10,7 +10,7 @@ import pkgutil
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -43,12 +43,13 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes as a key without quo
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One built-in choice: its short name, the factory, one line about it and its paper."""
+    """One built-in choice: its short name, the factory, one line about it, its paper and where that can be read."""
 
     name: str
     factory: Callable[..., T]
     summary: str
     paper: str = ""
+    links: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -64,16 +65,28 @@ class Registry(Generic[T]):
         Further types that :meth:`convert` can turn into a ``base``.
     listed
         The kind as ``winnow list`` calls it, in one word; None takes ``kind`` with hyphens.
+    run_sets
+        Names of the arguments that the app gives :meth:`build` as ``context``: nobody else can set them.
     """
 
-    def __init__(self, kind: str, base: type[T] | None = None, *others: type, listed: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        base: type[T] | None = None,
+        *others: type,
+        listed: str | None = None,
+        run_sets: Collection[str] = (),
+    ) -> None:
         self.kind = kind
+        self.run_sets = run_sets
         self.listed = listed or kind.replace(" ", "-")
         self._bases = (base, *others) if base else others
         self._entries: dict[str, Entry[T]] = {}
 
-    def register(self, name: str, paper: str = "") -> Callable[[F], F]:
+    def register(self, name: str, paper: str = "", *links: str) -> Callable[[F], F]:
         """Register the class or function below under ``name``; its docstring's first line becomes the summary.
+
+        ``paper`` is its source as authors, venue and year, and ``links`` are the addresses where that can be read.
 
         Raises
         ------
@@ -85,7 +98,7 @@ class Registry(Generic[T]):
             assert name not in self._entries, f"{self.kind} {name} is registered twice"
             self._check_factory(factory)
             summary = (inspect.getdoc(factory) or "").split("\n")[0].rstrip(".")
-            self._entries[name] = Entry(name, factory, summary, paper)
+            self._entries[name] = Entry(name, factory, summary, paper, links)
             return factory
 
         return add

@@ -29,15 +29,25 @@ CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 NOISE_MODES = ("replace", "add")
 
 
-@ATTACKS.register("label-flip", "Biggio, Nelson, Laskov, ICML 2012; Tolpeygin et al., ESORICS 2020")
+@ATTACKS.register(
+    "label-flip",
+    "Biggio, Nelson, Laskov, ICML 2012; Tolpeygin et al., ESORICS 2020",
+    "https://arxiv.org/abs/1206.6389",
+    "https://arxiv.org/abs/2007.08432",
+)
 @dataclass(frozen=True)
 class LabelFlip(DataAttack):
     """Train on examples whose labels are all wrong.
 
-    ``mode`` says how class y becomes wrong: ``reverse`` takes K - 1 - y (with an odd number of classes K the middle one
-    stays right), ``random`` any other class, each with the same probability and drawn anew in every round, ``pair`` the
-    next one, (y + 1) mod K. The update is multiplied by ``scale``. Biggio, Nelson, Laskov, ICML 2012; for federations
-    Tolpeygin, Truex, Gursoy, Liu, ESORICS 2020.
+    With an odd number of classes K the middle one stays right where labels are reversed. Biggio, Nelson, Laskov, ICML
+    2012; for federations Tolpeygin, Truex, Gursoy, Liu, ESORICS 2020.
+
+    Parameters
+    ----------
+    mode
+        "reverse": y becomes K - 1 - y; "random": any other class, drawn anew in every round; "pair": (y + 1) mod K.
+    scale
+        Factor of the update.
     """
 
     mode: str = "reverse"
@@ -63,7 +73,12 @@ def flipped(labels: Labels, num_classes: int, mode: str, draws: np.random.Genera
     return np.where(labels < 0, labels, wrong)
 
 
-@ATTACKS.register("backdoor", "Gu et al., 2017; Bagdasaryan et al., AISTATS 2020")
+@ATTACKS.register(
+    "backdoor",
+    "Gu et al., 2017; Bagdasaryan et al., AISTATS 2020",
+    "https://arxiv.org/abs/1708.06733",
+    "https://arxiv.org/abs/1807.00459",
+)
 @dataclass(frozen=True)
 class Backdoor(DataAttack):
     """Teach the model to take every image with a small patch for class ``target``, and to be right otherwise.
@@ -73,6 +88,21 @@ class Backdoor(DataAttack):
     multiplied by ``scale``: with scale = clients / hostile clients the plain mean becomes the attackers' model (model
     replacement, Bagdasaryan, Veit, Hua, Estrin, Shmatikov, AISTATS 2020). The patch is that of Gu, Dolan-Gavitt, Garg,
     BadNets, 2017.
+
+    Parameters
+    ----------
+    target
+        Class that patched images are taken for.
+    size
+        Pixels of a side of the patch.
+    value
+        Brightness of the patch, from 0 to 1 = white.
+    corner
+        Where the patch is: "top-left", "top-right", "bottom-left" or "bottom-right".
+    share
+        Share of the client's images that get the patch, drawn anew in every round.
+    scale
+        Factor of the update; clients / hostile clients makes the plain mean the attackers' model.
     """
 
     target: int = 0
@@ -137,6 +167,11 @@ class SmallLoss(Attack):
     So the server sees an update of the usual length from a client with a low loss. If the model follows, the wrong
     labels of honest clients that are wrong in the same way (pair noise) get a small loss too. Whether small-loss
     filters withstand this is an open question: it is raised, not published as an attack.
+
+    Parameters
+    ----------
+    effort
+        How many times as many epochs as an honest client it trains on the wrong labels.
     """
 
     effort: int = 3
@@ -154,12 +189,17 @@ class SmallLoss(Attack):
         return replace(taught, update=factor * taught.update, metrics=honest.metrics, state=honest.state)
 
 
-@ATTACKS.register("sign-flip", "Li et al., AAAI 2019")
+@ATTACKS.register("sign-flip", "Li et al., AAAI 2019", "https://arxiv.org/abs/1811.03761")
 @dataclass(frozen=True)
 class SignFlip(UpdateAttack):
     """Send the honest update backwards: -scale x update.
 
     Li, Xu, Chen, Giannakis, Ling, AAAI 2019.
+
+    Parameters
+    ----------
+    scale
+        Length of what is sent, in lengths of the honest update.
     """
 
     scale: float = 1.0
@@ -172,13 +212,19 @@ class SignFlip(UpdateAttack):
         return -self.scale * update
 
 
-@ATTACKS.register("gaussian", "Blanchard et al., NeurIPS 2017")
+@ATTACKS.register("gaussian", "Blanchard et al., NeurIPS 2017", "https://arxiv.org/abs/1703.02757")
 @dataclass(frozen=True)
 class Gaussian(UpdateAttack):
     """Send Gaussian noise of standard deviation ``std`` per parameter.
 
-    ``mode`` says whether it takes the place of the update (``replace``; Blanchard, El Mhamdi, Guerraoui, Stainer,
-    NeurIPS 2017) or is added to it (``add``).
+    In place of the update as in Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017, or on top of it.
+
+    Parameters
+    ----------
+    std
+        Standard deviation of the noise, in the units of the weights.
+    mode
+        "replace": noise in place of the update; "add": noise on top of it.
     """
 
     std: float = 1.0
@@ -194,7 +240,7 @@ class Gaussian(UpdateAttack):
         return self.std * drawn if self.mode == "replace" else update + self.std * drawn
 
 
-@ATTACKS.register("scaling", "Bagdasaryan et al., AISTATS 2020")
+@ATTACKS.register("scaling", "Bagdasaryan et al., AISTATS 2020", "https://arxiv.org/abs/1807.00459")
 @dataclass(frozen=True)
 class Scaling(UpdateAttack):
     """Send a multiple of the honest update, so that it decides the mean.
@@ -202,6 +248,11 @@ class Scaling(UpdateAttack):
     ``factor`` = 0 stands for clients / hostile clients, with which the plain mean of equal weights becomes the mean of
     the attackers' models where honest updates cancel: model replacement, Bagdasaryan, Veit, Hua, Estrin, Shmatikov,
     AISTATS 2020. The attack ``backdoor`` takes this factor as its ``scale``.
+
+    Parameters
+    ----------
+    factor
+        Factor of the update; 0 takes clients / hostile clients.
     """
 
     factor: float = 0.0
@@ -216,7 +267,7 @@ class Scaling(UpdateAttack):
         return (self.factor or facts.num_clients / facts.num_hostile) * update
 
 
-@ATTACKS.register("alie", "Baruch, Baruch, Goldberg, NeurIPS 2019")
+@ATTACKS.register("alie", "Baruch, Baruch, Goldberg, NeurIPS 2019", "https://arxiv.org/abs/1902.06156")
 @dataclass(frozen=True)
 class Alie(CollusionAttack):
     """A little is enough: send mean - z x standard deviation of the honest updates, parameter by parameter.
@@ -224,6 +275,11 @@ class Alie(CollusionAttack):
     So small a shift hides among the honest updates, yet it always points the same way. ``z`` = 0 stands for
     :func:`largest_hidden_shift`. Mean and population standard deviation are those over the hostile clients' own honest
     updates, as the attackers do not see others. Baruch, Baruch, Goldberg, NeurIPS 2019.
+
+    Parameters
+    ----------
+    z
+        Standard deviations by which the mean is shifted; 0 takes :func:`largest_hidden_shift`.
     """
 
     z: float = 0.0
@@ -263,13 +319,18 @@ def largest_hidden_shift(clients: int, hostile: int) -> float:
     return NormalDist().inv_cdf((clients - hostile - needed) / (clients - hostile)) if needed > 0 else math.inf
 
 
-@ATTACKS.register("inner-product", "Xie, Koyejo, Gupta, UAI 2020")
+@ATTACKS.register("inner-product", "Xie, Koyejo, Gupta, UAI 2020", "https://arxiv.org/abs/1903.03936")
 @dataclass(frozen=True)
 class InnerProduct(CollusionAttack):
     """Inner product manipulation: send -epsilon x mean of the honest updates.
 
     The inner product with the true mean is negative, so the model climbs the loss; a small ``epsilon`` keeps the update
     close to the honest ones. The mean is that of the hostile clients' own honest updates. Xie, Koyejo, Gupta, UAI 2020.
+
+    Parameters
+    ----------
+    epsilon
+        How long the update is, in lengths of the honest mean; small ones stay close to honest updates.
     """
 
     epsilon: float = 0.5

@@ -28,7 +28,7 @@ class SpreadAttack(CollusionAttack):
         return ""
 
 
-@ATTACKS.register("mimic", "Karimireddy, He, Jaggi, ICLR 2022")
+@ATTACKS.register("mimic", "Karimireddy, He, Jaggi, ICLR 2022", "https://arxiv.org/abs/2006.09365")
 @dataclass(frozen=True)
 class Mimic(SpreadAttack):
     """Send the honest update of one client, so that its data count as often as there are hostile clients.
@@ -54,6 +54,12 @@ class Bounded(SpreadAttack):
 
     ``direction`` is the paper's perturbation: ``std`` goes against the standard deviation of each parameter, ``unit``
     against the mean, ``sign`` against its sign. Its length does not matter. Shejwalkar, Houmansadr, NDSS 2021.
+
+    Parameters
+    ----------
+    direction
+        Where to: "std" (against the standard deviation of each parameter), "unit" (against the mean) or "sign" (against
+        its sign).
     """
 
     direction: str = "std"
@@ -68,15 +74,14 @@ class Bounded(SpreadAttack):
         return -updates.mean(0) if self.direction == "unit" else -updates.mean(0).sign()
 
 
-@ATTACKS.register("min-max", "Shejwalkar, Houmansadr, NDSS 2021")
+@ATTACKS.register("min-max", "Shejwalkar, Houmansadr, NDSS 2021", "https://doi.org/10.14722/ndss.2021.24498")
 @dataclass(frozen=True)
 class MinMax(Bounded):
     """Push the mean of the honest updates as far as no distance exceeds the largest between two honest ones.
 
     Send ``mean + gamma p`` with the largest gamma for which ``max_i |mean + gamma p - x_i| <= max_ij |x_i - x_j|``, so
     that it is no outlier by its distance to any other. For each i that is a quadratic equation in gamma, so the result
-    is exact where the authors' code halves a step. ``direction`` of p: ``std`` (against the standard deviation of each
-    parameter), ``unit`` (against the mean) or ``sign`` (against its sign). Mean, spread and distances are those of the
+    is exact where the authors' code halves a step. Mean, spread and distances are those of the
     hostile clients' own honest updates. https://doi.org/10.14722/ndss.2021.24498
     """
 
@@ -93,15 +98,14 @@ class MinMax(Bounded):
         return torch.add(mean, gamma.min().to(mean) * towards)
 
 
-@ATTACKS.register("min-sum", "Shejwalkar, Houmansadr, NDSS 2021")
+@ATTACKS.register("min-sum", "Shejwalkar, Houmansadr, NDSS 2021", "https://doi.org/10.14722/ndss.2021.24498")
 @dataclass(frozen=True)
 class MinSum(Bounded):
     """Push the mean of the honest updates as far as its squared distances sum to no more than those of an honest one.
 
     Send ``mean + gamma p`` with the largest gamma for which ``sum_i |mean + gamma p - x_i|^2 <= max_i sum_j
     |x_i - x_j|^2``. Both sums are that of the distances to the mean plus m squared distances from the mean, so the
-    result lies exactly as far from the mean as the farthest honest update. ``direction`` of p: ``std`` (against the
-    standard deviation of each parameter), ``unit`` (against the mean) or ``sign`` (against its sign). Mean, spread and
+    result lies exactly as far from the mean as the farthest honest update. Mean, spread and
     distances are those of the hostile clients' own honest updates. https://doi.org/10.14722/ndss.2021.24498
     """
 

@@ -32,7 +32,15 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True)
 class Searched(SpreadAttack):
-    """Base of the attacks with a searched factor from 0 to ``largest``; ``evaluations`` factors are tried."""
+    """Base of the attacks with a searched factor from 0 to ``largest``; ``evaluations`` factors are tried.
+
+    Parameters
+    ----------
+    largest
+        Bound on the factor: against the mean the largest is the best.
+    evaluations
+        Factors that are tried in a round, each a whole aggregation.
+    """
 
     largest: float = 10.0
     evaluations: int = 24
@@ -125,7 +133,12 @@ def most_harmful(harm: Callable[[float], float], largest: float, evaluations: in
     return max(tried, key=lambda factor: tried[factor])
 
 
-@ATTACKS.register("optimal-alie", "Baruch et al., NeurIPS 2019; Allouah et al., AISTATS 2023")
+@ATTACKS.register(
+    "optimal-alie",
+    "Baruch et al., NeurIPS 2019; Allouah et al., AISTATS 2023",
+    "https://arxiv.org/abs/1902.06156",
+    "https://arxiv.org/abs/2302.01772",
+)
 @dataclass(frozen=True)
 class OptimalAlie(Searched):
     """ALIE with the z that moves the server's aggregator furthest, searched in every round.
@@ -141,7 +154,12 @@ class OptimalAlie(Searched):
         return updates.mean(0) - factor * updates.std(0, correction=0)
 
 
-@ATTACKS.register("optimal-inner-product", "Xie, Koyejo, Gupta, UAI 2020; Allouah et al., AISTATS 2023")
+@ATTACKS.register(
+    "optimal-inner-product",
+    "Xie, Koyejo, Gupta, UAI 2020; Allouah et al., AISTATS 2023",
+    "https://arxiv.org/abs/1903.03936",
+    "https://arxiv.org/abs/2302.01772",
+)
 @dataclass(frozen=True)
 class OptimalInnerProduct(Searched):
     """Inner-product manipulation with the epsilon that moves the server's aggregator furthest, searched in every round.

@@ -4,6 +4,7 @@ What a loss plug-in may use is exported here. A built-in loss is registered wher
 ``@LOSSES.register(name, paper)``, and its module is imported below.
 """
 
+from client_app.losses.active_negative import regularized  # noqa: F401  its losses register themselves
 from client_app.losses.base import IGNORE_INDEX, ElementwiseLoss, LabelLoss, Loss, WeightedSum
 from client_app.losses.combinations import active_passive
 from client_app.losses.distribution_losses import (

@@ -26,7 +26,7 @@ MIN_LABEL_PROB = 1e-4
 """Stands for the probability 0 of a class that is not the label, inside the logarithm of RCE."""
 
 
-@LOSSES.register("rce", "Wang et al., ICCV 2019")
+@LOSSES.register("rce", "Wang et al., ICCV 2019", "https://arxiv.org/abs/1908.06112")
 @dataclass(frozen=True)
 class ReverseCrossEntropy(ElementwiseLoss):
     """Reverse cross-entropy, -sum_k p_k log q_k with log 0 = log 1e-4: 9.21 x MAE.
@@ -133,11 +133,16 @@ class LogitAdjustedCrossEntropy(ElementwiseLoss):
         return LogitAdjustedCrossEntropy(torch.stack(margins).float().repeat_interleave(rows, 0))
 
 
-@LOSSES.register("la-ce", "Menon et al., ICLR 2021")
+@LOSSES.register("la-ce", "Menon et al., ICLR 2021", "https://arxiv.org/abs/2007.07314")
 def la_ce(
     num_classes: int, class_counts: npt.ArrayLike | Tensor | None = None, tau: float = 1.0
 ) -> LogitAdjustedCrossEntropy:
     """Logit-adjusted cross-entropy: CE(logits + tau log(class share at the client), label).
+
+    Parameters
+    ----------
+    tau
+        Strength of the adjustment; 0 is cross-entropy.
 
     Raises
     ------
@@ -197,12 +202,21 @@ class TLoss(Loss):
         return T_FORMS[self.form](residual, size, log_nu)
 
 
-@LOSSES.register("t-loss", "Gonzalez-Jimenez et al., MICCAI 2023")
+@LOSSES.register("t-loss", "Gonzalez-Jimenez et al., MICCAI 2023", "https://arxiv.org/abs/2306.00753")
 def t_loss(num_classes: int, log_nu: float = 1.0, form: str = "official", nu_rate: float = 1e-3) -> TLoss:
     """T-Loss, the negative log-likelihood of a Student-t error image; binary masks only.
 
     Each client learns its own degrees of freedom, exp(log_nu), by Adam with the learning rate ``nu_rate``, published
     1e-3; they stay with the client. 0 leaves them as they start.
+
+    Parameters
+    ----------
+    log_nu
+        Logarithm of the degrees of freedom at the start: the smaller, the less an outlier counts.
+    form
+        "official": the authors' program, in which every precision is e; "paper": a unit scale matrix.
+    nu_rate
+        Learning rate of the degrees of freedom; 0 leaves them as they start.
 
     Raises
     ------

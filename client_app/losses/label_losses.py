@@ -14,7 +14,7 @@ from torch import Tensor
 from client_app.losses.base import LOG_MIN_PROB, LabelLoss, expect
 from client_app.losses.registry import LOSSES
 
-ZHOU = "Zhou et al., ICML 2021"
+ZHOU = ("Zhou et al., ICML 2021", "https://arxiv.org/abs/2106.03110")
 
 
 @LOSSES.register("ce")
@@ -29,14 +29,20 @@ class CrossEntropy(LabelLoss):
         return -log_p
 
 
-@LOSSES.register("focal", "Lin et al., ICCV 2017")
+@LOSSES.register("focal", "Lin et al., ICCV 2017", "https://arxiv.org/abs/1708.02002")
 @dataclass(frozen=True)
 class Focal(LabelLoss):
     """Focal loss, -(1-p)^gamma log p; gamma = 0 is cross-entropy.
 
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
-    ``detach_modulator`` (default) takes (1-p)^gamma as a constant in the gradient, as the code behind the published
-    results of NFL and ANL does; False gives the true derivative of the formula. Values are the same.
+
+    Parameters
+    ----------
+    gamma
+        Exponent: the larger, the less an example counts that is already classified well. 0 is cross-entropy.
+    detach_modulator
+        Whether (1-p)^gamma is a constant in the gradient, as in the code behind the published results of NFL and ANL;
+        false gives the true derivative of the formula. Values are the same.
     """
 
     gamma: float = 0.5
@@ -53,14 +59,18 @@ class Focal(LabelLoss):
         return -(modulator.detach() if self.detach_modulator else modulator) * log_p
 
 
-@LOSSES.register("mae", "Ghosh, Kumar and Sastry, AAAI 2017")
+@LOSSES.register("mae", "Ghosh, Kumar and Sastry, AAAI 2017", "https://arxiv.org/abs/1712.09482")
 @dataclass(frozen=True)
 class MeanAbsoluteError(LabelLoss):
     """Mean absolute error, scale (1-p): symmetric, robust, slow to learn.
 
     Ghosh, Kumar and Sastry, "Robust Loss Functions under Label Noise for Deep Neural Networks", AAAI 2017.
-    ``scale`` = 1 is what the APL and ANL codes use; 2 is the papers' sum_k |p_k - q_k|. For a label distribution q
-    the loss is scale/2 sum_k |p_k - q_k|.
+    For a label distribution q the loss is scale/2 sum_k |p_k - q_k|.
+
+    Parameters
+    ----------
+    scale
+        1 is what the APL and ANL codes use; 2 is the papers' sum_k |p_k - q_k|.
     """
 
     scale: float = 1.0
@@ -79,13 +89,18 @@ class MeanAbsoluteError(LabelLoss):
         return super().formula(log_probs, target)
 
 
-@LOSSES.register("gce", "Zhang and Sabuncu, NeurIPS 2018")
+@LOSSES.register("gce", "Zhang and Sabuncu, NeurIPS 2018", "https://arxiv.org/abs/1805.07836")
 @dataclass(frozen=True)
 class GeneralizedCrossEntropy(LabelLoss):
     """Generalized cross-entropy, (1-p^q)/q; q -> 0 is cross-entropy, q = 1 is MAE.
 
     Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training DNNs with Noisy Labels", NeurIPS 2018.
     p is clipped at 1e-7: less likely labels give no gradient.
+
+    Parameters
+    ----------
+    q
+        From 0, cross-entropy, to 1, MAE.
     """
 
     q: float = 0.7
@@ -98,12 +113,17 @@ class GeneralizedCrossEntropy(LabelLoss):
         return -torch.expm1(self.q * log_p.clamp_min(LOG_MIN_PROB)) / self.q
 
 
-@LOSSES.register("phce", "Menon et al., ICLR 2020")
+@LOSSES.register("phce", "Menon et al., ICLR 2020", "https://openreview.net/forum?id=rklB76EKPr")
 @dataclass(frozen=True)
 class PartiallyHuberisedCrossEntropy(LabelLoss):
     """Partially Huberised cross-entropy: -log p, linear in p below p = 1/tau; tau = 1 is MAE.
 
     tau -> infinity is cross-entropy. Menon et al., "Can gradient clipping mitigate label noise?", ICLR 2020.
+
+    Parameters
+    ----------
+    tau
+        Bound on the gradient: below p = 1/tau the loss is linear. 1 is MAE.
     """
 
     tau: float = 2.0
@@ -117,12 +137,17 @@ class PartiallyHuberisedCrossEntropy(LabelLoss):
         return torch.where(p * self.tau <= 1, 1 + math.log(self.tau) - self.tau * p, -log_p)
 
 
-@LOSSES.register("tce", "Feng et al., IJCAI 2020")
+@LOSSES.register("tce", "Feng et al., IJCAI 2020", "https://www.ijcai.org/proceedings/2020/305")
 @dataclass(frozen=True)
 class TaylorCrossEntropy(LabelLoss):
     """Taylor cross-entropy, sum_{i=1..t} (1-p)^i / i; t = 1 is MAE, t -> infinity cross-entropy.
 
     Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?", IJCAI 2020. Not the Taylor softmax.
+
+    Parameters
+    ----------
+    t
+        Terms of the series, from 1, MAE, on.
     """
 
     t: int = 2
@@ -139,12 +164,19 @@ class TaylorCrossEntropy(LabelLoss):
         return rest * total
 
 
-@LOSSES.register("agce", ZHOU)
+@LOSSES.register("agce", *ZHOU)
 @dataclass(frozen=True)
 class AsymmetricGeneralizedCrossEntropy(LabelLoss):
     """Asymmetric generalized cross-entropy, ((a+1)^q - (a+p)^q)/q; q = 1 is MAE, a -> 0 GCE.
 
     Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021.
+
+    Parameters
+    ----------
+    a
+        Shift of the probability, above 0; near 0 it is GCE.
+    q
+        Exponent; 1 is MAE.
     """
 
     a: float = 0.6
@@ -159,12 +191,19 @@ class AsymmetricGeneralizedCrossEntropy(LabelLoss):
         return (math.pow(self.a + 1, self.q) - (self.a + log_p.exp()).pow(self.q)) / self.q
 
 
-@LOSSES.register("aul", ZHOU)
+@LOSSES.register("aul", *ZHOU)
 @dataclass(frozen=True)
 class AsymmetricUnhinged(LabelLoss):
     """Asymmetric unhinged loss, ((a-p)^q - (a-1)^q)/q; q = 1 is MAE.
 
     Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021.
+
+    Parameters
+    ----------
+    a
+        Shift, above 1; with q above 1 the nearer to 1, the less is learned from likely labels.
+    q
+        Exponent; 1 is MAE.
     """
 
     a: float = 5.5
@@ -179,12 +218,17 @@ class AsymmetricUnhinged(LabelLoss):
         return ((self.a - log_p.exp()).pow(self.q) - math.pow(self.a - 1, self.q)) / self.q
 
 
-@LOSSES.register("ael", ZHOU)
+@LOSSES.register("ael", *ZHOU)
 @dataclass(frozen=True)
 class AsymmetricExponential(LabelLoss):
     """Asymmetric exponential loss, exp(-p/a); for large a, a x loss is MAE up to a constant.
 
     Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021.
+
+    Parameters
+    ----------
+    a
+        Scale of the probability; the larger, the nearer to MAE.
     """
 
     a: float = 2.5

@@ -42,7 +42,7 @@ class LossRegistry(Registry[Objective]):
         return FORMS
 
 
-LOSSES = LossRegistry("loss", Objective, Loss, nn.Module)
+LOSSES = LossRegistry("loss", Objective, Loss, nn.Module, run_sets=RUN_SETS)
 
 
 def build(

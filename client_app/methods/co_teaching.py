@@ -23,7 +23,7 @@ from client_app.trainer import Batch
 from tasks.arguments import check_at_least
 
 
-@METHODS.register("co-teaching", "Han et al., NeurIPS 2018")
+@METHODS.register("co-teaching", "Han et al., NeurIPS 2018", "https://arxiv.org/abs/1804.06872")
 @dataclass(frozen=True)
 class CoTeaching(ClientMethod):
     """Train two networks, each on the examples of a batch on which the other one has the smallest losses.
@@ -72,7 +72,7 @@ class CoTeaching(ClientMethod):
         return SmallLossExchange(context.objective, networks, self.rate(round_config.server_round))
 
 
-@METHODS.register("co-teaching-plus", "Yu et al., ICML 2019")
+@METHODS.register("co-teaching-plus", "Yu et al., ICML 2019", "https://arxiv.org/abs/1901.04215")
 @dataclass(frozen=True)
 class CoTeachingPlus(CoTeaching):
     """Train two networks on each other's small losses among the examples on which they disagree.
@@ -83,7 +83,9 @@ class CoTeachingPlus(CoTeaching):
     ``fallback_steps`` steps; after these such a batch is left out. So the two stay apart.
 
     The authors' program gives softmax outputs to a cross-entropy that expects logits, and so do copies of it; here the
-    configured loss gets logits. Cost: as Co-teaching.
+    configured loss gets logits.
+
+    Cost: as Co-teaching.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ HISTORY = ("losses-1", "losses-2")
 """Names in the state of each network's last scaled losses, (up to ``average_losses``, n)."""
 
 
-@METHODS.register("dividemix", "Li et al., ICLR 2020")
+@METHODS.register("dividemix", "Li et al., ICLR 2020", "https://arxiv.org/abs/2002.07394")
 @dataclass(frozen=True)
 class DivideMix(ClientMethod):
     """Train two networks semi-supervised; each takes for labelled what the other one takes for rightly labelled.

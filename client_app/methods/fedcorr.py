@@ -42,7 +42,7 @@ LOSSES = "losses"
 logger = logging.getLogger(__name__)
 
 
-@METHODS.register("fedcorr", "Xu et al., CVPR 2022")
+@METHODS.register("fedcorr", "Xu et al., CVPR 2022", "https://arxiv.org/abs/2204.04677")
 @dataclass(frozen=True)
 class FedCorr(PlannedMethod):
     """Train by mixup, and relabel by the global model when asked; meant for the strategy fedcorr and the loss ce.
@@ -61,6 +61,11 @@ class FedCorr(PlannedMethod):
     The state is empty until the first question. Then it holds the labels (n,) as they were ``given``, as they are now
     (``labels``) and as they were ``before`` the last question, the round of that question (``asked``) and the
     number of ``classes``.
+
+    Cost: one model each way and the usual epochs; where a score is asked for also one pass of predictions, and for each
+    question another.
+
+    Example: ``winnow run fedcorr-digits``
 
     Parameters
     ----------

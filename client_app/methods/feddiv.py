@@ -35,7 +35,7 @@ HALF = 0.5
 logger = logging.getLogger(__name__)
 
 
-@METHODS.register("feddiv", "Li et al., AAAI 2024")
+@METHODS.register("feddiv", "Li et al., AAAI 2024", "https://arxiv.org/abs/2312.12263")
 @dataclass(frozen=True)
 class FedDiv(ClientMethod):
     """Filter labels by a mixture model of all clients' losses, relabel, and train where predictions are consistent.

@@ -35,7 +35,9 @@ SMALLEST = 1e-4
 logger = logging.getLogger(__name__)
 
 
-@METHODS.register("fedelr", "Liu et al., NeurIPS 2020; federated form reconstructed")
+@METHODS.register(
+    "fedelr", "Liu et al., NeurIPS 2020; federated form reconstructed", "https://arxiv.org/abs/2007.00151"
+)
 @dataclass(frozen=True)
 class FedELR(PlannedMethod):
     """Add weight x log(1 - <t, p>) to the configured loss: p is the prediction, t its moving average; meant for ce.
@@ -44,7 +46,7 @@ class FedELR(PlannedMethod):
     gradient flows through t. The term falls without bound as p comes to agree with t, so it outweighs a label that
     speaks against t. Targets (n, K) are kept in the client's state.
 
-    Cost in a round: one model each way and the usual epochs; with ``global_share`` also one pass of predictions. A
+    Cost: one model each way and the usual epochs; with ``global_share`` also one pass of predictions. A
     client reveals nothing beyond its update: targets stay in its own state.
 
     Parameters

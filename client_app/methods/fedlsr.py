@@ -21,7 +21,7 @@ from tasks.issues import ERROR, Issue, RunContext
 from tasks.seeds import rng, torch_seed
 
 
-@METHODS.register("fedlsr", "Jiang et al., CIKM 2022")
+@METHODS.register("fedlsr", "Jiang et al., CIKM 2022", "https://arxiv.org/abs/2208.12807")
 @dataclass(frozen=True)
 class FedLSR(PlannedMethod):
     """Train on the sharpened mixture of predictions for two views of an image, which must agree; meant for the loss ce.
@@ -38,7 +38,7 @@ class FedLSR(PlannedMethod):
     classes and counts the entropy of the first view twice. These are repaired here, so its weights act otherwise than
     there: JS by a factor of K.
 
-    Cost in a round: one model each way and the usual epochs with two forward and backward passes. A client reveals
+    Cost: one model each way and the usual epochs with two forward and backward passes. A client reveals
     nothing beyond its update.
 
     Parameters

@@ -19,7 +19,7 @@ from client_app.trainer import Batch, BatchLoss, Trained
 from tasks.protocol import SINCE_DETECTION
 
 
-@METHODS.register("fednoro", "Wu et al., IJCAI 2023")
+@METHODS.register("fednoro", "Wu et al., IJCAI 2023", "https://arxiv.org/abs/2305.05230")
 @dataclass(frozen=True)
 class FedNoRo(PlannedMethod):
     """Distil the received global model at noisy clients; meant for the loss la-ce and the aggregator distance-aware.
@@ -30,6 +30,10 @@ class FedNoRo(PlannedMethod):
     out of the sum. A client of any other role trains on the configured loss.
 
     lam = weight x exp(-5 (1 - t)^2), where t goes from 0 to 1 in ``ramp_rounds`` rounds after detection.
+
+    Cost: one model each way and the usual epochs; at noisy clients also a forward pass of the received model.
+
+    Example: ``winnow run fednoro-digits``
 
     Parameters
     ----------

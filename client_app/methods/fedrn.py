@@ -34,7 +34,7 @@ OWN = "own/"
 logger = logging.getLogger(__name__)
 
 
-@METHODS.register("fedrn", "Kim et al., CIKM 2022")
+@METHODS.register("fedrn", "Kim et al., CIKM 2022", "https://arxiv.org/abs/2205.01310")
 @dataclass(frozen=True)
 class FedRN(ClientMethod):
     """Train on the examples that the client's last model and those of its neighbours take for rightly labelled.
@@ -51,6 +51,8 @@ class FedRN(ClientMethod):
 
     Cost: one model up, 1 + neighbours down; the configured epochs on fewer examples, an epoch of the last layer of each
     neighbour, and 1 + 2 x neighbours passes over all examples.
+
+    Example: ``winnow run method.name=fedrn strategy.name=fedrn loss.name=ce strategy.aggregator=mean``
 
     Parameters
     ----------

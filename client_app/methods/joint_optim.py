@@ -27,7 +27,7 @@ from tasks.issues import ERROR, Issue, RunContext
 HISTORY, SOFT_LABELS = "history", "soft_labels"
 
 
-@METHODS.register("joint-optim", "Tanaka et al., CVPR 2018")
+@METHODS.register("joint-optim", "Tanaka et al., CVPR 2018", "https://arxiv.org/abs/1803.11364")
 @dataclass(frozen=True)
 class JointOptim(PlannedMethod):
     """Train on the mean of the last predictions as soft labels, balanced and sure; meant for the loss ce.
@@ -40,7 +40,7 @@ class JointOptim(PlannedMethod):
     The authors train a new network on the labels in the end; that is another run, and left out. With the loss ce the
     first term is their KL(label || prediction) up to the label's entropy, which has no gradient.
 
-    Cost in a round: one model each way and the usual epochs. A client reveals nothing beyond its update: the history
+    Cost: one model each way and the usual epochs. A client reveals nothing beyond its update: the history
     (n, ``history``, K) and the labels (n, K), 4 bytes each, stay in its own state.
 
     Parameters

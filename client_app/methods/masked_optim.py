@@ -38,7 +38,7 @@ MaskRule = Literal["small-loss", "agreement"]
 LABEL_LOGITS = "label_logits"
 
 
-@METHODS.register("masked-optim", "arXiv 2506.02079, 2025")
+@METHODS.register("masked-optim", "arXiv 2506.02079, 2025", "https://arxiv.org/abs/2506.02079")
 @dataclass(frozen=True)
 class MaskedOptim(PlannedMethod):
     """Learn the labels of a noisy client beside the network (masked optimization).
@@ -52,6 +52,10 @@ class MaskedOptim(PlannedMethod):
 
     Labels are (n, K) float32 under the name ``label_logits`` in the client's state. They start at ``label_scale`` for
     the given label and 0 for all others.
+
+    Cost: one model each way and the usual epochs; at noisy clients also one pass of predictions.
+
+    Example: ``winnow run masked-optim-digits``
 
     Parameters
     ----------
@@ -140,13 +144,17 @@ class MaskedOptim(PlannedMethod):
         return self.label_scale * F.one_hot(given, context.num_classes).float()
 
 
-@METHODS.register("fedelc", "Jiang et al., CIKM 2024")
+@METHODS.register("fedelc", "Jiang et al., CIKM 2024", "https://arxiv.org/abs/2408.04301")
 @dataclass(frozen=True)
 class FedELC(MaskedOptim):
     """Correct labels without mask and without merging with the received weights.
 
     MaskedOptim with other defaults; meant for the aggregator distance-aware. For 100 classes the paper takes
     five times the label rate.
+
+    Cost: as MaskedOptim.
+
+    Example: ``winnow run fedelc-digits``
     """
 
     beta: float = 0.2

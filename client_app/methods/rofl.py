@@ -27,7 +27,7 @@ from tasks.issues import WARNING, Issue, RunContext
 CENTROIDS = "centroids"
 
 
-@METHODS.register("rofl", "Yang et al., IEEE Intelligent Systems 2022")
+@METHODS.register("rofl", "Yang et al., IEEE Intelligent Systems 2022", "https://arxiv.org/abs/2012.01700")
 @dataclass(frozen=True)
 class RoFL(PlannedMethod):
     """Learn small losses near the federation's class centroids, and exchange these; meant for ce and the mean.
@@ -49,8 +49,10 @@ class RoFL(PlannedMethod):
     it starts from random centroids. Here they are unknown, 0, until a client has seen the class: nothing is
     nearest to an unknown centroid, and it becomes the first mean.
 
-    Cost in a round: one model and K x F numbers each way, the usual epochs, and after ``pseudo_after`` one pass of
+    Cost: one model and K x F numbers each way, the usual epochs, and after ``pseudo_after`` one pass of
     predictions. Beyond its update a client reveals, for each class that it has, the mean features of its examples.
+
+    Example: ``winnow run method.name=rofl loss.name=ce strategy.aggregator=mean``
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ from tasks.issues import Issue, RunContext
 HISTORY, LABELS, CLASSES = "history", "labels", "classes"
 
 
-@METHODS.register("selfie", "Song et al., ICML 2019")
+@METHODS.register("selfie", "Song et al., ICML 2019", "https://proceedings.mlr.press/v97/song19b.html")
 @dataclass(frozen=True)
 class SELFIE(PlannedMethod):
     """Train on small losses and on labels that a steady history of predictions has replaced; meant for the loss ce.
@@ -40,7 +40,7 @@ class SELFIE(PlannedMethod):
     noise rate found before: a federation would pay for each with a whole run. And they estimate the noise rate
     where it is unknown: here it is an argument.
 
-    Cost in a round: one model each way and the usual epochs. A client reveals nothing beyond its update: the history
+    Cost: one model each way and the usual epochs. A client reveals nothing beyond its update: the history
     (n, ``history``), 2 bytes each, and the labels stay in its own state.
 
     Parameters

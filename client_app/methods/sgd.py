@@ -11,21 +11,31 @@ from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, Rou
 from client_app.trainer import GivenLabels, Trained
 
 
-@METHODS.register("sgd", "McMahan et al., AISTATS 2017")
+@METHODS.register("sgd", "McMahan et al., AISTATS 2017", "https://arxiv.org/abs/1602.05629")
 class LocalSGD(PlannedMethod):
-    """Minimise the configured loss for some epochs."""
+    """Minimise the configured loss for some epochs.
+
+    Cost: one model each way and the configured epochs.
+    """
 
     def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
         """Return the training; see :class:`PlannedMethod`."""
         return given_labels(model, context, context.objective)
 
 
-@METHODS.register("fedprox", "Li et al., MLSys 2020")
+@METHODS.register("fedprox", "Li et al., MLSys 2020", "https://arxiv.org/abs/1812.06127")
 @dataclass(frozen=True)
 class FedProx(PlannedMethod):
     """Keep the local model near the global one: adds (mu / 2) ||w - w_global||^2, squared as in the paper.
 
     mu = 0 is plain local training. A strategy that sends ``proximal-mu``, as Flower's FedProx does, overrides it.
+
+    Cost: one model each way and the configured epochs.
+
+    Parameters
+    ----------
+    mu
+        Weight of the proximal term; 0 is plain local training.
     """
 
     mu: float = 0.1

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import server_app.cli.own_packages  # noqa: F401  before anything else of ours
-from server_app.cli import doctor, federation, keys, results, run, runs, show, sweep
+from server_app.cli import doctor, federation, keys, listing, results, run, runs, show, sweep
 from server_app.cli.config import CommandError
 from server_app.cli.garbage import end_without_search
+from server_app.cli.overview import ShowVersions, show_overview
 from server_app.cli.superlink import SuperLinkError
 from server_app.output import OutputLostError, shown_output
 from tasks.config import ConfigError
@@ -40,7 +41,8 @@ def _command(argv: Sequence[str] | None) -> int:
         args.words += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)} (see winnow {args.command} --help)")
+        command = f"winnow {args.command}" if args.command else "winnow"
+        parser.error(f"unrecognized arguments: {' '.join(rest)} (see {command} --help)")
     try:
         os.getcwd()
     except OSError as error:
@@ -56,7 +58,9 @@ def _command(argv: Sequence[str] | None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="winnow", description="Federated learning that survives bad labels.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (run, sweep, results, show, runs, doctor, federation, keys):
+    parser.add_argument("--version", action=ShowVersions)
+    parser.set_defaults(action=show_overview)
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    for module in (run, sweep, results, listing, show, runs, doctor, federation, keys):
         module.add_parser(commands)
     return parser

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server_app.cli.catalog import Choice
 from server_app.cli.config import RECIPES, SWEEPS, CommandError, find_recipe, read_toml
 from tasks.config import Flat, flatten
 from tasks.plugins import did_you_mean
@@ -90,19 +91,19 @@ def read_recipe(name: str, cwd: Path, above: tuple[Path, ...] = ()) -> Recipe:
     return Recipe(name, (*start.own, flatten(table)), axes)
 
 
-def recipe_choices() -> list[tuple[str, str]]:
-    """Return name and description, with all settings, of each recipe that comes with Winnow, sorted by name."""
+def recipe_choices() -> list[Choice]:
+    """Return each recipe that comes with Winnow, with the options that it offers, sorted by name."""
     found = []
     for file in sorted(RECIPES.glob("*.toml"), key=lambda file: file.stem):
-        recipe, about = read_recipe(file.stem, RECIPES), described(file)
-        axes = [f"{axis}: {', '.join(options)}" for axis, options in recipe.axes.items()]
-        found.append((file.stem, f"{about} [{'; '.join(axes)}]" if axes else about))
+        axes = read_recipe(file.stem, RECIPES).axes
+        options = {axis: tuple(options) for axis, options in axes.items()}
+        found.append(Choice(file.stem, described(file), options=options))
     return found
 
 
-def sweep_choices() -> list[tuple[str, str]]:
-    """Return name and description of each sweep that comes with Winnow, sorted by name."""
-    return [(file.stem, described(file)) for file in sorted(SWEEPS.glob("*.toml"), key=lambda file: file.stem)]
+def sweep_choices() -> list[Choice]:
+    """Return each sweep that comes with Winnow, sorted by name."""
+    return [Choice(file.stem, described(file)) for file in sorted(SWEEPS.glob("*.toml"), key=lambda file: file.stem)]
 
 
 def described(file: Path) -> str:

@@ -1,76 +1,27 @@
-"""Commands that only show: ``winnow list``, ``preview`` and ``report``; nothing is trained or started.
+"""Commands that only show: ``winnow preview`` and ``report``; nothing is trained or started.
 
 What is slow to import (torch, matplotlib) is imported when a command needs it.
 """
 
 import argparse
 import importlib.util
-import shutil
-import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from server_app.cli.catalog import Choices, built_ins
 from server_app.cli.config import APP, CommandError, make_plan, path_argument
-from server_app.cli.recipes import recipe_choices, sweep_choices
 from server_app.cli.run import check_parts
 from tasks.config import without_effect
 from tasks.files import WriteError
-from tasks.plugins import did_you_mean
 from tasks.settings import Settings
 
-LIST_EXAMPLE = "example:  winnow list loss"
 REPORT_EXAMPLE = "example:  winnow report runs/20260131-101500"
 PREVIEW_EXAMPLE = "example:  winnow preview demo partition.args='alpha = 0.1' noise.rates-args='max = 0.4'"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare the command lines of all three."""
+    """Declare both command lines."""
     _add_preview(commands)
-    _add_list(commands)
     _add_report(commands)
-
-
-def _add_list(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "List the built-in choices. Anything else can be named by its import path, package.module:Name."
-    parser = commands.add_parser("list", help="list the built-in choices", description=text, epilog=LIST_EXAMPLE)
-    parser.add_argument("kind", nargs="?", type=_known, help="only this kind, such as loss or aggregator")
-    parser.set_defaults(action=list_choices)
-
-
-def list_choices(args: argparse.Namespace) -> int:
-    """Print the choices."""
-    width = shutil.get_terminal_size().columns
-    known = kinds()
-    chosen = [args.kind] if args.kind else list(known)
-    print("\n\n".join(section(kind, known[kind], width) for kind in chosen))
-    return 0
-
-
-def kinds() -> dict[str, Choices]:
-    """Return (name, description) of every recipe, sweep and built-in choice, by kind."""
-    return {"recipe": recipe_choices(), "sweep": sweep_choices(), **built_ins()}
-
-
-def section(kind: str, entries: Iterable[tuple[str, str]], width: int) -> str:
-    """Return the choices of a kind as aligned text, at most ``width`` columns wide where that is possible."""
-    known = list(entries)
-    margin = max(len(name) for name, _ in known) + 4
-    lines = [
-        textwrap.fill(
-            text, max(width, margin + 40), initial_indent=f"  {name:<{margin - 2}}", subsequent_indent=" " * margin
-        )
-        for name, text in known
-    ]
-    return "\n".join([f"{kind}:", *lines])
-
-
-def _known(kind: str) -> str:
-    """Return ``kind`` if there is such a kind."""
-    known = kinds()
-    if kind not in known:
-        raise argparse.ArgumentTypeError(f"unknown kind {kind!r}{did_you_mean(kind, known)}")
-    return kind
 
 
 def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

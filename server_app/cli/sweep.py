@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from server_app.cli import local
 from server_app.cli.config import SWEEPS, CommandError, find_toml, make_importable, path_argument
 from server_app.cli.processes import StopRequested, stop_requests
+from server_app.cli.progress import Say, shown_progress
 from server_app.cli.run import data_environment
 from server_app.output import lasting_output
 from tasks.files import WriteError, replace_file
@@ -81,9 +82,10 @@ def play(plan: "SweepPlan", path: Path, folder: Path, args: argparse.Namespace) 
         crew = CrewOfPlan(plan, args.jobs, args.ray)
         print(f"Sweep {plan.file.name}: {counts(plan)}; {folder}", flush=True)
         try:
-            with stop_requests():
+            with stop_requests(), shown_progress(sys.stdout) as (tell, advance):
+                crew.say = tell
                 ledger = Ledger(path, database, args.keep_older_code)
-                failed = SweepRunner(plan, folder, database, ledger, crew, say).run()
+                failed = SweepRunner(plan, folder, database, ledger, crew, tell, advance).run()
         except StopRequested as stop:
             print(f"\nThe sweep was {stop.reason}; what is finished is kept.", file=sys.stderr)
             print(f"Continue with:  {again(args)}", file=sys.stderr)
@@ -196,17 +198,26 @@ class CrewOfPlan:
         How many runs side by side; None = as many as cores and memory hold.
     address
         Of a Ray cluster; None = this machine.
+
+    Attributes
+    ----------
+    say
+        Takes each line for the user.
     """
 
     def __init__(self, plan: "SweepPlan", jobs: int | None, address: str | None) -> None:
         self._plan, self._jobs, self._address = plan, jobs, address
         self._crew: Crew | None = None
+        self.say = say
 
     def __call__(self) -> "Crew":
         """Return the processes."""
         if self._crew is None:
             flats = [run.flat for run in self._plan.samples()]
-            self._crew = on_cluster(flats, self._jobs, self._address) if self._address else here(flats, self._jobs)
+            if self._address:
+                self._crew = on_cluster(flats, self._jobs, self._address)
+            else:
+                self._crew = here(flats, self._jobs, self.say)
         return self._crew
 
     def close(self) -> None:
@@ -215,11 +226,11 @@ class CrewOfPlan:
             self._crew.close()
 
 
-def here(flats: "Sequence[Flat]", jobs: int | None) -> "Crew":
-    """Return processes on this machine."""
+def here(flats: "Sequence[Flat]", jobs: int | None, tell: Say) -> "Crew":
+    """Return processes on this machine; ``tell`` takes what there is to say about them."""
     from server_app.sweep.crew import LocalCrew
 
-    return LocalCrew(local.client_variables({}), run_devices(flats, jobs), say, limited=jobs is None)
+    return LocalCrew(local.client_variables({}), run_devices(flats, jobs), tell, limited=jobs is None)
 
 
 def on_cluster(flats: "Sequence[Flat]", jobs: int | None, address: str) -> "Crew":

@@ -99,6 +99,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def roughly(seconds: float) -> str:
+    """Write an estimated duration, no finer than it is known.
+
+    >>> roughly(4.26), roughly(423), roughly(7380)
+    ('4 s', '7 min', '2 h 03 min')
+    """
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3570 else duration(seconds)
+
+
 def moment(iso: str) -> str:
     """Write an ISO 8601 time without its fraction of a second; a text that is none is returned as it is."""
     try:

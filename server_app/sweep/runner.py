@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from server_app.report.results import NO_MEASURES, aligned
-from server_app.report.text import duration, measure_value
+from server_app.report.text import duration, measure_value, roughly
 from server_app.sweep.crew import Crew, Died
 from server_app.sweep.database import COMPLETED, FAILED, FINAL, PENDING, RUNNING, TUNING, SweepDatabase, SweepError
 from server_app.sweep.ledger import Entries, Entry, Ledger
@@ -50,6 +50,8 @@ class SweepRunner:
         Makes those who play, once there is something to play; the caller closes them.
     say
         Takes each line for the user.
+    advance
+        Takes how many runs are done, of how many, and about how many seconds are left (None: not known yet).
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class SweepRunner:
         ledger: Ledger,
         crew: Callable[[], Crew],
         say: Callable[[str], None],
+        advance: Callable[[int, int, float | None], None] = lambda done, total, left: None,
     ) -> None:
         self._plan, self._folder, self._database, self._ledger, self._say = plan, folder, database, ledger, say
-        self._crew = crew
+        self._crew, self._advance = crew, advance
         self._pace = Pace(0)
         self.failed: list[tuple[str, str]] = []
 
@@ -99,6 +102,7 @@ class SweepRunner:
             self._say(entries.of_older_code())
         waiting = deque(entries.left())
         self._pace.done += len(entries.entries) - len(waiting)
+        self._advance(self._pace.done, self._pace.total, None)
         running: dict[str, Entry] = {}
         crew = self._crew() if waiting else None
         try:
@@ -149,6 +153,7 @@ class SweepRunner:
         self._say(f"{name} FAILED again: {event.reason}; what it printed: {self._folder / row.folder / LOG}")
         self.failed.append((name, event.reason))
         self._pace.done += 1
+        self._advance(self._pace.done, self._pace.total, None)
         return []
 
     def _finished(self, entry: Entry, outcome: Outcome, ahead: Sequence[str], side_by_side: int) -> None:
@@ -163,8 +168,10 @@ class SweepRunner:
         value = f"{what.replace('_', ' ')} {measure_value(self._plan.file.measure, points[-1][1])} " if points else ""
         kind = "tuning " if entry.planned.purpose == TUNING else ""
         place = f"[{pace.done:>{len(str(pace.total))}}/{pace.total}]"
-        left = f"  about {duration(pace.left(ahead, side_by_side))} left" if ahead else ""
+        seconds = pace.left(ahead, side_by_side) if ahead else 0.0
+        left = f"  about {roughly(seconds)} left" if ahead else ""
         self._say(f"{place} {kind}{entry.planned.name}: {value}after {duration(outcome.seconds)}{left}")
+        self._advance(pace.done, pace.total, seconds)
 
 
 def unmeasured(measure: str, outcome: Outcome) -> str:

@@ -17,7 +17,7 @@ from strategies.gram import Doubles, UpdateMatrix, squared_distances
 ROUNDING = 1e-12  # shares below this are rounding: a trimmed value of 1e12 must not leave a trace
 
 
-@AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
+@AGGREGATORS.register("median", "Yin, Chen, Ramchandran, Bartlett, ICML 2018", "https://arxiv.org/abs/1803.01498")
 @dataclass(frozen=True)
 class Median(CoordinateWise):
     """Median of each coordinate; for an even number of clients the mean of the two middle values.
@@ -61,13 +61,15 @@ def _midpoint(lower: Doubles, upper: Doubles) -> Doubles:
     return np.asarray(lower + (upper - lower) / 2, np.float64)
 
 
-@AGGREGATORS.register("trimmed-mean", "Yin, Chen, Ramchandran, Bartlett, ICML 2018")
+@AGGREGATORS.register("trimmed-mean", "Yin, Chen, Ramchandran, Bartlett, ICML 2018", "https://arxiv.org/abs/1803.01498")
 @dataclass(frozen=True)
 class TrimmedMean(Tolerant, CoordinateWise):
     """Mean of each coordinate without its f smallest and f largest values.
 
     f = 0 is the mean. The largest f that n updates allow is the median; a smaller one loses less of what honest clients
-    know. Breakdown: withstands f hostile updates among n >= 2 f + 1; each coordinate then stays within the range of the
+    know.
+
+    Breakdown: withstands f hostile updates among n >= 2 f + 1; each coordinate then stays within the range of the
     honest clients.
 
     Parameters
@@ -101,14 +103,16 @@ def _weighted_trimmed_mean(block: Doubles, client_weights: Doubles, share: float
     return np.asarray(np.einsum("nb,nb->b", kept, values) / kept.sum(axis=0), np.float64)
 
 
-@AGGREGATORS.register("mea-med", "Xie, Koyejo, Gupta, 2018")
+@AGGREGATORS.register("mea-med", "Xie, Koyejo, Gupta, 2018", "https://arxiv.org/abs/1802.10116")
 @dataclass(frozen=True)
 class MeaMed(Tolerant, CoordinateWise):
     """Mean of the n - f values of each coordinate that are nearest to its median.
 
     It drops the f values that lie farthest off, on whichever side they are, where the trimmed mean drops f on both.
-    Every client counts once, whatever its weight. f = 0 is the mean. Breakdown: withstands f hostile updates among
-    n >= 2 f + 1; the result is then at most as far from the median as the farthest honest value.
+    Every client counts once, whatever its weight. f = 0 is the mean.
+
+    Breakdown: withstands f hostile updates among n >= 2 f + 1; the result is then at most as far from the median as the
+    farthest honest value.
 
     Parameters
     ----------
@@ -137,7 +141,7 @@ def nearest_to_median_mean(block: Doubles, keep: int) -> Doubles:
     return np.asarray(kept.mean(axis=0), np.float64)
 
 
-@AGGREGATORS.register("bulyan", "El Mhamdi, Guerraoui, Rouault, ICML 2018")
+@AGGREGATORS.register("bulyan", "El Mhamdi, Guerraoui, Rouault, ICML 2018", "https://arxiv.org/abs/1802.07927")
 @dataclass(frozen=True)
 class Bulyan(Tolerant, Aggregator):
     """Mean of the middle values of each coordinate, among updates that Krum chooses one after the other.

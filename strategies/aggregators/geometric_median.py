@@ -31,7 +31,9 @@ RESOLVED = RESOLUTION**0.5  # share of a distance that the numbers resolve
 HALVINGS = 0.5 ** np.arange(40)[:, None]
 
 
-@AGGREGATORS.register("geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022")
+@AGGREGATORS.register(
+    "geometric-median", "Pillutla, Kakade, Harchaoui, IEEE TSP 2022", "https://arxiv.org/abs/1912.13445"
+)
 @dataclass(frozen=True)
 class GeometricMedian(Reweighting):
     """Point with the smallest sum of distances to the updates, each times its client weight.
@@ -152,7 +154,9 @@ def _best_step(
     return np.asarray(steps[best], np.float64), float(change[best])
 
 
-@AGGREGATORS.register("per-tensor-geometric-median", "as in the code of Jiang et al., 2025")
+@AGGREGATORS.register(
+    "per-tensor-geometric-median", "as in the code of Jiang et al., 2025", "https://arxiv.org/abs/2505.06684"
+)
 @dataclass(frozen=True)
 class PerTensorGeometricMedian(Aggregator):
     """Smoothed Weiszfeld iterations from the mean, for each tensor on its own and without example counts.

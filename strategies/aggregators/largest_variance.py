@@ -27,7 +27,7 @@ TOGETHER = 2**22  # numbers of the Gram matrices whose eigenvalues are found in 
 RELATIVE = 1e-12  # an eigenvalue below this share of the largest is rounding
 
 
-@AGGREGATORS.register("smea", "Allouah et al., ICML 2023")
+@AGGREGATORS.register("smea", "Allouah et al., ICML 2023", "https://arxiv.org/abs/2302.04787")
 @dataclass(frozen=True)
 class SmallestMaximumEigenvalueAveraging(Tolerant, Reweighting):
     """Mean of the n - f updates whose largest variance over all directions is smallest.
@@ -88,7 +88,7 @@ def _variances(gram: Doubles, f: int) -> Iterator[tuple[npt.NDArray[np.intp], Do
         yield rows, np.linalg.eigvalsh(centred)[:, -1] / kept
 
 
-@AGGREGATORS.register("caf", "Allouah, Guerraoui, Stephan, ICML 2025")
+@AGGREGATORS.register("caf", "Allouah, Guerraoui, Stephan, ICML 2025", "https://arxiv.org/abs/2505.01874")
 @dataclass(frozen=True)
 class CovarianceFilter(Tolerant, Reweighting):
     """Filter that takes weight from the updates that stretch the rest most, and keeps the least stretched mean.

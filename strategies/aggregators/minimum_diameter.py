@@ -27,7 +27,7 @@ MOST_HOSTILE = 20
 """Largest f whose search ends within a minute, whatever the updates are; usual ones take milliseconds."""
 
 
-@AGGREGATORS.register("mda", "El Mhamdi et al., PODC 2020")
+@AGGREGATORS.register("mda", "El Mhamdi et al., PODC 2020", "https://arxiv.org/abs/1905.03853")
 @dataclass(frozen=True)
 class MinimumDiameterAveraging(Tolerant, Reweighting):
     """Mean of the n - f updates that lie closest together, by the largest distance between two of them.

@@ -144,7 +144,7 @@ def build_pre_aggregators(text: str) -> list[PreAggregator]:
     return list(PRE_AGGREGATORS.build_each(text).values())
 
 
-@PRE_AGGREGATORS.register("nnm", "Allouah et al., AISTATS 2023")
+@PRE_AGGREGATORS.register("nnm", "Allouah et al., AISTATS 2023", "https://arxiv.org/abs/2302.01772")
 @dataclass(frozen=True)
 class NearestNeighbourMixing(Tolerant, PreAggregator):
     """Replace every update by the mean of its n - f nearest updates, itself included.
@@ -169,7 +169,7 @@ class NearestNeighbourMixing(Tolerant, PreAggregator):
         return coefficients, client_weights
 
 
-@PRE_AGGREGATORS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022")
+@PRE_AGGREGATORS.register("bucketing", "Karimireddy, He, Jaggi, ICLR 2022", "https://arxiv.org/abs/2006.09365")
 @dataclass(frozen=True)
 class Bucketing(PreAggregator):
     """Replace the updates by the means of random groups of ``size``, each with its client weight.
@@ -206,7 +206,7 @@ class Bucketing(PreAggregator):
         return f"bucketing with size = {self.size}"
 
 
-@PRE_AGGREGATORS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019")
+@PRE_AGGREGATORS.register("norm-clipping", "Sun, Kairouz, Suresh, McMahan, 2019", "https://arxiv.org/abs/1911.07963")
 @dataclass(frozen=True)
 class NormClipping(PreAggregator):
     """Shorten every update that is longer than a limit.
@@ -245,7 +245,7 @@ def shortened(norms: Doubles, limit: float) -> Doubles:
     return np.column_stack([np.diag(scales), 1 - scales])
 
 
-@PRE_AGGREGATORS.register("arc", "Allouah et al., ICLR 2025")
+@PRE_AGGREGATORS.register("arc", "Allouah et al., ICLR 2025", "https://arxiv.org/abs/2405.14432")
 @dataclass(frozen=True)
 class AdaptiveRobustClipping(Tolerant, PreAggregator):
     """Shorten the longest updates, about 2 f of them, to the norm of the longest of the others.

@@ -22,7 +22,7 @@ from strategies.gram import Doubles, UpdateMatrix, mixture_distances, squared_di
 from tasks.issues import ERROR, Issue, RunContext
 
 
-@AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017")
+@AGGREGATORS.register("mean", "McMahan et al., AISTATS 2017", "https://arxiv.org/abs/1602.05629")
 class Mean(Reweighting):
     """Mean of the updates, weighted by the client weights.
 
@@ -40,7 +40,7 @@ class Mean(Reweighting):
         return client_weights
 
 
-@AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017")
+@AGGREGATORS.register("krum", "Blanchard et al., NeurIPS 2017", "https://arxiv.org/abs/1703.02757")
 @dataclass(frozen=True)
 class Krum(Tolerant, Reweighting):
     """The one update with the smallest sum of squared distances to its n - f - 2 nearest others.
@@ -57,7 +57,7 @@ class Krum(Tolerant, Reweighting):
         return np.asarray(np.eye(len(client_weights))[int(scores.argmin())], np.float64)
 
 
-@AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017")
+@AGGREGATORS.register("multi-krum", "Blanchard et al., NeurIPS 2017", "https://arxiv.org/abs/1703.02757")
 @dataclass(frozen=True)
 class MultiKrum(Tolerant, Reweighting):
     """Mean of the m updates with the smallest Krum scores, weighted by their client weights.
@@ -99,7 +99,7 @@ class MultiKrum(Tolerant, Reweighting):
         return kept_weights(kept, client_weights)
 
 
-@AGGREGATORS.register("monna", "Farhadkhani et al., ICML 2023")
+@AGGREGATORS.register("monna", "Farhadkhani et al., ICML 2023", "https://arxiv.org/abs/2209.10931")
 @dataclass(frozen=True)
 class Monna(Tolerant, Reweighting):
     """Mean of the n - f updates nearest to that of one trusted client, itself included.
@@ -177,7 +177,7 @@ def select_repeatedly(squared: Doubles, f: int, count: int) -> npt.NDArray[np.in
     return np.array(chosen)
 
 
-@AGGREGATORS.register("centered-clipping", "Karimireddy, He, Jaggi, ICML 2021")
+@AGGREGATORS.register("centered-clipping", "Karimireddy, He, Jaggi, ICML 2021", "https://arxiv.org/abs/2012.10333")
 @dataclass(frozen=True)
 class CenteredClipping(Reweighting):
     """Go from the global model to the mean of the updates, each clipped to a ball around the present point.
@@ -217,7 +217,7 @@ class CenteredClipping(Reweighting):
         return np.asarray(np.maximum(weights, 0), np.float64)
 
 
-@AGGREGATORS.register("distance-aware", "FedNoRo; Wu et al., IJCAI 2023")
+@AGGREGATORS.register("distance-aware", "FedNoRo; Wu et al., IJCAI 2023", "https://arxiv.org/abs/2305.05230")
 @dataclass(frozen=True)
 class DistanceAware(Reweighting):
     """Weighted mean in which clients with noisy labels count less, the further they are from every clean one.

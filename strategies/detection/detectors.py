@@ -82,7 +82,7 @@ def evidence_for_two(values: Doubles, groups: TwoGroups) -> float:
     return 2 * (groups.log_likelihood(values) - one) - float(np.log(len(values)))
 
 
-@DETECTORS.register("official", "Wu et al. (FedNoRo), IJCAI 2023")
+@DETECTORS.register("official", "Wu et al. (FedNoRo), IJCAI 2023", "https://arxiv.org/abs/2305.05230")
 @dataclass(frozen=True)
 class Official(Detector):
     """Mixture of two Gaussians with full covariance over all classes; it always finds two groups.

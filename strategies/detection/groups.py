@@ -97,7 +97,7 @@ def _maximise(values: Doubles, posterior: Doubles, least: float) -> Mixture:
     return Mixture(means[order], (sizes / sizes.sum())[order], max(variance, least))
 
 
-@DETECTORS.register("groups", "Schwarz, Annals of Statistics 1978 (BIC)")
+@DETECTORS.register("groups", "Schwarz, Annals of Statistics 1978 (BIC)", "https://doi.org/10.1214/aos/1176344136")
 @dataclass(frozen=True)
 class Groups(Detector):
     """One to four groups of clients by their mean loss beyond their classes, as many as BIC prefers.

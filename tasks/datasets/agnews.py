@@ -50,7 +50,7 @@ SOURCES = {
 }
 
 
-@TASKS.register("ag-news", "Zhang, Zhao and LeCun, NeurIPS 2015")
+@TASKS.register("ag-news", "Zhang, Zhao and LeCun, NeurIPS 2015", "https://arxiv.org/abs/1509.01626")
 class AgNews(TextTask):
     """120,000 news texts of 4 topics and 7,600 for the test; needs the folder agnews or ag_news_csv.
 

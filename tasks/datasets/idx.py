@@ -100,7 +100,7 @@ def read_idx(path: Path, title: str) -> npt.NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
-@TASKS.register("mnist", "LeCun et al., Proceedings of the IEEE 1998")
+@TASKS.register("mnist", "LeCun et al., Proceedings of the IEEE 1998", "https://doi.org/10.1109/5.726791")
 class Mnist(IdxImages):
     """70,000 handwritten digits, 1x28x28; needs the four IDX files, in MNIST/raw as torchvision puts them."""
 
@@ -109,7 +109,7 @@ class Mnist(IdxImages):
     mean, std = (0.1307,), (0.3081,)
 
 
-@TASKS.register("fashion-mnist", "Xiao et al., arXiv 2017")
+@TASKS.register("fashion-mnist", "Xiao et al., arXiv 2017", "https://arxiv.org/abs/1708.07747")
 class FashionMnist(IdxImages):
     """70,000 pictures of clothes, 1x28x28; needs the four IDX files, in FashionMNIST/raw as torchvision puts them."""
 

@@ -34,7 +34,7 @@ def published(part: str) -> tuple[str, str]:
     return f"ISIC-2017_{PARTS[part]}_Data", f"ISIC-2017_{PARTS[part]}_Part1_GroundTruth"
 
 
-@TASKS.register("isic-2017", "Codella et al., ISBI 2018")
+@TASKS.register("isic-2017", "Codella et al., ISBI 2018", "https://arxiv.org/abs/1710.05006")
 class Isic2017(MaskTask, ImageFiles):
     """Lesions of the skin, a class for each pixel (skin, lesion); 2,000 photographs to learn from.
 

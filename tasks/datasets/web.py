@@ -29,7 +29,11 @@ Komodo dragon, African crocodile
 NOISY, CLEAN = "noisy", "clean"
 
 
-@TASKS.register("clothing1m", "Xiao et al., CVPR 2015")
+@TASKS.register(
+    "clothing1m",
+    "Xiao et al., CVPR 2015",
+    "https://openaccess.thecvf.com/content_cvpr_2015/html/Xiao_Learning_From_Massive_2015_CVPR_paper.html",
+)
 class Clothing1M(WebImages):
     """1,000,000 photographs of clothes of 14 classes, about 38.5 % of their labels wrong; 10,526 checked ones to test.
 
@@ -108,7 +112,12 @@ def evaluated(chosen: str) -> str:
     return chosen
 
 
-@TASKS.register("webvision-mini", "Li et al., arXiv 2017; Jiang et al. (MentorNet), ICML 2018")
+@TASKS.register(
+    "webvision-mini",
+    "Li et al., arXiv 2017; Jiang et al. (MentorNet), ICML 2018",
+    "https://arxiv.org/abs/1708.02862",
+    "https://arxiv.org/abs/1712.05055",
+)
 class WebVisionMini(WebImages):
     """The first 50 classes of WebVision 1.0 as Google found them, about 66,000 photographs; 2,500 checked ones to test.
 
@@ -139,7 +148,7 @@ class WebVisionMini(WebImages):
         return Listing(root, [below + names[number] for number in chosen], labels[chosen], (path,))
 
 
-@TASKS.register("animal-10n", "Song et al. (SELFIE), ICML 2019")
+@TASKS.register("animal-10n", "Song et al. (SELFIE), ICML 2019", "https://proceedings.mlr.press/v97/song19b.html")
 class Animal10N(WebImages):
     """55,000 photographs of 5 pairs of animals that look alike, 3x64x64, about 8 % of the labels wrong; 5,000 to test.
 

@@ -63,7 +63,7 @@ class TextEncoder(Encoder):
         """Return the numbers, 1 and above, of the first ``most`` tokens of a text; 0 stands for no token."""
 
 
-ENCODERS = Registry("encoder", Encoder)
+ENCODERS = Registry("encoder", Encoder, run_sets=("weights_path",))
 
 
 def missing_extra(error: ImportError) -> EncoderError:

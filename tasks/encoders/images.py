@@ -97,7 +97,7 @@ class ImageEncoder(Encoder):
         return digest_of(self._facts, self._network)
 
 
-@ENCODERS.register("efficientnet-lite0", "Tan and Le (EfficientNet), ICML 2019")
+@ENCODERS.register("efficientnet-lite0", "Tan and Le (EfficientNet), ICML 2019", "https://arxiv.org/abs/1905.11946")
 def efficientnet_lite0(size: int = 96, precision: Precision = "auto") -> Encoder:
     """EfficientNet-Lite0 with ImageNet weights, 1,280 features; both come with the extra ``encoders``.
 

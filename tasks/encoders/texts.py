@@ -17,7 +17,7 @@ from tasks.plugins import explain
 WEIGHTS, TOKENIZER = "weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"
 
 
-@ENCODERS.register("wordllama", "Miller (WordLlama), 2024")
+@ENCODERS.register("wordllama", "Miller (WordLlama), 2024", "https://github.com/dleemiller/WordLlama")
 class WordLlama(TextEncoder):
     """Mean of the WordLlama embeddings of a text's tokens, 256 features; comes with the extra ``encoders``.
 
@@ -63,7 +63,9 @@ class WordLlama(TextEncoder):
         return digest_of(f"wordllama {self._tokenizer.to_str()}", self._bag)
 
 
-@ENCODERS.register("sentence-transformers", "Reimers and Gurevych (Sentence-BERT), EMNLP 2019")
+@ENCODERS.register(
+    "sentence-transformers", "Reimers and Gurevych (Sentence-BERT), EMNLP 2019", "https://arxiv.org/abs/1908.10084"
+)
 class SentenceEncoder(TextEncoder):
     """A sentence-transformers model from a folder below `task.weights-path`; needs the package sentence-transformers.
 

@@ -5,7 +5,7 @@ from torch import nn
 from tasks.models.small import MODELS, image_shape
 
 
-@MODELS.register("resnet50", "He et al., CVPR 2016")
+@MODELS.register("resnet50", "He et al., CVPR 2016", "https://arxiv.org/abs/1512.03385")
 def resnet50(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """ResNet-50 of torchvision, for photographs of usually 224 x 224 pixels.
 
@@ -24,7 +24,7 @@ def resnet50(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     return model
 
 
-@MODELS.register("vgg19-bn", "Simonyan and Zisserman, ICLR 2015")
+@MODELS.register("vgg19-bn", "Simonyan and Zisserman, ICLR 2015", "https://arxiv.org/abs/1409.1556")
 def vgg19_bn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """VGG-19 of torchvision with batch normalisation, for photographs of usually 224 x 224 pixels.
 

@@ -36,12 +36,17 @@ class BasicBlock(nn.Module):
         return nn.functional.relu(self.residual(x) + self.shortcut(x))
 
 
-@MODELS.register("resnet18", "He et al., CVPR 2016")
+@MODELS.register("resnet18", "He et al., CVPR 2016", "https://arxiv.org/abs/1512.03385")
 def resnet18(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch") -> nn.Module:
     """ResNet-18 for small images; ``norm`` is "batch" or "group".
 
     11,173,962 parameters for 3x32x32 images and 10 classes. ``norm = "group"`` (32 groups; Wu and He, ECCV 2018)
     keeps no running statistics, so there are none to average over clients whose data differ.
+
+    Parameters
+    ----------
+    norm
+        "batch", or "group", which keeps no running statistics.
 
     Raises
     ------
@@ -51,11 +56,16 @@ def resnet18(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch"
     return _resnet((2, 2, 2, 2), num_classes, input_shape, norm)
 
 
-@MODELS.register("resnet34", "He et al., CVPR 2016")
+@MODELS.register("resnet34", "He et al., CVPR 2016", "https://arxiv.org/abs/1512.03385")
 def resnet34(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch") -> nn.Module:
     """ResNet-34 for small images; ``norm`` is "batch" or "group".
 
     21,328,292 parameters for 3x32x32 images and 100 classes; the rest as for ``resnet18``.
+
+    Parameters
+    ----------
+    norm
+        "batch", or "group", which keeps no running statistics.
 
     Raises
     ------
@@ -65,13 +75,18 @@ def resnet34(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch"
     return _resnet((3, 4, 6, 3), num_classes, input_shape, norm)
 
 
-@MODELS.register("resnet8", "He et al., CVPR 2016")
+@MODELS.register("resnet8", "He et al., CVPR 2016", "https://arxiv.org/abs/1512.03385")
 def resnet8(num_classes: int, input_shape: tuple[int, ...], norm: str = "batch") -> nn.Module:
     """ResNet-8 for small images and CPUs; ``norm`` is "batch" or "group".
 
     The family of 6n + 2 layers that He et al. train on CIFAR-10, with n = 1: three stages of one block, with 16, 32 and
     64 channels. Where a stage widens, its shortcut is a 1x1 convolution, as in ``resnet18``; the paper pads with zeros.
     78,042 parameters for 3x32x32 images and 10 classes. ``norm = "group"`` has 8 groups.
+
+    Parameters
+    ----------
+    norm
+        "batch", or "group", which keeps no running statistics.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tasks.plugins import Registry
 
-MODELS = Registry("model", nn.Module)
+MODELS = Registry("model", nn.Module, run_sets=("num_classes", "input_shape", "vocabulary"))
 
 
 @MODELS.register("linear")
@@ -70,7 +70,12 @@ def digits_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     )
 
 
-@MODELS.register("cnn8", "Ma et al., ICML 2020; Ye et al., NeurIPS 2023")
+@MODELS.register(
+    "cnn8",
+    "Ma et al., ICML 2020; Ye et al., NeurIPS 2023",
+    "https://arxiv.org/abs/2006.13554",
+    "https://papers.nips.cc/paper_files/paper/2023/hash/15f4cefb0e143c7ad9d40e879b0a9d0c-Abstract-Conference.html",
+)
 def cnn8(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """Eight-layer network of the active-passive and active negative losses, with batch normalisation.
 
@@ -113,7 +118,12 @@ def _eight_layers(num_classes: int, input_shape: tuple[int, ...], widths: tuple[
     return model
 
 
-@MODELS.register("mnist-cnn", "Ma et al., ICML 2020; Ye et al., NeurIPS 2023")
+@MODELS.register(
+    "mnist-cnn",
+    "Ma et al., ICML 2020; Ye et al., NeurIPS 2023",
+    "https://arxiv.org/abs/2006.13554",
+    "https://papers.nips.cc/paper_files/paper/2023/hash/15f4cefb0e143c7ad9d40e879b0a9d0c-Abstract-Conference.html",
+)
 def mnist_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     """Four-layer network of the active-passive and active negative losses for MNIST, with batch normalisation.
 
@@ -152,7 +162,7 @@ def apl_report_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(*pairs, nn.Flatten(), hidden, nn.ReLU(), nn.Dropout(0.5), nn.Linear(1024, num_classes))
 
 
-@MODELS.register("text-bag", "Joulin et al. (fastText), EACL 2017")
+@MODELS.register("text-bag", "Joulin et al. (fastText), EACL 2017", "https://arxiv.org/abs/1607.01759")
 class TextBag(nn.Module):
     """Mean of the embeddings of a text's words and a linear layer, for hashed words (N, L); 0 is no word.
 

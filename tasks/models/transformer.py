@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from tasks.models.small import MODELS
 
 
-@MODELS.register("text-transformer", "Vaswani et al., NeurIPS 2017")
+@MODELS.register("text-transformer", "Vaswani et al., NeurIPS 2017", "https://arxiv.org/abs/1706.03762")
 class TextTransformer(nn.Module):
     """Small transformer encoder, for word numbers (N, L) in their order; 0 is no word and has no influence.
 

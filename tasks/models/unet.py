@@ -8,7 +8,7 @@ from tasks.models.small import MODELS, image_shape
 GROUP = 8
 
 
-@MODELS.register("unet", "Ronneberger et al., MICCAI 2015")
+@MODELS.register("unet", "Ronneberger et al., MICCAI 2015", "https://arxiv.org/abs/1505.04597")
 class UNet(nn.Module):
     """Encoder and decoder with a connection at each size; logits (N, K, H, W) for images (N, C, H, W).
 

@@ -24,13 +24,19 @@ CIFAR100_SUPERCLASSES = (
 """The superclass of each of CIFAR-100's 100 classes (Krizhevsky, 2009)."""
 
 
-@NOISES.register("asymmetric", "Patrini et al., CVPR 2017")
+@NOISES.register("asymmetric", "Patrini et al., CVPR 2017", "https://arxiv.org/abs/1609.03683")
 @dataclass(frozen=True, kw_only=True)
 class Asymmetric(Replacement):
     """Replace a share of the labels of chosen classes by one similar class each.
 
-    ``pairs`` lists ``[true, given]`` as numbers or, where the task names its classes, as names. The rate is the
-    share within the classes that have a pair; all others keep their labels.
+    The rate is the share within the classes that have a pair; all others keep their labels.
+
+    Example: ``winnow run noise.name=asymmetric noise.args='pairs = [[1, 7], [3, 8]]'``
+
+    Parameters
+    ----------
+    pairs
+        Lists ``[true, given]`` of class numbers or, where the task names its classes, of names.
     """
 
     pairs: Pairs
@@ -76,30 +82,46 @@ def cycle_within(groups: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return tuple((i, following[group][i]) for i, group in enumerate(groups))
 
 
-@NOISES.register("asymmetric-cifar10", "Patrini et al., CVPR 2017")
+@NOISES.register("asymmetric-cifar10", "Patrini et al., CVPR 2017", "https://arxiv.org/abs/1609.03683")
 def asymmetric_cifar10(num_classes: int, rate: float, exact: bool = True) -> Asymmetric:
     """Confuse similar classes of CIFAR-10: truck > automobile, bird > airplane, deer > horse, cat <> dog.
 
     Half of the classes are affected, so half the rate of all labels is wrong.
+
+    Parameters
+    ----------
+    exact
+        Whether the whole number of labels nearest to the rate is redrawn; false redraws each by chance.
     """
     _check_cifar(num_classes, 10)
     return Asymmetric(num_classes=num_classes, rate=rate, exact=exact, pairs=CIFAR10_PAIRS)
 
 
-@NOISES.register("asymmetric-cifar100-block", "Ma et al. (APL), ICML 2020")
+@NOISES.register("asymmetric-cifar100-block", "Ma et al. (APL), ICML 2020", "https://arxiv.org/abs/2006.13554")
 def asymmetric_cifar100_block(num_classes: int, rate: float, exact: bool = True) -> Asymmetric:
     """Confuse CIFAR-100 classes in a circle within blocks of five numbers, as published codes do.
 
     The blocks are alphabetical, not superclasses: only 6 of the 100 pairs share a superclass.
+
+    Parameters
+    ----------
+    exact
+        Whether the whole number of labels nearest to the rate is redrawn; false redraws each by chance.
     """
     _check_cifar(num_classes, 100)
     pairs = cycle_within([i // 5 for i in range(100)])
     return Asymmetric(num_classes=num_classes, rate=rate, exact=exact, pairs=pairs)
 
 
-@NOISES.register("asymmetric-cifar100-superclass", "Patrini et al., CVPR 2017")
+@NOISES.register("asymmetric-cifar100-superclass", "Patrini et al., CVPR 2017", "https://arxiv.org/abs/1609.03683")
 def asymmetric_cifar100_superclass(num_classes: int, rate: float, exact: bool = True) -> Asymmetric:
-    """Confuse CIFAR-100 classes in a circle within their true superclass, as the papers describe it."""
+    """Confuse CIFAR-100 classes in a circle within their true superclass, as the papers describe it.
+
+    Parameters
+    ----------
+    exact
+        Whether the whole number of labels nearest to the rate is redrawn; false redraws each by chance.
+    """
     _check_cifar(num_classes, 100)
     pairs = cycle_within(CIFAR100_SUPERCLASSES)
     return Asymmetric(num_classes=num_classes, rate=rate, exact=exact, pairs=pairs)

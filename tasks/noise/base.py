@@ -73,7 +73,8 @@ class LabelNoise(ABC):
         return features, np.empty(0, dtype=np.int64)
 
 
-NOISES = Registry("noise", LabelNoise)
+RUN_SETS = ("num_classes", "rate", "client", "class_names", "data_root")
+NOISES = Registry("noise", LabelNoise, run_sets=RUN_SETS)
 
 
 def check_share(name: str, value: float) -> None:

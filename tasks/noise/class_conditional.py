@@ -61,6 +61,11 @@ class ClassConditional(LabelNoise):
     otherwise each one is redrawn with probability ``rate``. M is written down only where a noise does not override
     ``confusions`` and ``redraw``, and then for at most ``MAX_TABLE_CLASSES`` classes; the built-in noises except
     ``matrix`` need time and memory that grow with the examples and the classes only.
+
+    Parameters
+    ----------
+    exact
+        Whether the whole number of labels nearest to the rate is redrawn; false redraws each by chance.
     """
 
     num_classes: int
@@ -113,7 +118,7 @@ class ClassConditional(LabelNoise):
         return candidates[rng.random(len(candidates)) < self.rate]
 
 
-@NOISES.register("symmetric", "Patrini et al., CVPR 2017")
+@NOISES.register("symmetric", "Patrini et al., CVPR 2017", "https://arxiv.org/abs/1609.03683")
 @dataclass(frozen=True, kw_only=True)
 class Symmetric(ClassConditional):
     """Replace a share of the labels by any other class, all equally likely."""
@@ -133,7 +138,7 @@ class Symmetric(ClassConditional):
         return drawn + (drawn >= labels)
 
 
-@NOISES.register("symmetric-all", "Xu et al. (FedCorr), CVPR 2022")
+@NOISES.register("symmetric-all", "Xu et al. (FedCorr), CVPR 2022", "https://arxiv.org/abs/2204.04677")
 @dataclass(frozen=True, kw_only=True)
 class SymmetricAll(ClassConditional):
     """Redraw a share of the labels from all classes, the true one included.
@@ -190,12 +195,17 @@ class Replacement(ClassConditional):
         return self.targets()[labels]
 
 
-@NOISES.register("pair-flip", "Han et al. (Co-teaching), NeurIPS 2018")
+@NOISES.register("pair-flip", "Han et al. (Co-teaching), NeurIPS 2018", "https://arxiv.org/abs/1804.06872")
 @dataclass(frozen=True, kw_only=True)
 class PairFlip(Replacement):
     """Replace a share of the labels by the neighbouring class.
 
-    The given label is ``(label + step) mod K``. ``step`` is 1 in the paper, -1 in Jiang et al. (FNBench), 2025.
+    The given label is ``(label + step) mod K``.
+
+    Parameters
+    ----------
+    step
+        How many classes further the wrong label lies: 1 in the paper, -1 in FNBench.
     """
 
     step: int = 1
@@ -220,8 +230,14 @@ class PairFlip(Replacement):
 class MatrixNoise(ClassConditional):
     """Redraw a share of the labels from the rows of your own matrix; with rate 1 it is the transition matrix.
 
-    ``matrix`` has K rows of K probabilities; row i is the distribution of the given label for true class i. K is at
-    most ``MAX_TABLE_CLASSES``.
+    K is at most ``MAX_TABLE_CLASSES``; it is 2 in the example.
+
+    Example: ``winnow run noise.name=matrix noise.args='matrix = [[0.8, 0.2], [0.3, 0.7]]'``
+
+    Parameters
+    ----------
+    matrix
+        K rows of K probabilities: row i is the distribution of the given label for true class i.
     """
 
     matrix: Sequence[Sequence[float]]

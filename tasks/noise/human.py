@@ -41,16 +41,29 @@ def human_labels(path: str | Path, column: str, clean_labels: Labels, clean_colu
     return given.copy()
 
 
-@NOISES.register("human", "Wei et al. (CIFAR-N), ICLR 2022")
+@NOISES.register("human", "Wei et al. (CIFAR-N), ICLR 2022", "https://arxiv.org/abs/2110.12088")
 @dataclass(frozen=True, kw_only=True)
 class HumanNoise(LabelNoise):
     """Give each example the label that a person gave it, from a file.
 
-    The noise rate is the people's: a noise-rate distribution has no effect. ``path`` is below the data folder, and
-    relative to it; ``column`` is for example "worse_label" (CIFAR-10N) or, with ``clean_column = "gt"``,
-    "human_noisy_med" (AG News). ``missing`` says what an example without a human label gets: "error", or "clean" for
-    its true label. ``order`` is for labels in another order than the examples': a .npy file, beside them below the data
-    folder, with the place of each row's example, as ``image_order_c100.npy``.
+    The noise rate is the people's: a noise-rate distribution has no effect.
+
+    Example: ``winnow run task.name=cifar-10 noise.name=human noise.args='path = "CIFAR-10_human.pt", column =
+    "worse_label"'``
+
+    Parameters
+    ----------
+    path
+        File with the labels: .csv, .npz or .pt, below the data folder and relative to it.
+    column
+        Column of the given labels: "worse_label" (CIFAR-10N), "human_noisy_med" (AG News).
+    clean_column
+        Column of the true labels, with which the examples' own are compared; "gt" for AG News.
+    missing
+        What an example without a human label gets: "error", or "clean" for its true label.
+    order
+        For labels in another order than the examples': a .npy file beside them with the place of each row's example, as
+        ``image_order_c100.npy``.
     """
 
     num_classes: int

@@ -86,7 +86,7 @@ def part_dependent_labels(
     return mislabel(labels, flip, wrong, stream.random_sample(len(labels)))
 
 
-@NOISES.register("instance", "Xia et al. (part-dependent), NeurIPS 2020")
+@NOISES.register("instance", "Xia et al. (part-dependent), NeurIPS 2020", "https://arxiv.org/abs/2006.07836")
 @dataclass(frozen=True, kw_only=True)
 class InstanceNoise(LabelNoise):
     """Mislabel each example by chance, into a class that depends on its features.
@@ -95,6 +95,13 @@ class InstanceNoise(LabelNoise):
     rate (truncation to [0, 1] would mislabel 8 % at rate 0). Each client confuses classes in its own way unless
     ``shared_seed`` gives all clients the same maps. A map holds a number for each feature and class, and each class has
     one: time grows with K x K, and K is at most ``MAX_CLASSES``.
+
+    Parameters
+    ----------
+    std
+        Standard deviation of the examples' probabilities around the rate.
+    shared_seed
+        Seed of maps that all clients share; left out, each client confuses classes in its own way.
     """
 
     num_classes: int

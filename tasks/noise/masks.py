@@ -107,13 +107,20 @@ CHANGES: dict[str, Callable[[Mask, float, np.random.Generator], Mask]] = {
 }
 
 
-@NOISES.register("masks", "Li et al., MICCAI 2021")
+@NOISES.register("masks", "Li et al., MICCAI 2021", "https://arxiv.org/abs/2107.10100")
 @dataclass(frozen=True, kw_only=True)
 class MaskNoise(LabelNoise):
     """Grow, shrink or displace a share of the segmentation masks (two classes: background 0, object 1).
 
-    ``rate`` is the share of the masks that change, and ``strength`` how much each of them does, relative to its
-    area. Each changed mask gets one of ``changes``, drawn with equal probability.
+    The noise rate is the share of the masks that change. Each of them gets one of ``changes``, drawn with equal
+    probability.
+
+    Parameters
+    ----------
+    strength
+        How much a mask changes, relative to its area.
+    changes
+        What may happen to a mask, each as often as the others: "dilate", "erode", "affine".
     """
 
     num_classes: int

@@ -41,13 +41,19 @@ def replace_examples(
     return replaced, places
 
 
-@NOISES.register("open-set", "Wang et al., CVPR 2018")
+@NOISES.register("open-set", "Wang et al., CVPR 2018", "https://arxiv.org/abs/1804.00092")
 @dataclass(frozen=True, kw_only=True)
 class OpenSetNoise(LabelNoise):
     """Replace a share of the examples by ones from outside the task; their labels stay and mean nothing.
 
-    The outside examples are the array ``array`` of the .npz file ``path`` (below the data folder), stored
-    like the task's own. Calling the noise keeps the labels; :meth:`replace_features` changes the examples.
+    Calling the noise keeps the labels; :meth:`replace_features` changes the examples.
+
+    Parameters
+    ----------
+    path
+        File .npz with the outside examples, below the data folder and relative to it.
+    array
+        Name of the array in it, stored like the task's own examples.
     """
 
     num_classes: int

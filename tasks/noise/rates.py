@@ -29,13 +29,21 @@ class RateDistribution(ABC):
         """Return the noise rates (num_clients,), each in [0, 1], in the order of the clients' numbers."""
 
 
-RATE_DISTRIBUTIONS = Registry("noise-rate distribution", RateDistribution, listed="noise-rates")
+RATE_DISTRIBUTIONS = Registry(
+    "noise-rate distribution", RateDistribution, listed="noise-rates", run_sets=("data_root",)
+)
 
 
 @RATE_DISTRIBUTIONS.register("constant")
 @dataclass(frozen=True)
 class Constant(RateDistribution):
-    """Give every client the same rate."""
+    """Give every client the same rate.
+
+    Parameters
+    ----------
+    rate
+        Share of wrong labels, from 0 to 1.
+    """
 
     rate: float
 
@@ -49,6 +57,16 @@ class Constant(RateDistribution):
 
 @dataclass(frozen=True)
 class _Range(RateDistribution):
+    """Rates from ``min`` to ``max``.
+
+    Parameters
+    ----------
+    max
+        Largest rate.
+    min
+        Smallest rate.
+    """
+
     max: float
     min: float = 0.0
 
@@ -59,13 +77,17 @@ class _Range(RateDistribution):
             raise NoiseError(f"min = {self.min:g} must not be above max = {self.max:g}")
 
 
-@RATE_DISTRIBUTIONS.register("linear", "Jiang et al. (FNBench), 2025")
+@RATE_DISTRIBUTIONS.register("linear", "Jiang et al. (FNBench), 2025", "https://arxiv.org/abs/2505.06684")
 @dataclass(frozen=True)
 class Linear(_Range):
     """Spread the rates evenly: min for the first client up to max for the last.
 
-    ``official`` divides by the number of clients n instead of n - 1, as published codes do, so that no client
-    reaches ``max``. A single client gets ``max`` (``min`` if official).
+    A single client gets ``max`` (``min`` if official).
+
+    Parameters
+    ----------
+    official
+        Whether the rates are those of published codes, which divide by n instead of n - 1: no client reaches ``max``.
     """
 
     official: bool = False
@@ -81,7 +103,7 @@ class Linear(_Range):
         return np.linspace(self.min, self.max, num_clients, endpoint=not self.official)
 
 
-@RATE_DISTRIBUTIONS.register("uniform", "Liang et al. (FedNoisy), 2023")
+@RATE_DISTRIBUTIONS.register("uniform", "Liang et al. (FedNoisy), 2023", "https://arxiv.org/abs/2306.11650")
 @dataclass(frozen=True)
 class Uniform(_Range):
     """Draw each client's rate uniformly between min and max."""
@@ -91,10 +113,18 @@ class Uniform(_Range):
         return rng.uniform(self.min, self.max, num_clients)
 
 
-@RATE_DISTRIBUTIONS.register("bernoulli", "Xu et al. (FedCorr), CVPR 2022")
+@RATE_DISTRIBUTIONS.register("bernoulli", "Xu et al. (FedCorr), CVPR 2022", "https://arxiv.org/abs/2204.04677")
 @dataclass(frozen=True)
 class Bernoulli(RateDistribution):
-    """Make a client noisy with probability rho; a noisy one has a rate between tau and 1."""
+    """Make a client noisy with probability rho; a noisy one has a rate between tau and 1.
+
+    Parameters
+    ----------
+    rho
+        Probability that a client is noisy.
+    tau
+        Smallest rate of a noisy client; it is drawn from U(tau, 1).
+    """
 
     rho: float
     tau: float
@@ -114,8 +144,15 @@ class Bernoulli(RateDistribution):
 class Groups(RateDistribution):
     """Give each group of consecutive clients a distribution of its own.
 
-    ``groups = [{clients = 15, rate = 0.0}, {clients = 5, distribution = "linear", min = 0.4, max = 0.8}]``; without a
-    ``distribution`` the group's ``rate`` is constant.
+    Without a ``distribution`` a group's ``rate`` is constant.
+
+    Example: ``winnow run noise.rates=groups noise.rates-args='groups = [{ clients = 15, rate = 0.0 }, { clients =
+    5, rate = 0.4 }]'``
+
+    Parameters
+    ----------
+    groups
+        Tables with the number of ``clients``, and a ``rate`` or a ``distribution`` with its arguments.
     """
 
     groups: Sequence[Mapping[str, Any]]
@@ -153,7 +190,12 @@ class Groups(RateDistribution):
 class Table(RateDistribution):
     """Read each client's rate from a CSV file with the columns client,rate, clients counted from 0.
 
-    ``path`` is below the data folder, and relative to it.
+    Example: ``winnow run noise.rates=table noise.rates-args='path = "rates.csv"'``
+
+    Parameters
+    ----------
+    path
+        The file, below the data folder and relative to it.
     """
 
     path: str
@@ -197,7 +239,7 @@ class Table(RateDistribution):
         return [(row["client"], row["rate"]) for row in rows]
 
 
-@NOISES.register("mixed", "Jiang et al. (FNBench), 2025")
+@NOISES.register("mixed", "Jiang et al. (FNBench), 2025", "https://arxiv.org/abs/2505.06684")
 def mixed(
     groups: Sequence[Mapping[str, Any]],
     num_classes: int,
@@ -208,8 +250,15 @@ def mixed(
 ) -> LabelNoise:
     """Give each group of clients a noise of its own.
 
-    ``groups = [{clients = 50, noise = "symmetric"}, {clients = 50, noise = "pair-flip", step = -1}]``: the first
-    50 clients and the next 50. ``client`` is the number of the client that asks.
+    ``client`` is the number of the client that asks.
+
+    Example: ``winnow run noise.name=mixed noise.args='groups = [{ clients = 10, noise = "symmetric" }, { clients =
+    10, noise = "pair-flip" }]'``
+
+    Parameters
+    ----------
+    groups
+        Tables with the number of ``clients``, a ``noise`` and its arguments.
 
     Raises
     ------

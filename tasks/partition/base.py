@@ -26,6 +26,11 @@ class Partitioner(ABC):
 
     ``min_size`` is the smallest share that is accepted: a random partition is drawn again until every client has
     so many examples, at most 1000 times.
+
+    Parameters
+    ----------
+    min_size
+        Fewest examples of a client; where chance gives one fewer, the data is divided anew.
     """
 
     min_size: int = 1
@@ -113,7 +118,7 @@ class Partitioner(ABC):
         )
 
 
-PARTITIONS = Registry("partition", Partitioner)
+PARTITIONS = Registry("partition", Partitioner, run_sets=("groups",))
 
 
 def by_class(labels: npt.NDArray[Any], rng: np.random.Generator) -> list[Indices]:

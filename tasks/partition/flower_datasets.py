@@ -12,13 +12,20 @@ from tasks.partition.base import NOBODY, PARTITIONS, Indices, Partitioner, Parti
 from tasks.plugins import did_you_mean
 
 
-@PARTITIONS.register("flwr-datasets", "Flower Labs, flwr-datasets")
+@PARTITIONS.register("flwr-datasets", "Flower Labs, flwr-datasets", "https://flower.ai/docs/datasets/")
 @dataclass(frozen=True, kw_only=True)
 class FlowerDatasets(Partitioner):
     """Divide with a partitioner of flwr-datasets (install that package first).
 
-    ``partitioner`` is its class, such as "DirichletPartitioner", and ``options`` its arguments. The number of
+    The number of
     partitions, the column "label" and a seed from the run's own are filled in where it takes them.
+
+    Parameters
+    ----------
+    partitioner
+        Its class, such as "DirichletPartitioner".
+    options
+        Arguments of the class, but for the number of partitions, the column and the seed.
     """
 
     partitioner: str

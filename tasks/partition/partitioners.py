@@ -22,7 +22,7 @@ from tasks.partition.base import (
 )
 
 
-@PARTITIONS.register("iid", "McMahan et al., AISTATS 2017")
+@PARTITIONS.register("iid", "McMahan et al., AISTATS 2017", "https://arxiv.org/abs/1602.05629")
 @dataclass(frozen=True, kw_only=True)
 class Iid(Partitioner):
     """Divide the examples by chance into parts of equal size (up to one example)."""
@@ -32,10 +32,16 @@ class Iid(Partitioner):
         return rng.permutation(np.arange(len(labels)) % num_clients)
 
 
-@PARTITIONS.register("quantity-skew", "Li et al. (NIID-Bench), ICDE 2022")
+@PARTITIONS.register("quantity-skew", "Li et al. (NIID-Bench), ICDE 2022", "https://arxiv.org/abs/2102.02079")
 @dataclass(frozen=True, kw_only=True)
 class QuantitySkew(Partitioner):
-    """Divide the examples by chance into parts of unequal size, their shares drawn from Dirichlet(alpha)."""
+    """Divide the examples by chance into parts of unequal size, their shares drawn from Dirichlet(alpha).
+
+    Parameters
+    ----------
+    alpha
+        Concentration: the smaller, the more the clients' sizes differ.
+    """
 
     alpha: float
 
@@ -55,7 +61,7 @@ class QuantitySkew(Partitioner):
         return f"take fewer clients, an alpha above {self.alpha:g}, or a min_size below {self.min_size}"
 
 
-@PARTITIONS.register("natural", "Caldas et al. (LEAF), 2018")
+@PARTITIONS.register("natural", "Caldas et al. (LEAF), 2018", "https://arxiv.org/abs/1812.01097")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Natural(Partitioner):
     """Give each group of examples (hospital, author, folder) to one client.
@@ -115,13 +121,19 @@ class Natural(Partitioner):
             raise PartitionError(f"expected one group name per example, {examples}, not {len(self.groups)}")
 
 
-@PARTITIONS.register("dirichlet", "Yurochkin et al., ICML 2019")
+@PARTITIONS.register("dirichlet", "Yurochkin et al., ICML 2019", "https://arxiv.org/abs/1905.12022")
 @dataclass(frozen=True, kw_only=True)
 class Dirichlet(Partitioner):
     """Divide each class in shares drawn from Dirichlet(alpha).
 
-    ``capped``: a client that already holds its n / N examples gets nothing of the classes that follow, which keeps
-    sizes similar (Li et al., ICDE 2022; Jiang et al. (FNBench), 2025).
+    Capped as in Li et al., ICDE 2022, and Jiang et al. (FNBench), 2025, which keeps sizes similar.
+
+    Parameters
+    ----------
+    alpha
+        Concentration: the smaller, the more the clients' classes differ.
+    capped
+        Whether a client that holds its n / N examples gets nothing of the classes that follow.
     """
 
     alpha: float
@@ -151,12 +163,19 @@ class Dirichlet(Partitioner):
         return f"take fewer clients, an alpha above {self.alpha:g}, or a min_size below {self.min_size}"
 
 
-@PARTITIONS.register("bernoulli-dirichlet", "Xu et al. (FedCorr), CVPR 2022")
+@PARTITIONS.register("bernoulli-dirichlet", "Xu et al. (FedCorr), CVPR 2022", "https://arxiv.org/abs/2204.04677")
 @dataclass(frozen=True, kw_only=True)
 class BernoulliDirichlet(Partitioner):
     """Let each client have each class with probability p, and divide a class among those in Dirichlet(alpha) shares.
 
     Every client has at least one class.
+
+    Parameters
+    ----------
+    p
+        Probability that a client has a class.
+    alpha
+        Concentration: the smaller, the more a class's shares differ.
     """
 
     p: float
@@ -197,10 +216,16 @@ class BernoulliDirichlet(Partitioner):
         )
 
 
-@PARTITIONS.register("shards", "McMahan et al., AISTATS 2017")
+@PARTITIONS.register("shards", "McMahan et al., AISTATS 2017", "https://arxiv.org/abs/1602.05629")
 @dataclass(frozen=True, kw_only=True)
 class Shards(Partitioner):
-    """Sort the examples by class, cut them into equal shards and give each client the same number of shards."""
+    """Sort the examples by class, cut them into equal shards and give each client the same number of shards.
+
+    Parameters
+    ----------
+    shards_per_client
+        Number of shards that each client gets.
+    """
 
     shards_per_client: int
 
@@ -229,10 +254,16 @@ class Shards(Partitioner):
         return owners
 
 
-@PARTITIONS.register("pathological", "Li et al. (NIID-Bench), ICDE 2022")
+@PARTITIONS.register("pathological", "Li et al. (NIID-Bench), ICDE 2022", "https://arxiv.org/abs/2102.02079")
 @dataclass(frozen=True, kw_only=True)
 class Pathological(Partitioner):
-    """Give each client the same number of classes; the clients of a class share it evenly."""
+    """Give each client the same number of classes; the clients of a class share it evenly.
+
+    Parameters
+    ----------
+    classes_per_client
+        Number of classes that each client has.
+    """
 
     classes_per_client: int
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from server_app.cli.config import RECIPES, split_words
+from server_app.cli.listing import kinds
 from server_app.cli.recipes import recipe_layers
-from server_app.cli.show import kinds
 from tasks.config import FIELDS
 from tests.conftest import ROOT
 from tests.registries import registries

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from server_app.cli import build_parser, garbage, main, show
+from server_app.cli import build_parser, garbage, listing, main
 from server_app.cli.config import (
     CommandError,
     app_folder,
@@ -327,7 +327,7 @@ def test_ctrl_c_while_a_command_shows_something_is_no_traceback(monkeypatch: pyt
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(show, "list_choices", interrupted)
+    monkeypatch.setattr(listing, "main", interrupted)
     assert main(["list"]) == 130
 
 

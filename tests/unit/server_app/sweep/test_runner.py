@@ -78,6 +78,7 @@ class Sweep:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lines: list[str] = []
+        self.progress: list[tuple[int, int, float | None]] = []
 
     def __call__(
         self, text: str = FILE, script: Script = lambda job, before: done(job), **options: bool
@@ -85,11 +86,13 @@ class Sweep:
         file = self.folder / "trial.toml"
         file.write_text(text)
         plan = SweepPlan.read(file, self.folder)
-        self.lines, crew = [], ScriptedCrew(script)
+        self.lines, self.progress, crew = [], [], ScriptedCrew(script)
+        advance = lambda *told: self.progress.append(told)  # noqa: E731
         database = SweepDatabase(self.folder, plan.design())
         ledger = Ledger(file, database, **options)
         try:
-            self.failed = SweepRunner(plan, self.folder, database, ledger, lambda: crew, self.lines.append).run()
+            runner = SweepRunner(plan, self.folder, database, ledger, lambda: crew, self.lines.append, advance)
+            self.failed = runner.run()
         finally:
             database.close()
         return crew
@@ -127,7 +130,10 @@ def test_all_runs_are_played_and_kept(sweep: Sweep) -> None:
     )
     assert first.folder == f"runs/{first.key[:12]}"
     assert crew.jobs[0].folder == sweep.folder / first.folder
-    assert sweep.lines[0] == "[1/4] a, seed 1: validation accuracy 50.0 % after 3.0 s  about 4.5 s left"
+    assert sweep.lines[0] == "[1/4] a, seed 1: validation accuracy 50.0 % after 3.0 s  about 4 s left"
+    assert sweep.progress[0] == (0, 4, None)
+    assert sweep.progress[1] == (1, 4, 4.5)
+    assert sweep.progress[-1] == (4, 4, 0.0)
     assert sweep.failed == []
 
 
