@@ -23,6 +23,7 @@ FLOWER_RIM = {
     "client_app/state.py",
     "strategies/validation.py",
     "strategies/fedcorr.py",
+    "strategies/fedned.py",
     "strategies/fedrn.py",
     "strategies/base.py",
     "strategies/query.py",
