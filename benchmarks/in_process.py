@@ -18,6 +18,7 @@ from client_app.label_quality import class_losses
 from client_app.local import answer_locally
 from client_app.methods import FitResult, RoundConfig, State
 from client_app.trainer import learning_rate, pick_device
+from server_app.attack_rule import RuleInUse
 from server_app.evaluation import CentralEvaluation
 from server_app.preprocessing import with_statistics
 from server_app.registration import Client, Registration
@@ -105,7 +106,7 @@ class LocalClients(Grid):
     def _train(self, messages: Sequence[Message]) -> list[Message]:
         """Return the replies of clients that are trained side by side where the settings say so."""
         jobs = [self._job(message) for message in messages]
-        results = run_clients(jobs, self._settings, self._evaluation.device)
+        results = run_clients(jobs, self._settings, self._evaluation.device, RuleInUse)
         return [self._trained(*found) for found in zip(messages, jobs, results, strict=True)]
 
     def _trained(self, message: Message, job: Job, result: FitResult) -> Message:

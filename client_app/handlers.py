@@ -68,7 +68,8 @@ def train_locally(session: Session) -> Message:
     done = trained_ahead(session.message)
     if done is None:
         model, state = session.model(), store.load(round_config.server_round)
-        result = run_client(model, session.dataset.data, session.settings, round_config, state, session.device)
+        data, settings, device = session.dataset.data, session.settings, session.device
+        result = run_client(model, data, settings, round_config, state, device, session.build_rule())
     else:
         model, result = done
     store.save(round_config.server_round, result.state)

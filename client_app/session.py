@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
-from client_app.attacks import refuse_attack
+from client_app.attacks import BuildRule, refuse_attack
 from client_app.methods import FitResult, RoundConfig
 from client_app.node import (
     PARTITION_ID,
@@ -43,6 +43,7 @@ from tasks.extra_arrays import (
     without_prefix,
 )
 from tasks.fresh_model import fresh_model
+from tasks.plugins import load_object
 from tasks.protocol import RECORD, Arrays, MessageHeader, Mode
 from tasks.records import view_of, view_record
 from tasks.seeds import seed_everything
@@ -114,6 +115,11 @@ class Session:
 
     def _received(self) -> ArrayRecord:
         return next(iter(self.message.content.array_records.values()))
+
+    def build_rule(self) -> BuildRule | None:
+        """Return how an attack learns the server's aggregator, which the server says; None at a real node."""
+        known = self.header.rule if self.mode is Mode.SIMULATION else ""
+        return cast(BuildRule, load_object(known)) if known else None
 
     def reply(self, metrics: dict[str, Any]) -> Message:
         """Return the reply: metrics with the example count."""

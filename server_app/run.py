@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from client_app.acceleration import decided
 from client_app.attacks import refuse_attack
 from client_app.trainer import pick_device
+from server_app.attack_rule import rule_path
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
 from server_app.callbacks.records import PrivacySpent, Progress, Records
@@ -160,6 +161,7 @@ def _run(
         run_dir=str(directory.path) if mode is Mode.SIMULATION and writes_at_clients else "",
         encoder=encoder,
         frozen=frozen,
+        rule=rule_path(settings, mode),
     )
     registration = register_clients(grid, settings.federation, header, mode)
     print(wrong_labels_line(settings, mode, registration), flush=True)

@@ -7,12 +7,14 @@ from typing import Any
 
 from flwr.serverapp import strategy as stock
 
+from client_app.trainer import pick_device
 from server_app.privacy import is_central
 from server_app.registration import Registration
 from server_app.stock import STOCK, stock_name
 from strategies.aggregators import build_aggregator
 from strategies.base import STRATEGIES, FlowerStrategyAdapter, UpdateStrategy
 from strategies.fedcorr import FedCorr
+from strategies.fedned import FedNed
 from strategies.fedrn import FedRN
 from strategies.noise_partition import NoisePartition
 from strategies.privacy import PrivateStrategy
@@ -21,10 +23,11 @@ from strategies.server_optimizers import build_server_optimizer
 from strategies.spool import Spool, half_of_memory
 from tasks.extra_arrays import ExtraArray
 from tasks.protocol import Mode
+from tasks.public_examples import PublicExamples
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
 
-__all__ = ["STRATEGIES", "FedCorr", "FedRN", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
+__all__ = ["STRATEGIES", "FedCorr", "FedNed", "FedRN", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
 
 for _name, _papers in STOCK.items():  # Winnow's own are registered where they are defined
     STRATEGIES.register(stock_name(_name), *_papers)(getattr(stock, _name))
@@ -67,6 +70,7 @@ def build_strategy(
         "spool": Spool(memory_of(federation), scratch),
         "timeout": federation.round_timeout,
         "extra_arrays": extra_arrays,
+        "public_examples": PublicExamples(settings, mode, partial(pick_device, settings.train.device)),
         "server_optimizer": build_server_optimizer(choice.server_optimizer, choice.server_optimizer_args),
     }
     strategy = STRATEGIES.build(choice.name, choice.args, **context)

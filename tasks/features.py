@@ -45,22 +45,32 @@ class FeatureRecord:
         FeatureError
             If the last layer is not known, was not used, or was given more than one vector of each example.
         """
-        given = self._given(logits)
+        _, given = self._last(logits)
         if given.dim() != 2 or len(given) != len(logits):
             expected = f"one vector of each of the {len(logits)} examples"
             raise FeatureError(f"the last layer of {self._name} must be given {expected}, got {tuple(given.shape)}")
         return given.float()
 
+    def layer(self, logits: Tensor) -> nn.Module:
+        """Return the last layer, which made ``logits``, the answer of the last forward pass.
+
+        Raises
+        ------
+        FeatureError
+            If the last layer is not known, or was not used.
+        """
+        return self._last(logits)[0]
+
     @property
     def _name(self) -> str:
         return type(self._model).__name__
 
-    def _given(self, logits: Tensor) -> Tensor:
+    def _last(self, logits: Tensor) -> tuple[nn.Module, Tensor]:
         if self._named is not None:
             if not self._passes:
                 name = getattr(self._model, FEATURE_LAYER)
                 raise FeatureError(f"{self._name} names {name!r} as its last layer, and does not use it")
-            return self._passes[-1][1]
+            return self._passes[-1][:2]
         # Inner layers come first, so the first that returned these logits made them.
         maker, given = next(((layer, given) for layer, given, made in self._passes if made is logits), (None, logits))
         if maker is None or maker is self._model or next(maker.parameters(), None) is None:
@@ -68,7 +78,7 @@ class FeatureRecord:
                 f"the layer that makes the scores of {self._name} cannot be told: give the model an attribute "
                 f"{FEATURE_LAYER}, the name of its last layer with weights, such as {FEATURE_LAYER} = 'classifier'"
             )
-        return given
+        return maker, given
 
     def _note(self, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], made: object) -> None:
         given = args[0] if args else next(iter(named.values()), None)
@@ -127,3 +137,20 @@ def features_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """
     with recorded_features(model) as record:
         return record.of(model(inputs))
+
+
+def last_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """Return the layer whose answer to its features is the answer of ``model`` to ``inputs`` (N, ...).
+
+    Raises
+    ------
+    FeatureError
+        If it is not known.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 4), nn.Identity())
+    >>> last_layer(model, torch.ones(5, 3))
+    Linear(in_features=2, out_features=4, bias=True)
+    """
+    with recorded_features(model) as record:
+        return record.layer(model(inputs))

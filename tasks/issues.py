@@ -80,6 +80,8 @@ class Component:
         Client method: whether it exchanges named arrays with the server.
     uses_neighbours, gives_neighbours
         Client method, strategy: whether it looks at its labels with models of other clients, and sends such models.
+    sends_bad_teachers, uses_bad_teachers
+        Client method, strategy: whether noisy clients send a second model of their given labels, and what it is for.
     combines_extras
         Strategy: whether it combines further networks and named arrays as well as the model.
     """
@@ -94,6 +96,8 @@ class Component:
     exchanges_arrays: ClassVar[bool] = False
     uses_neighbours: ClassVar[bool] = False
     gives_neighbours: ClassVar[bool] = False
+    sends_bad_teachers: ClassVar[bool] = False
+    uses_bad_teachers: ClassVar[bool] = False
     combines_extras: ClassVar[bool] = False
 
     def issues(self, context: "RunContext") -> list[Issue]:
@@ -110,6 +114,8 @@ class Unbuilt(Component):
     answers_questions: ClassVar[bool] = True
     uses_neighbours: ClassVar[bool] = True
     gives_neighbours: ClassVar[bool] = True
+    sends_bad_teachers: ClassVar[bool] = True
+    uses_bad_teachers: ClassVar[bool] = True
     combines_extras: ClassVar[bool] = True
 
 

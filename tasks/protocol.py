@@ -95,7 +95,8 @@ class MessageHeader:
     none. ``client`` is -1 where the server
     does not know the client's number. ``overrides`` are the settings in which this variant of the run differs from
     the run configuration (JSON); ``layout`` says what lies where in the flat model (empty when none travels);
-    ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in simulations only;
+    ``run_name`` keeps the states of different runs apart; ``run_dir`` is sent in simulations only, and so is ``rule``,
+    the import path of the server's aggregator as attackers know it;
     ``checkpoint_round`` is the oldest round to which the run may still go back.
     """
 
@@ -110,6 +111,7 @@ class MessageHeader:
     checkpoint_round: int = 0
     encoder: str = ""
     frozen: str = ""
+    rule: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return the fields as plain values."""

@@ -31,6 +31,10 @@ OWN: dict[str, dict[str, Any]] = {
         "strategy.name": "fedcorr",
         "strategy.args": f"iterations = 1, clients_per_step = {CLIENTS}, finetune_rounds = 0",
     },
+    "fedned": {
+        "strategy.name": "fedned",
+        "strategy.args": "warmup_rounds = 0, threshold = 1.0, passes = 2, steps = 3",
+    },
     "fednoro": {"loss.name": "la-ce"},
 }
 METHOD_NAMES = [entry.name for entry in METHODS.entries()]

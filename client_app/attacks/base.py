@@ -12,7 +12,7 @@ arrays of a method (:mod:`tasks.extra_arrays`); with several networks the update
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
@@ -26,6 +26,7 @@ from tasks.base import ClientData, Examples
 from tasks.issues import ERROR, Component, Issue, RunContext
 from tasks.plugins import Registry
 from tasks.seeds import rng
+from tasks.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Rule(Protocol):
 
     def __call__(self, honest: Tensor, sent: Tensor) -> Tensor:
         """Return what the server makes (P,) of honest updates (H, P) and copies of a hostile one (P,)."""
+
+
+BuildRule = Callable[[Settings, Collection[int]], Rule]
+"""``(settings, ids of the hostile clients) -> rule`` of a run."""
 
 
 def _make(make: Callable[[], Tensor]) -> Tensor:

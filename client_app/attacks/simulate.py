@@ -10,8 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from client_app.attacks.base import ATTACKS, Attack, AttackContext, FederationFacts, LocalUpdate
-from client_app.attacks.rule import RuleInUse
+from client_app.attacks.base import ATTACKS, Attack, AttackContext, BuildRule, FederationFacts, LocalUpdate, Rule
 from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig, State
 from tasks.base import ClientData
@@ -105,8 +104,15 @@ def run_client(
     round_config: RoundConfig,
     state: State | None,
     device: torch.device,
+    build_rule: BuildRule | None = None,
 ) -> FitResult:
-    """Train ``model`` in place as the client of ``round_config.stream`` does: honestly, or as the attack says."""
+    """Train ``model`` in place as the client of ``round_config.stream`` does: honestly, or as the attack says.
+
+    Raises
+    ------
+    ValueError
+        If the attack knows the server's aggregator and nobody says how that is built.
+    """
     attack = configured_attack(settings.attack)
     if attack is None or not is_hostile(settings, round_config):
         return train_locally(model, data, settings, round_config, state, device)
@@ -121,11 +127,18 @@ def run_client(
         honest_updates=lambda: {one: trainer.honest(one, state if one == client else None) for one in sorted(hostile)},
         shared_draws=rng(seed, "collusion", server_round),
         once=lambda make: trainer.once(make, state),
-        rule=RuleInUse(settings, hostile) if attack.knows_rule else None,
+        rule=_rule(settings, build_rule) if attack.knows_rule else None,
     )
     sent = attack.act(context)
     trainer.install(sent)
     return FitResult(sent.metrics, sent.state, dict(sent.arrays), round_config.networks)
+
+
+def _rule(settings: Settings, build_rule: BuildRule | None) -> Rule:
+    if build_rule is None:
+        name = settings.attack.name
+        raise ValueError(f"attack {name} searches against the server's aggregator: only a run's server can build that")
+    return build_rule(settings, attackers(settings))
 
 
 class HonestUpdates:

@@ -117,6 +117,6 @@ def _trained(sessions: Sequence[Session]) -> Done:
         round_config = session.round_config()
         state = session.store().load(round_config.server_round)
         jobs.append(Job(session.model(), session.dataset.data, round_config, state))
-    results = run_clients(jobs, sessions[0].settings, sessions[0].device)
+    results = run_clients(jobs, sessions[0].settings, sessions[0].device, sessions[0].build_rule())
     found = zip(sessions, jobs, results, strict=True)
     return {session.message.metadata.message_id: (job.model, result) for session, job, result in found}

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from client_app.acceleration import timed
-from client_app.attacks import is_hostile, run_client
+from client_app.attacks import BuildRule, is_hostile, run_client
 from client_app.cohorts.batch_losses import joint_loss
 from client_app.cohorts.networks import network_problem
 from client_app.cohorts.training import Member, train_together
@@ -49,7 +49,9 @@ class Job:
     state: State | None
 
 
-def run_clients(jobs: Sequence[Job], settings: Settings, device: torch.device) -> list[FitResult]:
+def run_clients(
+    jobs: Sequence[Job], settings: Settings, device: torch.device, build_rule: BuildRule | None = None
+) -> list[FitResult]:
     """Do what :func:`client_app.attacks.run_client` does for each job, side by side where ``train.cohort`` says so."""
     found: dict[int, FitResult] = {}
     size = cohort_size(settings, jobs[0].model) if len(jobs) > 1 else 1
@@ -60,7 +62,12 @@ def run_clients(jobs: Sequence[Job], settings: Settings, device: torch.device) -
                 places = alike[first : first + size]
                 trained = side_by_side([jobs[place] for place in places], settings, device)
                 found |= {places[place]: result for place, result in trained.items()}
-    return [found[place] if place in found else _alone(job, settings, device) for place, job in enumerate(jobs)]
+    return [
+        found[place]
+        if place in found
+        else run_client(job.model, job.data, settings, job.round_config, job.state, device, build_rule)
+        for place, job in enumerate(jobs)
+    ]
 
 
 def cohort_size(settings: Settings, model: nn.Module) -> int:
@@ -115,10 +122,6 @@ def groups(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
 def say(problem: str) -> None:
     """Log why clients are not trained side by side, once in a process."""
     logger.warning("Clients are trained one after the other: %s", problem)
-
-
-def _alone(job: Job, settings: Settings, device: torch.device) -> FitResult:
-    return run_client(job.model, job.data, settings, job.round_config, job.state, device)
 
 
 def _start(job: Job) -> tuple[object, ...]:

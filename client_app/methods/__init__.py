@@ -16,6 +16,7 @@ from client_app.methods.fedcorr import FedCorr
 from client_app.methods.feddiv import FedDiv
 from client_app.methods.fedelr import FedELR
 from client_app.methods.fedlsr import FedLSR
+from client_app.methods.fedned import FedNed
 from client_app.methods.fednoro import FedNoRo
 from client_app.methods.fedrn import FedRN
 from client_app.methods.history import History
@@ -38,6 +39,7 @@ __all__ = [
     "FedELC",
     "FedELR",
     "FedLSR",
+    "FedNed",
     "FedNoRo",
     "FedProx",
     "FedRN",

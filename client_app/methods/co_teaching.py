@@ -19,8 +19,10 @@ from client_app.losses import Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.masked_optim import small_loss
 from client_app.methods.side_by_side import NetworksLoss, steps_in_a_round, train_side_by_side
+from client_app.methods.warmup import ramp_issues, warmup_issues
 from client_app.trainer import Batch
 from tasks.arguments import check_at_least
+from tasks.issues import Issue, RunContext
 
 
 @METHODS.register("co-teaching", "Han et al., NeurIPS 2018", "https://arxiv.org/abs/1804.06872")
@@ -58,6 +60,14 @@ class CoTeaching(ClientMethod):
         return (
             self.forget_rate * min((server_round - 1) / self.ramp_rounds, 1.0) if self.ramp_rounds else self.forget_rate
         )
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that it leaves out few examples even in the end, if so."""
+        name, reached = context.settings.method.name, 1.0
+        if self.forget_rate:
+            reached = self.rate(context.settings.num_server_rounds) / self.forget_rate
+        what = "the share of examples that are left out"
+        return super().issues(context) + ramp_issues(name, "ramp_rounds", self.ramp_rounds, reached, context, what)
 
     def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train both networks in place; see :class:`ClientMethod`."""
@@ -101,6 +111,17 @@ class CoTeachingPlus(CoTeaching):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 0, "agreement_rounds", "fallback_steps")
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that the run ends before it looks at disagreement, if so."""
+        return super().issues(context) + warmup_issues(
+            context.settings.method.name,
+            self.agreement_rounds,
+            context,
+            argument="agreement_rounds",
+            begins="does without disagreement",
+            instead="it does what co-teaching does",
+        )
 
     def _loss(
         self, networks: Sequence[nn.Module], context: TrainContext, round_config: RoundConfig

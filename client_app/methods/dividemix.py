@@ -22,10 +22,12 @@ from client_app.losses import Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.feddiv import distance_from_uniform, losses_of
 from client_app.methods.side_by_side import NetworksLoss, answer, train_side_by_side
+from client_app.methods.warmup import ramp_issues, warmup_issues
 from client_app.optimizers import LocalOptimizer, make_optimizer
 from client_app.trainer import Batch
 from tasks.arguments import check_above_zero, check_at_least
 from tasks.gaussian_mixture import Doubles, between_zero_and_one, fit_mixture, lower_posterior
+from tasks.issues import Issue, RunContext
 from tasks.seeds import rng, torch_seed
 
 GMM_ITERATIONS, GMM_TOLERANCE, GMM_VARIANCE = 10, 1e-2, 5e-4
@@ -97,6 +99,17 @@ class DivideMix(ClientMethod):
         check_above_zero(self, "temperature", "mixup_alpha")
         if not 0 <= self.threshold < 1:
             raise ValueError(f"threshold = {self.threshold}: must be at least 0 and below 1")
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that the run ends within the warm-up, or early in the ramp, if so."""
+        total, name = context.settings.num_server_rounds, "dividemix"
+        found = super().issues(context)
+        if self.warmup_rounds >= total:
+            instead = "no example is taken for unlabelled"
+            return found + warmup_issues(name, self.warmup_rounds, context, instead=instead)
+        reached = self.weight(total, 1.0) / self.unlabelled_weight if self.unlabelled_weight else 1.0
+        what = "the weight of unlabelled examples"
+        return found + ramp_issues(name, "ramp_rounds", self.ramp_rounds, reached, context, what)
 
     def fit(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> FitResult:
         """Train both networks in place; see :class:`ClientMethod`."""

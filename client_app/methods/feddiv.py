@@ -20,11 +20,13 @@ from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.methods.fedcorr import Mixup
 from client_app.methods.side_by_side import received_parameters
+from client_app.methods.warmup import warmup_issues
 from client_app.trainer import Batch, LocalData
 from tasks.arguments import check_at_least, check_shares
 from tasks.base import Task
 from tasks.extra_arrays import ExtraArray
 from tasks.gaussian_mixture import Doubles, between_zero_and_one, fit_mixture, lower_posterior
+from tasks.issues import Issue, RunContext
 from tasks.seeds import rng, torch_seed
 
 FILTER = "noise-filter"
@@ -92,6 +94,11 @@ class FedDiv(ClientMethod):
     def __post_init__(self) -> None:
         check_at_least(self, 0, "warmup_rounds", "debias", "mixup_alpha", "prior_weight")
         check_shares(self, "clean_threshold", "confidence", "momentum")
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that the run ends within the warm-up, if so."""
+        instead = "no label is filtered"
+        return super().issues(context) + warmup_issues("feddiv", self.warmup_rounds, context, instead=instead)
 
     def extra_arrays(self, task: Task, model: nn.Module) -> list[ExtraArray]:
         """Return the filter; all zeros until the first clients have sent theirs."""

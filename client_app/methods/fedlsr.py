@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.sgd import given_labels
+from client_app.methods.warmup import ramp_issues
 from client_app.trainer import Batch, GivenLabels, Trained, Trainer
 from tasks.arguments import check_above_zero, check_at_least
 from tasks.issues import ERROR, Issue, RunContext
@@ -79,7 +80,15 @@ class FedLSR(PlannedMethod):
             if context.settings.task.encoder:
                 text = "method fedlsr compares two views of an image, and an encoder has made features of the images"
             found.append(Issue(ERROR, "method", text, "choose another method"))
-        return found
+        if not self.distil_weight:
+            return found
+        reached = self.progress(context.settings.num_server_rounds)
+        what = "the weight of the agreement of both views"
+        return found + ramp_issues("fedlsr", "ramp_rounds", self.ramp_rounds, reached, context, what)
+
+    def progress(self, server_round: int) -> float:
+        """Return how far the ramp is in a round, 1-based, from 0 to 1."""
+        return min(server_round / self.ramp_rounds, 1.0) if self.ramp_rounds else 1.0
 
     @property
     def is_plain(self) -> bool:
@@ -91,7 +100,7 @@ class FedLSR(PlannedMethod):
         if self.is_plain:
             return given_labels(model, context, context.objective, state)
         received = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        progress = min(round_config.server_round / self.ramp_rounds, 1.0) if self.ramp_rounds else 1.0
+        progress = self.progress(round_config.server_round)
         batch_loss = TwoViews(self, context.trainer, context.objective, received, progress, round_config.stream)
 
         def finish(trained: Trained) -> FitResult:

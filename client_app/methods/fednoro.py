@@ -15,7 +15,9 @@ from client_app.losses import LogitAdjustedCrossEntropy, Objective
 from client_app.losses.joint import JointObjective, mean_of_each
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.sgd import given_labels
+from client_app.methods.warmup import ramp_issues
 from client_app.trainer import Batch, BatchLoss, Trained
+from tasks.issues import Issue, RunContext
 from tasks.protocol import SINCE_DETECTION
 
 
@@ -58,6 +60,16 @@ class FedNoRo(PlannedMethod):
             raise ValueError(f"temperature = {self.temperature}: must be above 0")
         if self.ramp_rounds < 0:
             raise ValueError(f"ramp_rounds = {self.ramp_rounds}: must be at least 0")
+
+    def issues(self, context: RunContext) -> list[Issue]:
+        """Return also that noisy clients hardly learn from the received model even in the end, if so."""
+        warmup, total = getattr(context.strategy, "warmup_rounds", None), context.settings.num_server_rounds
+        found = super().issues(context)
+        if not isinstance(warmup, int) or warmup >= total:  # then the strategy says that nobody is ever called noisy
+            return found
+        reached = ramp(1.0, total - warmup - 1, self.ramp_rounds)
+        what = "the weight of the received model, after detection,"
+        return found + ramp_issues("fednoro", "ramp_rounds", self.ramp_rounds, reached, context, what)
 
     def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
         """Return the training; see :class:`PlannedMethod`.

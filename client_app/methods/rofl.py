@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.selfie import kept_count
+from client_app.methods.warmup import ramp_issues
 from client_app.trainer import Batch, GivenLabels, Trained
 from tasks.arguments import check_at_least
 from tasks.base import Task
@@ -78,8 +79,12 @@ class RoFL(PlannedMethod):
         check_at_least(self, 0, "forget_rounds", "centroid_weight", "entropy_weight", "pseudo_after")
 
     def issues(self, context: RunContext) -> list[Issue]:
-        """Return also that the run ends before the received model gives any label, if so."""
+        """Return also that the run ends before the received model gives any label, or losses are left out, if so."""
         found, rounds = super().issues(context), context.settings.num_server_rounds
+        if self.forget_rate:
+            reached = ramped(1.0, rounds, self.forget_rounds)
+            what = "the share of large losses that are left out"
+            found += ramp_issues("rofl", "forget_rounds", self.forget_rounds, reached, context, what)
         if self.pseudo_after >= rounds:
             text = (
                 f"method rofl takes labels of the received model after {self.pseudo_after} rounds (pseudo_after), and "

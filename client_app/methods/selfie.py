@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from client_app.losses import GlobalParameters, Objective
 from client_app.methods.base import METHODS, FitResult, Plan, PlannedMethod, RoundConfig, State, TrainContext
 from client_app.methods.history import History
-from client_app.methods.warmup import warmup_issues
+from client_app.methods.warmup import history_issues, warmup_issues
 from client_app.trainer import Batch, GivenLabels, Trained
 from tasks.arguments import check_at_least
 from tasks.issues import Issue, RunContext
@@ -71,8 +71,9 @@ class SELFIE(PlannedMethod):
         check_at_least(self, 0, "warmup_rounds")
 
     def issues(self, context: RunContext) -> list[Issue]:
-        """Return also that the run ends within the warm-up, if so."""
-        return super().issues(context) + warmup_issues("selfie", self.warmup_rounds, context)
+        """Return also that the run ends within the warm-up, or before a history is full, if so."""
+        found = super().issues(context) + warmup_issues("selfie", self.warmup_rounds, context)
+        return found + history_issues("selfie", "history", self.history, context, "no label is replaced")
 
     def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
         """Return the training; see :class:`PlannedMethod`."""

@@ -1,16 +1,21 @@
 """Session: message headers that are refused with a reason, and settings that are parsed once a message."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 import tests.messages  # noqa: F401  gives this process the ids that Flower's messages need
 from client_app.app import app as client_app
+from client_app.attacks import Alie
+from client_app.session import Session
 from tasks import protocol
 from tasks.client_data import load_task
 from tasks.config import DEFAULTS, parse
 from tasks.protocol import ARRAYS, RECORD, MessageHeader, Mode
+from tasks.settings import Settings
 
 
 def message(**record: Any) -> Message:
@@ -78,3 +83,12 @@ def test_the_settings_are_parsed_once_a_message(monkeypatch: pytest.MonkeyPatch)
     reply = client_app(Message(content, dst_node_id=1, message_type="train"), node)
     assert not reply.has_error()
     assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(("mode", "told"), [(Mode.SIMULATION, True), (Mode.DEPLOYMENT, False)])
+def test_only_a_simulated_client_builds_what_the_server_names(mode: Mode, told: bool) -> None:
+    header = MessageHeader(client=0, rule="client_app.attacks:Alie")
+    unread: Any = None
+    session = Session(unread, unread, header, Settings(), unread, torch.device("cpu"), mode)
+    assert session.build_rule() is (Alie if told else None)
+    assert replace(session, header=MessageHeader(client=0)).build_rule() is None

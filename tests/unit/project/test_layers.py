@@ -1,5 +1,6 @@
 import ast
 import functools
+import re
 
 import pytest
 
@@ -22,6 +23,7 @@ FLOWER_RIM = {
     "client_app/state.py",
     "strategies/validation.py",
     "strategies/fedcorr.py",
+    "strategies/fedned.py",
     "strategies/fedrn.py",
     "strategies/base.py",
     "strategies/query.py",
@@ -31,6 +33,7 @@ FLOWER_RIM = {
     "tasks/records.py",
     "tasks/wire.py",
 }
+IMPORT_PATH = re.compile(rf"({'|'.join(ALLOWED)})(\.\w+)+(:\w*)?")
 FILES = sorted(path.relative_to(ROOT).as_posix() for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 
 
@@ -61,6 +64,21 @@ def test_imports_go_one_way(name: str):
     package = name.split("/", maxsplit=1)[0]
     ours = {module.split(".")[0] for module in imports(name)} & ALLOWED.keys()
     assert ours <= ALLOWED[package]
+
+
+def named_modules(name: str) -> set[str]:
+    """Modules of ours that a file names in a text, as it would to load them by their import path."""
+    texts = {node.value for node in ast.walk(parsed(name)) if isinstance(node, ast.Constant)}
+    return {text for text in texts if isinstance(text, str) and IMPORT_PATH.fullmatch(text)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_loaded_by_name_goes_the_same_way(name: str):
+    assert {path.split(".")[0] for path in named_modules(name)} <= ALLOWED[name.split("/", maxsplit=1)[0]]
+
+
+def test_import_paths_are_recognised():
+    assert named_modules("client_app/app.py") == {"client_app.trainer_messages:answer"}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -65,6 +65,10 @@ METHODS: dict[str, Constants] = {
         },
     ),
     "fedrn": ("Kim et al., CIKM 2022: probability above .5", {"threshold": 0.5}),
+    "fedned": (
+        "program of FedNed (Lu et al., AAAI 2024): threshold .95 at T = 2",
+        {"confidence": 0.95, "temperature": 2.0},
+    ),
     "fedelr": ("Liu et al., NeurIPS 2020: lambda 3, beta .7", {"weight": 3.0, "momentum": 0.7, "global_share": 0.0}),
     "fedlsr": (
         "program of FedLSR (Jiang et al., CIKM 2022): gamma .4, gamma_e .6, T_d 1/3",
@@ -97,6 +101,14 @@ OTHERS: dict[tuple[str, str], Constants] = {
     ("strategy", "fedcorr"): (
         "program of FedCorr for CIFAR-10: T1, frac1 = 1 / N, T2, kappa",
         {"iterations": 5, "clients_per_step": 1, "finetune_rounds": 500, "clean_threshold": 0.1},
+    ),
+    ("strategy", "fedned"): (
+        "program of FedNed: warm_round 10, lamda .12 of 10 clients, 10 passes, dropout .3, batch 128, T 2, 100 steps",
+        {
+            **{"warmup_rounds": 10, "threshold": 1.2, "passes": 10, "dropout": 0.3, "batch_size": 128},
+            **{"temperature": 2.0, "steps": 100},
+            "rate": 1e-5,  # ours: the optimizer of its program holds another network
+        },
     ),
     ("detector", "official"): ("programs of FedNoRo, FedELC and MaskedOptim: random states 0 to 8", {"fits": 9}),
     ("aggregator", "per-tensor-geometric-median"): (

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from client_app.attacks import ATTACKS, AttackContext, FederationFacts, LocalUpdate, OptimalAlie, OptimalInnerProduct
 from client_app.attacks.optimal import most_harmful, stand_ins
-from client_app.attacks.rule import RuleInUse
+from server_app.attack_rule import RuleInUse
 from server_app.validation.config import check
-from strategies.aggregators import aggregate, build_aggregator
 from tasks.base import ClientData
 from tasks.config import DEFAULTS, ConfigError
 from tasks.plugins import PluginError
@@ -100,25 +99,6 @@ def test_stand_ins_are_the_known_updates_and_draws_with_their_mean_and_covarianc
     np.testing.assert_allclose(many[4:].mean(0), known.mean(0), atol=0.03)
     np.testing.assert_allclose(np.cov(many[4:].T), np.cov(known.T), atol=0.05)
     assert stand_ins(UPDATES, 3, np.random.default_rng(0)).tolist() == UPDATES[:3].tolist()
-
-
-@pytest.mark.parametrize(("fraction", "honest", "hostile"), [(1.0, 16, 4), (0.5, 8, 2), (0.1, 1, 1)])
-def test_the_imagined_round_has_the_shares_of_a_real_one(fraction: float, honest: int, hostile: int):
-    rule = RuleInUse(settings(fraction=fraction), HOSTILE)
-    assert (rule.num_honest, rule.num_hostile) == (honest, hostile)
-    others = torch.from_numpy(np.random.default_rng(3).standard_normal((honest, 5)))
-    expected = (others.sum(0) + hostile * 7) / (honest + hostile)
-    np.testing.assert_allclose(rule(others, torch.full((5,), 7.0, dtype=torch.float64)), expected)
-
-
-def test_the_rule_is_the_servers_with_its_arguments_and_the_clients_in_their_order():
-    rule = RuleInUse(settings("monna", "trusted = 4, f = 4", "arc = { f = 4 }"), HOSTILE)
-    others = torch.from_numpy(np.random.default_rng(3).standard_normal((16, 9)))
-    sent = others.mean(0) - 2
-    by_client = dict(zip((c for c in range(20) if c not in HOSTILE), others.numpy(), strict=True))
-    rows = [by_client.get(client, sent.numpy()) for client in range(20)]
-    server = aggregate(build_aggregator("monna", "trusted = 4, f = 4", "arc = { f = 4 }"), rows, np.ones(20))
-    np.testing.assert_array_equal(rule(others, sent).numpy(), server.value)
 
 
 ATTACKED = {"attack.name": "optimal-alie", "attack.share": 0.2}

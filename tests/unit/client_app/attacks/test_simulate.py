@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.attacks import attackers, run_client, simulate
-from client_app.attacks.rule import RuleInUse
+from client_app.attacks import BuildRule, attackers, run_client, simulate
 from client_app.attacks.simulate import AttackTrainer, attack_issues, configured_attack
 from client_app.local import train_locally
 from client_app.methods import FitResult, RoundConfig
+from server_app.attack_rule import RuleInUse
 from tasks.client_data import client_dataset, load_task
 from tasks.issues import RunContext
 from tasks.settings import (
@@ -61,7 +61,8 @@ def received(chosen: Settings) -> nn.Module:
 def run_round(chosen: Settings, client: int, server_round: int = 1) -> tuple[nn.Module, FitResult]:
     model = received(chosen)
     round_config = RoundConfig(server_round, 0.1, (chosen.seed, client, server_round))
-    return model, run_client(model, client_dataset(chosen, client).data, chosen, round_config, None, CPU)
+    data = client_dataset(chosen, client).data
+    return model, run_client(model, data, chosen, round_config, None, CPU, RuleInUse)
 
 
 def honest(chosen: Settings, client: int, server_round: int = 1) -> tuple[nn.Module, FitResult]:
@@ -191,20 +192,25 @@ def test_colluders_search_once_and_send_one_update_that_does_more_harm_than_thei
     assert not np.array_equal(again, sent[0])
 
 
-def test_the_rule_is_built_only_for_attacks_that_know_it(monkeypatch: pytest.MonkeyPatch):
+def test_the_rule_is_built_only_for_attacks_that_know_it():
     built: list[str] = []
 
-    def refuse(chosen: Settings, hostile: object) -> None:
+    def refuse(chosen: Settings, hostile: object) -> RuleInUse:
         built.append(chosen.attack.name)
         raise AssertionError("built")
 
-    monkeypatch.setattr(simulate, "RuleInUse", refuse)
+    def play(chosen: Settings, build_rule: BuildRule | None) -> None:
+        client = min(attackers(chosen))
+        data, round_config = client_dataset(chosen, client).data, RoundConfig(1, 0.1, (chosen.seed, client, 1))
+        run_client(received(chosen), data, chosen, round_config, None, CPU, build_rule)
+
     for name in ("alie", "mimic", "min-max", "min-sum"):
-        chosen = settings(name, "z = 1.0" if name == "alie" else "")
-        run_round(chosen, min(attackers(chosen)))
+        play(settings(name, "z = 1.0" if name == "alie" else ""), refuse)
     assert built == []
     with pytest.raises(AssertionError, match="built"):
-        run_round(settings("optimal-alie"), min(attackers(settings("optimal-alie"))))
+        play(settings("optimal-alie"), refuse)
+    with pytest.raises(ValueError, match="optimal-alie searches against the server's aggregator"):
+        play(settings("optimal-alie"), None)
 
 
 def test_small_loss_sends_an_update_of_the_honest_length_that_believes_in_wrong_labels():

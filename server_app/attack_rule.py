@@ -1,25 +1,32 @@
 """The aggregator as attackers know it: the server's own rule, applied to a round that they imagine.
 
-The packages of clients and of the server's strategies do not import each other, and at a real node nothing here runs.
-An attack in a simulation may know the rule, so it is built from its settings by import path, as any plug-in is.
+The packages of clients and of the server's strategies do not import each other. An attack in a simulation may know the
+rule, so the server, which imports both, tells its simulated clients in each message how it is built.
 
 Shapes: H honest clients and M hostile ones in a round, P parameters.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.plugins import load_object
+from client_app.attacks import Rule, configured_attack
+from strategies.aggregators import aggregate, build_aggregator
+from tasks.protocol import Mode
 from tasks.settings import Settings
 
-AGGREGATORS = "strategies.aggregators"
+
+def rule_path(settings: Settings, mode: Mode) -> str:
+    """Return by which import path a simulated client builds the rule; empty where no attack knows it."""
+    attack = configured_attack(settings.attack) if mode is Mode.SIMULATION else None
+    if attack is None or not attack.knows_rule:
+        return ""
+    return f"{RuleInUse.__module__}:{RuleInUse.__qualname__}"
 
 
-class RuleInUse:
+class RuleInUse(Rule):
     """The aggregator and the pre-aggregators of a run, on one round's honest updates and copies of a hostile one.
 
     Parameters
@@ -38,15 +45,13 @@ class RuleInUse:
         self.num_honest = sampled - self.num_hostile
         assert 0 < self.num_honest <= len(others), "an honest client, and no more than there are"
         self._clients = others[: self.num_honest] + sorted(hostile)[: self.num_hostile]
-        build: Any = load_object(f"{AGGREGATORS}:build_aggregator")
-        self._aggregate: Any = load_object(f"{AGGREGATORS}:aggregate")
-        self._aggregator = build(chosen.aggregator, chosen.aggregator_args, chosen.pre_aggregators)
+        self._aggregator = build_aggregator(chosen.aggregator, chosen.aggregator_args, chosen.pre_aggregators)
 
     def __call__(self, honest: Tensor, sent: Tensor) -> Tensor:
         """Return what the server makes (P,) of honest updates (H, P) and copies of one hostile update (P,)."""
         rows = [*honest.cpu().numpy(), *[sent.cpu().numpy()] * self.num_hostile]
         order = np.argsort(self._clients, kind="stable")
-        result = self._aggregate(
+        result = aggregate(
             self._aggregator,
             [rows[i] for i in order],
             np.ones(len(rows)),
