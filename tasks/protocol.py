@@ -29,6 +29,11 @@ SINCE_DETECTION = "rounds-since-detection"
 LEARNED = "learned-labels"
 """Whether a reply of this client counted in which it corrected its labels: then it must have a state."""
 
+WANT_PROFILE = "want-profile"
+"""Whether the client shall report its loss profile under the model that it receives, beside its training."""
+WANT_NOISE_RATE, NOISE_RATE = "want-noise-rate", "noise-rate"
+"""Whether a loss profile shall say too how many of the client's labels seem wrong, and that share."""
+
 QUESTION = "question"
 """What a client is asked outside of training: ``RELABEL`` or ``RELABEL_CONFIDENT``."""
 RELABEL, RELABEL_CONFIDENT = "relabel", "relabel-confident"
