@@ -283,9 +283,7 @@ class NoisePartition(RoundRobinStrategy):
     def _judge_reports_if_due(self, server_round: int, clients: set[int]) -> None:
         """Judge all by their last reports, when that is planned or one has reported that is not judged yet."""
         turn = -(-len(clients) // self._size(len(clients)))
-        self.profiles = latest(
-            self.profiles, server_round - 1 - 2 * turn
-        )  # one that failed in its turn has the turn before
+        self.profiles = latest(self.profiles, server_round - 1 - turn)
         new = {answer.client for answer in self.profiles} & clients - self.judgements.keys()
         planned = self._planned(server_round) == server_round
         if planned or (server_round > self.warmup_rounds + 1 and new):

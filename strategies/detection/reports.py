@@ -62,7 +62,8 @@ def without_trend(answers: Sequence[ProfileAnswer]) -> tuple[Counts, Doubles, Co
         (N, K) each.
     """
     clients = np.array([answer.client for answer in answers], np.int64)
-    losses = np.array([answer.losses for answer in answers], np.float64).reshape(len(answers), -1)
+    classes = len(answers[0].losses) if answers else 0
+    losses = np.array([answer.losses for answer in answers], np.float64).reshape(len(answers), classes)
     counts = np.array([answer.counts for answer in answers], np.int64).reshape(losses.shape)
     rounds = np.array([answer.server_round for answer in answers], np.float64)
     if len(set(rounds.tolist())) < 2:

@@ -28,7 +28,7 @@ def test_the_rate_of_wrong_labels_is_found_where_the_model_is_right_when_it_is_s
     logits = believed(seen, sure, 10)
     assert noise_rate(logits, torch.from_numpy(labels)) == pytest.approx(rate, abs=0.025)
     contradicted = (logits.argmax(1).numpy() != labels).mean()
-    assert contradicted > rate + 0.08  # what counting all would say
+    assert contradicted > rate + 0.05  # what counting all would say
 
 
 def test_it_is_the_formula_in_float64():
