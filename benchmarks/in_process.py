@@ -26,7 +26,7 @@ from strategies.validation import to_numpy, to_record
 from tasks.base import FittedTask
 from tasks.client_data import client_dataset, load_task
 from tasks.fresh_model import fresh_model
-from tasks.protocol import WANT_NOISE_RATE, WANT_PROFILE, Mode
+from tasks.protocol import WANT_PROFILE, Mode
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.weights import load_arrays, model_arrays
@@ -124,8 +124,7 @@ class LocalClients(Grid):
 
     def _profile(self, job: Job) -> RecordDict:
         size, device = self._settings.evaluate.batch_size, self._evaluation.device
-        wants_rate = bool(job.round_config.config.get(WANT_NOISE_RATE, False))
-        found = loss_profile(job.model, self._evaluation.task, job.data, size, device, wants_rate)
+        found = loss_profile(job.model, self._evaluation.task, job.data, size, device, job.round_config.config)
         return RecordDict({"metrics": MetricRecord(found)})
 
 

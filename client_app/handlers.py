@@ -24,7 +24,7 @@ from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_ou
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
 from tasks.client_data import load_task
-from tasks.protocol import WANT_NOISE_RATE, WANT_PROFILE, Mode
+from tasks.protocol import WANT_PROFILE, Mode
 
 app = ClientApp(mods=[with_mode, watchdog, egress_log, named_arrays])
 
@@ -89,8 +89,8 @@ def profile(message: Message, context: Context) -> Message:
 def _profile(session: Session) -> dict[str, Any]:
     """Return the client's loss profile under the received model."""
     task, batch_size = load_task(session.settings.task), session.settings.evaluate.batch_size
-    wants_rate = bool(session.round_config().config.get(WANT_NOISE_RATE, False))
-    return loss_profile(session.model(), task, session.dataset.data, batch_size, session.device, wants_rate)
+    wanted = session.round_config().config
+    return loss_profile(session.model(), task, session.dataset.data, batch_size, session.device, wanted)
 
 
 @app.query("method")

@@ -14,7 +14,6 @@ Losses under different models cannot be compared. So whenever a client without a
 about the same models; a client that twice gave too few usable answers is not waited for.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -30,6 +29,7 @@ from strategies.aggregators import Aggregator
 from strategies.base import STRATEGIES
 from strategies.detection import (
     DETECTORS,
+    Profile,
     ProfileAnswer,
     RateDetector,
     answers_of,
@@ -38,22 +38,19 @@ from strategies.detection import (
     latest,
     mean_profiles,
     mean_rates,
-    read_noise_rate,
-    read_profile,
+    read_report,
     to_table,
     without_trend,
 )
-from strategies.detection.base import FEWEST_CLIENTS, Counts
-from strategies.gram import Doubles
+from strategies.detection.base import FEWEST_CLIENTS
 from strategies.query import model_record, query, with_count
 from strategies.robust import KeptArrays, RobustStrategy
 from strategies.validation import RoundReport, Update
 from tasks.issues import Issue, RunContext
-from tasks.protocol import LEARNED, SINCE_DETECTION, WANT_NOISE_RATE, WANT_PROFILE, Arrays
+from tasks.protocol import LEARNED, SINCE_DETECTION, WANT_NOISE_RATE, WANT_PROFILE, WANT_SHARES, Arrays
 from tasks.records import records_of
 from tasks.seeds import rng
 
-Profile = tuple[Doubles, Counts, float]
 ATTEMPTS = 2
 """How often a client may give too few usable answers before the others no longer wait for it."""
 
@@ -140,6 +137,9 @@ class NoisePartition(RoundRobinStrategy):
         reports of one turn are compared without their common trend (:mod:`strategies.detection.reports`). One pass
         over its data a training in place of a question to all in each round of a turn; who joins late is judged after
         its first training.
+    estimate_shares
+        Clients weigh predictions by the class shares that they estimate for themselves before they take losses. Helps
+        where the model is weak and labels are wrong by pairs, at clients that differ in their classes.
     examples
         Example count of each client, if known: what its class counts must add up to.
     timeout
@@ -164,6 +164,7 @@ class NoisePartition(RoundRobinStrategy):
         detector: str = "robust",
         detector_args: str = "",
         profile_while_training: bool = False,
+        estimate_shares: bool = False,
         examples: Mapping[int, int] | None = None,
         timeout: float | None = None,
         **options: Any,
@@ -177,7 +178,9 @@ class NoisePartition(RoundRobinStrategy):
         self.reprofile_every = reprofile_every
         self._detector = DETECTORS.build(detector, detector_args)
         self.profile_while_training = profile_while_training
-        self._wanted: dict[str, bool] = {WANT_NOISE_RATE: True} if isinstance(self._detector, RateDetector) else {}
+        asks_rates = {WANT_NOISE_RATE: True} if isinstance(self._detector, RateDetector) else {}
+        self._wanted = asks_rates | ({WANT_SHARES: True} if estimate_shares else {})
+        self._read = partial(read_report, with_rate=bool(asks_rates))
         self._query = partial(query, kind="query.profile", read=with_count(self._read, examples or {}), timeout=timeout)
         self._round = 0
         self.judgements: dict[int, Judgement] = {}  # by client, in ascending order
@@ -239,7 +242,7 @@ class NoisePartition(RoundRobinStrategy):
                 f"strategy.args: warmup_rounds = {self.warmup_rounds}, but the run has {num_rounds} rounds: "
                 "it ends before clean and noisy clients are told apart"
             )
-        if num_clients < FEWEST_CLIENTS and not self._wanted:
+        if num_clients < FEWEST_CLIENTS and not isinstance(self._detector, RateDetector):
             return f"federation.num-clients = {num_clients}: with fewer than {FEWEST_CLIENTS} all count as clean"
         rounds = self.rounds_for_all(num_clients)
         if rounds > 1 and self.warmup_rounds < 2 * rounds - 1:
@@ -266,9 +269,6 @@ class NoisePartition(RoundRobinStrategy):
         self.judgements = {client: Judgement(*found) for client, found in state["judgements"].items()}
         self.profiles, self.failures = from_table(state["profiles"]), Counter(state["failures"])
         self.learned, self.extra = state["learned"], state["extra"]
-
-    def _read(self, values: Mapping[str, object], examples: int) -> Profile:
-        return *read_profile(values, examples), read_noise_rate(values) if self._wanted else math.nan
 
     def _note_report(self, update: Update[Arrays]) -> None:
         """Keep the profile in a reply; of one that is not usable say why."""
@@ -339,7 +339,8 @@ class NoisePartition(RoundRobinStrategy):
         if not len(clients):
             log(WARNING, "No usable loss profile: all roles stay as they are")
             return
-        result = detect(self._detector, losses, counts, mean_rates(self.profiles, clients) if self._wanted else None)
+        rates = mean_rates(self.profiles, clients) if WANT_NOISE_RATE in self._wanted else None
+        result = detect(self._detector, losses, counts, rates)
         judged = map(Judgement, result.posterior.tolist(), result.noisy.tolist())
         found = {**self.judgements, **dict(zip(clients.tolist(), judged, strict=True))}
         self.judgements = {client: found[client] for client in sorted(found)}

@@ -5,7 +5,7 @@ from strategies.detection.detectors import Official, Robust
 from strategies.detection.groups import Groups
 from strategies.detection.noise_rates import NoiseRate
 from strategies.detection.profiles import ProfileAnswer, answers_of, from_table, mean_profiles, read_profile, to_table
-from strategies.detection.reports import latest, mean_rates, read_noise_rate, without_trend
+from strategies.detection.reports import Profile, latest, mean_rates, read_report, without_trend
 
 __all__ = [
     "DETECTORS",
@@ -14,6 +14,7 @@ __all__ = [
     "Groups",
     "NoiseRate",
     "Official",
+    "Profile",
     "ProfileAnswer",
     "RateDetector",
     "Robust",
@@ -23,8 +24,8 @@ __all__ = [
     "latest",
     "mean_profiles",
     "mean_rates",
-    "read_noise_rate",
     "read_profile",
+    "read_report",
     "to_table",
     "without_trend",
 ]

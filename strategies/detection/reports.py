@@ -17,9 +17,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from strategies.detection.base import Counts
-from strategies.detection.profiles import ProfileAnswer
+from strategies.detection.profiles import ProfileAnswer, read_profile
 from strategies.gram import Doubles
 from tasks.protocol import NOISE_RATE
+
+Profile = tuple[Doubles, Counts, float]
+"""Losses and counts (K,) of a client, and its noise rate."""
 
 
 def read_noise_rate(answer: Mapping[str, object]) -> float:
@@ -34,6 +37,17 @@ def read_noise_rate(answer: Mapping[str, object]) -> float:
     if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
         raise ValueError(f"{NOISE_RATE} must be a number from 0 to 1, got {rate!r}")
     return float(rate)
+
+
+def read_report(answer: Mapping[str, object], examples: int, with_rate: bool = False) -> Profile:
+    """Return a client's losses and counts, (K,) each, and the noise rate that it estimates; NaN without ``with_rate``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_profile` and :func:`read_noise_rate` do.
+    """
+    return *read_profile(answer, examples), read_noise_rate(answer) if with_rate else math.nan
 
 
 def latest(answers: Sequence[ProfileAnswer], after: int) -> list[ProfileAnswer]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from client_app.label_quality import class_losses
-from client_app.loss_profile import loss_profile, noise_rate
+from client_app.loss_profile import class_shares, loss_profile, noise_rate
 from tasks.base import ClientData
 from tasks.images import Digits
 
@@ -52,8 +52,34 @@ def test_the_profile_has_a_noise_rate_if_it_is_wanted():
     examples = task.train_examples().take(np.arange(50))
     data = ClientData(0, examples.features, examples.labels, np.arange(50), 10)
     model = task.build_model("mlp", "")
-    plain, more = (loss_profile(model, task, data, 16, CPU, wants_rate=wanted) for wanted in (False, True))
+    plain, more = (loss_profile(model, task, data, 16, CPU, wanted) for wanted in (None, {"want-noise-rate": True}))
     losses, counts = class_losses(model, task, data, 16, CPU)
     assert plain == {"class-losses": losses.tolist(), "class-counts": counts.tolist()}
     assert more.keys() - plain.keys() == {"noise-rate"}
     assert 0 <= more["noise-rate"] <= 1
+
+
+def test_class_shares_are_those_of_the_examples_whatever_their_labels():
+    """Examples are drawn from Gaussians, and logits are the log densities: the model is right for equal shares."""
+    draw = np.random.default_rng(0)
+    shares = np.array([0.7, 0.2, 0.1, 0.0])
+    truth = draw.choice(4, 4000, p=shares)
+    points = truth + draw.normal(0, 0.6, 4000)
+    logits = torch.from_numpy(-((points[:, None] - np.arange(4)) ** 2) / (2 * 0.6**2))
+    found = class_shares(logits).numpy()
+    assert found.sum() == pytest.approx(1)
+    np.testing.assert_allclose(found, shares, atol=0.03)
+    naive = torch.softmax(logits, 1).mean(0).numpy()
+    assert np.abs(naive - shares).max() > 0.1  # one step from equal shares
+
+
+def test_losses_are_weighed_by_the_estimated_shares_if_wanted():
+    task = Digits()
+    examples = task.train_examples().take(np.arange(40))
+    data = ClientData(0, examples.features, np.zeros(40, np.int64), np.arange(40), 10)
+    model = task.build_model("mlp", "").eval()
+    logits = model(task.prepare(data.features)).detach()
+    log_p = torch.log_softmax(logits.double() + class_shares(logits).log(), 1)
+    profile = loss_profile(model, task, data, 40, CPU, {"estimate-shares": True})
+    assert profile["class-losses"][0] == pytest.approx(-log_p[:, 0].mean().item(), abs=1e-6)
+    assert abs(profile["class-losses"][0] - loss_profile(model, task, data, 40, CPU)["class-losses"][0]) > 1e-4

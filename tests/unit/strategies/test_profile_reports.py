@@ -114,6 +114,7 @@ class Rates(Answers):
     def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
         asked = list(messages)
         self.wanted = {message.content.config_records["config"].get("want-noise-rate") for message in asked}
+        self.shares = {message.content.config_records["config"].get("estimate-shares") for message in asked}
         return super().send_and_receive(asked)
 
     def answer(self, message: Message) -> Message:
@@ -133,3 +134,13 @@ def test_noise_rates_are_asked_for_where_the_detector_looks_at_them(detector: st
         assert (grid.wanted, roles) == ({None}, expected({1, 4}))
     else:
         assert (grid.wanted, roles) == ({True}, expected(set(range(5)), 5) | {5: "unknown"})
+
+
+def test_clients_are_told_to_estimate_their_class_shares():
+    grid = Rates({1, 4})
+    strategy = NoisePartition(AGGREGATORS.build("mean"), warmup_rounds=0, estimate_shares=True)
+    list(strategy.configure_train(1, record(MODEL), ConfigRecord(), grid))  # type: ignore[arg-type]
+    assert grid.shares == {True}
+    training = Training(build(estimate_shares=True), {1, 4})
+    training.play(1)
+    assert all(config["estimate-shares"] is True for config in training.told.values())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from strategies.detection import NoiseRate, ProfileAnswer, detect, latest, mean_rates, read_noise_rate, without_trend
+from strategies.detection import NoiseRate, ProfileAnswer, detect, latest, mean_rates, without_trend
+from strategies.detection.reports import read_noise_rate
 from tests.detection_cases import profiles
 
 
