@@ -57,6 +57,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, default=10, help="rounds of the warm-up")
     parser.add_argument("--fraction", type=float, default=1.0, help="share of the clients that train in a round")
     parser.add_argument("--at-random", action="store_true", help="draw these instead of letting all train in turn")
+    parser.add_argument("--estimate-shares", action="store_true", help="weigh predictions by estimated class shares")
     parser.add_argument("--partitions", nargs="+", choices=list(PARTITIONS), default=list(PARTITIONS))
     parser.add_argument("--noises", nargs="+", choices=list(NOISES), default=list(NOISES))
     parser.add_argument("--detectors", nargs="+", default=["official", "robust"])
@@ -66,7 +67,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def case(args: argparse.Namespace, partition: str, labels: str, seed: int) -> Case:
     """Return one federation of the table."""
-    return Case(args.task, args.clients, partition, labels, seed, args.rounds, args.fraction, not args.at_random)
+    how = (args.rounds, args.fraction, not args.at_random, args.estimate_shares)
+    return Case(args.task, args.clients, partition, labels, seed, *how)
 
 
 def main() -> None:

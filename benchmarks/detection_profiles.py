@@ -56,7 +56,8 @@ COMMON: Flat = {
 class Case:
     """What decides a set of profiles.
 
-    ``fraction`` is the share of the clients that train in a round, in turn or drawn at random.
+    ``fraction`` is the share of the clients that train in a round, in turn or drawn at random. With ``estimate_shares``
+    clients weigh predictions by the class shares that they estimate.
     """
 
     task: str
@@ -67,18 +68,20 @@ class Case:
     rounds: int = 10
     fraction: float = 1.0
     round_robin_sampling: bool = True
+    estimate_shares: bool = False
 
     def settings(self) -> Settings:
         """Return the settings of the warm-up."""
         chosen = TASKS[self.task] | PARTITIONS[self.partition] | NOISES[self.noise]
-        in_turn = str(self.round_robin_sampling).lower()
+        in_turn, estimate = (str(flag).lower() for flag in (self.round_robin_sampling, self.estimate_shares))
+        args = f"warmup_rounds = {self.rounds}, round_robin_sampling = {in_turn}, estimate_shares = {estimate}"
         own: Flat = {
             "seed": self.seed,
             "task.name": self.task,
             "federation.num-clients": self.clients,
             "federation.fraction-train": self.fraction,
             "num-server-rounds": self.rounds,
-            "strategy.args": f"warmup_rounds = {self.rounds}, round_robin_sampling = {in_turn}",
+            "strategy.args": args,
         }
         return parse(COMMON | chosen | own)
 

@@ -14,8 +14,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client_app.acceleration import decided
 from client_app.cohorts.choice import Job, cohort_size, run_clients
-from client_app.label_quality import class_losses
 from client_app.local import answer_locally
+from client_app.loss_profile import loss_profile
 from client_app.methods import FitResult, RoundConfig, State
 from client_app.trainer import learning_rate, pick_device
 from server_app.attack_rule import RuleInUse
@@ -27,7 +27,7 @@ from strategies.validation import to_numpy, to_record
 from tasks.base import FittedTask
 from tasks.client_data import client_dataset, load_task
 from tasks.fresh_model import fresh_model
-from tasks.protocol import Mode
+from tasks.protocol import WANT_PROFILE, Mode
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.weights import load_arrays, model_arrays
@@ -112,10 +112,10 @@ class LocalClients(Grid):
     def _trained(self, message: Message, job: Job, result: FitResult) -> Message:
         self.states[job.data.client] = result.state
         (record,) = message.content.array_records.values()
-        arrays = to_record(model_arrays(job.model, tuple(record)))
-        return _reply(
-            message, RecordDict({"arrays": arrays, "metrics": MetricRecord(dict(result.metrics))}), len(job.data)
-        )
+        arrays, metrics = to_record(model_arrays(job.model, tuple(record))), MetricRecord(dict(result.metrics))
+        if job.round_config.config.get(WANT_PROFILE):
+            metrics.update(self._profile(self._job(message)).metric_records["metrics"])
+        return _reply(message, RecordDict({"arrays": arrays, "metrics": metrics}), len(job.data))
 
     def _ask(self, job: Job) -> RecordDict:
         device = self._evaluation.device
@@ -125,8 +125,8 @@ class LocalClients(Grid):
 
     def _profile(self, job: Job) -> RecordDict:
         size, device = self._settings.evaluate.batch_size, self._evaluation.device
-        losses, counts = class_losses(job.model, self._evaluation.task, job.data, size, device)
-        return RecordDict({"metrics": MetricRecord({"class-losses": losses.tolist(), "class-counts": counts.tolist()})})
+        found = loss_profile(job.model, self._evaluation.task, job.data, size, device, job.round_config.config)
+        return RecordDict({"metrics": MetricRecord(found)})
 
 
 def _reply(message: Message, content: RecordDict, examples: int) -> Message:

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from logging import ERROR, INFO, WARNING
 from typing import Any
 
@@ -13,8 +14,9 @@ from flwr.common.logger import log
 from client_app.attacks import run_client
 from client_app.cohorts.answers import answer_together, trained_ahead
 from client_app.label_audit_files import write_audit
-from client_app.label_quality import audit_client, class_losses
+from client_app.label_quality import audit_client
 from client_app.local import answer_locally
+from client_app.loss_profile import loss_profile
 from client_app.mask_audit import audit_masks
 from client_app.mask_audit_files import write_mask_audit
 from client_app.mods import RAISED, egress_log, named_arrays, watchdog, with_privacy
@@ -22,7 +24,7 @@ from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_ou
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
 from tasks.client_data import load_task
-from tasks.protocol import Mode
+from tasks.protocol import WANT_PROFILE, Mode
 
 app = ClientApp(mods=[with_mode, watchdog, egress_log, named_arrays])
 
@@ -73,6 +75,8 @@ def train_locally(session: Session) -> Message:
     else:
         model, result = done
     store.save(round_config.server_round, result.state)
+    if round_config.config.get(WANT_PROFILE):
+        result = replace(result, metrics={**result.metrics, **_profile(session)})
     return session.reply_trained(model, result)
 
 
@@ -80,9 +84,14 @@ def train_locally(session: Session) -> Message:
 def profile(message: Message, context: Context) -> Message:
     """Say how large the received model's mean loss is on each class of this client's examples."""
     session = Session.open(message, context)
+    return session.reply(_profile(session))
+
+
+def _profile(session: Session) -> dict[str, Any]:
+    """Return the client's loss profile under the received model."""
     task, batch_size = load_task(session.settings.task), session.settings.evaluate.batch_size
-    losses, counts = class_losses(session.model(), task, session.dataset.data, batch_size, session.device)
-    return session.reply({"class-losses": losses.tolist(), "class-counts": counts.tolist()})
+    wanted = session.round_config().config
+    return loss_profile(session.model(), task, session.dataset.data, batch_size, session.device, wanted)
 
 
 @app.query("method")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.methods import METHODS, ClientMethod, State
@@ -134,9 +134,12 @@ def class_losses(
     counts
         Number of examples with each given label, (K,).
     """
-    labels = torch.from_numpy(data.labels)
-    logits = predict(model, task, data.features, batch_size, device)
-    each = F.cross_entropy(logits.double(), labels, reduction="none").numpy()
+    return losses_by_class(predict(model, task, data.features, batch_size, device), data)
+
+
+def losses_by_class(logits: Tensor, data: ClientData) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return what :func:`class_losses` does, from a model's logits (n, K) of the examples."""
+    each = F.cross_entropy(logits.double(), torch.from_numpy(data.labels), reduction="none").numpy()
     counts = data.class_counts()
     return np.bincount(data.labels, each, data.num_classes) / np.maximum(counts, 1), counts
 

@@ -21,7 +21,7 @@ from functools import partial
 from logging import INFO, WARNING
 from typing import Any, ClassVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -29,21 +29,26 @@ from strategies.aggregators import Aggregator
 from strategies.base import STRATEGIES
 from strategies.detection import (
     DETECTORS,
+    Profile,
     ProfileAnswer,
+    RateDetector,
     answers_of,
     detect,
     from_table,
+    latest,
     mean_profiles,
-    read_profile,
+    mean_rates,
+    read_report,
     to_table,
+    without_trend,
 )
-from strategies.detection.base import FEWEST_CLIENTS, Counts
-from strategies.gram import Doubles
+from strategies.detection.base import FEWEST_CLIENTS
 from strategies.query import model_record, query, with_count
-from strategies.robust import RobustStrategy
-from strategies.validation import RoundReport
+from strategies.robust import KeptArrays, RobustStrategy
+from strategies.validation import RoundReport, Update
 from tasks.issues import Issue, RunContext
-from tasks.protocol import LEARNED, SINCE_DETECTION
+from tasks.protocol import LEARNED, SINCE_DETECTION, WANT_NOISE_RATE, WANT_PROFILE, WANT_SHARES, Arrays
+from tasks.records import records_of
 from tasks.seeds import rng
 
 ATTEMPTS = 2
@@ -127,6 +132,14 @@ class NoisePartition(RoundRobinStrategy):
         Ask again after so many rounds, and decide anew; 0 = decide once.
     detector, detector_args
         Who is noisy: ``robust``, ``official`` or ``package.module:Name``, and its arguments as inline TOML.
+    profile_while_training
+        Nobody is asked: every client reports its losses under the model that it receives when it trains, and the
+        reports of one turn are compared without their common trend (:mod:`strategies.detection.reports`). One pass
+        over its data a training in place of a question to all in each round of a turn; who joins late is judged after
+        its first training.
+    estimate_shares
+        Clients weigh predictions by the class shares that they estimate for themselves before they take losses. Helps
+        where the model is weak and labels are wrong by pairs, at clients that differ in their classes.
     examples
         Example count of each client, if known: what its class counts must add up to.
     timeout
@@ -150,6 +163,8 @@ class NoisePartition(RoundRobinStrategy):
         reprofile_every: int = 0,
         detector: str = "robust",
         detector_args: str = "",
+        profile_while_training: bool = False,
+        estimate_shares: bool = False,
         examples: Mapping[int, int] | None = None,
         timeout: float | None = None,
         **options: Any,
@@ -162,9 +177,12 @@ class NoisePartition(RoundRobinStrategy):
         self.warmup_rounds = warmup_rounds
         self.reprofile_every = reprofile_every
         self._detector = DETECTORS.build(detector, detector_args)
-        self._query = partial(
-            query, kind="query.profile", read=with_count(read_profile, examples or {}), timeout=timeout
-        )
+        self.profile_while_training = profile_while_training
+        asks_rates = {WANT_NOISE_RATE: True} if isinstance(self._detector, RateDetector) else {}
+        self._wanted = asks_rates | ({WANT_SHARES: True} if estimate_shares else {})
+        self._read = partial(read_report, with_rate=bool(asks_rates))
+        self._query = partial(query, kind="query.profile", read=with_count(self._read, examples or {}), timeout=timeout)
+        self._round = 0
         self.judgements: dict[int, Judgement] = {}  # by client, in ascending order
         self.profiles: list[ProfileAnswer] = []
         self.failures: Counter[int] = Counter()  # how often a client gave too few usable answers
@@ -175,16 +193,27 @@ class NoisePartition(RoundRobinStrategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Choose the clients of this round and tell each its role; ask for profiles first if they are due."""
-        self._ask_if_due(server_round, arrays, config, grid)
+        self._round = server_round
+        if self.profile_while_training:
+            self._judge_reports_if_due(server_round, set(grid.get_node_ids()))
+        else:
+            self._ask_if_due(server_round, arrays, config, grid)
         self.roles = {client: "noisy" if found.noisy else "clean" for client, found in self.judgements.items()}
         since = max(server_round - self.warmup_rounds - 1, 0)
         messages = list(super().configure_train(server_round, arrays, config, grid))
         for message in messages:
             client = message.metadata.dst_node_id
             role, learned = self.roles.get(client, "unknown"), client in self.learned
-            own = ConfigRecord({**config, "role": role, SINCE_DETECTION: since, LEARNED: learned})
+            wanted = {WANT_PROFILE: True, **self._wanted} if self.profile_while_training else {}
+            own = ConfigRecord({**config, **wanted, "role": role, SINCE_DETECTION: since, LEARNED: learned})
             message.content = RecordDict({"arrays": arrays, "config": own})
         return messages
+
+    def keep(self, update: Update[Arrays]) -> KeptArrays:
+        """Keep the update, and the loss profile that came with it; without a usable one it counts all the same."""
+        if self.profile_while_training:
+            self._note_report(update)
+        return super().keep(update)
 
     def finish_round(self, report: RoundReport) -> None:
         """Remember who has trained as noisy; the report also says how the clients were judged."""
@@ -213,7 +242,7 @@ class NoisePartition(RoundRobinStrategy):
                 f"strategy.args: warmup_rounds = {self.warmup_rounds}, but the run has {num_rounds} rounds: "
                 "it ends before clean and noisy clients are told apart"
             )
-        if num_clients < FEWEST_CLIENTS:
+        if num_clients < FEWEST_CLIENTS and not isinstance(self._detector, RateDetector):
             return f"federation.num-clients = {num_clients}: with fewer than {FEWEST_CLIENTS} all count as clean"
         rounds = self.rounds_for_all(num_clients)
         if rounds > 1 and self.warmup_rounds < 2 * rounds - 1:
@@ -240,6 +269,25 @@ class NoisePartition(RoundRobinStrategy):
         self.judgements = {client: Judgement(*found) for client, found in state["judgements"].items()}
         self.profiles, self.failures = from_table(state["profiles"]), Counter(state["failures"])
         self.learned, self.extra = state["learned"], state["extra"]
+
+    def _note_report(self, update: Update[Arrays]) -> None:
+        """Keep the profile in a reply; of one that is not usable say why."""
+        values = next(iter(records_of(update.message.content, MetricRecord).values()))
+        try:
+            profile = self._read(values, update.examples)
+        except ValueError as problem:
+            log(WARNING, "No loss profile of client %d: %s", update.client, problem)
+            return
+        self.profiles += answers_of(self._round, {update.client: profile})
+
+    def _judge_reports_if_due(self, server_round: int, clients: set[int]) -> None:
+        """Judge all by their last reports, when that is planned or one has reported that is not judged yet."""
+        turn = -(-len(clients) // self._size(len(clients)))
+        self.profiles = latest(self.profiles, server_round - 1 - turn)
+        new = {answer.client for answer in self.profiles} & clients - self.judgements.keys()
+        planned = self._planned(server_round) == server_round
+        if planned or (server_round > self.warmup_rounds + 1 and new):
+            self._judge(clients)
 
     def _ask_if_due(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> None:
         clients = set(grid.get_node_ids())
@@ -268,16 +316,15 @@ class NoisePartition(RoundRobinStrategy):
         """Tell whether one of the clients has no judgement and may still be asked for it."""
         return any(self.failures[client] < ATTEMPTS for client in clients - self.judgements.keys())
 
-    def _ask(
-        self, clients: set[int], arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> dict[int, tuple[Doubles, Counts]]:
+    def _ask(self, clients: set[int], arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> dict[int, Profile]:
         """Return the usable profiles by client; why the others are not is logged."""
-        answers = self._query(grid, clients, content=RecordDict({"arrays": model_record(arrays), "config": config}))
-        sizes = Counter(len(losses) for losses, _ in answers.found.values())
+        wanted = ConfigRecord({**config, **self._wanted})
+        answers = self._query(grid, clients, content=RecordDict({"arrays": model_record(arrays), "config": wanted}))
+        sizes = Counter(len(losses) for losses, *_ in answers.found.values())
         sizes.update(len(answer.losses) for answer in self.profiles)
         usual = sizes.most_common(1)[0][0] if sizes else 0
         self.profiles = [answer for answer in self.profiles if len(answer.losses) == usual]
-        for client, (losses, _) in answers.found.items():
+        for client, (losses, *_) in answers.found.items():
             if len(losses) != usual:
                 answers.problems[client] = f"{len(losses)} classes, but most clients have {usual}"
         for client, problem in sorted(answers.problems.items()):
@@ -286,12 +333,14 @@ class NoisePartition(RoundRobinStrategy):
 
     def _judge(self, present: set[int]) -> None:
         """Decide anew who is noisy; a client without a new profile keeps the judgement that it has."""
-        clients, losses, counts = mean_profiles(self.profiles)
+        comparable = without_trend if self.profile_while_training else mean_profiles
+        clients, losses, counts = comparable(self.profiles)
         self.failures.update(present - set(clients.tolist()))
         if not len(clients):
             log(WARNING, "No usable loss profile: all roles stay as they are")
             return
-        result = detect(self._detector, losses, counts)
+        rates = mean_rates(self.profiles, clients) if WANT_NOISE_RATE in self._wanted else None
+        result = detect(self._detector, losses, counts, rates)
         judged = map(Judgement, result.posterior.tolist(), result.noisy.tolist())
         found = {**self.judgements, **dict(zip(clients.tolist(), judged, strict=True))}
         self.judgements = {client: found[client] for client in sorted(found)}

@@ -7,7 +7,8 @@ FedAvgM is server momentum (Hsu, Qi, Brown, "Measuring the effects of non-identi
 FedAdagrad, FedAdam and FedYogi (Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan, ICLR 2021) give every
 coordinate its own learning rate: it is divided by the typical size of the updates there. The second moment starts at 0
 and FedAdam corrects the start, both as Flower does; Algorithm 2 of the paper starts at tau squared or more and corrects
-nothing. FedExP is extrapolation (Jhunjhunwala, Wang, Joshi, ICLR 2023).
+nothing. FedExP is extrapolation (Jhunjhunwala, Wang, Joshi, ICLR 2023). Soft thresholding is the proximal step of an L1
+penalty (Donoho, IEEE Transactions on Information Theory 1995), here of the round's update.
 
 Shapes: N clients, P coordinates.
 """
@@ -281,6 +282,30 @@ class FedExP(ServerOptimizer):
         return max(1.0, typical / (2 * (squared + self.epsilon))) * update
 
 
+@SERVER_OPTIMIZERS.register("soft-threshold", "Donoho, IEEE Trans. Information Theory 1995")
+@dataclass(eq=False)
+class SoftThreshold(ServerOptimizer):
+    """The combined update, each coordinate shorter by the threshold, and 0 where it is no longer than that.
+
+    ``sign(u) max(|u| - threshold, 0)``: the minimiser of ``|s - u|^2 / 2 + threshold |s|_1`` over the steps s, so an L1
+    penalty on how far the global model moves in a round. One reading of FSANL's global L1 term. 0 is plain averaging.
+
+    Parameters
+    ----------
+    threshold
+        Weight of the L1 norm, in the units of an update.
+    """
+
+    threshold: float = 1e-4
+
+    def __post_init__(self) -> None:
+        require(0 <= self.threshold < inf, "threshold", self.threshold, "at least 0")
+
+    def apply(self, update: Vector, squared_norms: Doubles, weights: Doubles | None, robust: bool) -> Vector:
+        """Return the shortened update."""
+        return np.asarray(update - np.clip(update, -self.threshold, self.threshold))
+
+
 def build_server_optimizer(name: str, args: str = "") -> ServerOptimizer | None:
     """Build a server optimizer; ``none`` is None: the result of the aggregator is added as it is.
 
@@ -307,5 +332,6 @@ __all__ = [
     "FedExP",
     "FedYogi",
     "ServerOptimizer",
+    "SoftThreshold",
     "build_server_optimizer",
 ]

@@ -77,6 +77,10 @@ class MaskedOptim(PlannedMethod):
         How sure a label is at the start, and after fusion; K in the papers.
     fusion
         Weight of the prediction when it is merged with the learned label; 0 keeps the learned label.
+    network_scale
+        Factor of the gradient that noisy clients' networks get from the three terms; labels move as without it. 1 is
+        as published. Their loss is divided by K with objective = code, so that at small learning rates they take steps
+        a tenth as long as clean clients with ten classes; K undoes this.
     zeta
         Weight of the client's own weights in what it sends; 1 sends them as they are. So it is in the authors' program;
         a summary of the paper calls a higher zeta more global knowledge, which would be the other way round.
@@ -94,6 +98,7 @@ class MaskedOptim(PlannedMethod):
     label_scale: float = 10.0
     fusion: float = 0.5
     zeta: float = 0.8
+    network_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.objective not in get_args(Form):
@@ -104,13 +109,15 @@ class MaskedOptim(PlannedMethod):
         check_shares(self, "keep", "fusion", "zeta")
         if self.label_scale <= 0:
             raise ValueError(f"label_scale = {self.label_scale}: must be above 0")
+        if not 0 < self.network_scale < math.inf:
+            raise ValueError(f"network_scale = {self.network_scale}: must be above 0 and finite")
 
     def plan(self, model: nn.Module, context: TrainContext, round_config: RoundConfig, state: State) -> Plan:
         """Return the training; see :class:`PlannedMethod`."""
         if round_config.role != "noisy":
             return given_labels(model, context, context.objective, state)
         received = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        terms = ThreeTerms(self.objective, self.alpha, self.beta, self.keep, self.mask)
+        terms = ThreeTerms(self.objective, self.alpha, self.beta, self.keep, self.mask, self.network_scale)
         batch_loss = LabelLearning(self._label_logits(context, round_config, state), terms, self.label_rate)
 
         def finish(trained: Trained) -> FitResult:
@@ -175,6 +182,8 @@ class ThreeTerms:
     The mask m is 1 or 0. By the rule ``small-loss`` it is 1 for the ``keep`` share of a batch with the smallest
     cross-entropy -log p_y; keep = 1 is no mask. By the rule ``agreement`` it is 1 where y is the most likely class:
     as many as the model believes, however many labels are wrong.
+
+    ``network_scale`` multiplies the gradient by the logits alone, not the value nor the gradient by the label logits.
     """
 
     form: Form
@@ -182,12 +191,16 @@ class ThreeTerms:
     beta: float
     keep: float
     rule: MaskRule = "small-loss"
+    network_scale: float = 1.0
 
     def __call__(self, logits: Tensor, label_logits: Tensor, given: Tensor, share: Tensor | None = None) -> Tensor:
         """Return the loss (B,) of each example, from logits and label logits (B, K) and given labels (B,).
 
         With ``share`` (C, b), 1 for an example and 0 for none, the B examples are those of C batches of b.
         """
+        if self.network_scale != 1 and logits.requires_grad:
+            logits = logits.view_as(logits)  # the caller's tensor has no hook of ours
+            logits.register_hook(lambda slope: self.network_scale * slope)  # type: ignore[no-untyped-call]
         log_p, log_d = torch.log_softmax(logits, 1), torch.log_softmax(label_logits, 1)
         mask = self._mask(log_p.detach(), given, share)
         p, classes = log_p.exp(), logits.shape[1]

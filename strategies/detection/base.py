@@ -50,21 +50,38 @@ class Detector(ABC):
         """
 
 
+class RateDetector(Detector):
+    """A detector that also looks at the noise rates that clients estimate for themselves; only then are they asked."""
+
+    @abstractmethod
+    def divide(self, losses: Doubles, counts: Counts, rates: Doubles | None = None) -> Detection:
+        """Return who is noisy; see :class:`Detector`.
+
+        ``rates`` (N,) are estimated shares of wrong labels, 0 to 1; :func:`detect` refuses to go without them. There
+        may be any number of clients.
+        """
+
+
 DETECTORS = Registry("detector", Detector)
 
 
-def detect(detector: Detector, losses: Doubles, counts: Counts) -> Detection:
+def detect(detector: Detector, losses: Doubles, counts: Counts, rates: Doubles | None = None) -> Detection:
     """Return who is noisy; nobody is if there are too few clients to tell two groups apart.
 
     Raises
     ------
     ValueError
-        If losses and counts do not fit together, or a client has no example.
+        If losses and counts do not fit together, a client has no example, or the detector needs ``rates`` (N,) that
+        are not there or not from 0 to 1.
     """
     if losses.ndim != 2 or losses.shape != counts.shape:
         raise ValueError(f"expected two tables (N, K), got {losses.shape} and {counts.shape}")
     if (counts < 0).any() or (counts.sum(1) == 0).any():
         raise ValueError("expected counts of at least 0, and at least one example of each client")
+    if isinstance(detector, RateDetector):
+        if rates is None or rates.shape != losses.shape[:1] or not ((rates >= 0) & (rates <= 1)).all():
+            raise ValueError(f"expected the noise rate of each of {len(losses)} clients, from 0 to 1, got {rates}")
+        return detector.divide(np.where(counts > 0, losses, 0.0), counts, rates)
     if len(losses) < FEWEST_CLIENTS:
         return one_group(len(losses), f"{len(losses)} clients: two groups need at least {FEWEST_CLIENTS}")
     found = detector.divide(np.where(counts > 0, losses, 0.0), counts)

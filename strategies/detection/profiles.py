@@ -96,35 +96,43 @@ def client_levels(losses: Doubles, counts: Counts) -> tuple[Doubles, float]:
 
 @dataclass(frozen=True, eq=False)
 class ProfileAnswer:
-    """A client's losses (K,) and example counts (K,) by class under the model of one round."""
+    """A client's losses (K,) and example counts (K,) by class under the model of one round.
+
+    ``rate`` is the share of wrong labels that it estimates; NaN if it was not asked.
+    """
 
     server_round: int
     client: int
     losses: Doubles
     counts: Counts
+    rate: float = math.nan
 
 
-def answers_of(server_round: int, found: Mapping[int, tuple[Doubles, Counts]]) -> list[ProfileAnswer]:
-    """Return the answers found in a round: losses and counts (K,) of each client."""
+def answers_of(
+    server_round: int, found: Mapping[int, tuple[Doubles, Counts] | tuple[Doubles, Counts, float]]
+) -> list[ProfileAnswer]:
+    """Return the answers found in a round: losses and counts (K,) of each client, and its noise rate if asked."""
     return [ProfileAnswer(server_round, client, *profile) for client, profile in found.items()]
 
 
 def to_table(answers: Sequence[ProfileAnswer]) -> Arrays:
-    """Return answers as one array a column: ``rounds`` and ``clients`` (A,), ``losses`` and ``counts`` (A, K)."""
+    """Return answers as one array a column: ``rounds``, ``clients``, ``rates`` (A,), ``losses``, ``counts`` (A, K)."""
     rows, classes = len(answers), len(answers[0].losses) if answers else 0
     return {
         "rounds": np.array([answer.server_round for answer in answers], np.int64),
         "clients": np.array([answer.client for answer in answers], np.int64),
         "losses": np.array([answer.losses for answer in answers], np.float64).reshape(rows, classes),
         "counts": np.array([answer.counts for answer in answers], np.int64).reshape(rows, classes),
+        "rates": np.array([answer.rate for answer in answers], np.float64),
     }
 
 
 def from_table(table: Arrays) -> list[ProfileAnswer]:
-    """Return the answers in a table; the inverse of :func:`to_table`."""
+    """Return the answers in a table; the inverse of :func:`to_table`. A table of an older version has no rates."""
     rounds, clients = table["rounds"].tolist(), table["clients"].tolist()
     losses, counts = np.asarray(table["losses"], np.float64), np.asarray(table["counts"], np.int64)
-    return [ProfileAnswer(*row) for row in zip(rounds, clients, losses, counts, strict=True)]
+    rates = table["rates"].tolist() if "rates" in table else [math.nan] * len(rounds)
+    return [ProfileAnswer(*row) for row in zip(rounds, clients, losses, counts, rates, strict=True)]
 
 
 def mean_profiles(answers: Sequence[ProfileAnswer]) -> tuple[Counts, Doubles, Counts]:

@@ -83,6 +83,39 @@ def test_questions_go_to_all_and_only_losses_and_counts_come_back(
     assert {frozenset(keys) for _, _, keys in answers} == {frozenset({"num-examples", "class-losses", "class-counts"})}
 
 
+@pytest.mark.parametrize("cohort", ["off", "6"])
+def test_profiles_may_come_with_the_training_and_change_nothing_of_it(play: Play, cohort: str):
+    kinds: list[str] = []
+    profiles: dict[tuple[int, int], list[float]] = {}
+
+    def watch(client: int, message: Message, reply: Message) -> Message:
+        kinds.append(message.metadata.message_type)
+        (metrics,) = reply.content.metric_records.values()
+        if "class-losses" in metrics:
+            profiles[int(message.metadata.group_id), client] = metrics["class-losses"]  # type: ignore[assignment]
+        return reply
+
+    reporting = SETTINGS | {"strategy__args": "warmup_rounds = 3, profile_while_training = true"}
+    run = play(watch, **reporting, train__cohort=cohort)
+    wrong = noisy_clients(run)
+    assert "query.profile" not in kinds
+    assert roles(run, 4) == roles(run, 5) == {c: "noisy" if c in wrong else "clean" for c in range(6)}
+    assert len(profiles) == 5 * 6
+    reported = dict(profiles)
+    profiles.clear()
+    plain = play(watch, **SETTINGS, train__cohort=cohort)
+    assert [line["accuracy"] for line in plain.metrics] == [line["accuracy"] for line in run.metrics]
+    assert profiles == {key: reported[key] for key in profiles}, "the answers to the question before round 4"
+    assert {server_round for server_round, _ in profiles} == {4}
+
+
+def test_where_all_sites_are_noisy_each_is_judged_by_itself(play: Play):
+    all_noisy = {"noise__rates_args": "groups = [{clients = 6, rate = 0.5}]"}
+    judged = SETTINGS | all_noisy | {"strategy__args": "warmup_rounds = 3, detector = 'noise-rate'"}
+    assert set(roles(play(**judged), 5).values()) == {"noisy"}
+    assert set(roles(play(**SETTINGS | all_noisy), 5).values()) == {"clean"}
+
+
 def test_clients_learn_their_role_and_how_long_it_has_been_known(play: Play):
     told: list[tuple[int, int, str, int]] = []
 

@@ -19,6 +19,7 @@ from strategies.server_optimizers import (
     FedExP,
     FedYogi,
     ServerOptimizer,
+    SoftThreshold,
 )
 from tasks.plugins import PluginError
 from tests.unit.server_app.storage.test_strategy_state import through_a_file
@@ -44,7 +45,7 @@ def extrapolated(squared_norms: list[float], weights: list[float] | None, robust
 
 
 def test_built_in_steps_are_listed_with_their_papers() -> None:
-    assert NAMES == ["fedadagrad", "fedadam", "fedavgm", "fedexp", "fedyogi"]
+    assert NAMES == ["fedadagrad", "fedadam", "fedavgm", "fedexp", "fedyogi", "soft-threshold"]
     assert all(entry.paper and entry.summary for entry in SERVER_OPTIMIZERS.entries())
 
 
@@ -142,6 +143,21 @@ def test_equal_updates_are_not_extrapolated(robust: bool, weights: list[float] |
     assert extrapolated([1.0] * 5, weights, robust) == 1
 
 
+def test_soft_thresholding_minimises_half_the_squared_distance_plus_the_l1_norm() -> None:
+    update, weight = np.array([-0.3, -0.1, -0.02, 0.0, 0.05, 0.1, 0.4]), 0.1
+    (taken,) = steps(SoftThreshold(weight), [update])
+    np.testing.assert_allclose(taken, [-0.2, 0, 0, 0, 0, 0, 0.3], atol=1e-15)
+    grid = np.linspace(-0.5, 0.5, 100_001)
+    for value, found in zip(update, taken, strict=True):  # an independent search for the minimum
+        least = grid[np.argmin((grid - value) ** 2 / 2 + weight * np.abs(grid))]
+        assert found == pytest.approx(least, abs=1.1e-5)
+
+
+def test_a_threshold_of_0_is_plain_averaging() -> None:
+    for update in rounds(3):
+        np.testing.assert_array_equal(SoftThreshold(0.0).apply(update, ONES, None, False), update)
+
+
 def test_a_large_epsilon_means_no_extrapolation() -> None:
     (update,) = rounds(1)
     np.testing.assert_array_equal(FedExP(1e12).apply(update, 1e6 * ONES, ONES / 4, False), update)
@@ -176,6 +192,7 @@ def test_one_liar_cannot_set_the_step_behind_a_robust_aggregator(weights: list[f
         ("fedyogi", "beta_2 = 1", "beta_2 must be at least 0 and below 1, got 1"),
         ("fedadagrad", "tau = 0.0", "tau must be positive, got 0.0"),
         ("fedadagrad", "eta = nan", "eta must be positive, got nan"),
+        ("soft-threshold", "threshold = -1", "threshold must be at least 0, got -1"),
         ("fedexp", "epsilon = inf", "epsilon must be positive, got inf"),
         ("fedadagrad", "beta_1 = 0.9", "its arguments: eta, tau"),
         ("fedavgm", "momentum = 0.5", "its arguments: server_learning_rate, server_momentum"),

@@ -120,6 +120,20 @@ def test_a_tied_weight_is_merged_once():
     torch.testing.assert_close(model.embed.weight.detach(), received["embed.weight"] + 0.8)
 
 
+def test_the_networks_scale_is_a_longer_step_without_momentum():
+    """Of a linear model, on labels that stay: the gradient times ten is the learning rate times ten."""
+    method = MaskedOptim(label_rate=0.0, zeta=1.0, network_scale=10.0)
+    own, model = data(), linear()
+    fit(method, model, own, epochs=1, momentum=0.0, weight_decay=0.0, clip_norm=0.0)
+    again = linear()
+    settings = TrainSettings(epochs=1, batch_size=16, momentum=0.0, weight_decay=0.0, clip_norm=0.0)
+    MaskedOptim(label_rate=0.0, zeta=1.0).fit(
+        again, kit_of(own, settings), RoundConfig(1, 10 * RATE, (1, 0, 1), "noisy", {"learned-labels": False}), {}
+    )
+    torch.testing.assert_close(vector(model), vector(again))
+    assert not torch.allclose(vector(model), vector(linear()))
+
+
 def test_labels_are_fused_with_what_the_trained_network_says_when_it_only_looks():
     own, model = data(), normed()
     result = fit(MaskedOptim(fusion=1.0, zeta=1.0), model, own)

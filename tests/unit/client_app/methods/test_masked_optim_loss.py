@@ -34,11 +34,13 @@ def mask_of(logits: np.ndarray, labels: np.ndarray, keep: float) -> np.ndarray:
     return mask
 
 
-def gradients(form: Form, keep: float, size: int = 10, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def gradients(
+    form: Form, keep: float, size: int = 10, classes: int = 5, network_scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The gradients of each example's loss by its logits and its label logits."""
     logits, label_logits, labels = example(size, classes)
     logits.requires_grad_(), label_logits.requires_grad_()
-    ThreeTerms(form, ALPHA, BETA, keep)(logits, label_logits, labels).sum().backward()
+    ThreeTerms(form, ALPHA, BETA, keep, network_scale=network_scale)(logits, label_logits, labels).sum().backward()
     assert logits.grad is not None
     assert label_logits.grad is not None
     return logits.grad.numpy(), label_logits.grad.numpy()
@@ -88,6 +90,18 @@ def test_the_mask_reaches_the_network_in_the_paper_form_only():
     masked, whole = gradients("paper", 0.2)[0], gradients("paper", 1.0)[0]
     assert (np.abs(masked).sum(1) > 0).sum() == 2
     assert (np.abs(whole).sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_the_networks_scale_multiplies_its_gradient_and_nothing_else(form: Form):
+    scaled, usual = gradients(form, 0.8, network_scale=5.0), gradients(form, 0.8)
+    np.testing.assert_allclose(scaled[0], 5 * usual[0], rtol=1e-12)
+    np.testing.assert_array_equal(scaled[1], usual[1])
+    logits, label_logits, labels = example(10, 5)
+    plain, other = (ThreeTerms(form, ALPHA, BETA, 0.8, network_scale=scale) for scale in (1.0, 5.0))
+    assert torch.equal(plain(logits.requires_grad_(), label_logits, labels), other(logits, label_logits, labels))
+    logits.sum().backward()
+    assert torch.equal(logits.grad, torch.ones_like(logits))  # no hook stays on what was passed in
 
 
 @pytest.mark.parametrize(("size", "keep", "kept"), [(10, 0.8, 8), (100, 0.29, 29), (7, 0.5, 3), (1, 0.8, 0), (5, 1, 5)])
