@@ -19,6 +19,7 @@ from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
 from server_app.callbacks.records import PrivacySpent, Progress, Records
 from server_app.evaluation import CentralEvaluation
+from server_app.export.manifest import ManifestFile
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
 from server_app.preprocessing import Fitted, fit_preprocessing
@@ -227,7 +228,7 @@ def initial_facts(settings: Settings, frozen: str) -> dict[str, str]:
 
 def callbacks(settings: Settings, label: str, later_rounds: int, recording: Recording) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
-    kept = [Checkpoints(settings.run.checkpoint_every)] if recording.checkpoints else []
+    kept = [Checkpoints(settings.run.checkpoint_every), ManifestFile()] if recording.checkpoints else []
     private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
     return [
         *private,
