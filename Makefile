@@ -70,7 +70,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(USABLE) || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Python's venv is missing: apt-get install python3-venv, or your system's equivalent" >&2; exit 1; }
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/python -m uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[simulation,report,parquet,privacy,tracking,partitions,encoders,dev]"
+	$(BIN)/python -m uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[simulation,report,parquet,privacy,tracking,mlflow,wandb,onnx,partitions,encoders,dev]"
 	@touch $@
 
 constraints: $(INSTALLED)

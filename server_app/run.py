@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from logging import ERROR
 from pathlib import Path
@@ -85,6 +86,7 @@ def run_training(
     """
     directory = open_directory(settings, label, recording.folder)
     print(f"Run directory: {directory.path}", flush=True)
+    acting: list[Callback] = []
     try:
         directory.hold_reserve()
         directory.update_status(
@@ -98,7 +100,8 @@ def run_training(
             command=command_line(settings, mode),
             simulation=mode is Mode.SIMULATION,
         )
-        reason = _run(grid, settings, mode, directory, label, overrides, later_rounds, recording)
+        acting += callbacks(settings, label, later_rounds, recording)
+        reason = _run(grid, settings, mode, directory, overrides, recording, acting)
         directory.finish("completed", reason)
     except BaseException as error:
         if isinstance(error, WriteError):
@@ -108,6 +111,8 @@ def run_training(
     finally:
         if recording.page:
             publish(directory)
+        for callback in acting:
+            callback.on_run_closed(directory)
     return directory.path
 
 
@@ -139,10 +144,9 @@ def _run(
     settings: Settings,
     mode: Mode,
     directory: RunDirectory,
-    label: str,
     overrides: str,
-    later_rounds: int,
     recording: Recording,
+    acting: Sequence[Callback],
 ) -> str:
     started = time.monotonic()
     refuse_attack(settings, mode, FederationError)
@@ -179,7 +183,7 @@ def _run(
     wire, buffers = settings.federation.wire, evaluation.buffers()
     memory = memory_of(settings.federation)
     clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers, memory=memory)
-    loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds, recording))
+    loop = RunLoop(state, clients, evaluation, acting)
     took = time.monotonic() - started
     directory.update_status(start_seconds=round(took, 3))
     print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)

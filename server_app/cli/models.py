@@ -29,8 +29,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         nargs="+",
         choices=FORMATS,
         default=["safetensors"],
-        help="weights alone: safetensors, state-dict; with preprocessing inside: torch-export, onnx, torchscript, which "
-        "torch calls deprecated (default: safetensors)",
+        help="weights alone: safetensors, state-dict; with preprocessing inside: torch-export, onnx, torchscript, "
+        "which torch calls deprecated (default: safetensors)",
     )
     parser.add_argument("--output", metavar="DIR", type=path_argument, help=f"new folder (default: RUN/{FOLDER})")
     parser.add_argument("--licence", metavar="TEXT", default="", help="licence of the model, such as apache-2.0")
