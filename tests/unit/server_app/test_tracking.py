@@ -1,5 +1,6 @@
 """Trackers: what they are told of a run, that a server which is away does not end it, and what is written."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,6 @@ def test_mlflow_keeps_settings_measures_and_files_in_a_local_store(tmp_path: Pat
     assert run.data.tags["group"] == "pilot"
     history = client.get_metric_history(run.info.run_id, "accuracy")
     assert [(one.step, one.value) for one in history] == [(0, 0.5), (1, 0.5)]
-        (0, 0.5),
-        (1, 0.5),
-    ]
     assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["report.html"]
     again = state_in(tmp_path / "run", resumed=True, server_round=1)
     tracker.on_run_start(again)
@@ -125,9 +123,13 @@ def test_wandb_writes_offline_into_the_run_directory(tmp_path: Path) -> None:
     (tracker,) = chosen_callbacks("wandb = {}")
     play(tracker, tmp_path / "run")
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    content = file.read_bytes()
-    for text in (b"accuracy", b"train.epochs", b"pilot", b"report.html"):
-        assert text in content
+    wanted = (b"accuracy", b"train.epochs", b"pilot", b"report.html")
+    for _ in range(600):  # its own process writes the file, and goes on after the end of the run
+        missing = [text for text in wanted if text not in file.read_bytes()]
+        if not missing:
+            break
+        time.sleep(0.1)
+    assert missing == []
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
