@@ -66,6 +66,9 @@ LEARN = {"num-server-rounds": 2, "federation.num-clients": 2, "loss.name": "ce",
 IID = {"partition.name": "iid", "partition.args": ""}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Played, list[Path], list[str]]]:
     """By task: a run, its test data as files, and the true classes in their order."""
