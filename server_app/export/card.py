@@ -198,7 +198,7 @@ def _few(table: ClassTable) -> str:
 
 
 def _training(record: RunRecord) -> str:
-    keys = (
+    keys: tuple[str, ...] = (
         "loss.name",
         "method.name",
         "strategy.name",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 import torch
 import yaml
 from PIL import Image
@@ -19,41 +18,16 @@ from server_app.export.card import model_card
 from server_app.export.exporting import export_manifest, export_model
 from server_app.export.formats import write_model
 from server_app.export.manifest import manifest, read_manifest, rebuilding
-from server_app.export.trained import ExportError, TrainedModel, open_model
+from server_app.export.trained import ExportError, open_model
 from server_app.report.reading import read_run
-from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from tasks.client_data import load_task
-from tasks.config import nest, parse
-from tasks.fresh_model import fresh_model
+from tasks.config import parse
 from tasks.inference import sample_inputs
-from tasks.weights import model_arrays
-from tests.run_directories import accuracies, validated, write_run
 from tests.site_data import save
+from tests.trained_runs import DIGITS, run_of, trained
 
-DIGITS = {"model.name": "linear"}
 OWN = {"task.name": "image-folder", "model.name": "linear"}
 CLASSES = 'classes = ["be|nign", "m`al\\n#"], size = 8'
-
-
-def trained(network: nn.Module | None = None, **flat: Any) -> TrainedModel:
-    """A model with random weights."""
-    settings = parse(flat or DIGITS)
-    task = load_task(settings.task)
-    built = fresh_model(settings) if network is None else network
-    torch.manual_seed(1)
-    for parameter in built.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return TrainedModel("last", 2, settings, task, built.eval(), manifest(settings))
-
-
-def run_of(path: Path, **flat: Any) -> Path:
-    """A run directory with such a model as its last one."""
-    model = trained(**flat)
-    write_run(path, validated(accuracies(0.1, 0.2, 0.3), 0.1, 0.2, 0.3))
-    (path / "config.toml").write_text(tomli_w.dumps(nest(flat or DIGITS)))
-    arrays = {name: np.array(array) for name, array in model_arrays(model.network).items()}
-    CheckpointFolder(path).save(Checkpoint(arrays, {}, {"server_round": 2}))
-    return path
 
 
 def test_what_cannot_be_read_is_told_and_the_others_are_predicted(
