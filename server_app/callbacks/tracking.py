@@ -15,7 +15,7 @@ from typing import Any
 from flwr.common.logger import log
 
 from server_app.callbacks.base import Callback
-from server_app.report.reading import ReportError, read_run
+from server_app.report.reading import read_run
 from server_app.state import RunState
 from server_app.storage.run_directory import RunDirectory
 from tasks.config import to_flat
@@ -141,12 +141,12 @@ def artefacts(directory: RunDirectory, status: str) -> list[Path]:
     if status != COMPLETED or not checkpoints.is_dir():
         return found
     from server_app.export.exporting import export_model
-    from server_app.export.trained import ExportError, open_model
+    from server_app.export.trained import open_model
 
     try:
         model, record = open_model(directory.path), read_run(directory.path)
         return [*found, *export_model(model, record, directory.path / MODEL, ["safetensors"])]
-    except (ExportError, ReportError, OSError) as error:
+    except (ValueError, OSError) as error:  # no checkpoint, a part that is not there any more, a full disk
         log(WARNING, "The model of %s is not handed to trackers: %s", directory.path, error)
         return found
 
