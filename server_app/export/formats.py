@@ -121,7 +121,8 @@ def _loaded(read: Callable[[Path], dict[str, Tensor]]) -> Callable[[Path, Traine
         for tensor in network.state_dict().values():
             tensor.zero_()
         load_state(network, read(path))
-        return Deployed(model.task, network)(inputs)[1]
+        found: Tensor = Deployed(model.task, network)(inputs)[1]
+        return found
 
     return answer
 
@@ -141,7 +142,7 @@ def _answer_export(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
 
 
 def _write_torchscript(path: Path, model: TrainedModel, tried: Tensor) -> None:
-    traced = torch.jit.trace(Deployed(model.task, model.network), tried, check_trace=False)  # type: ignore[no-untyped-call]
+    traced = torch.jit.trace(Deployed(model.task, model.network), tried, check_trace=False)
     torch.jit.save(traced, str(path))  # type: ignore[no-untyped-call]
 
 

@@ -24,7 +24,7 @@ from tasks.settings import Settings
 
 MANIFEST = "manifest.json"
 VERSION = 1
-REBUILT = ("seed", "task.name", "task.args", "task.encoder", "task.encoder-args", "task.statistics")
+REBUILT: tuple[str, ...] = ("seed", "task.name", "task.args", "task.encoder", "task.encoder-args", "task.statistics")
 REBUILT += ("model.name", "model.args", "method.name", "method.args", "evaluate.batch-size")
 """Settings by which a trained model is built again; its weights are all in the checkpoint, frozen ones too."""
 
