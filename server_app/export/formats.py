@@ -17,11 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from server_app.export.trained import ExportError, TrainedModel, load_state
 from tasks.base import Task
+from tasks.encoders.images import read_weights
 from tasks.inference import sample_inputs
 from tasks.plugins import explain
 from tasks.weights import weights
@@ -115,16 +116,13 @@ def _write_state_dict(path: Path, model: TrainedModel, tried: Tensor) -> None:
     torch.save(dict(model.network.state_dict()), path)
 
 
-def _loaded(read: Callable[[Path], dict[str, Tensor]]) -> Callable[[Path, TrainedModel, Tensor], Tensor]:
-    def answer(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
-        network = copy.deepcopy(model.network)
-        for tensor in network.state_dict().values():
-            tensor.zero_()
-        load_state(network, read(path))
-        found: Tensor = Deployed(model.task, network)(inputs)[1]
-        return found
-
-    return answer
+def _answer_weights(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
+    network = copy.deepcopy(model.network)
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    load_state(network, read_weights(path))
+    found: Tensor = Deployed(model.task, network)(inputs)[1]
+    return found
 
 
 def _write_export(path: Path, model: TrainedModel, tried: Tensor) -> None:
@@ -176,10 +174,8 @@ def _answer_onnx(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
 
 
 FORMATS = {
-    "safetensors": Format("model.safetensors", _write_safetensors, _loaded(load_file), whole=False),
-    "state-dict": Format(
-        "model.pt", _write_state_dict, _loaded(lambda path: torch.load(path, "cpu", weights_only=True)), whole=False
-    ),
+    "safetensors": Format("model.safetensors", _write_safetensors, _answer_weights, whole=False),
+    "state-dict": Format("model.pt", _write_state_dict, _answer_weights, whole=False),
     "torch-export": Format("model.pt2", _write_export, _answer_export),
     "torchscript": Format("model.torchscript", _write_torchscript, _answer_torchscript),
     "onnx": Format("model.onnx", _write_onnx, _answer_onnx, tolerance=1e-5),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from client_app.methods import METHODS
@@ -21,14 +20,15 @@ from tasks.base import Task
 from tasks.client_data import load_task
 from tasks.config import DEFAULTS, Flat, flatten, parse
 from tasks.encoders import EncodedTask
+from tasks.encoders.images import read_weights
 from tasks.extra_arrays import further_networks, model_part
 from tasks.fresh_model import fresh_model
 from tasks.protocol import Arrays
 from tasks.settings import OLDER_RUNS, Settings
 from tasks.weights import load_arrays, tied_names
 
-WEIGHTS = {"model.safetensors": load_file, "model.pt": lambda path: torch.load(path, "cpu", weights_only=True)}
-"""Files of weights that an export may hold, and what reads them."""
+WEIGHTS = ("model.safetensors", "model.pt")
+"""Files of weights that an export may hold."""
 CHECKPOINTS = {"best": BEST, "last": LAST}
 
 
@@ -135,7 +135,7 @@ def _exported(folder: Path, changes: Flat) -> TrainedModel:
     settings = _for_inference(parse({**found["settings"], **changes}))
     task = load_task(settings.task)
     network = _empty(settings, found["model"]["networks"])
-    load_state(network, WEIGHTS[path.name](path))
+    load_state(network, read_weights(path))
     at = found["checkpoint"]
     return _checked(TrainedModel(at["which"], at["round"], settings, task, network.eval(), found))
 
