@@ -46,16 +46,12 @@ class Deployed(nn.Module):
 
 @dataclass(frozen=True)
 class Format:
-    """One format: its file, what writes it, what returns probabilities with it, and by how much these may differ.
-
-    ``whole`` tells whether preprocessing and architecture are inside.
-    """
+    """One format: its file, what writes it, what returns probabilities with it, and by how much these may differ."""
 
     file: str
     write: Callable[[Path, TrainedModel, Tensor], None]
     answer: Callable[[Path, TrainedModel, Tensor], Tensor]
     tolerance: float = 1e-6
-    whole: bool = True
 
 
 def write_model(name: str, folder: Path, model: TrainedModel) -> Path:
@@ -140,8 +136,9 @@ def _answer_export(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
 
 
 def _write_torchscript(path: Path, model: TrainedModel, tried: Tensor) -> None:
-    traced = torch.jit.trace(Deployed(model.task, model.network), tried, check_trace=False)
-    torch.jit.save(traced, str(path))  # type: ignore[no-untyped-call]
+    deployed = Deployed(model.task, model.network)
+    traced = torch.jit.trace(deployed, tried, check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(path))
 
 
 def _answer_torchscript(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
@@ -174,8 +171,8 @@ def _answer_onnx(path: Path, model: TrainedModel, inputs: Tensor) -> Tensor:
 
 
 FORMATS = {
-    "safetensors": Format("model.safetensors", _write_safetensors, _answer_weights, whole=False),
-    "state-dict": Format("model.pt", _write_state_dict, _answer_weights, whole=False),
+    "safetensors": Format("model.safetensors", _write_safetensors, _answer_weights),
+    "state-dict": Format("model.pt", _write_state_dict, _answer_weights),
     "torch-export": Format("model.pt2", _write_export, _answer_export),
     "torchscript": Format("model.torchscript", _write_torchscript, _answer_torchscript),
     "onnx": Format("model.onnx", _write_onnx, _answer_onnx, tolerance=1e-5),
