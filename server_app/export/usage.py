@@ -20,7 +20,10 @@ how = manifest["preprocessing"]
 IMAGE = """
 def read(path):
     mode = "L" if how["channels"] == 1 else "RGB"
-    image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode not in {"1", "L", mode} or image.has_transparency_data:
+        raise SystemExit(f"{path}: 8 bits of grey, or of colours where the model takes them, are expected here")
+    image = image.convert(mode)
 {scale}
     values = np.asarray(image, np.uint8)
     values = np.rint(values * (how["values"][1] / 255)).astype(np.uint8)
