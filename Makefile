@@ -1,6 +1,6 @@
 # Everything from a fresh checkout: `make demo` or `make test`. Needs Python 3.11 to 3.13 with venv and pip, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-deployment lint constraints clean federation deploy-keys images
+.PHONY: help demo test test-quick test-deployment lint docs-site constraints clean federation deploy-keys images
 
 PYTHON ?= python3
 NODES ?= 3
@@ -18,6 +18,7 @@ help:
 	@echo "make test-quick   set up, then run unit and property tests only"
 	@echo "make test-deployment  set up, then run the tests with real processes and containers only"
 	@echo "make lint         set up, then only linters and type checker"
+	@echo "make docs-site    set up, then build the documentation as a site in site/"
 	@echo "make federation   set up, then run the demo's federation with real nodes on this machine: NODES=3"
 	@echo "make deploy-keys  set up, then make certificates and node keys for docker compose: NODES=3 HOST=fl.example.org"
 	@echo "make images       build the image of docker-compose.yml"
@@ -61,6 +62,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs-site: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
 # uv and not pip, because pip would take a torch for CPUs from a local folder where there is one, which breaks
 # torchvision. An environment that an interruption left half-made is completed, one of another Python made again.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -70,7 +74,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(USABLE) || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Python's venv is missing: apt-get install python3-venv, or your system's equivalent" >&2; exit 1; }
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/python -m uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[simulation,report,parquet,privacy,tracking,partitions,encoders,dev]"
+	$(BIN)/python -m uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[simulation,report,parquet,privacy,tracking,mlflow,wandb,onnx,docs,partitions,encoders,dev]"
 	@touch $@
 
 constraints: $(INSTALLED)

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from logging import ERROR
 from pathlib import Path
@@ -20,6 +21,7 @@ from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
 from server_app.callbacks.records import PrivacySpent, Progress, Records
 from server_app.evaluation import CentralEvaluation
+from server_app.export.manifest import ManifestFile
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
 from server_app.preprocessing import Fitted, fit_preprocessing
@@ -85,6 +87,7 @@ def run_training(
     """
     directory = open_directory(settings, label, recording.folder)
     print(f"Run directory: {directory.path}", flush=True)
+    acting: list[Callback] = []
     try:
         directory.hold_reserve()
         directory.update_status(
@@ -98,7 +101,8 @@ def run_training(
             command=command_line(settings, mode),
             simulation=mode is Mode.SIMULATION,
         )
-        reason = _run(grid, settings, mode, directory, label, overrides, later_rounds, recording)
+        acting += callbacks(settings, label, later_rounds, recording)
+        reason = _run(grid, settings, mode, directory, overrides, recording, acting)
         directory.finish("completed", reason)
     except BaseException as error:
         if isinstance(error, WriteError):
@@ -108,6 +112,8 @@ def run_training(
     finally:
         if recording.page:
             publish(directory)
+        for callback in acting:
+            callback.on_run_closed(directory)
     return directory.path
 
 
@@ -139,10 +145,9 @@ def _run(
     settings: Settings,
     mode: Mode,
     directory: RunDirectory,
-    label: str,
     overrides: str,
-    later_rounds: int,
     recording: Recording,
+    acting: Sequence[Callback],
 ) -> str:
     started = time.monotonic()
     refuse_attack(settings, mode, FederationError)
@@ -180,7 +185,7 @@ def _run(
     wire, buffers = settings.federation.wire, evaluation.buffers()
     memory = memory_of(settings.federation)
     clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers, memory=memory)
-    loop = RunLoop(state, clients, evaluation, callbacks(settings, label, later_rounds, recording))
+    loop = RunLoop(state, clients, evaluation, acting)
     took = time.monotonic() - started
     directory.update_status(start_seconds=round(took, 3))
     print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)
@@ -229,7 +234,7 @@ def initial_facts(settings: Settings, frozen: str) -> dict[str, str]:
 
 def callbacks(settings: Settings, label: str, later_rounds: int, recording: Recording) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they act after a round."""
-    kept = [Checkpoints(settings.run.checkpoint_every)] if recording.checkpoints else []
+    kept = [Checkpoints(settings.run.checkpoint_every), ManifestFile()] if recording.checkpoints else []
     private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
     return [
         *private,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tasks.base import TASKS, ClientData, DataError, Examples, Labels, Task, evaluate, predict
     from tasks.extra_arrays import ExtraArray
     from tasks.images import ImageTask
+    from tasks.inference import Unlabelled
     from tasks.issues import ERROR, INFO, WARNING, Component, Issue, RunContext
     from tasks.metrics import classification_metrics
     from tasks.plugins import PluginError
@@ -19,6 +20,7 @@ else:
         "base": ("TASKS", "ClientData", "DataError", "Examples", "Labels", "Task", "evaluate", "predict"),
         "extra_arrays": ("ExtraArray",),
         "images": ("ImageTask",),
+        "inference": ("Unlabelled",),
         "issues": ("ERROR", "INFO", "WARNING", "Component", "Issue", "RunContext"),
         "metrics": ("classification_metrics",),
         "plugins": ("PluginError",),
@@ -50,6 +52,7 @@ __all__ = [
     "RunContext",
     "Settings",
     "Task",
+    "Unlabelled",
     "classification_metrics",
     "evaluate",
     "predict",

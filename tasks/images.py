@@ -6,10 +6,11 @@ Images stay uint8 (N, C, H, W) until a batch is prepared on its device. CIFAR is
 
 import os
 from abc import abstractmethod
-from functools import cache, cached_property
+from collections.abc import Iterator
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from tasks.augmentation import crop_and_flip, strong_augment
 from tasks.base import TASKS, DataError, Examples, Task
 from tasks.datasets.digits import read_digits, stratified_train
+from tasks.inference import IMAGES, Unlabelled, one_file
 from tasks.models import MODELS
 from tasks.seeds import rng
 
@@ -37,12 +39,14 @@ class ImageTask(Task):
     """Classification of uint8 images: normalised by constants, learned by a model from ``MODELS``.
 
     A subclass sets ``mean`` and ``std``, one number per channel, for images scaled to [0, 1], and ``brightest``,
-    the stored value that becomes 1.
+    the stored value that becomes 1. ``scaling`` says how an image of another size becomes one: ``stretch`` both sides,
+    or ``centre``, the middle of an image whose shorter side is scaled to 8/7 of the size.
     """
 
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     brightest: ClassVar[int] = 255
+    scaling: ClassVar[str] = "stretch"
     encodes_as = "images"
     has_strong_augmentation = True
 
@@ -54,6 +58,40 @@ class ImageTask(Task):
         """Scale uint8 images (N, C, H, W) to [0, 1] and normalise each channel; float32, on the same device."""
         gain, offset = _normalisation(self.mean, self.std, self.brightest, features.device)
         return features * gain + offset
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how an image file becomes an input, with all numbers; see :mod:`tasks.inference`."""
+        channels, height, width = self.input_shape
+        return {
+            "kind": IMAGES,
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "scaling": self.scaling,
+            "filter": "bilinear with antialiasing (Pillow)",
+            "values": [0, self.brightest],
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "formula": f"(value / {self.brightest} - mean) / std for each channel",
+        }
+
+    def unlabelled(self, path: Path) -> Iterator[Unlabelled]:
+        """Yield the one example of an image file."""
+        return one_file(partial(self.file_pixels, path))
+
+    def file_pixels(self, path: Path) -> npt.NDArray[np.uint8]:
+        """Return an image file as a raw example (C, H, W) with values from 0 to ``brightest``.
+
+        Raises
+        ------
+        UnusableError
+            If it cannot be read, or has colours where grey is expected.
+        """
+        from tasks.own_data.pixels import read_image  # whose package imports this module
+
+        channels, height, _ = self.input_shape
+        pixels = read_image(path, channels, height)
+        return np.rint(pixels * (self.brightest / 255)).astype(np.uint8) if self.brightest != 255 else pixels
 
     def strong_augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return much changed copies of a raw batch, for methods that compare two views of an image."""

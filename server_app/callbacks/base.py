@@ -2,10 +2,14 @@
 
 import shlex
 from collections.abc import Callable
+from logging import ERROR
 from typing import Any, TypeVar
+
+from flwr.common.logger import log
 
 from server_app.state import RunState
 from server_app.storage.checkpoints import CheckpointFolder
+from server_app.storage.run_directory import RunDirectory
 from tasks.plugins import PluginError, Registry, did_you_mean, explain
 
 R = TypeVar("R")
@@ -36,6 +40,12 @@ class Callback:
 
     def on_run_end(self, state: RunState) -> None:
         """Called once after the last round, not after an error."""
+
+    def on_run_closed(self, directory: RunDirectory) -> None:
+        """Called once the run has ended, in whatever way, and its report is written; a failure here is only logged.
+
+        ``directory.status()`` says how it ended. It is called even where the run ended before :meth:`on_run_start`.
+        """
 
 
 class CallbackError(RuntimeError):
@@ -105,6 +115,13 @@ class NamedCallback(Callback):
             If the callback raises anything.
         """
         self._call(state, lambda: self.callback.on_run_end(state))
+
+    def on_run_closed(self, directory: RunDirectory) -> None:
+        """Pass it on, and log what the callback raises: the run has ended as it has."""
+        try:
+            self.callback.on_run_closed(directory)
+        except Exception as error:  # it may be the user's
+            log(ERROR, "callback %r, after the end of %s: %s", self.name, directory.path, explain(error))
 
     def _call(self, state: RunState, hook: Callable[[], R]) -> R:
         try:

@@ -1,16 +1,15 @@
-"""Record callbacks: metrics.jsonl, clients.jsonl, a live line per round, spent epsilon, TensorBoard.
+"""Record callbacks: metrics.jsonl, clients.jsonl, a live line per round, spent epsilon.
 
 Of a round there is one line in metrics.jsonl, and one of each client in clients.jsonl; of the last and the best model
 there are tables of the classes.
 """
 
 from collections import deque
-from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
 from client_app.attacks import NO_ATTACK, attackers
-from server_app.callbacks.base import CALLBACKS, Callback
+from server_app.callbacks.base import Callback
 from server_app.privacy import INSTALL, spent_epsilon
 from server_app.state import RunState
 from server_app.storage.class_files import BEST, LAST, class_table, write_classes
@@ -174,38 +173,3 @@ def _releases(state: RunState) -> int:
     """Return the noisy models so far; with local privacy the replies of a client that is asked in every round."""
     releases = state.strategy.mechanism.releases if isinstance(state.strategy, PrivateStrategy) else state.server_round
     return releases + state.rounds_again
-
-
-@CALLBACKS.register("tensorboard")
-class TensorBoard(Callback):
-    """Writes TensorBoard event files into the run directory's ``tensorboard`` folder (extra ``tracking``).
-
-    Raises
-    ------
-    ValueError
-        If the package is not installed.
-    """
-
-    def __init__(self) -> None:
-        if find_spec("tensorboard") is None:
-            raise ValueError('the package tensorboard is not installed; pip install -e ".[tracking]"')
-
-    def on_run_start(self, state: RunState) -> None:
-        """Open the event file."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(
-            str(state.directory.path / "tensorboard"), purge_step=state.server_round + 1 if state.resumed else None
-        )
-
-    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
-        """Write every number of the round."""
-        for key, value in metrics.items():
-            if key != "round" and isinstance(value, int | float):
-                self._writer.add_scalar(key, value, state.server_round)
-        self._writer.flush()
-        return ""
-
-    def on_run_end(self, state: RunState) -> None:
-        """Close the event file."""
-        self._writer.close()

@@ -216,6 +216,10 @@ class ImageFiles(ImageTask):
         """Return an image file as (3, size, size): scaled to a square, unless a subclass says otherwise."""
         return as_pixels(open_image(path), 3, self.size)
 
+    def file_pixels(self, path: Path) -> Pixels:
+        """Return what :meth:`pixels` does."""
+        return self.pixels(path)
+
     def augment(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return images moved by up to 1/14 of a side, 16 of 224 pixels, and mirrored half of the time.
 
@@ -304,6 +308,7 @@ class WebImages(LabelledFiles):
 
     has_own_noise = True
     default_model = "resnet50"
+    scaling = "centre"
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
     def pixels(self, path: Path) -> Pixels:

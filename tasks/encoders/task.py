@@ -6,8 +6,10 @@ those of the task.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from tasks.base import DataError, Examples, Labels, Task
 from tasks.encoders.base import Encoder
 from tasks.encoders.feature_store import FeatureStore, Plan, checked_features
 from tasks.files import content_digest
+from tasks.inference import Predictive, Unlabelled
 from tasks.issues import ERROR, Issue, RunContext
 from tasks.models import MODELS
 
@@ -145,6 +148,32 @@ class EncodedTask(Task):
         """
         chosen = self.default_model if name == "auto" else name
         return MODELS.build(chosen, args, num_classes=self.num_classes, input_shape=self.input_shape)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how a file becomes features, with all numbers; see :mod:`tasks.inference`."""
+        encoder = {"width": self.encoder.width, "sha256": self.encoder_digest}
+        formula = "features as float16, then (feature - mean) / deviation over the features of an example"
+        return {**self._readable.preprocessing(), "encoder": encoder, "formula": formula}
+
+    def unlabelled(self, path: Path) -> Iterator[Unlabelled]:
+        """Yield the raw examples of a file, which :meth:`encoded` turns into features."""
+        return self._readable.unlabelled(path)
+
+    def encoded(self, raw: Tensor) -> Tensor:
+        """Return the features (n, width) of raw examples (n, ...), rounded to float16 as those in training are.
+
+        Raises
+        ------
+        EncoderError
+            If the encoder returns anything but finite features.
+        """
+        return torch.from_numpy(checked_features(self._encode(raw), (len(raw), self.encoder.width)))
+
+    @property
+    def _readable(self) -> Predictive:
+        if not isinstance(self.inner, Predictive):
+            raise DataError("this task does not say how its examples are read from files without labels")
+        return self.inner
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the measures of ``logits`` (N, K) against true ``labels`` (N,)."""

@@ -4,7 +4,8 @@ What the features are made by, such as the mean of a column, is the same at ever
 it is merged from what each says of its rows (``tasks/own_data/statistics.py``).
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,15 @@ from torch import Tensor, nn
 
 from tasks.base import TASKS, DataError, Examples, FittedTask, Merged
 from tasks.files import content_digest
+from tasks.inference import TABLE, Unlabelled
 from tasks.issues import ERROR, WARNING, Issue, RunContext, listed
 from tasks.models import MODELS
-from tasks.own_data.base import OwnDataTask, distinct
+from tasks.own_data.base import OwnDataTask
+from tasks.own_data.cells import CellFormat, declared_categories, texts
 from tasks.own_data.files import UnusableError, nfc
 from tasks.own_data.reading import Cache, Item, Pair, Reading, Shape, read_items
 from tasks.own_data.statistics import (
-    LARGEST,
-    LONGEST_VALUE,
+    FARTHEST,
     MOST_VALUES,
     Columns,
     Floats,
@@ -104,10 +106,9 @@ class ColumnTable(OwnDataTask, FittedTask):
             raise DataError(f'{text}: "." or ",", and whole numbers of at least 1 are expected')
         self._table = TableFormat(file, delimiter, column_names("header", header), quote)
         self._label, self._group, self._name = needed_column("label", label), column_name(group), column_name(name)
-        self._missing, self._decimal = _texts("missing", missing), decimal
-        self._not_in_numbers = {"_", "."} - {decimal}  # Python's own, and what may stand between thousands
+        self._cells = CellFormat(texts("missing", missing), decimal)
         self._min_count, self._min_sites = min_count, min_sites
-        self.columns = Columns(column_names("numbers", numbers), _declared(categories))
+        self.columns = Columns(column_names("numbers", numbers), declared_categories(categories))
         self._check_roles()
         self._given = Statistics.read(statistics, self.columns) if statistics else None
         self._raw: tuple[Floats, list[list[str]]] | None = None
@@ -144,6 +145,43 @@ class ColumnTable(OwnDataTask, FittedTask):
         features = torch.from_numpy(statistics.transform(raw, found).astype(np.float32))
         notes = (*table.notes, *self._ignored(table, wanted), *_unknown(self._table.file, statistics.unknown(found)))
         return replace(reading, examples=Examples(features, reading.examples.labels), notes=notes)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how a row becomes an input, with the statistics of all sites; see :mod:`tasks.inference`."""
+        rule = "(number - mean) / deviation, 0 if missing; then 1 for each missing one; then 1 for the value it has"
+        return {
+            "kind": TABLE,
+            "missing": list(self._cells.missing),
+            "decimal": self._cells.decimal,
+            "delimiter": self._table.delimiter,
+            "header": list(self._table.header),
+            "farthest": FARTHEST,
+            "statistics": json.loads(self.statistics) if self.statistics else None,
+            "formula": rule,
+        }
+
+    def unlabelled(self, path: Path) -> Iterator[Unlabelled]:
+        """Yield the rows of a table; it needs no label.
+
+        Raises
+        ------
+        DataError
+            If the file is no such table, or the statistics of the columns are not known.
+        """
+        if self._given is None:
+            raise DataError("what the columns' inputs are made by is not known: task.statistics is empty")
+        wanted = (*self.columns.numbers, *self.columns.categories)
+        table = read_table(path.parent, replace(self._table, file=path.name), wanted)
+        return (Unlabelled(row.line, partial(self._features, row, self._given)) for row in table.rows)
+
+    def _features(self, row: Row, statistics: Statistics) -> npt.NDArray[np.float32]:
+        if not row.complete:
+            raise UnusableError("has more or fewer cells than there are columns; is a quote or a delimiter missing?")
+        numbers = [self._cells.number(row, column) for column in self.columns.numbers]
+        values = [self._cells.value(row, column) for column in self.columns.categories]
+        raw = np.array([[*numbers, *(np.nan if value is None else 0 for value in values)]])
+        vocabulary = [[] if value is None else [value] for value in values]
+        return np.asarray(statistics.transform(raw, vocabulary)[0], dtype=np.float32)
 
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
@@ -238,8 +276,8 @@ class ColumnTable(OwnDataTask, FittedTask):
 
     def _pair(self, row: Row, vocabulary: list[dict[str, int]], lines: dict[str, int]) -> Pair:
         label = self.label(row.label(self._label, self._group))
-        numbers = [self._number(row, column) for column in self.columns.numbers]
-        values = [self._value(row, column) for column in self.columns.categories]
+        numbers = [self._cells.number(row, column) for column in self.columns.numbers]
+        values = [self._cells.value(row, column) for column in self.columns.categories]
         if self._name and lines.setdefault(row.cell(self._name), row.line) != row.line:
             raise UnusableError(f"the name {row.cell(self._name)!r} is that of line {lines[row.cell(self._name)]} too")
         places = [
@@ -252,28 +290,6 @@ class ColumnTable(OwnDataTask, FittedTask):
         found = [name for name in table.rows[0].cells if name not in wanted] if table.rows else []
         return [f"{self._table.file}: columns that are not declared are ignored: {listed(found)}"] if found else []
 
-    def _number(self, row: Row, column: str) -> float:
-        """Return the number in a column, NaN if it is missing."""
-        text = row.cells[column]
-        if text in self._missing:
-            return np.nan
-        try:
-            number = np.nan if set(text) & self._not_in_numbers else float(text.replace(self._decimal, "."))
-        except ValueError:
-            number = np.nan
-        if not abs(number) <= LARGEST:  # NaN is not either
-            raise UnusableError(f"the column {column!r} holds {text!r:.40}, which is no number")
-        return number
-
-    def _value(self, row: Row, column: str) -> str | None:
-        """Return the value in a column of categories, None if it is missing."""
-        text = row.cells[column]
-        if len(text) > LONGEST_VALUE:
-            raise UnusableError(
-                f"the column {column!r} holds more than {LONGEST_VALUE} characters, which is no category"
-            )
-        return None if text in self._missing else nfc(text)
-
     def _check_roles(self) -> None:
         """Raise ``DataError`` unless there are columns to learn from, each declared once."""
         declared = [*self.columns.numbers, *self.columns.categories, self._label]
@@ -282,7 +298,7 @@ class ColumnTable(OwnDataTask, FittedTask):
         if twice := [name for name in dict.fromkeys(declared) if declared.count(name) > 1]:
             raise DataError(f"the column {twice[0]!r} is declared twice among numbers, categories and label")
         for name, values in self.columns.categories.items():
-            if gone := [value for value in values if value in self._missing]:
+            if gone := [value for value in values if value in self._cells.missing]:
                 raise DataError(f"the column {name!r} declares the value {gone[0]!r}, which stands for a missing one")
 
     def _check_values(self, root: Path, found: Sequence[Sequence[str]]) -> None:
@@ -293,26 +309,6 @@ class ColumnTable(OwnDataTask, FittedTask):
                 raise DataError(
                     f"{text}, and categories have at most {MOST_VALUES}; is it one of numbers, or free text?"
                 )
-
-
-def _declared(categories: Any) -> dict[str, tuple[str, ...]]:
-    """Return the declared values of each column of categories, none for one that sites are asked for."""
-    given = categories if isinstance(categories, Mapping) else dict.fromkeys(column_names("categories", categories), ())
-    names = column_names("categories", list(given))
-    found = {
-        name: distinct(f"values of {name}", values, str) for name, values in zip(names, given.values(), strict=True)
-    }
-    for name, values in found.items():
-        if len(values) > MOST_VALUES or any(len(value) > LONGEST_VALUE for value in values):
-            text = f"at most {MOST_VALUES} values of at most {LONGEST_VALUE} characters"
-            raise DataError(f"the column {name!r} declares more than {text}")
-    return found
-
-
-def _texts(key: str, given: Any) -> tuple[str, ...]:
-    if not isinstance(given, list | tuple) or not all(isinstance(value, str) for value in given):
-        raise DataError(f'{key} must be a list of texts, such as ["", "NA"], got {given!r}')
-    return tuple(value.strip() for value in given)
 
 
 def _unknown(file: str, unknown: Mapping[str, Sequence[str]]) -> list[str]:

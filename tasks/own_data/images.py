@@ -105,6 +105,23 @@ class OwnImages(OwnDataTask, ImageTask):
         """
         return read_image(path, self.channels, self.size, partial(self.bits_of, root))
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how an image file becomes an input; ``bits`` of 16-bit files are 0 if nobody knows them."""
+        return {**super().preprocessing(), "bits": self.known_bits()}
+
+    def known_bits(self) -> int:
+        """Return how many bits are used in 16-bit files that do not say so: as declared, or as found so far, else 0."""
+        return self._bits or max(self._found.values(), default=0)
+
+    def file_pixels(self, path: Path) -> Pixels:
+        """Return an image file as a raw example; how many bits are used is never guessed from one file."""
+        return read_image(path, self.channels, self.size, self._needed_bits)
+
+    def _needed_bits(self) -> int:
+        if not self.known_bits():
+            raise UnusableError("is a 16-bit image that does not say how many bits are used: declare bits in task.args")
+        return self.known_bits()
+
     def bits_of(self, root: Path) -> int:
         """Return how many bits are used in 16-bit files of a data folder that do not say so."""
         if not self._bits and root not in self._found:

@@ -6,7 +6,7 @@ The vocabulary is the same everywhere, and nothing of anybody's texts leaves its
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.base import TASKS, DataError, Task
+from tasks.inference import TEXTS, Unlabelled, one_file
 from tasks.models import MODELS
 from tasks.own_data.base import OwnDataTask
 from tasks.own_data.files import UnusableError, nfc
@@ -83,6 +84,35 @@ class TextTask(Task):
         if self._tokens is None:
             return hashed(text, self.words, self.vocabulary, self.pairs)
         return padded(self._tokens(text, self.words), self.words)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how a text becomes an input, with all numbers; see :mod:`tasks.inference`."""
+        found = {"kind": TEXTS, "words": self.words, "padding": NO_TOKEN}
+        if self._tokens is not None:
+            return {**found, "tokens": "those of the encoder"}
+        rule = "number = 1 + crc32(utf-8 of a word, or of two neighbours with a blank between) mod (vocabulary - 1)"
+        return {**found, "pairs": self.pairs, "vocabulary": self.vocabulary, "formula": rule}
+
+    def unlabelled(self, path: Path) -> Iterator[Unlabelled]:
+        """Yield the texts of a file: each row of a table (.csv), or the whole file.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, or is a table without the column of the texts.
+        """
+        if path.suffix.lower() != ".csv":
+            return one_file(lambda: self.numbers(_whole_text(path)))
+        table, columns = self.text_columns()
+        rows = read_table(path.parent, replace(table, file=path.name), columns).rows
+        return (Unlabelled(row.line, partial(self._row_numbers, row, columns)) for row in rows)
+
+    def text_columns(self) -> tuple[TableFormat, tuple[str, ...]]:
+        """Return how a table of texts without labels is written, and its columns that are put together."""
+        return TableFormat(""), ("text",)
+
+    def _row_numbers(self, row: Row, columns: tuple[str, ...]) -> npt.NDArray[np.int32]:
+        return self.numbers(" ".join(map(row.cell, columns)))
 
     def encoder_inputs(self, features: Tensor) -> Tensor:
         """Return the token numbers (N, words)."""
@@ -163,6 +193,10 @@ class TextTable(TextTask, OwnDataTask):
         reading = read_items([self._item(row) for row in table.rows], Shape(self.input_shape, np.int32))
         return replace(reading, notes=table.notes)
 
+    def text_columns(self) -> tuple[TableFormat, tuple[str, ...]]:
+        """Return how the declared table is written, and its columns of the text."""
+        return self._table, self._texts
+
     def expected(self) -> str:
         """Say how the data folder must be laid out."""
         columns = f"the columns {', '.join(self._texts)} and {self._label}"
@@ -175,6 +209,15 @@ class TextTable(TextTask, OwnDataTask):
     def _pair(self, row: Row) -> Pair:
         label = self.label(row.label(self._label, self._group))
         return self.numbers(" ".join(map(row.cell, self._texts))), label
+
+
+def _whole_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnusableError(f"is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise UnusableError(f"cannot be read: {error.strerror}") from error
 
 
 def padded(tokens: npt.NDArray[np.int32], words: int) -> npt.NDArray[np.int32]:

@@ -12,6 +12,7 @@ from tasks.plugins import parse_args
 from tests.run_directories import accuracies, write_run
 from tests.site_data import save, table
 from tests.sweep_cases import design_of, synthetic_runs, write_sweep
+from tests.trained_runs import run_of
 
 EXAMPLES = 160  # enough for the partition that is the default
 
@@ -29,6 +30,13 @@ def make_run(path: Path) -> None:
     path.mkdir(parents=True)
     (path / "config.toml").write_text(tomli_w.dumps(nest({**DEFAULTS, "run.output-dir": str(path.parent)})))
     CheckpointFolder(path).save(Checkpoint({"weight": np.zeros(2, np.float32)}, {}, {"server_round": 1}))
+
+
+def make_trained_run(path: Path, files: list[Path]) -> None:
+    """Write a run with a trained model of digits, and files to predict: images, and folders of one."""
+    run_of(path)
+    for file in files:
+        save(file if file.suffix else file / "image.png", np.full((8, 8), 100))
 
 
 def make_named_runs(folder: Path) -> None:

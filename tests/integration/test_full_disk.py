@@ -71,7 +71,7 @@ def test_a_run_ends_with_the_reason_and_goes_on_when_there_is_room(
     assert broken.metrics == whole.metrics[: len(broken.metrics)]
     assert len(broken.metrics) in (3, 4), "rounds 0 to 2 are there, and nothing torn"
     assert len(broken.lines("clients.jsonl")) in (12, 16)
-    assert set(files(path)) == {"last.safetensors", "previous.safetensors", "best.safetensors"}
+    assert set(files(path)) == {"manifest.json", "last.safetensors", "previous.safetensors", "best.safetensors"}
     assert not [file for file in path.rglob("*") if file.name.endswith(".partial")]
     assert_equal(play(run__resume=str(path), **settings), whole)
 

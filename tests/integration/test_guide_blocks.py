@@ -33,7 +33,7 @@ from server_app.sweep.checks import check_runs
 from server_app.sweep.plan import SweepPlan
 from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
-from tests.integration.guide_data import make_data, make_named_runs, make_run, make_sweep
+from tests.integration.guide_data import make_data, make_named_runs, make_run, make_sweep, make_trained_run
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^ *(```+|~~~+) *(\S*)")
@@ -212,6 +212,9 @@ class Reader:
             return
         if words[0] in ("results", "report"):
             make_sweep(self.folder / words[1])
+        if words[0] in ("export", "predict"):
+            args = build_parser().parse_args(words)
+            make_trained_run(self.folder / args.run, [self.folder / file for file in getattr(args, "files", [])])
         if words[0] in ("runs", "compare"):
             make_named_runs(self.folder / "runs")
         dry = ["--dry-run"] if words[0] == "run" and not {"--dry-run", "--help"} & set(words) else []

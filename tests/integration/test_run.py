@@ -20,7 +20,7 @@ from tasks.config import DEFAULTS, ConfigError
 from tasks.images import Digits
 from tests.integration.conftest import QUICK, Play
 
-CHECKPOINTS = {"last.safetensors", "previous.safetensors", "best.safetensors"}
+CHECKPOINTS = {"manifest.json", "last.safetensors", "previous.safetensors", "best.safetensors"}
 
 
 def test_a_run_learns_and_leaves_a_complete_directory(play: Play):

@@ -95,6 +95,6 @@ def function() -> None:
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server_app.callbacks.records.find_spec", lambda name: None)
+    monkeypatch.setattr("server_app.callbacks.trackers.find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r'tensorboard is not installed; pip install -e "\.\[tracking\]"'):
         CALLBACKS.build("tensorboard")
