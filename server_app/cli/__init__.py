@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import server_app.cli.own_packages  # noqa: F401  before anything else of ours
-from server_app.cli import doctor, federation, keys, results, run, runs, show, sweep
+from server_app.cli import audit, doctor, federation, keys, results, run, runs, show, sweep
 from server_app.cli.config import CommandError
 from server_app.cli.garbage import end_without_search
 from server_app.cli.superlink import SuperLinkError
@@ -57,6 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="winnow", description="Federated learning that survives bad labels.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (run, sweep, results, show, runs, doctor, federation, keys):
+    for module in (run, sweep, results, show, runs, audit, doctor, federation, keys):
         module.add_parser(commands)
     return parser
