@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def _review(folder: Path, data: Path | None) -> "LabelReview":
 
 
 def open_review(args: argparse.Namespace) -> int:
-    """Serve the page until Ctrl-C."""
+    """Serve the page until Ctrl-C or SIGTERM."""
     from server_app.label_review.decisions import DecisionFile
     from server_app.label_review.server import ReviewServer
 
@@ -105,11 +106,13 @@ def open_review(args: argparse.Namespace) -> int:
             if file.outdated:
                 print(f"{file.outdated} decisions in it are about labels that this audit does not list, and are kept.")
             launcher = None if args.no_browser else show(server.url, args.folder)
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 server.serve_forever()
             except KeyboardInterrupt:
                 print()
             finally:
+                signal.signal(signal.SIGTERM, before)
                 if launcher is not None:
                     launcher.unlink(missing_ok=True)
     print(f"{len(file.current)} of {len(review.examples)} labels are decided: {file.path}")

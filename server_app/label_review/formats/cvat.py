@@ -64,8 +64,8 @@ class Cvat(Format):
     def next_step(self, path: Path) -> str:
         """Say how a task takes the annotations."""
         return (
-            "In CVAT: a task with the images of the data folder, with the paths that they have in it, and the labels of "
-            f"{path.stem}-labels.json (constructor, Raw); its Upload annotations takes {path.name} as CVAT 1.1. Change "
+            "In CVAT: a task with the images of the data folder under the paths that they have in it, and labels as in "
+            f"{path.stem}-labels.json (constructor, Raw); Upload annotations takes {path.name} as CVAT 1.1. Change "
             f"tags, or set '{CHECKED}'; export as CVAT for images 1.1."
         )
 
