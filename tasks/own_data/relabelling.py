@@ -153,7 +153,7 @@ def _moved(task: ImageFolder, root: Path, changes: Changes) -> _Plan:
         stem, number = Path(rest).with_suffix("").as_posix(), 1
         while target in plan.files:
             number += 1
-            mark = f"-from-{folder}" + (f"-{number}" if number > 2 else "")
+            mark = f"-from-{folder}" + (f"-{number - 1}" if number > 2 else "")
             target = f"{task.values[new]}/{stem}{mark}{path.suffix}"
         plan.files[target] = path
         if target != name:

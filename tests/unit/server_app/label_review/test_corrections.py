@@ -68,7 +68,7 @@ def test_data_that_has_changed_since_the_audit_is_not_corrected(tmp_path: Path):
     DecisionFile(review).decide({each.name: (RIGHT, "") for each in review.examples[:2]})
     first, second = (Path(review.declared.data_path) / each.name for each in review.examples[:2])
     first.unlink()
-    with pytest.raises(ReviewError, match="is not as the audit saw it: .* is not there. Labels that the run"):
+    with pytest.raises(ReviewError, match=r"is not as the audit saw it: .* is not there. Labels that the run"):
         apply_corrections(corrections(review), tmp_path / "new")
     other = {"dark": "bright", "bright": "dark"}[second.parent.name]
     second.rename(second.parents[1] / other / "moved.png")
@@ -84,7 +84,7 @@ def test_a_label_that_the_run_made_wrong_is_in_no_file(tmp_path: Path):
     path.write_text(path.read_text().replace(f"{first.name},{first.given}", f"{first.name},{first.suggested}", 1))
     review = read_review(folder)
     DecisionFile(review).decide({first.name: (WRONG, first.given)})
-    with pytest.raises(ReviewError, match="and the audit lists .* noise.name"):
+    with pytest.raises(ReviewError, match=r"and the audit lists .*noise\.name"):
         apply_corrections(corrections(review), tmp_path / "new")
 
 

@@ -15,6 +15,7 @@ from server_app.label_review.formats import FORMATS
 from server_app.label_review.formats.base import guess
 from server_app.label_review.review import LabelReview, ReviewError
 from tests.label_reviews import review_of
+from tests.site_data import WORDS
 
 RIGHT, WRONG, UNSURE = Verdict.RIGHT, Verdict.WRONG, Verdict.UNSURE
 
@@ -120,7 +121,7 @@ def test_argilla(texts: LabelReview):
     assert records[0]["suggestions"] == {
         "label": {"value": first.suggested, "score": first.confidence, "agent": "winnow pilot round 5"}
     }
-    assert set(records[0]["fields"]["text"].split()) <= {*"night coal shadow cave sun snow lamp day".split()}
+    assert set(records[0]["fields"]["text"].split()) <= {*WORDS["dark"].split(), *WORDS["bright"].split()}
     for place, (status, value) in enumerate(
         (("submitted", first.suggested), ("submitted", texts.examples[1].given), ("discarded", None), ("draft", "dark"))
     ):
