@@ -41,7 +41,7 @@ def make_named_runs(folder: Path) -> None:
 
 
 def make_audits(folder: Path, words: list[str]) -> None:
-    """Write the audits that a command names, of parts of one folder of images, with what it reads: decisions, a file."""
+    """Write the audits that a command names, parts of one folder of images, and what it reads: decisions, a file."""
     whole = audited(folder / "audited")
     lines = (whole / AUDIT).read_text().splitlines()
     named = [folder / word for word in words if "/clients/" in word and not word.endswith(".csv")]

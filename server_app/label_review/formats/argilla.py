@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from server_app.label_review.contents import Contents
-from server_app.label_review.decisions import Verdict
 from server_app.label_review.formats.base import Format, Found, items, json_bytes, json_content, table
 from server_app.label_review.review import LabelReview
 
-QUESTION = "label"
+QUESTION, COMPLETED = "label", "completed"
 
 
 class Argilla(Format):
@@ -25,22 +24,24 @@ class Argilla(Format):
         return {path: json_bytes([self._record(review, contents, number) for number in range(len(review.examples))])}
 
     def read(self, review: LabelReview, content: bytes) -> Found:
-        """Read records: submitted responses are labels, discarded ones mean that somebody is unsure."""
-        found = Found()
-        for record in json_content(content, self.title, list):
-            name = str(table(record).get("id", ""))
+        """Read records that are completed. Of others Argilla does not say whether a response is a draft."""
+        found, open_ones = Found(), 0
+        for each in json_content(content, self.title, list):
+            record = table(each)
+            name = str(record.get("id", ""))
             example = review.by_name.get(name)
-            responses = [table(each) for each in items(table(table(record).get("responses")).get(QUESTION))]
-            done = [each for each in responses if each.get("status") in ("submitted", "discarded")]
-            answers = {str(each["value"]) if each["status"] == "submitted" else "" for each in done if "value" in each}
+            responses = items(table(record.get("responses")).get(QUESTION))
+            answers = {str(value) for one in responses if (value := table(one).get("value")) is not None}
             if example is None:
                 found.unknown.append(name)
+            elif answers and record.get("status") != COMPLETED:
+                open_ones += 1
             elif len(answers) > 1:
                 found.notes.append(f"{name}: responses that differ, so none was taken")
-            elif answers == {""}:
-                found.changes[name] = (Verdict.UNSURE, "")
             elif answers:
                 self._of_label(found, example, answers.pop(), review)
+        if open_ones:
+            found.notes.append(f"{open_ones} records have responses and are not completed, so they were left aside")
         return found
 
     def next_step(self, path: Path) -> str:

@@ -122,11 +122,24 @@ def test_argilla(texts: LabelReview):
         "label": {"value": first.suggested, "score": first.confidence, "agent": "winnow pilot round 5"}
     }
     assert set(records[0]["fields"]["text"].split()) <= {*WORDS["dark"].split(), *WORDS["bright"].split()}
-    for place, (status, value) in enumerate(
-        (("submitted", first.suggested), ("submitted", texts.examples[1].given), ("discarded", None), ("draft", "dark"))
-    ):
-        records[place]["responses"] = {"label": [{"value": value, "user_id": "u", "status": status}]}
-    assert read(texts, "argilla", records) == expected(texts)
+    # Its own to_json says of a response the value and the user, and of the record whether it is completed.
+    answers = (
+        ("completed", first.suggested),
+        ("completed", texts.examples[1].given),
+        ("completed", None),
+        ("pending", "dark"),
+    )
+    for place, (status, value) in enumerate(answers):
+        records[place] |= {"responses": {"label": [{"value": value, "user_id": "u"}]}, "status": status}
+    unsure = texts.examples[2].name
+    assert read(texts, "argilla", records) == {name: made for name, made in expected(texts).items() if name != unsure}
+    records[0]["responses"]["label"].append({"value": first.given, "user_id": "v"})
+    found = FORMATS["argilla"].read(texts, json.dumps(records).encode())
+    assert first.name not in found.changes
+    assert [note.split(":")[0] for note in found.notes] == [
+        first.name,
+        "1 records have responses and are not completed, so they were left aside",
+    ]
 
 
 def test_fiftyone(review: LabelReview):
