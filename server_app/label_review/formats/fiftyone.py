@@ -4,7 +4,6 @@ Format: FiftyOne's page "Loading datasets from disk". A label is found by the pa
 """
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from server_app.label_review.contents import Contents
 from server_app.label_review.decisions import Verdict
@@ -15,15 +14,21 @@ CHECKED, UNSURE = "checked", "unsure"
 
 
 class FiftyOne(Format):
-    """The given labels as JSON, with what the model suggests as their attributes."""
+    """The given labels as JSON, and beside them those that the model suggests, with its confidence."""
 
     name, title, ending = "fiftyone", "FiftyOne", ".json"
     kinds = ("image",)
 
     def write(self, review: LabelReview, contents: Contents, path: Path) -> dict[Path, bytes]:
-        """Return the labels; the images must be told apart by their paths without endings."""
-        labels = {key: _label(example) for key, example in _by_key(review).items()}
-        return {path: json_bytes({"classes": list(review.class_names), "labels": labels})}
+        """Return the given labels and, as ``*-suggested.json``, the suggested ones."""
+        found = _by_key(review).items()
+        given = {key: {"label": each.given, "attributes": {CHECKED: False, UNSURE: False}} for key, each in found}
+        suggested = {key: {"label": each.suggested, "confidence": each.confidence} for key, each in found}
+        classes = list(review.class_names)
+        return {
+            path: json_bytes({"classes": classes, "labels": given}),
+            _suggested(path): json_bytes({"classes": classes, "labels": suggested}),
+        }
 
     def read(self, review: LabelReview, content: bytes) -> Found:
         """Read labels: one that has changed, or has the attribute ``checked``, is a decision."""
@@ -51,21 +56,17 @@ class FiftyOne(Format):
     def next_step(self, path: Path) -> str:
         """Say how a dataset takes the labels."""
         return (
-            "In Python with fiftyone: fo.Dataset.from_dir(dataset_type=fo.types.FiftyOneImageClassificationDataset, "
-            f"data_path=<the data folder>, labels_path={path.name!r}, label_field='given'). Change labels or set their "
-            f"attribute {CHECKED!r}; dataset.export(..., labels_path=...) of the same type, with rel_dir=<the data "
-            "folder>, gives the file back."
+            "In Python with fiftyone: kind = fo.types.FiftyOneImageClassificationDataset; dataset = fo.Dataset."
+            f"from_dir(dataset_type=kind, data_path=DATA, labels_path={path.name!r}, label_field='given'); dataset.merge_dir("
+            f"dataset_type=kind, data_path=DATA, labels_path={_suggested(path).name!r}, label_field='suggested'). "
+            f"Change given labels, or set their attribute {CHECKED!r}; dataset.export(dataset_type=kind, labels_path=..., "
+            "label_field='given', include_attributes=True, export_media=False, data_path=DATA, rel_dir=DATA) gives "
+            "them back. DATA is the data folder."
         )
 
 
-def _label(example: Example) -> dict[str, Any]:
-    attributes = {
-        "suggested": example.suggested,
-        "suggested_confidence": example.confidence,
-        "suspicion": example.suspicion,
-        CHECKED: False,
-    }
-    return {"label": example.given, "attributes": attributes}
+def _suggested(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-suggested.json")
 
 
 def _by_key(review: LabelReview) -> dict[str, Example]:

@@ -147,6 +147,9 @@ def test_fiftyone(review: LabelReview):
     assert whole["classes"] == ["dark", "bright"]
     keys = [each.name.removesuffix(".png") for each in review.examples]
     assert [*whole["labels"]] == keys
+    suggested = json.loads(exported(review, "fiftyone")[Path("out-suggested.json")])["labels"]
+    first = review.examples[0]
+    assert suggested[keys[0]] == {"label": first.suggested, "confidence": first.confidence}
     whole["labels"][keys[0]] = whole["classes"].index(
         review.examples[0].suggested
     )  # a number, as it exports by default
