@@ -56,12 +56,13 @@ class FiftyOne(Format):
     def next_step(self, path: Path) -> str:
         """Say how a dataset takes the labels."""
         return (
-            "In Python with fiftyone: kind = fo.types.FiftyOneImageClassificationDataset; dataset = fo.Dataset."
-            f"from_dir(dataset_type=kind, data_path=DATA, labels_path={path.name!r}, label_field='given'); dataset.merge_dir("
-            f"dataset_type=kind, data_path=DATA, labels_path={_suggested(path).name!r}, label_field='suggested'). "
-            f"Change given labels, or set their attribute {CHECKED!r}; dataset.export(dataset_type=kind, labels_path=..., "
-            "label_field='given', include_attributes=True, export_media=False, data_path=DATA, rel_dir=DATA) gives "
-            "them back. DATA is the data folder."
+            "In Python with fiftyone: kind = fo.types.FiftyOneImageClassificationDataset; "
+            "dataset = fo.Dataset.from_dir(dataset_type=kind, data_path=DATA, "
+            f"labels_path={path.name!r}, label_field='given'); dataset.merge_dir(dataset_type=kind, data_path=DATA, "
+            f"labels_path={_suggested(path).name!r}, label_field='suggested'). Change given labels, or set their "
+            f"attribute {CHECKED!r}; dataset.export(dataset_type=kind, labels_path=..., label_field='given', "
+            "include_attributes=True, export_media=False, data_path=DATA, rel_dir=DATA) gives them back. "
+            "DATA is the data folder."
         )
 
 
