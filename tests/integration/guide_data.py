@@ -42,10 +42,14 @@ def make_named_runs(folder: Path) -> None:
 
 def make_audits(folder: Path, words: list[str]) -> None:
     """Write the audits that a command names, parts of one folder of images, and what it reads: decisions, a file."""
-    whole = audited(folder / "audited")
+    whole = folder / "audited/audit"
+    if not whole.exists():
+        audited(folder / "audited")
     lines = (whole / AUDIT).read_text().splitlines()
     named = [folder / word for word in words if "/clients/" in word and not word.endswith(".csv")]
     for place, audit in enumerate(named):
+        if audit.exists():  # an earlier command of the block
+            continue
         shutil.copytree(whole, audit)
         part = [lines[0], *lines[1 + place :: len(named)]]
         (audit / AUDIT).write_text("\n".join(part) + "\n")
