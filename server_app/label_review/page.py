@@ -16,6 +16,7 @@ from server_app.report.page import render_page
 Opinions = Mapping[str, list[tuple[str, Decision]]]
 """By example what others have decided: who, and what."""
 MOST_THUMBNAILS, MOST_THUMBNAIL_BYTES = 200, 4_000_000
+MOST_READ_BYTES = 60_000_000
 MOST_TEXT_CHARACTERS = 4_000_000
 SHORT_TEXT = 160
 
@@ -84,11 +85,15 @@ def state(
 def thumbnails(contents: Contents, examples: int) -> dict[int, str]:
     """Return the first thumbnails as data URLs by the number of their example, up to a number and a size in all."""
     found: dict[int, str] = {}
-    size = 0
+    size = read = 0
     for number in range(min(examples, MOST_THUMBNAILS) if contents.kind == "image" else 0):
         try:
+            path = contents.path(number)
+            read += path.stat().st_size if path else 0
+            if read > MOST_READ_BYTES:  # large photographs: nobody waits for all of them to be decoded
+                break
             content = contents.image(number, THUMBNAIL_SIDE)
-        except ContentError:
+        except (ContentError, OSError):
             continue
         size += len(content)
         if size > MOST_THUMBNAIL_BYTES:
