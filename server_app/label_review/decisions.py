@@ -153,9 +153,12 @@ class DecisionFile:
         Raises
         ------
         ReviewError
-            If one is at it already.
+            If one is at it already, or this user may not write there.
         """
-        handle = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            handle = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise ReviewError(f"decisions cannot be saved in {self.path.parent}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def read_review(folder: Path, data: Path | None = None) -> LabelReview:
     summary = _summary(folder)
     declared = _declared(folder, summary)
     if data is not None:
-        if not data.is_dir():
+        if not os.path.isdir(data):
             raise ReviewError(f"--data {data}: there is no such folder")
         declared = replace(declared, data_path=str(data.absolute()))
     rows = _rows(folder)
@@ -113,9 +114,9 @@ def read_review(folder: Path, data: Path | None = None) -> LabelReview:
 
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
-    if not folder.is_dir():
-        raise ReviewError(f"there is no folder {folder}")
-    if not path.is_file():
+    if not os.path.isdir(folder):
+        raise ReviewError(f"there is no folder {folder} that this user can enter")
+    if not os.path.isfile(path):
         below = sorted({found.parent for found in folder.glob(f"**/{STEM}.*")})
         hint = f"; there is one in {below[0]}" if below else "; a run writes it where audit.enabled is true"
         raise ReviewError(f"{folder} holds no label audit ({SUMMARY}){hint}")
@@ -135,7 +136,7 @@ def _declared(folder: Path, summary: Mapping[str, Any]) -> TaskSettings:
         texts = {key: str(facts.get(key, "")) for key in ("name", "args", "data-path", "bad-data")}
         return TaskSettings(texts["name"], texts["args"], texts["data-path"], texts["bad-data"] or "refuse")
     config = folder.parent.parent / CONFIG
-    if config.is_file():  # a simulation of an earlier version
+    if os.path.isfile(config):  # a simulation of an earlier version
         try:
             declared = parse(flatten(tomllib.loads(config.read_text(encoding="utf-8")))).task
         except ValueError as error:
@@ -146,7 +147,7 @@ def _declared(folder: Path, summary: Mapping[str, Any]) -> TaskSettings:
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of the list; of both formats the newer file."""
-    paths = [path for wanted in ("csv", "parquet") if (path := list_path(folder, wanted)).is_file()]
+    paths = [path for wanted in ("csv", "parquet") if os.path.isfile(path := list_path(folder, wanted))]
     if not paths:
         raise ReviewError(f"{folder} holds the summary of a label audit, but no list {STEM}.csv")
     path = max(paths, key=lambda found: found.stat().st_mtime_ns)
