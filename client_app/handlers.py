@@ -13,7 +13,7 @@ from flwr.common.logger import log
 
 from client_app.attacks import run_client
 from client_app.cohorts.answers import answer_together, trained_ahead
-from client_app.label_audit_files import write_audit
+from client_app.label_audit_files import task_facts, write_audit
 from client_app.label_quality import audit_client
 from client_app.local import answer_locally
 from client_app.loss_profile import loss_profile
@@ -125,6 +125,7 @@ def audit(message: Message, context: Context) -> Message:
         "client": session.header.client,
         "round": server_round,
         "method": settings.method.name,
+        "task": task_facts(settings.task),
     }
     if task.labels_pixels:
         masks = audit_masks(session.model(), data, settings, session.device)

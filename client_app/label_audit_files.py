@@ -16,7 +16,9 @@ import numpy as np
 
 from client_app.label_quality import CAUTION, Audit
 from tasks.base import DataError
+from tasks.client_data import data_root
 from tasks.files import private_folder, replace_file
+from tasks.settings import TaskSettings
 
 STEM = "label-audit"
 SUMMARY = f"{STEM}-summary.json"
@@ -55,6 +57,16 @@ def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: 
     replace_file(path, content, private=True)
     write_summary(folder, {**facts, **summarize(audit, class_names)})
     return path
+
+
+def task_facts(settings: TaskSettings) -> dict[str, str]:
+    """Return which task the examples of an audit belong to and where they lie, by which they are found again."""
+    return {
+        "name": settings.name,
+        "args": settings.args,
+        "data-path": str(data_root(settings.data_path).absolute()),
+        "bad-data": settings.bad_data,
+    }
 
 
 def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
@@ -119,7 +131,7 @@ def read_list(
     if not rows or tuple(rows[0]) != tuple(columns):
         raise DataError(f"{path}: expected the columns {', '.join(columns)}")
     return {
-        **{name: [_plain(row[name]) for row in rows] for name in texts},
+        **{name: [plain_cell(row[name]) for row in rows] for name in texts},
         **{name: [float(row[name]) for row in rows] for name in numbers},
         **{name: [row[name] == "true" for row in rows] for name in flags},
     }
@@ -155,11 +167,12 @@ def _csv(columns: Columns) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*([_cell(value) for value in values] for values in columns.values()), strict=True))
+    writer.writerows(zip(*([csv_cell(value) for value in values] for values in columns.values()), strict=True))
     return _encode(text.getvalue())
 
 
-def _cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """Return a value as a cell of CSV that no spreadsheet takes for a formula."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -168,7 +181,8 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(RISKY) else text
 
 
-def _plain(cell: str) -> str:
+def plain_cell(cell: str) -> str:
+    """Return what :func:`csv_cell` was given."""
     return cell.removeprefix("'")
 
 

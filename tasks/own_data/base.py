@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from tasks.issues import WARNING, Issue
 from tasks.own_data.files import BadDataError, UnusableError, as_stored, existing_folder, listing, nfc, real, summary
 from tasks.own_data.reading import Cache, Place, Reading, folder_state
 from tasks.plugins import did_you_mean
+
+if TYPE_CHECKING:
+    from tasks.own_data.tables import Row, TableFormat
 
 T = TypeVar("T")
 TEST_FOLDER = "test"
@@ -219,6 +222,24 @@ class OwnDataTask(Task):
     @abstractmethod
     def expected(self) -> str:
         """Say in half a sentence how the data folder must be laid out."""
+
+
+class ListedTask(OwnDataTask):
+    """Examples of own data that a table lists with their labels, one in each row."""
+
+    @property
+    @abstractmethod
+    def table_format(self) -> "TableFormat":
+        """How the table is written."""
+
+    @property
+    @abstractmethod
+    def label_column(self) -> str:
+        """Column of the label."""
+
+    @abstractmethod
+    def row_name(self, row: "Row") -> str:
+        """Return the name of the example in a row, as :meth:`example_names` does."""
 
 
 def look_up(value: str, values: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from tasks.files import content_digest
 from tasks.inference import TABLE, Unlabelled
 from tasks.issues import ERROR, WARNING, Issue, RunContext, listed
 from tasks.models import MODELS
-from tasks.own_data.base import OwnDataTask
+from tasks.own_data.base import ListedTask
 from tasks.own_data.cells import CellFormat, declared_categories, texts
 from tasks.own_data.files import UnusableError, nfc
 from tasks.own_data.reading import Cache, Item, Pair, Reading, Shape, read_items
@@ -40,7 +40,7 @@ from tasks.own_data.tables import Row, Table, TableFormat, column_name, column_n
 
 
 @TASKS.register("table")
-class ColumnTable(OwnDataTask, FittedTask):
+class ColumnTable(ListedTask, FittedTask):
     """A CSV file with a row for each example, columns of numbers and of categories.
 
     Numbers are standardised, a missing one becomes the mean and sets a feature of its own; each value of a category is
@@ -123,6 +123,20 @@ class ColumnTable(OwnDataTask, FittedTask):
             return tuple(self.train_examples().features.shape[1:])
         except (DataError, OSError):  # it is said where data is read
             return (len(self.columns.numbers) + sum(max(1, len(found)) for found in self.columns.categories.values()),)
+
+    @property
+    def table_format(self) -> TableFormat:
+        """How the table is written."""
+        return self._table
+
+    @property
+    def label_column(self) -> str:
+        """Column of the label."""
+        return self._label
+
+    def row_name(self, row: Row) -> str:
+        """Return the name of the example in a row: its own, or the table and the line."""
+        return row.cells.get(self._name, "") if self._name else f"{self._table.file} line {row.line}"
 
     def read(self, root: Path) -> Reading:
         """Read all rows; see :class:`OwnDataTask`."""
@@ -270,9 +284,8 @@ class ColumnTable(OwnDataTask, FittedTask):
 
     def _item(self, row: Row, vocabulary: list[dict[str, int]], lines: dict[str, int]) -> Item:
         place = f"{self._table.file} line {row.line}"
-        name = row.cells.get(self._name, "") if self._name else place
         read = partial(self._pair, row, vocabulary, lines)
-        return Item(name, read, row.group(self._group), place, nfc(row.cells.get(self._label, "")))
+        return Item(self.row_name(row), read, row.group(self._group), place, nfc(row.cells.get(self._label, "")))
 
     def _pair(self, row: Row, vocabulary: list[dict[str, int]], lines: dict[str, int]) -> Pair:
         label = self.label(row.label(self._label, self._group))

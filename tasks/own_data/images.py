@@ -16,7 +16,7 @@ from torch import Tensor
 from tasks.augmentation import crop_and_flip
 from tasks.base import TASKS, DataError
 from tasks.images import ImageTask
-from tasks.own_data.base import TEST_FOLDER, OwnDataTask
+from tasks.own_data.base import TEST_FOLDER, ListedTask, OwnDataTask
 from tasks.own_data.depth import found_bits
 from tasks.own_data.files import (
     Problem,
@@ -231,7 +231,7 @@ class ImageFolder(OwnImages):
 
 
 @TASKS.register("image-csv")
-class ImageTable(OwnImages):
+class ImageTable(OwnImages, ListedTask):
     """A CSV file with a row for each image: its path inside the data folder, and its label.
 
     Parameters
@@ -263,6 +263,20 @@ class ImageTable(OwnImages):
         self._table = TableFormat(file, delimiter, column_names("header", header), quote)
         self._image, self._label = needed_column("image", image), needed_column("label", label)
         self._group = column_name(group)
+
+    @property
+    def table_format(self) -> TableFormat:
+        """How the table is written."""
+        return self._table
+
+    @property
+    def label_column(self) -> str:
+        """Column of the label."""
+        return self._label
+
+    def row_name(self, row: Row) -> str:
+        """Return the name of the image in a row: its path as it is listed."""
+        return row.cells.get(self._image, "")
 
     def read(self, root: Path) -> Reading:
         """Read all images of the table; see :class:`OwnDataTask`."""
@@ -301,7 +315,7 @@ class ImageTable(OwnImages):
         return f", as {path}" if path != row.cells.get(self._image, "") else ""
 
     def _item(self, root: Path, row: Row, reason: str) -> Item:
-        listed = row.cells.get(self._image, "")
+        listed = self.row_name(row)
         place = f"{self._table.file} line {row.line}" + (f", {listed}" if listed else "")
         read = partial(self._pair, root, row, reason)
         return Item(listed, read, row.group(self._group), place, nfc(row.cells.get(self._label, "")))

@@ -90,6 +90,21 @@ class ImageMasks(MaskTask, OwnImages):
         self._labels = labels | without
         self._images, self._masks, self._suffix = images, masks, nfc(mask_suffix)
 
+    @property
+    def images_folder(self) -> str:
+        """Name of the folder of images."""
+        return self._images
+
+    @property
+    def masks_folder(self) -> str:
+        """Name of the folder of masks."""
+        return self._masks
+
+    @property
+    def mask_suffix(self) -> str:
+        """What the name of a mask has more than that of its image."""
+        return self._suffix
+
     def read(self, root: Path) -> Reading:
         """Read all images that have a mask; see :class:`OwnDataTask`."""
         folders = existing_folder(root, self._images), existing_folder(root, self._masks)

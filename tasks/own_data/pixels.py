@@ -139,6 +139,21 @@ def as_centre(picture: Picture, size: int, short: int) -> Pixels:
     return np.ascontiguousarray(np.asarray(cut, dtype=np.uint8).transpose(2, 0, 1))
 
 
+def as_shown(picture: Picture, side: int) -> Image.Image:
+    """Return a decoded image as people look at it, in mode L or RGB, with at most ``side`` pixels a side.
+
+    Proportions are kept, and a small image stays as it is.
+
+    Raises
+    ------
+    UnusableError
+        If its pixels are neither grey nor colours.
+    """
+    image = _eight_bits(picture.image)
+    image.thumbnail((side, side))
+    return image
+
+
 def as_pixels(picture: Picture, channels: int, size: int) -> Pixels:
     """Convert and scale a decoded image; see :func:`read_image`."""
     shown = _eight_bits(picture.image)

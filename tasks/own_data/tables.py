@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,22 @@ class TableFormat:
             quotechar=self.quote or None,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
         )
+
+    def join(self, cells: Sequence[str | None], ending: str) -> str:
+        """Return cells as a row that :meth:`split` takes apart again.
+
+        Raises
+        ------
+        DataError
+            If a cell holds a sign that nothing can stand around.
+        """
+        text, quoting = io.StringIO(), csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
+        form: Any = {"delimiter": self.delimiter, "quotechar": self.quote or None, "quoting": quoting}
+        try:
+            csv.writer(text, lineterminator=ending, **form).writerow(cells)
+        except csv.Error as error:
+            raise DataError(f"the table {self.file} without quotes cannot hold the cells {list(cells)}") from error
+        return text.getvalue()
 
     def sound(self, row: str) -> str:
         """Return a row up to its first cell with a quote that is not closed, or with text after the closing one."""
@@ -176,6 +192,31 @@ def read_table(root: Path, table: TableFormat, wanted: Sequence[str]) -> Table:
     except UnusableError as problem:
         raise DataError(f"the table {path} {problem}") from problem
     return Table(tuple(_row(record, names) for record in body), _notes(records, table))
+
+
+def rewrite_table(root: Path, table: TableFormat, column: str, cells: Mapping[int, str | None]) -> bytes:
+    """Return a table with other ``cells`` in a column, by the line in which their rows begin; None leaves a row out.
+
+    All other rows stay as they are, to the byte.
+
+    Raises
+    ------
+    DataError
+        If a cell cannot be written in such a table.
+    """
+    content = inside(root, table.file).read_bytes()
+    lines = _lines(content)
+    records = list(_records(lines, table))
+    names = table.header or _header(records, (column,))
+    for record in records:
+        if record.first in cells:
+            cell, place = cells[record.first], names.index(column)
+            ending = re.search(rf"(?:{LINE_BREAK})?\Z", lines[record.last - 1])
+            row = [*record.cells[:place], cell, *record.cells[place + 1 :]]
+            lines[record.first - 1 : record.last] = [""] * (record.last - record.first + 1)
+            if cell is not None and ending is not None:
+                lines[record.first - 1] = table.join(row, ending.group())
+    return (codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b"") + "".join(lines).encode()
 
 
 def _lines(content: bytes) -> list[str]:

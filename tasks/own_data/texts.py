@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tasks.base import TASKS, DataError, Task
 from tasks.inference import TEXTS, Unlabelled, one_file
 from tasks.models import MODELS
-from tasks.own_data.base import OwnDataTask
+from tasks.own_data.base import ListedTask
 from tasks.own_data.files import UnusableError, nfc
 from tasks.own_data.reading import Item, Pair, Reading, Shape, read_items
 from tasks.own_data.tables import Row, TableFormat, column_name, column_names, needed_column, read_table
@@ -145,7 +145,7 @@ class TextTask(Task):
 
 
 @TASKS.register("text-csv")
-class TextTable(TextTask, OwnDataTask):
+class TextTable(TextTask, ListedTask):
     """A CSV file with a row for each text.
 
     Parameters
@@ -187,6 +187,24 @@ class TextTable(TextTask, OwnDataTask):
             raise DataError("text names no column; name the one with the text, or several in a list")
         self._label, self._group = needed_column("label", label), column_name(group)
 
+    @property
+    def table_format(self) -> TableFormat:
+        """How the table is written."""
+        return self._table
+
+    @property
+    def label_column(self) -> str:
+        """Column of the label."""
+        return self._label
+
+    def row_name(self, row: Row) -> str:
+        """Return the name of the text in a row: the table and the line."""
+        return f"{self._table.file} line {row.line}"
+
+    def row_text(self, row: Row) -> str:
+        """Return the text of a row, its columns put together."""
+        return " ".join(row.cells.get(column, "") for column in self._texts)
+
     def read(self, root: Path) -> Reading:
         """Read all rows; see :class:`OwnDataTask`."""
         table = read_table(root, self._table, tuple(filter(None, (*self._texts, self._label, self._group))))
@@ -203,7 +221,7 @@ class TextTable(TextTask, OwnDataTask):
         return f"expected a table {self._table.file} with {columns}, and a row for each text"
 
     def _item(self, row: Row) -> Item:
-        place = f"{self._table.file} line {row.line}"
+        place = self.row_name(row)
         return Item(place, partial(self._pair, row), row.group(self._group), value=nfc(row.cells.get(self._label, "")))
 
     def _pair(self, row: Row) -> Pair:

@@ -1,5 +1,6 @@
 """What commands of the guides take for granted: a site's own files as the command declares them, runs, a sweep."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import tomli_w
 from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from tasks.config import DEFAULTS, nest
 from tasks.plugins import parse_args
+from tests.label_reviews import audited
 from tests.run_directories import accuracies, write_run
 from tests.site_data import save, table
 from tests.sweep_cases import design_of, synthetic_runs, write_sweep
 from tests.trained_runs import run_of
 
+AUDIT = "label-audit.csv"
 EXAMPLES = 160  # enough for the partition that is the default
 
 
@@ -43,6 +46,25 @@ def make_named_runs(folder: Path) -> None:
     """Write two finished runs with the names that the guides use."""
     for name in ("pilot", "main"):
         write_run(folder / f"20260131-101500-{name}", accuracies(0.1, 0.9), name=name, label=name)
+
+
+def make_audits(folder: Path, words: list[str]) -> None:
+    """Write the audits that a command names, parts of one folder of images, and what it reads: decisions, a file."""
+    whole = folder / "audited/audit"
+    if not whole.exists():
+        audited(folder / "audited")
+    lines = (whole / AUDIT).read_text().splitlines()
+    named = [folder / word for word in words if "/clients/" in word and not word.endswith(".csv")]
+    for place, audit in enumerate(named):
+        if audit.exists():  # an earlier command of the block
+            continue
+        shutil.copytree(whole, audit)
+        part = [lines[0], *lines[1 + place :: len(named)]]
+        (audit / AUDIT).write_text("\n".join(part) + "\n")
+        name, given, *_ = part[1].split(",")
+        (audit / "decisions.csv").write_text(f"id,given,decision,label\n{name},{given},wrong,\n")
+        for file in (word for word in words[3:] if words[1] == "import"):
+            (folder / file).write_text(f"id,decision\n{name},right\n")
 
 
 def make_sweep(path: Path) -> None:

@@ -33,7 +33,14 @@ from server_app.sweep.checks import check_runs
 from server_app.sweep.plan import SweepPlan
 from tasks.config import DEFAULTS, overlay
 from tests.conftest import ROOT
-from tests.integration.guide_data import make_data, make_named_runs, make_run, make_sweep, make_trained_run
+from tests.integration.guide_data import (
+    make_audits,
+    make_data,
+    make_named_runs,
+    make_run,
+    make_sweep,
+    make_trained_run,
+)
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^ *(```+|~~~+) *(\S*)")
@@ -50,6 +57,7 @@ NOT_STARTED = {
     r"mkdir backup$": "a folder for what Docker writes",
     r"cat > \.env": "a file that only Docker reads; tests/deployment uses such a one",
     r"winnow federation ": "starts processes with ports; parsed, and the settings are checked",
+    r"winnow audit open ": "serves a page until it is interrupted; parsed",
     r"winnow run (cifar10-gpu|[\w-]+@)": "needs a GPU and its data; the settings are checked",
     r"python -m tests\.compare_runs ": "trains six times; the module is looked up",
     r"python -m benchmarks\.\w+ --(?!help)": "trains for minutes; the module's --help names the options",
@@ -215,6 +223,8 @@ class Reader:
         if words[0] in ("export", "predict"):
             args = build_parser().parse_args(words)
             make_trained_run(self.folder / args.run, [self.folder / file for file in getattr(args, "files", [])])
+        if words[0] == "audit":
+            make_audits(self.folder, words)
         if words[0] in ("runs", "compare"):
             make_named_runs(self.folder / "runs")
         dry = ["--dry-run"] if words[0] == "run" and not {"--dry-run", "--help"} & set(words) else []

@@ -87,7 +87,7 @@ class Sweep:
         file.write_text(text)
         plan = SweepPlan.read(file, self.folder)
         self.lines, self.progress, crew = [], [], ScriptedCrew(script)
-        advance = lambda *told: self.progress.append(told)  # noqa: E731
+        advance = lambda *told: self.progress.append(told)
         database = SweepDatabase(self.folder, plan.design())
         ledger = Ledger(file, database, **options)
         try:

@@ -1,0 +1,182 @@
+"""The server of a review: whom it answers, what it gives out and saves, and what it refuses."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from server_app.label_review.decisions import DecisionFile, Verdict, read_decisions
+from server_app.label_review.server import ReviewServer
+from tests.label_reviews import review_of
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewServer]:
+    review = review_of(tmp_path_factory.mktemp("review"))
+    with ReviewServer(review, DecisionFile(review)) as running:
+        Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield running
+        running.shutdown()
+
+
+def ask(server: ReviewServer, path: str, method: str = "GET", body: object = None, **headers: str) -> tuple[int, bytes]:
+    """Return status and content; headers with _ for -."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    given = {
+        "Host": f"127.0.0.1:{server.server_port}",
+        **{name.replace("_", "-"): text for name, text in headers.items()},
+    }
+    connection.putrequest(method, path, skip_host=True)
+    for name, text in {**({} if content is None else {"Content-Length": str(len(content))}), **given}.items():
+        connection.putheader(name, text)
+    connection.endheaders(content)
+    reply = connection.getresponse()
+    found = reply.status, reply.read()
+    assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+    connection.close()
+    return found
+
+
+def decide(server: ReviewServer, body: object, **headers: str) -> tuple[int, bytes]:
+    own = {"Origin": f"http://127.0.0.1:{server.server_port}", "Content_Type": "application/json"}
+    return ask(server, f"{server.base}/decide", "POST", body, **{**own, **headers})
+
+
+def test_it_listens_on_the_loopback_address_alone(server: ReviewServer):
+    assert server.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/x/", "//", "/favicon.ico", "/decisions.csv", "/../etc/passwd", "/%2e%2e/state"]
+)
+def test_without_the_secret_nothing_is_answered(server: ReviewServer, path: str):
+    assert ask(server, path)[0] == 404
+    assert ask(server, server.base[:-1] + "/")[0] == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "", "evil.example:{port}"])
+def test_a_page_of_another_site_behind_a_renamed_address_is_refused(server: ReviewServer, host: str):
+    assert ask(server, f"{server.base}/", Host=host.format(port=server.server_port))[0] == 403
+    assert ask(server, f"{server.base}/", Host=f"localhost:{server.server_port}")[0] == 200
+
+
+@pytest.mark.parametrize("origin", ["null", "https://evil.example", "http://127.0.0.1:1", None])
+def test_only_its_own_page_writes(server: ReviewServer, origin: str | None):
+    sent = {"example": 0, "decision": "right", "label": ""}
+    if origin is None:
+        assert ask(server, f"{server.base}/decide", "POST", sent, Content_Type="application/json")[0] == 403
+    else:
+        assert decide(server, sent, Origin=origin)[0] == 403
+        assert ask(server, f"{server.base}/state", Origin=origin)[0] == 403
+    assert not server.file.path.exists()
+
+
+def test_a_form_is_refused(server: ReviewServer):
+    assert decide(server, {"example": 0, "decision": "right"}, Content_Type="text/plain")[0] == 415
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[" * 3000,
+        [],
+        {"example": "0", "decision": "right"},
+        {"example": True, "decision": "right"},
+        {"example": -1, "decision": "right"},
+        {"example": 10**6, "decision": "right"},
+        {"example": 0, "decision": "maybe"},
+        {"example": 0, "decision": ["right"]},
+        {"example": 0, "decision": "wrong", "label": "grey"},
+        {"example": 0, "decision": "wrong", "label": 1},
+    ],
+)
+def test_what_is_no_decision_is_refused_and_not_saved(server: ReviewServer, body: object):
+    assert decide(server, body)[0] == 400
+    assert not server.file.path.exists()
+
+
+def test_a_long_body_is_not_read(server: ReviewServer):
+    assert decide(server, b"x" * 5000)[0] == 413
+    assert decide(server, b"{}", Content_Length="-1")[0] == 413
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("image/../../audit", "image/..%2f..", "image/-1", "image/999", "image/1/2", "image/", "image/\u0663"),
+        *("text/0", "fields/0", "data/dark/000.png", "image/0/../../../etc/passwd"),
+    ],
+)
+def test_examples_are_asked_for_by_number_only(server: ReviewServer, path: str):
+    from urllib.parse import quote
+
+    assert ask(server, f"{server.base}/{quote(path, safe='/%')}")[0] == 404
+
+
+def test_images_come_decoded_and_the_page_names_what_it_shows(server: ReviewServer):
+    status, content = ask(server, f"{server.base}/image/0")
+    assert (status, content[:8]) == (200, b"\x89PNG\r\n\x1a\n")
+    status, page = ask(server, f"{server.base}/")
+    assert status == 200
+    assert server.review.examples[0].name.encode() in page
+    assert b"http://" not in page.replace(b"http://www.w3.org", b"")
+    assert b"https://" not in page
+
+
+def test_an_image_that_is_gone_says_so_and_the_server_goes_on(server: ReviewServer):
+    path = server.contents.path(3)
+    assert path is not None
+    content = path.read_bytes()
+    path.unlink()
+    assert ask(server, f"{server.base}/image/3")[0] == 404
+    path.write_bytes(content[:40])
+    assert ask(server, f"{server.base}/image/3")[0] == 404
+    path.write_bytes(content)
+    assert ask(server, f"{server.base}/image/3")[0] == 200
+
+
+def test_decisions_are_saved_before_the_answer_and_others_are_told_only_where_this_person_has_decided(
+    server: ReviewServer,
+):
+    review = server.review
+    first, second = review.examples[:2]
+    other = DecisionFile(review, "ada")
+    other.decide({first.name: (Verdict.RIGHT, ""), second.name: (Verdict.RIGHT, "")})
+    status, content = decide(server, {"example": 0, "decision": "wrong", "label": first.suggested})
+    assert status == 200
+    assert read_decisions(server.file.path)[first.name].label == first.suggested
+    state = json.loads(content)
+    assert state["decisions"] == {"0": ["wrong", first.suggested]}
+    assert state["others"] == {"0": [f"ada: {first.given}"]}
+    [found] = state["agreement"]
+    assert (found["with"], found["both"], found["alike"]) == ("ada", 1, 0)
+    other.path.write_text("nonsense\n1\n")
+    status, content = decide(server, {"example": 0, "decision": None})
+    state = json.loads(content)
+    assert (status, state["decisions"], "decisions-ada.csv" in state["problem"]) == (200, {}, True)
+    other.path.unlink()
+    server.file.path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("text-csv", "text"), ("table", "fields"), ("image-masks", "image"), ("image-csv", "image")]
+)
+def test_other_kinds_of_data_are_shown_too(tmp_path: Path, kind: str, shown: str):
+    review = review_of(tmp_path, kind)
+    with ReviewServer(review, DecisionFile(review)) as running:
+        assert running.contents.kind == shown
+        found = {"text": running.contents.text, "fields": running.contents.fields, "image": running.contents.image}[
+            shown
+        ](0)
+        assert found
+        assert review.examples[0].name.encode() in running.page
+        if shown == "fields":
+            assert {name for name, _ in found} == {"age", "dose", "unit"}  # type: ignore[misc]
