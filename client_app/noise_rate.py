@@ -1,0 +1,181 @@
+"""Noise rate of one client's labels: an estimate with a 90 % interval, and how surely each label is wrong.
+
+A network's confidence cannot be taken at its word: robust losses make it too modest, learning by heart too sure. So the
+probabilities that the global model gives are raised to a power, and that power is estimated from the labels together
+with the noise: where labels agree with the model the more, the surer it is, the labels say how sure it may be. This
+needs no clean labels. The model of a label g, given the model's probabilities b of an example's K classes:
+
+    q(t) = b(t)^power / sum_k b(k)^power          the true class t
+    P(g | t) = 1 - rate if g = t, else rate S(t, g)
+
+as in class-conditional label noise (Natarajan, Dhillon, Ravikumar, Tewari, NeurIPS 2013). The rows of S have a Dirichlet
+prior of one of several concentrations; an infinite one is symmetric noise. Rate, power and concentration have flat
+priors on a grid; S is integrated out by variational Bayes (Bishop, Pattern Recognition and Machine Learning, 2006,
+chapter 10), as a network's confusions and a pair flip look alike and a point estimate would take all errors of the
+network for noise.
+
+Two things widen the interval. The wrong labels of these very examples are counted, not the rate behind them, so the
+variance of each label's being wrong belongs to it. And the network is wrong in ways that no power mends, the more the
+weaker it is: constants below, which were chosen on other runs than they are reported for (docs/noisy-labels.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import digamma, gammaln
+
+from tasks.base import Labels
+
+Beliefs = npt.NDArray[np.float64]
+RATES = np.linspace(0.0, 0.95, 96)
+POWERS = 2.0 ** np.array([-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+CONCENTRATIONS = (np.inf, 20.0, 4.0, 1.0)
+"""Sums of a row's Dirichlet parameters. They go down: each begins with the confusions found by the one before."""
+STEPS = 8
+TINY, SMALLEST = 1e-9, 1e-300
+NEGLIGIBLE = 1e-3
+"""Grid points with a smaller part of the posterior probability are left out."""
+MOST_ENTRIES = 1_000_000
+"""Of examples times classes that the noise is learned from; more examples are judged by what is learned from some."""
+NINETY = 1.6448536269514722
+"""Standard deviations to each side of the mean that hold 90 % of a normal distribution."""
+SPREAD, WEAKNESS, FLOOR = 1.0, 0.6, 0.01
+"""Deviation of the estimate: ``SPREAD`` times the posterior's, and ``WEAKNESS`` times the share on which the model is
+wrong, and ``FLOOR``, as the root of the sum of squares."""
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """What is known of the wrong labels among some examples.
+
+    Attributes
+    ----------
+    rate, low, high
+        Estimated share of wrong labels, and its 90 % interval.
+    accuracy
+        Estimated share of the examples on which the model is right, by the true labels.
+    posterior
+        Probability of each class to be the true one, by the model and the given label, (n, K).
+    """
+
+    rate: float
+    low: float
+    high: float
+    accuracy: float
+    posterior: Beliefs
+
+    def wrong(self, labels: Labels) -> Beliefs:
+        """Return the probability that each of the given ``labels`` (n,) is wrong, (n,)."""
+        return np.asarray(1 - self.posterior[np.arange(len(labels)), labels]).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The noise under one power and concentration; ``evidence`` is the log probability of each rate, (R,)."""
+
+    power: float
+    confusions: Beliefs
+    evidence: Beliefs
+
+
+def estimate_noise(beliefs: Beliefs, labels: Labels) -> NoiseEstimate:
+    """Estimate how many of the given ``labels`` (n,) are wrong, from a model's probabilities ``beliefs`` (n, K).
+
+    Raises
+    ------
+    ValueError
+        If there is no example, or less than two classes.
+    """
+    count, classes = beliefs.shape
+    if not count or classes < 2:
+        raise ValueError(f"a noise rate needs an example and two classes, got {count} examples and {classes} classes")
+    logs = np.log(np.maximum(beliefs, TINY))
+    some = np.unique(np.linspace(0, count - 1, max(1, min(count, MOST_ENTRIES // classes))).astype(np.int64))
+    fits = [fit for power in POWERS for fit in _fits(logs[some], labels[some], float(power))]
+    evidence = np.stack([fit.evidence for fit in fits])
+    chances = np.exp(evidence - evidence.max())
+    return _summary(logs, labels, fits, chances / chances.sum())
+
+
+def _fits(logs: Beliefs, labels: Labels, power: float) -> Iterator[_Fit]:
+    """Yield the noise under one power and each concentration, by variational Bayes."""
+    classes = logs.shape[1]
+    truth, given = _softmax(power * logs), np.eye(classes)[labels]
+    others = 1 - np.eye(classes)
+    confusions, rate = others / (classes - 1), 0.2
+    for concentration in CONCENTRATIONS:
+        penalty = 0.0
+        if np.isfinite(concentration):
+            prior = concentration / (classes - 1)
+            for _ in range(STEPS):
+                counts, rate = _expected_counts(truth, labels, given, confusions, rate)
+                sums = counts.sum(1, keepdims=True) + concentration
+                confusions = np.exp(digamma(counts + prior) - digamma(sums)) * others
+            penalty = _divergence(counts, concentration)
+        right, wrong = _likelihoods(truth, labels, confusions)
+        mixed = np.outer(right, 1 - RATES) + np.outer(wrong.sum(1), RATES)
+        yield _Fit(power, confusions, np.log(np.maximum(mixed, SMALLEST)).sum(0) - penalty)
+
+
+def _expected_counts(
+    truth: Beliefs, labels: Labels, given: Beliefs, confusions: Beliefs, rate: float
+) -> tuple[Beliefs, float]:
+    """Return how many examples of each true class (row) seem to have each wrong label, (K, K), and the rate."""
+    right, wrong = _likelihoods(truth, labels, confusions)
+    shares = rate * wrong / ((1 - rate) * right + rate * wrong.sum(1) + SMALLEST)[:, None]
+    return shares.T @ given, float(np.clip(shares.sum() / len(labels), RATES[1] / 2, RATES[-1]))
+
+
+def _likelihoods(truth: Beliefs, labels: Labels, confusions: Beliefs) -> tuple[Beliefs, Beliefs]:
+    """Return the probability of each given label if it is right, (n,), and if it is wrong by true class, (n, K)."""
+    return truth[np.arange(len(labels)), labels], truth * confusions.T[labels]
+
+
+def _divergence(counts: Beliefs, concentration: float) -> float:
+    """Return the Kullback-Leibler divergence of the rows' Dirichlet posteriors from their priors, in nats."""
+    classes = len(counts)
+    off = counts[~np.eye(classes, dtype=bool)].reshape(classes, classes - 1)
+    prior = concentration / (classes - 1)
+    after, sums = off + prior, off.sum(1) + concentration
+    gained = off * (digamma(after) - digamma(sums)[:, None])
+    constants = gammaln(sums) - gammaln(concentration) + (gammaln(prior) - gammaln(after)).sum(1)
+    return float((gained.sum(1) + constants).sum())
+
+
+def _summary(logs: Beliefs, labels: Labels, fits: list[_Fit], chances: Beliefs) -> NoiseEstimate:
+    """Return the means over the grid's posterior, ``chances`` (fits, R), and the interval."""
+    rows, predicted = np.arange(len(labels)), logs.argmax(1)
+    posterior, moments = np.zeros_like(logs), np.zeros(4)
+    for fit, chance in zip(fits, chances, strict=True):
+        kept = chance > NEGLIGIBLE
+        if not kept.any():
+            continue
+        right, wrong = _likelihoods(_softmax(fit.power * logs), labels, fit.confusions)
+        weights, doubts = chance[kept], np.outer(wrong.sum(1), RATES[kept])
+        mixed = np.maximum(np.outer(right, 1 - RATES[kept]) + doubts, SMALLEST)
+        posterior += wrong * (weights * RATES[kept] / mixed).sum(1)[:, None]
+        posterior[rows, labels] += right * (weights * (1 - RATES[kept]) / mixed).sum(1)
+        moments += _moments(doubts / mixed, weights)
+    posterior /= np.maximum(posterior.sum(1, keepdims=True), SMALLEST)
+    _, rate, square, own = moments / moments[0]
+    accuracy = float(posterior[rows, predicted].mean())
+    variance = SPREAD**2 * (max(0.0, square - rate**2) + own) + WEAKNESS**2 * (1 - accuracy) ** 2 + FLOOR**2
+    half = NINETY * float(np.sqrt(variance))
+    return NoiseEstimate(float(rate), max(0.0, rate - half), min(1.0, rate + half), accuracy, posterior)
+
+
+def _moments(doubts: Beliefs, weights: Beliefs) -> Beliefs:
+    """Return the sums over rates of: 1, the mean doubt, its square, and the variance of the mean of wrong labels.
+
+    ``doubts`` (n, R) are the probabilities that a label is wrong.
+    """
+    means, own = doubts.mean(0), (doubts * (1 - doubts)).sum(0) / len(doubts) ** 2
+    return np.array([weights.sum(), weights @ means, weights @ means**2, weights @ own])
+
+
+def _softmax(logs: Beliefs) -> Beliefs:
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    found: Beliefs = powers / powers.sum(1, keepdims=True)
+    return found
