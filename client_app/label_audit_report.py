@@ -96,7 +96,9 @@ def _pair_lines(pairs: list[tuple[int, int, int]], class_names: Sequence[str]) -
 
 
 def _worse(name: str, rate: float, rest: float) -> str:
-    return f"The class {name!r} is much worse: {_percent(rate)} of its labels seem wrong, of the others' {_percent(rest)}."
+    return (
+        f"The class {name!r} is much worse: {_percent(rate)} of its labels seem wrong, of the others' {_percent(rest)}."
+    )
 
 
 def _percent(share: float) -> str:

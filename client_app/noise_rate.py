@@ -14,9 +14,11 @@ priors on a grid; S is integrated out by variational Bayes (Bishop, Pattern Reco
 chapter 10), as a network's confusions and a pair flip look alike and a point estimate would take all errors of the
 network for noise.
 
-Two things widen the interval. The wrong labels of these very examples are counted, not the rate behind them, so the
-variance of each label's being wrong belongs to it. And the network is wrong in ways that no power mends, the more the
-weaker it is: constants below, which were chosen on other runs than they are reported for (docs/noisy-labels.md).
+Where the model has learned wrong labels by heart, or hard examples have more of them, as people make them, this finds
+too few: the surer the model, the more often it agrees, for another reason. Then the share of labels that differ from
+what the model prefers is nearer to the truth; it is too large where the model is weak. So the estimate lies a part of
+the way from the former to the latter, and the interval reaches from below the former to above the latter. How far was
+chosen on other runs than the coverage is reported for (docs/noisy-labels.md).
 """
 
 from collections.abc import Iterator
@@ -36,14 +38,15 @@ CONCENTRATIONS = (np.inf, 20.0, 4.0, 1.0)
 STEPS = 8
 TINY, SMALLEST = 1e-9, 1e-300
 NEGLIGIBLE = 1e-3
-"""Grid points with a smaller part of the posterior probability are left out."""
+"""Grid points with a smaller part of the largest one's posterior probability are left out."""
 MOST_ENTRIES = 1_000_000
 """Of examples times classes that the noise is learned from; more examples are judged by what is learned from some."""
 NINETY = 1.6448536269514722
 """Standard deviations to each side of the mean that hold 90 % of a normal distribution."""
-SPREAD, WEAKNESS, FLOOR = 1.0, 0.6, 0.01
-"""Deviation of the estimate: ``SPREAD`` times the posterior's, and ``WEAKNESS`` times the share on which the model is
-wrong, and ``FLOOR``, as the root of the sum of squares."""
+LEAN = 1 / 3
+"""Part of the way from the posterior's mean to the share of labels that differ from the model's, where that is larger."""
+WEAKNESS, FLOOR = 0.3, 0.025
+"""Deviation of the posterior's mean that no power mends: a part of the share on which the model is wrong, and more."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _summary(logs: Beliefs, labels: Labels, fits: list[_Fit], chances: Beliefs) 
     rows, predicted = np.arange(len(labels)), logs.argmax(1)
     posterior, moments = np.zeros_like(logs), np.zeros(4)
     for fit, chance in zip(fits, chances, strict=True):
-        kept = chance > NEGLIGIBLE
+        kept = chance > NEGLIGIBLE * chances.max()
         if not kept.any():
             continue
         right, wrong = _likelihoods(_softmax(fit.power * logs), labels, fit.confusions)
@@ -159,11 +162,20 @@ def _summary(logs: Beliefs, labels: Labels, fits: list[_Fit], chances: Beliefs) 
         posterior[rows, labels] += right * (weights * (1 - RATES[kept]) / mixed).sum(1)
         moments += _moments(doubts / mixed, weights)
     posterior /= np.maximum(posterior.sum(1, keepdims=True), SMALLEST)
-    _, rate, square, own = moments / moments[0]
+    _, mean, square, own = moments / moments[0]
+    variance = max(0.0, square - mean**2) + own
     accuracy = float(posterior[rows, predicted].mean())
-    variance = SPREAD**2 * (max(0.0, square - rate**2) + own) + WEAKNESS**2 * (1 - accuracy) ** 2 + FLOOR**2
-    half = NINETY * float(np.sqrt(variance))
-    return NoiseEstimate(float(rate), max(0.0, rate - half), min(1.0, rate + half), accuracy, posterior)
+    differing = float((predicted != labels).mean())
+    return NoiseEstimate(*_between(float(mean), float(variance), differing, accuracy, len(labels)), accuracy, posterior)
+
+
+def _between(mean: float, variance: float, differing: float, accuracy: float, count: int) -> tuple[float, float, float]:
+    """Return the rate and its interval from the posterior's mean and variance, and the share of ``differing`` labels."""
+    top = max(mean, differing)
+    down = np.sqrt(variance + WEAKNESS**2 * (1 - accuracy) ** 2 + FLOOR**2)
+    up = np.sqrt(variance + top * (1 - top) / count)
+    low, high = max(0.0, mean - NINETY * float(down)), min(1.0, top + NINETY * float(up))
+    return mean + LEAN * (top - mean), low, high
 
 
 def _moments(doubts: Beliefs, weights: Beliefs) -> Beliefs:
