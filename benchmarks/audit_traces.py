@@ -129,12 +129,13 @@ def play(case: Case, folder: Path) -> None:
         return
     torch.set_num_threads(1)
     federation = Federation(case.settings())
-    seen = [_beliefs(federation)]
-    for line in federation.rounds(COMMON["num-server-rounds"]):  # type: ignore[arg-type]
+    seen, accuracy = [_beliefs(federation)], np.nan
+    for line in federation.rounds(first_measured=federation.settings.num_server_rounds):
         seen.append(_beliefs(federation))
+        accuracy = line.get("accuracy", np.nan)
     content = {f"beliefs-{site}": np.stack([each[site] for each in seen]).astype(np.float16) for site in range(SITES)}
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, accuracy=line.get("accuracy", np.nan), **content)
+    np.savez_compressed(path, accuracy=accuracy, **content)
 
 
 def _beliefs(federation: Federation) -> list[Beliefs]:

@@ -9,10 +9,11 @@ FedNoRo (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023). Where many labels are wrong, a 
 with them.
 
 The label audit is for the client's own eyes. After the last round each client lists its examples with the label that
-was given and the label that seems right, the most suspicious first, by :mod:`client_app.noise_rate`. The global model decides which, also where the
-client method corrects labels: what many clients have learned judges better than what one has learned about its own
-labels. On digits with up to 80 % wrong labels the model was right about 96 % of the labels of noisy clients,
-masked-optim about 84 %, the mean of both about 92 %. What the method changed is listed beside it.
+was given and the label that seems right, those first that are most surely wrong by :mod:`client_app.noise_rate`. The
+global model judges, also where the client method corrects labels: what many clients have learned judges better than
+what one has learned about its own labels. On digits with up to 80 % wrong labels the model was right about 96 % of the
+labels of noisy clients, masked-optim about 84 %, the mean of both about 92 %. What the method changed is listed beside
+it.
 """
 
 from collections import Counter

@@ -8,9 +8,9 @@ needs no clean labels. The model of a label g, given the model's probabilities b
     q(t) = b(t)^power / sum_k b(k)^power          the true class t
     P(g | t) = 1 - rate if g = t, else rate S(t, g)
 
-as in class-conditional label noise (Natarajan, Dhillon, Ravikumar, Tewari, NeurIPS 2013). The rows of S have a Dirichlet
-prior of one of several concentrations; an infinite one is symmetric noise. Rate, power and concentration have flat
-priors on a grid; S is integrated out by variational Bayes (Bishop, Pattern Recognition and Machine Learning, 2006,
+as in class-conditional label noise (Natarajan, Dhillon, Ravikumar, Tewari, NeurIPS 2013). The rows of S have a
+Dirichlet prior of one of several concentrations; an infinite one is symmetric noise. Rate, power and concentration have
+flat priors on a grid; S is integrated out by variational Bayes (Bishop, Pattern Recognition and Machine Learning, 2006,
 chapter 10), as a network's confusions and a pair flip look alike and a point estimate would take all errors of the
 network for noise.
 
@@ -44,7 +44,7 @@ MOST_ENTRIES = 1_000_000
 NINETY = 1.6448536269514722
 """Standard deviations to each side of the mean that hold 90 % of a normal distribution."""
 LEAN = 1 / 3
-"""Part of the way from the posterior's mean to the share of labels that differ from the model's, where that is larger."""
+"""Part of the way from the posterior's mean to the share of labels that differ from the model's, if that is larger."""
 WEAKNESS, FLOOR = 0.3, 0.025
 """Deviation of the posterior's mean that no power mends: a part of the share on which the model is wrong, and more."""
 
@@ -170,7 +170,7 @@ def _summary(logs: Beliefs, labels: Labels, fits: list[_Fit], chances: Beliefs) 
 
 
 def _between(mean: float, variance: float, differing: float, accuracy: float, count: int) -> tuple[float, float, float]:
-    """Return the rate and its interval from the posterior's mean and variance, and the share of ``differing`` labels."""
+    """Return the rate and its interval from the posterior's mean and variance and the share of ``differing`` labels."""
     top = max(mean, differing)
     down = np.sqrt(variance + WEAKNESS**2 * (1 - accuracy) ** 2 + FLOOR**2)
     up = np.sqrt(variance + top * (1 - top) / count)
