@@ -40,7 +40,7 @@ TINY, SMALLEST = 1e-9, 1e-300
 NEGLIGIBLE = 1e-3
 """Grid points with a smaller part of the largest one's posterior probability are left out."""
 MOST_ENTRIES = 1_000_000
-"""Of examples times classes that the noise is learned from; more examples are judged by what is learned from some."""
+"""Of examples times classes that the noise is learned from, and that are judged at a time."""
 NINETY = 1.6448536269514722
 """Standard deviations to each side of the mean that hold 90 % of a normal distribution."""
 LEAN = 1 / 3
@@ -149,24 +149,43 @@ def _divergence(counts: Beliefs, concentration: float) -> float:
 
 def _summary(logs: Beliefs, labels: Labels, fits: list[_Fit], chances: Beliefs) -> NoiseEstimate:
     """Return the means over the grid's posterior, ``chances`` (fits, R), and the interval."""
-    rows, predicted = np.arange(len(labels)), logs.argmax(1)
-    posterior, moments = np.zeros_like(logs), np.zeros(4)
-    for fit, chance in zip(fits, chances, strict=True):
-        kept = chance > NEGLIGIBLE * chances.max()
-        if not kept.any():
-            continue
+    count, classes = logs.shape
+    likely = chances > NEGLIGIBLE * chances.max()
+    kept = [
+        (fit, chance[some], RATES[some]) for fit, chance, some in zip(fits, chances, likely, strict=True) if some.any()
+    ]
+    weights = np.concatenate([chance for _, chance, _ in kept]) / chances[likely].sum()
+    posterior, sums = np.empty_like(logs), np.zeros((2, len(weights)))
+    step = max(1, MOST_ENTRIES // classes)
+    for first in range(0, count, step):
+        rows = slice(first, first + step)
+        posterior[rows], found = _judged(logs[rows], labels[rows], kept)
+        sums += found
+    means = sums[0] / count
+    mean, own = float(weights @ means), float(weights @ sums[1]) / count**2
+    variance = max(0.0, float(weights @ means**2) - mean**2) + own
+    predicted = logs.argmax(1)
+    accuracy, differing = float(posterior[np.arange(count), predicted].mean()), float((predicted != labels).mean())
+    return NoiseEstimate(*_between(mean, variance, differing, accuracy, count), accuracy, posterior)
+
+
+def _judged(
+    logs: Beliefs, labels: Labels, kept: list[tuple[_Fit, Beliefs, Beliefs]]
+) -> tuple[Beliefs, npt.NDArray[np.float64]]:
+    """Return each class's probability of being true, (n, K), and sums over examples for each rate of each fit, (2, R').
+
+    The sums are of the probability d that the label is wrong, and of its variance d (1 - d).
+    """
+    posterior, rows, sums = np.zeros_like(logs), np.arange(len(labels)), []
+    for fit, chance, rates in kept:
         right, wrong = _likelihoods(_softmax(fit.power * logs), labels, fit.confusions)
-        weights, doubts = chance[kept], np.outer(wrong.sum(1), RATES[kept])
-        mixed = np.maximum(np.outer(right, 1 - RATES[kept]) + doubts, SMALLEST)
-        posterior += wrong * (weights * RATES[kept] / mixed).sum(1)[:, None]
-        posterior[rows, labels] += right * (weights * (1 - RATES[kept]) / mixed).sum(1)
-        moments += _moments(doubts / mixed, weights)
-    posterior /= np.maximum(posterior.sum(1, keepdims=True), SMALLEST)
-    _, mean, square, own = moments / moments[0]
-    variance = max(0.0, square - mean**2) + own
-    accuracy = float(posterior[rows, predicted].mean())
-    differing = float((predicted != labels).mean())
-    return NoiseEstimate(*_between(float(mean), float(variance), differing, accuracy, len(labels)), accuracy, posterior)
+        doubts = np.outer(wrong.sum(1), rates)
+        mixed = np.maximum(np.outer(right, 1 - rates) + doubts, SMALLEST)
+        posterior += wrong * (chance * rates / mixed).sum(1)[:, None]
+        posterior[rows, labels] += right * (chance * (1 - rates) / mixed).sum(1)
+        doubts /= mixed
+        sums.append(np.stack([doubts.sum(0), (doubts * (1 - doubts)).sum(0)]))
+    return posterior / np.maximum(posterior.sum(1, keepdims=True), SMALLEST), np.concatenate(sums, axis=1)
 
 
 def _between(mean: float, variance: float, differing: float, accuracy: float, count: int) -> tuple[float, float, float]:
@@ -176,15 +195,6 @@ def _between(mean: float, variance: float, differing: float, accuracy: float, co
     up = np.sqrt(variance + top * (1 - top) / count)
     low, high = max(0.0, mean - NINETY * float(down)), min(1.0, top + NINETY * float(up))
     return mean + LEAN * (top - mean), low, high
-
-
-def _moments(doubts: Beliefs, weights: Beliefs) -> Beliefs:
-    """Return the sums over rates of: 1, the mean doubt, its square, and the variance of the mean of wrong labels.
-
-    ``doubts`` (n, R) are the probabilities that a label is wrong.
-    """
-    means, own = doubts.mean(0), (doubts * (1 - doubts)).sum(0) / len(doubts) ** 2
-    return np.array([weights.sum(), weights @ means, weights @ means**2, weights @ own])
 
 
 def _softmax(logs: Beliefs) -> Beliefs:
