@@ -13,7 +13,9 @@ from flwr.common.logger import log
 
 from client_app.attacks import run_client
 from client_app.cohorts.answers import answer_together, trained_ahead
+from client_app.embedding_issues import audit_embeddings, write_issues
 from client_app.label_audit_files import task_facts, write_audit
+from client_app.label_audit_report import audit_warnings
 from client_app.label_quality import audit_client
 from client_app.local import answer_locally
 from client_app.loss_profile import loss_profile
@@ -134,6 +136,12 @@ def audit(message: Message, context: Context) -> Message:
         state = session.store().load(server_round + 1)
         found = audit_client(session.model(), data, settings, state, session.device)
         path = write_audit(folder, found, task.class_names, wanted, facts)
+        if session.mode is Mode.DEPLOYMENT:
+            for text in audit_warnings(found, task.class_names):
+                log(WARNING, "Label audit: %s", text)
+        if settings.audit.embeddings:
+            issues = audit_embeddings(session.model(), task, data, settings.evaluate.batch_size, session.device)
+            write_issues(folder, issues, data.labels, task.example_names(data.ids), task.class_names, wanted)
     if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
         log(INFO, "Label audit: %s", path)
     return session.reply({})

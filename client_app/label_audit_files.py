@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from client_app.label_audit_report import MOST, REPORT, audit_report, audit_warnings
 from client_app.label_quality import CAUTION, Audit
 from tasks.base import DataError
 from tasks.client_data import data_root
@@ -22,7 +23,9 @@ from tasks.settings import TaskSettings
 
 STEM = "label-audit"
 SUMMARY = f"{STEM}-summary.json"
-COLUMNS = ("id", "given", "suggested", "confidence", "suspicion", "changed", "changed_to")
+COLUMNS = ("id", "given", "suggested", "confidence", "suspicion", "changed", "changed_to", "rank")
+READ = COLUMNS[:-1]
+"""Columns that a reader gets; a list of an earlier version ends with them."""
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 Columns = dict[str, list[Any]]
 
@@ -40,7 +43,7 @@ def list_path(folder: Path, wanted: str) -> Path:
 
 
 def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: str, facts: dict[str, Any]) -> Path:
-    """Write a client's list and summary, for this user alone, and return the list's path.
+    """Write a client's list, summary and report, for this user alone, and return the list's path.
 
     A crash leaves old files or new ones.
 
@@ -56,6 +59,7 @@ def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: 
     path = list_path(folder, wanted)
     replace_file(path, content, private=True)
     write_summary(folder, {**facts, **summarize(audit, class_names)})
+    replace_file(folder / REPORT, _encode(audit_report(audit, class_names, path.name)), private=True)
     return path
 
 
@@ -83,13 +87,21 @@ def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
 
 def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the summary of an audit as plain values: only the pairs of labels and the classes that occur."""
-    known = np.isfinite(audit.thresholds).tolist()
+    known, estimate = np.isfinite(audit.thresholds).tolist(), audit.estimate
     return {
+        "warnings": audit_warnings(audit, class_names),
         "examples": len(audit),
-        "estimated_noise_rate": round(audit.noise_rate, 4),
+        "estimated_noise_rate": round(estimate.rate, 4),
+        "noise_rate_interval_90": [round(estimate.low, 4), round(estimate.high, 4)],
         "estimated_by_confident_joint": round(audit.joint_noise_rate, 4),
+        "model_seems_right_on": round(estimate.accuracy, 4),
         "look_at_first": audit.doubted,
+        "lines_with_80_percent_of_the_wrong_labels": audit.lines_to_find(MOST),
         "changed_by_the_method": int(audit.changed.sum()),
+        "classes": {
+            class_names[k]: {"examples": count, "expected_wrong": round(expected, 1), "look_at_first": doubted}
+            for k, count, expected, doubted in audit.by_class()
+        },
         "given_to_suggested": {
             f"{class_names[given]} -> {class_names[suggested]}": count for given, suggested, count in audit.confusion()
         },
@@ -109,7 +121,7 @@ def read_columns(path: Path) -> Columns:
         If the file is not such a list.
     """
     texts, numbers = ("id", "given", "suggested", "changed_to"), ("confidence", "suspicion")
-    return read_list(path, COLUMNS, texts, numbers, ("changed",))
+    return read_list(path, READ, texts, numbers, ("changed",))
 
 
 def read_list(
@@ -120,15 +132,15 @@ def read_list(
     Raises
     ------
     DataError
-        If the file has other ``columns``.
+        If the file does not begin with these ``columns``.
     """
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
-        return dict(parquet.read_table(path).to_pydict())
+        return dict(parquet.read_table(path, columns=list(columns)).to_pydict())
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or tuple(rows[0]) != tuple(columns):
+    if not rows or tuple(rows[0])[: len(columns)] != tuple(columns):
         raise DataError(f"{path}: expected the columns {', '.join(columns)}")
     return {
         **{name: [plain_cell(row[name]) for row in rows] for name in texts},
@@ -160,6 +172,7 @@ def _columns(audit: Audit, class_names: Sequence[str]) -> Columns:
         "suspicion": np.round(audit.suspicion, 4).tolist(),
         "changed": audit.changed.tolist(),
         "changed_to": [class_names[k] if other else "" for k, other in zip(audit.trained, audit.changed, strict=True)],
+        "rank": list(range(1, len(audit) + 1)),
     }
 
 

@@ -9,15 +9,16 @@ FedNoRo (Wu, Yu, Jiang, Cheng, Yan, IJCAI 2023). Where many labels are wrong, a 
 with them.
 
 The label audit is for the client's own eyes. After the last round each client lists its examples with the label that
-was given and the label that seems right, the most suspicious first. The global model decides which, also where the
-client method corrects labels: what many clients have learned judges better than what one has learned about its own
-labels. On digits with up to 80 % wrong labels the model was right about 96 % of the labels of noisy clients,
-masked-optim about 84 %, the mean of both about 92 %. What the method changed is listed beside it.
+was given and the label that seems right, those first that are most surely wrong by :mod:`client_app.noise_rate`. The
+global model judges, also where the client method corrects labels: what many clients have learned judges better than
+what one has learned about its own labels. On digits with up to 80 % wrong labels the model was right about 96 % of the
+labels of noisy clients, masked-optim about 84 %, the mean of both about 92 %. What the method changed is listed beside
+it.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.methods import METHODS, ClientMethod, State
+from client_app.noise_rate import Beliefs, NoiseEstimate, estimate_noise
 from tasks.base import ClientData, Labels, Task, predict
 from tasks.client_data import load_task
 from tasks.settings import Settings
 
-Beliefs = npt.NDArray[np.float64]
 ROUNDING = 1e-6  # equal probabilities that differ in their last bits count as equal
 NO_BELIEF = 1e-6  # a probability below this is no confidence, whatever the threshold of its class
 CAUTION = (
@@ -157,12 +158,14 @@ class Audit:
     confidence
         Probability of the suggested label, (n,).
     suspicion
-        How much speaks against the given label, 0 to 1, (n,); above 1/2 another label is more probable.
+        Probability that the given label is wrong, (n,), see :mod:`client_app.noise_rate`; above 1/2 another label is
+        suggested.
     trained
         The label that the client method trained with in the end, (n,): the given one unless the method corrects labels.
+    estimate
+        The share of wrong labels with its interval, and the share of examples on which the model is right.
     joint_noise_rate
-        Share of wrong labels by the confident joint. With fewer than some hundred examples its thresholds per class are
-        less sure than the plain count, :attr:`noise_rate`.
+        Share of wrong labels by the confident joint, to compare.
     thresholds
         How sure the model is of each class on average where it is given, (K,); infinite where it never is.
     """
@@ -173,6 +176,7 @@ class Audit:
     confidence: Beliefs
     suspicion: Beliefs
     trained: Labels
+    estimate: NoiseEstimate
     joint_noise_rate: float
     thresholds: Beliefs
 
@@ -186,13 +190,27 @@ class Audit:
 
     @property
     def doubted(self) -> int:
-        """Number of labels for which another one is more probable; they come first."""
+        """Number of labels that are rather wrong than right; they come first."""
         return int((self.suggested != self.given).sum())
 
     @property
     def noise_rate(self) -> float:
-        """Estimated share of wrong labels: those that are doubted."""
-        return self.doubted / len(self)
+        """Estimated share of wrong labels."""
+        return self.estimate.rate
+
+    def lines_to_find(self, share: float) -> int:
+        """Return how many lines hold this share of the wrong labels that are expected in the whole list."""
+        found = np.cumsum(self.suspicion)
+        return int(np.searchsorted(found, share * found[-1] * (1 - ROUNDING))) + 1 if found[-1] > 0 else 0
+
+    def by_class(self) -> list[tuple[int, int, float, int]]:
+        """Return (given class, examples, expected wrong labels, doubted ones), most expected ones per example first."""
+        doubted, size = self.suggested != self.given, len(self.thresholds)
+        counts = np.bincount(self.given, minlength=size).tolist()
+        expected = np.bincount(self.given, self.suspicion, size).tolist()
+        found = np.bincount(self.given[doubted], minlength=size).tolist()
+        rows = [(k, counts[k], expected[k], found[k]) for k in range(size) if counts[k]]
+        return sorted(rows, key=lambda row: (-row[2] / row[1], row[0]))
 
     def confusion(self) -> list[tuple[int, int, int]]:
         """Return (given, suggested, number of examples) of each pair that occurs, doubted ones first, by number."""
@@ -245,16 +263,25 @@ def trained_labels(method: ClientMethod, state: State | None, data: ClientData) 
 
 
 def make_audit(beliefs: Beliefs, trained: Labels, data: ClientData, names: Sequence[str]) -> Audit:
-    """Rank a client's labels by what speaks against them; ``beliefs`` (n, K) are the model's."""
-    doubts = suspicion(beliefs, data.labels)
-    order = np.argsort(-doubts, kind="stable")
+    """Rank a client's labels by how surely they are wrong; ``beliefs`` (n, K) are the model's.
+
+    Labels that are wrong as surely as each other are ranked by the model's margin, then keep the order of the data.
+    """
+    labels = data.labels
+    estimate = estimate_noise(beliefs, labels)
+    doubts = estimate.wrong(labels)
+    rows, others = np.arange(len(labels)), estimate.posterior.copy()
+    others[rows, labels] = -1.0
+    suggested = np.where(doubts > 0.5, others.argmax(1), labels)
+    order = np.lexsort((-suspicion(beliefs, labels), -doubts))
     return Audit(
         names=tuple(names[i] for i in order),
-        given=data.labels[order],
-        suggested=beliefs.argmax(1)[order],
-        confidence=beliefs.max(1)[order],
+        given=labels[order],
+        suggested=suggested[order],
+        confidence=estimate.posterior[rows, suggested][order],
         suspicion=doubts[order],
         trained=trained[order],
-        joint_noise_rate=joint_noise_rate(beliefs, data.labels),
-        thresholds=class_thresholds(beliefs, data.labels),
+        estimate=replace(estimate, posterior=estimate.posterior[order]),
+        joint_noise_rate=joint_noise_rate(beliefs, labels),
+        thresholds=class_thresholds(beliefs, labels),
     )

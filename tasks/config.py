@@ -268,7 +268,8 @@ def without_effect(settings: Settings) -> list[Issue]:
         "attack.share": settings.attack.name == "none" and "there is no attack",
         "attack.start-round": settings.attack.name == "none" and "there is no attack",
     }
-    idle["audit.format"] = not settings.audit.enabled and "there is no audit"
+    for name in ("format", "embeddings"):
+        idle[f"audit.{name}"] = not settings.audit.enabled and "there is no audit"
     idle |= _idle_privacy(settings.privacy)
     return no_effect(settings, idle)
 

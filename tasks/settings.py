@@ -258,6 +258,7 @@ class AuditSettings:
 
     enabled: bool = key(True, "write each client's list; it never leaves the client")
     format: str = key("csv", "of the list; parquet needs the extra `parquet`", choices=("csv", "parquet"))
+    embeddings: bool = key(True, "list near duplicates and outliers too, by the encoder's or the model's features")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ FREE = (
     "run.callbacks",
     "audit.enabled",
     "audit.format",
+    "audit.embeddings",
     "federation.round-timeout",
     "federation.wait-for-clients",
     "federation.client-cpus",

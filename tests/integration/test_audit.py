@@ -7,6 +7,7 @@ from flwr.app import Error, Message
 
 from client_app.app import app as client_app
 from client_app.label_audit_files import SUMMARY, read_columns
+from client_app.label_audit_report import REPORT
 from server_app.run import run_training
 from server_app.storage.audit_scores import SCORES
 from server_app.transport.client_grid import ClientGrid
@@ -94,7 +95,7 @@ def test_early_stopping_is_followed_by_the_audit_of_the_last_round_played(play: 
 
 def test_resuming_a_finished_run_makes_the_same_lists_again(play: Play):
     run = play(method__name="tests.integration.counting:Counting", **NOISY)
-    names = ["label-audit.csv", SUMMARY]
+    names = ["label-audit.csv", SUMMARY, REPORT, "label-audit-issues.csv"]
     before = [(run.path / "clients" / "1" / name).read_bytes() for name in names]
     play(run__resume=str(run.path), method__name="tests.integration.counting:Counting", **NOISY)
     assert [(run.path / "clients" / "1" / name).read_bytes() for name in names] == before
@@ -108,9 +109,22 @@ def test_the_audit_can_be_switched_off(play: Play):
     assert "Label audit" not in (run.path / "report.html").read_text()
 
 
+def test_near_duplicates_and_outliers_can_be_left_out(play: Play):
+    run = play(audit__embeddings=False, **NOISY)
+    assert (run.path / "clients" / "1" / SUMMARY).exists()
+    assert not list(run.path.glob("clients/*/label-audit-issues.*"))
+
+
+def test_a_real_nodes_log_says_when_the_model_is_too_weak(real_nodes: Any, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("WARNING", logger="flwr")
+    real_nodes(train__learning_rate=1e-9)
+    assert "Label audit: The model is too weak to judge these labels: it seems to be right on" in caplog.text
+
+
 def test_lists_in_parquet_are_scored_too(play: Play):
     run = play(audit__format="parquet", **NOISY)
     assert not list(run.path.glob("clients/*/*.csv"))
+    assert len(list(run.path.glob("clients/*/label-audit-issues.parquet"))) == 4
     assert len(json.loads((run.path / SCORES).read_text())["clients"]) == 4
 
 
@@ -170,7 +184,7 @@ def test_a_real_node_keeps_its_list_and_the_server_knows_nothing(
     caplog.set_level("INFO", logger="flwr")
     path = real_nodes()
     own = tmp_path / "site" / path.name / "0"
-    assert {file.name for file in own.iterdir()} == {"label-audit.csv", SUMMARY}
+    assert {file.name for file in own.iterdir()} == {"label-audit.csv", SUMMARY, REPORT, "label-audit-issues.csv"}
     assert f"Label audit: {own / 'label-audit.csv'}" in caplog.text
     assert caplog.text.count("No label audit: this node has no folder of its own") == 3
     assert not (path / SCORES).exists()

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from client_app.label_quality import (
     trained_labels,
 )
 from client_app.methods import METHODS
+from client_app.noise_rate import NoiseEstimate, estimate_noise
 from server_app.validation.config import check
 from tasks.base import ClientData, DataError, predict
 from tasks.client_data import client_dataset, load_task
@@ -87,9 +89,15 @@ def client(labels: np.ndarray, num_classes: int = 3) -> ClientData:
     return ClientData(7, torch.zeros(len(labels), 1), labels, np.arange(len(labels)), num_classes)
 
 
+POSTERIOR = np.array([[0.85, 0.1, 0.05], [0.15, 0.8, 0.05], [0.2, 0.3, 0.5], [0.05, 0.925, 0.025]])
+ESTIMATE = NoiseEstimate(0.5, 0.25, 0.75, 0.9, POSTERIOR)
+
+
 def example_audit() -> Audit:
     trained = np.array([0, 1, 1, 1])
-    return make_audit(BELIEFS, trained, client(GIVEN), ["a.png", "b.png", "c.png", "d.png"])
+    with pytest.MonkeyPatch.context() as patch:  # four examples say little: the posterior of this test is a round one
+        patch.setattr("client_app.label_quality.estimate_noise", lambda beliefs, labels: ESTIMATE)
+        return make_audit(BELIEFS, trained, client(GIVEN), ["a.png", "b.png", "c.png", "d.png"])
 
 
 def named(names: list[str]) -> Audit:
@@ -97,13 +105,39 @@ def named(names: list[str]) -> Audit:
     return make_audit(np.tile([0.6, 0.4, 0.0], (len(names), 1)), labels, client(labels), names)
 
 
+def test_the_order_is_that_of_the_noise_model_and_the_suggestion_the_likeliest_other_class():
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 3, 300)
+    beliefs = np.full((300, 3), 0.1) + 0.7 * np.eye(3)[truth]
+    given = np.where(np.arange(300) % 3 == 0, (truth + 1) % 3, truth)
+    audit = make_audit(beliefs, given, client(given), [str(i) for i in range(300)])
+    expected = estimate_noise(beliefs, given).wrong(given)
+    order = np.array([int(name) for name in audit.names])
+    assert audit.suspicion.tolist() == expected[order].tolist() == sorted(expected, reverse=True)
+    assert audit.suggested.tolist() == truth[order].tolist()
+    assert audit.doubted == 100
+    assert audit.suspicion[99] > 0.5 > audit.suspicion[100]
+    assert audit.lines_to_find(0.8) == pytest.approx(0.8 * audit.suspicion.sum() / audit.suspicion[0], abs=1)
+
+
+def test_lines_to_find_are_as_many_as_the_share_of_the_expected_wrong_labels_needs():
+    audit = example_audit()  # 0.85, 0.7, 0.15, 0.075: together 1.775
+    assert [audit.lines_to_find(share) for share in (0.4, 0.5, 0.8, 0.9, 1.0)] == [1, 2, 2, 3, 4]
+    assert replace(audit, suspicion=np.zeros(4)).lines_to_find(0.8) == 0
+
+
+def test_classes_are_counted_with_their_expected_wrong_labels():
+    assert example_audit().by_class() == [(0, 2, pytest.approx(1.0), 1), (1, 2, pytest.approx(0.775), 1)]
+
+
 def test_the_most_suspicious_label_comes_first():
     audit = example_audit()
     assert audit.names == ("b.png", "c.png", "a.png", "d.png")
     assert audit.given.tolist() == [0, 1, 0, 1]
     assert audit.suggested.tolist() == [1, 2, 0, 1]
-    assert audit.confidence.tolist() == [0.8, 0.5, 0.8, 0.9]
-    assert audit.suspicion == pytest.approx([0.85, 0.6, 0.15, 0.075])
+    assert audit.confidence.tolist() == [0.8, 0.5, 0.85, 0.925]
+    assert audit.suspicion == pytest.approx([0.85, 0.7, 0.15, 0.075])
+    assert audit.estimate.posterior.tolist() == POSTERIOR[[1, 2, 0, 3]].tolist()
     assert audit.changed.tolist() == [True, False, False, False]
     assert (audit.doubted, audit.noise_rate) == (2, 0.5)
     assert audit.confusion() == [(0, 1, 1), (1, 2, 1), (0, 0, 1), (1, 1, 1)]
@@ -121,8 +155,8 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path, wanted: str):
         "id": ["b.png", "c.png", "a.png", "d.png"],
         "given": ["cat", "dog", "cat", "dog"],
         "suggested": ["dog", "=cow", "cat", "dog"],
-        "confidence": [0.8, 0.5, 0.8, 0.9],
-        "suspicion": [0.85, 0.6, 0.15, 0.075],
+        "confidence": [0.8, 0.5, 0.85, 0.925],
+        "suspicion": [0.85, 0.7, 0.15, 0.075],
         "changed": [True, False, False, False],
         "changed_to": ["dog", "", "", ""],
     }
@@ -132,8 +166,8 @@ def test_a_csv_list_is_what_a_spreadsheet_expects(tmp_path: Path):
     lines = write_audit(tmp_path, example_audit(), CLASSES, "csv", {}).read_text().splitlines()
     assert lines[:3] == [
         ",".join(COLUMNS),
-        "b.png,cat,dog,0.8000,0.8500,true,dog",
-        "c.png,dog,'=cow,0.5000,0.6000,false,",
+        "b.png,cat,dog,0.8000,0.8500,true,dog,1",
+        "c.png,dog,'=cow,0.5000,0.7000,false,,2",
     ]
 
 
@@ -149,10 +183,18 @@ def test_the_summary_says_what_there_is_to_do(tmp_path: Path):
     write_audit(tmp_path, example_audit(), CLASSES, "csv", {"client": 7})
     summary = json.loads((tmp_path / SUMMARY).read_text())
     assert summary.pop("caution")
+    assert len(summary.pop("warnings")) == 2
     assert summary == {
         "client": 7,
         "examples": 4,
         "estimated_noise_rate": 0.5,
+        "noise_rate_interval_90": [0.25, 0.75],
+        "model_seems_right_on": 0.9,
+        "lines_with_80_percent_of_the_wrong_labels": 2,
+        "classes": {
+            "cat": {"examples": 2, "expected_wrong": 1.0, "look_at_first": 1},
+            "dog": {"examples": 2, "expected_wrong": 0.8, "look_at_first": 1},
+        },
         "estimated_by_confident_joint": 0.25,
         "look_at_first": 2,
         "changed_by_the_method": 1,
@@ -172,6 +214,14 @@ def test_a_crash_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="no space"):
         write_audit(tmp_path, named(["new"]), CLASSES, "csv", {})
     assert path.read_bytes() == before
+
+
+def test_a_list_of_an_earlier_version_without_ranks_can_be_read(tmp_path: Path):
+    path = write_audit(tmp_path, example_audit(), CLASSES, "csv", {})
+    now = read_columns(path)
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
+    assert "rank" not in path.read_text()
+    assert read_columns(path) == now
 
 
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path):
