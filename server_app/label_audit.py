@@ -31,7 +31,9 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
         log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
     total = len(state.registration.clients)
     if state.mode is Mode.DEPLOYMENT:
-        print(f"Label audit: {len(done)} of {total} clients made one; it is in each node's own state-dir.", flush=True)
+        state.directory.update_status(audits=len(done))
+        place = f"<state-dir>/{state.directory.path.name}/"
+        print(f"Label audit: {len(done)} of {total} clients made one, each at its node in {place}", flush=True)
         return
     where = list_path(state.directory.path / "clients" / "<client>", state.settings.audit.format)
     print(f"Label audit: {len(done)} of {total} clients have a list of suspicious labels: {where}", flush=True)
