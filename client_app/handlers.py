@@ -20,6 +20,7 @@ from client_app.mask_audit import audit_masks
 from client_app.mask_audit_files import write_mask_audit
 from client_app.mods import RAISED, egress_log, named_arrays, watchdog, with_privacy
 from client_app.node import NodeError, brings_data, fingerprint, site_facts, warn_of_left_out, with_mode
+from client_app.personal.results import SiteResults
 from client_app.private_accuracy import noisy_accuracy
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
@@ -128,6 +129,20 @@ def audit(message: Message, context: Context) -> Message:
         path = write_audit(folder, found, task.class_names, wanted, facts)
     if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
         log(INFO, "Label audit: %s", path)
+        log(INFO, "Site report: %s", SiteResults(session, folder).make(full=False))
+    return session.reply({})
+
+
+@app.query("personal")
+def personal(message: Message, context: Context) -> Message:
+    """Compare with training alone, tune a model of the site's own; nothing of it is in the answer."""
+    session = Session.open(message, context)
+    folder = session.folder()
+    if folder is None:
+        raise NodeError("this node has no folder of its own: start it with --node-config 'state-dir=/a/folder'")
+    path = SiteResults(session, folder).make(full=True)
+    if session.mode is Mode.DEPLOYMENT:
+        log(INFO, "Site report: %s", path)
     return session.reply({})
 
 

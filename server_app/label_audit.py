@@ -41,16 +41,22 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
         _score(state, done)
 
 
-def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[str, list[int]]]:
-    """Ask all clients for their audit; return those that made one, and by reason those that did not."""
+def request_audits(
+    state: RunState, grid: ClientGrid, kind: str = QUERY, patience: float | None = None
+) -> tuple[list[int], dict[str, list[int]]]:
+    """Ask all clients for their audit; return those that made one, and by reason those that did not.
+
+    So is asked for anything else that clients make of the final model, by a message of another ``kind``, with as much
+    ``patience`` as that takes, in seconds; None = the time of a round.
+    """
     grid.begin_round(state.server_round, state.checkpoint_round)
     content = RecordDict({"arrays": to_record(state.sent), "config": ConfigRecord()})
     registration = [entry.client for entry in state.registration.clients]
-    asked, timeout = set(grid.get_node_ids()), state.settings.federation.round_timeout
+    asked, timeout = set(grid.get_node_ids()), patience or state.settings.federation.round_timeout
     answers = query(
         grid,
         asked,
-        QUERY,
+        kind,
         content,
         lambda client, answer: None,  # that it answers is all it says
         timeout=timeout,

@@ -21,6 +21,7 @@ from server_app.callbacks.records import PrivacySpent, Progress, Records, Withho
 from server_app.evaluation import CentralEvaluation
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
+from server_app.personal_results import make_personal_results
 from server_app.preprocessing import Fitted, fit_preprocessing
 from server_app.registration import FederationError, register_clients
 from server_app.report import ReportError, read_run, results_table, write_page
@@ -185,6 +186,7 @@ def _run(
     print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)
     reason = loop.run()
     audit_labels(state, clients)
+    make_personal_results(state, clients)
     return reason
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, nn, no_grad
 
 FEATURE_LAYER = "feature_layer"
 """Attribute of a model that names its last layer."""
@@ -61,14 +61,34 @@ class FeatureRecord:
                 name = getattr(self._model, FEATURE_LAYER)
                 raise FeatureError(f"{self._name} names {name!r} as its last layer, and does not use it")
             return self._passes[-1][1]
-        # Inner layers come first, so the first that returned these logits made them.
-        maker, given = next(((layer, given) for layer, given, made in self._passes if made is logits), (None, logits))
+        maker, given = self._made(logits)
         if maker is None or maker is self._model or next(maker.parameters(), None) is None:
-            raise FeatureError(
-                f"the layer that makes the scores of {self._name} cannot be told: give the model an attribute "
-                f"{FEATURE_LAYER}, the name of its last layer with weights, such as {FEATURE_LAYER} = 'classifier'"
-            )
+            raise self._untold()
         return given
+
+    def layer(self, logits: Tensor) -> nn.Module:
+        """Return the last layer, which made ``logits`` in the last forward pass: the model itself if it is one layer.
+
+        Raises
+        ------
+        FeatureError
+            If it is not known.
+        """
+        maker = self._made(logits)[0] if self._named is None else self._named
+        joined = maker is self._model and next(self._model.children(), None) is not None
+        if maker is None or joined or next(maker.parameters(), None) is None:
+            raise self._untold()
+        return maker
+
+    def _made(self, logits: Tensor) -> tuple[nn.Module | None, Tensor]:
+        """Return the layer that made these logits and what it was given; inner layers come first."""
+        return next(((layer, given) for layer, given, made in self._passes if made is logits), (None, logits))
+
+    def _untold(self) -> FeatureError:
+        return FeatureError(
+            f"the layer that makes the scores of {self._name} cannot be told: give the model an attribute "
+            f"{FEATURE_LAYER}, the name of its last layer with weights, such as {FEATURE_LAYER} = 'classifier'"
+        )
 
     def _note(self, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], made: object) -> None:
         given = args[0] if args else next(iter(named.values()), None)
@@ -115,6 +135,19 @@ def recorded_features(model: nn.Module) -> Iterator[FeatureRecord]:
     finally:
         for handle in (*handles, forget):
             handle.remove()
+
+
+@no_grad()
+def last_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """Return the layer of ``model`` that makes the scores of ``inputs`` (N, ...).
+
+    Raises
+    ------
+    FeatureError
+        If it is not known.
+    """
+    with recorded_features(model) as record:
+        return record.layer(model(inputs))
 
 
 def features_of(model: nn.Module, inputs: Tensor) -> Tensor:
