@@ -1,4 +1,4 @@
-"""Personal results at the end of a run: each site compares and tunes for itself; the server learns only who has done it.
+"""Personal results at the end of a run: each site compares and tunes for itself; the server learns who has done it.
 
 In a simulation, where all folders are on this machine, one line says how the comparisons came out.
 """
@@ -23,7 +23,7 @@ QUERY = "query.personal"
 
 
 def make_personal_results(state: RunState, grid: ClientGrid) -> None:
-    """Let every client do what ``personal.*`` asks for; who does not is named with the reason, and the run ends well."""
+    """Let every client do what ``personal.*`` asks for; who does not is named with its reason, and that ends no run."""
     personal = state.settings.personal
     if not personal.compare and personal.tune == "none":
         return

