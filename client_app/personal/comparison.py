@@ -79,7 +79,7 @@ def sign_test(better: int, worse: int) -> float:
         from statistics import NormalDist
 
         return min(1.0, 2 * NormalDist().cdf(-(abs(better - worse) - 1) / total**0.5))
-    return min(1.0, 2 * sum(comb(total, k) for k in range(min(better, worse) + 1)) / 2**total)
+    return min(1.0, sum(comb(total, k) for k in range(min(better, worse) + 1)) / 2 ** max(0, total - 1))
 
 
 def right_shares(model: nn.Module, task: Task, data: ClientData, batch_size: int, device: torch.device) -> Scores:

@@ -134,7 +134,7 @@ def model_warnings(guesses: Labels, labels: Labels, class_names: Sequence[str]) 
             "label audit: are the classes in the right order, the images scaled and coloured like those of the others?"
         )
     known = np.bincount(labels[right], minlength=len(class_names))
-    for k in np.flatnonzero((counts >= FEW) & (known == 0)):
+    for k in np.flatnonzero((counts >= FEW) & (known == 0)).tolist():
         found.append(
             f"The class {class_names[k]!r} is lost: the model recognises none of your {counts[k]} examples of it."
         )

@@ -115,9 +115,7 @@ class SiteResults:
             raise NodeError("personal.compare: the weights that the run started from are not at this site") from error
         own = settings_alone(session.settings)
         if own.method != session.settings.method:
-            report.doubts.append(
-                f"Alone by {own.method.name}: method {session.settings.method.name} needs the others."
-            )
+            report.doubts.append(f"Alone by {own.method.name}: method {session.settings.method.name} needs the others.")
         if not self.task.labels_pixels:
             audit = audit_client(model, self.data, own, state or None, session.device)
             report.doubts += self._audits(audit)
