@@ -65,7 +65,9 @@ class Small(nn.Sequential):
     """A convolution, BatchNorm and a last layer."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+        super().__init__(
+            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10)
+        )
 
 
 @pytest.mark.parametrize(
