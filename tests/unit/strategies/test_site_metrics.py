@@ -12,9 +12,8 @@ from tasks.seeds import rng
 
 def updates(examples: list[int], accuracy: list[float]) -> list[Update[None]]:
     message = Message(RecordDict(), dst_node_id=1, message_type="evaluate")
-    return [
-        Update(i, None, n, {"accuracy": a}, message) for i, (n, a) in enumerate(zip(examples, accuracy, strict=True))
-    ]
+    said = zip(examples, accuracy, strict=True)
+    return [Update(site, None, count, {"accuracy": share}, message) for site, (count, share) in enumerate(said)]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -89,20 +89,14 @@ def test_only_the_chosen_part_is_tuned(wanted: str, changed: set[str]) -> None:
 
 
 def test_tuning_is_slower_than_the_run_unless_it_is_said() -> None:
-    settings, data = part(
-        {"personal.tune": "head", "personal.epochs": 1, "train.momentum": 0.0, "train.clip-norm": 0.0}
-    )
+    plain: Flat = {"train.momentum": 0.0, "train.clip-norm": 0.0}
+    settings, data = part({"personal.tune": "head", "personal.epochs": 1} | plain)
     steps = []
     for rate in (0.0, 0.1 * settings.train.learning_rate, settings.train.learning_rate):
         model = initial_model(settings)
         start = model_arrays(model)["3.weight"].copy()
-        tune(
-            model,
-            data.take(np.arange(16)),
-            replace(settings, personal=replace(settings.personal, learning_rate=rate)),
-            3,
-            CPU,
-        )
+        own = replace(settings, personal=replace(settings.personal, learning_rate=rate))
+        tune(model, data.take(np.arange(16)), own, 3, CPU)
         steps.append(float(np.linalg.norm(model_arrays(model)["3.weight"] - start)))
     assert steps[0] == steps[1] > 0
     assert steps[2] == pytest.approx(10 * steps[1], rel=1e-3)  # one step of plain gradient descent
