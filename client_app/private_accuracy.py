@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from tasks.issues import ERROR, Issue, RunContext
+from tasks.issues import ERROR, WARNING, Issue, RunContext
 
 
 def noisy_accuracy(right: int, examples: int, epsilon: float, rng: np.random.Generator) -> float:
@@ -39,9 +39,12 @@ def two_sided_geometric(epsilon: float, rng: np.random.Generator) -> int:
 
 
 def accuracy_issues(context: RunContext) -> list[Issue]:
-    """Return what cannot be measured with noise: masks, and any other measure than the accuracy."""
+    """Return what cannot be measured with noise: masks, and any other measure; and what goes without in a private run."""
     settings, found = context.settings, list[Issue]()
     epsilon, monitor = settings.evaluate.epsilon, settings.run.monitor
+    if not epsilon and monitor == "sites" and settings.privacy.mode != "none":
+        text = f"privacy.mode = {settings.privacy.mode!r}: the sites' accuracies and losses are sent without noise"
+        found.append(Issue(WARNING, "evaluate.epsilon", text, "evaluate.epsilon makes accuracies private"))
     if not epsilon:
         return found
     key = f"evaluate.epsilon = {epsilon:g}"

@@ -27,6 +27,7 @@ from tasks.weights import model_arrays
 ALONE, PERSONAL = "alone, as long", "personal model"
 MODEL, PERSONAL_MODEL = "model.safetensors", "personal.safetensors"
 ALONE_FOLDER = "alone"
+NOT_COMPARED = "Nothing was compared or tuned: this site has too few examples to hold some out."
 
 
 class SiteResults:
@@ -58,10 +59,11 @@ class SiteResults:
         """
         report = self._plain()
         personal = self.session.settings.personal
-        if full and personal.compare and self.held_out is not None:
-            report.models[ALONE] = self._alone(report)
-        if full and personal.tune != "none" and self.held_out is not None:
-            report.models[PERSONAL] = self._tuned(report)
+        if full and self.held_out is None:
+            report.warnings.append(NOT_COMPARED)
+        elif full:
+            report.models |= {ALONE: self._alone(report)} if personal.compare else {}
+            report.models |= {PERSONAL: self._tuned(report)} if personal.tune != "none" else {}
         report.warnings += comparison_warnings(report.models, ALONE)
         return report.write(self.folder)
 

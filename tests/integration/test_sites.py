@@ -10,6 +10,7 @@ import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
 
+from server_app.report import read_run
 from tasks.config import ConfigError
 from tests.integration.conftest import Play, Played
 from tests.integration.test_site_data import Federation, federation  # noqa: F401  a fixture
@@ -46,6 +47,20 @@ def test_the_median_of_the_sites_chooses_the_best_model_and_one_liar_does_not(pl
     page = (run.path / "report.html").read_text()
     assert "Measured at the sites" in page
     assert "is the best by validation accuracy" in page
+
+
+def test_a_mean_weighs_by_examples_and_who_only_measures_is_not_said_to_have_trained(play: Play) -> None:
+    run = play(**SITES, evaluate__report="per-site", evaluate__combine="mean", federation__fraction_train=0.5)
+
+    examples = {line["client"]: line["examples"] for line in run.lines("clients.jsonl") if line["round"] == 0}
+    for number in (1, 2, 3):
+        each = {client: values["loss"] for (of, client), values in measures(run).items() if of == number}
+        mean = np.average([*each.values()], weights=[examples[client] for client in each])
+        assert len(each) == 4
+        assert run.metrics[number]["validation_loss"] == pytest.approx(mean)
+    record = read_run(run.path)
+    assert len(record.measured) == 12
+    assert len(record.client_rounds) == sum(line["selected"] for line in run.metrics) == 6
 
 
 def test_sites_choose_and_nothing_of_it_is_recorded(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
