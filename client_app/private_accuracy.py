@@ -39,7 +39,7 @@ def two_sided_geometric(epsilon: float, rng: np.random.Generator) -> int:
 
 
 def accuracy_issues(context: RunContext) -> list[Issue]:
-    """Return what cannot be measured with noise: masks, and any other measure; and what goes without in a private run."""
+    """Return what cannot be measured with noise, masks and other measures, and what goes without in a private run."""
     settings, found = context.settings, list[Issue]()
     epsilon, monitor = settings.evaluate.epsilon, settings.run.monitor
     if not epsilon and monitor == "sites" and settings.privacy.mode != "none":
