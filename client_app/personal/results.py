@@ -25,7 +25,7 @@ from tasks.files import private_folder, replace_file
 from tasks.weights import model_arrays
 
 ALONE, PERSONAL = "alone, as long", "personal model"
-MODEL, PERSONAL_MODEL = "model.safetensors", "personal.safetensors"
+MODEL, PERSONAL_MODEL = "final-model.safetensors", "personal-model.safetensors"
 ALONE_FOLDER = "alone"
 NOT_COMPARED = "Nothing was compared or tuned: this site has too few examples to hold some out."
 

@@ -32,7 +32,8 @@ def test_the_median_of_the_sites_chooses_the_best_model_and_one_liar_does_not(pl
             said["accuracy"] = 1e9 * (-1) ** message.content.config_records["winnow"]["server_round"]
         return reply
 
-    run = play(lie, **SITES, evaluate__report="per-site", federation__num_clients=5, num_server_rounds=4)
+    fedavg = {"strategy__name": "flower-fedavg"}  # which would take a mean
+    run = play(lie, **SITES, **fedavg, evaluate__report="per-site", federation__num_clients=5, num_server_rounds=4)
 
     found = measures(run)
     assert len(found) == 5 * 4
@@ -111,7 +112,7 @@ def test_a_site_compares_with_training_alone_and_tunes_and_none_of_it_leaves(
         for one in (alone, personal):
             gain = one["only_this_one_right"] - one["only_the_federated_right"]
             assert one["accuracy"] - report["accuracy"] == pytest.approx(gain / report["held_out"], abs=2e-4)
-        plain, tuned = load_file(folder / "model.safetensors"), load_file(folder / "personal.safetensors")
+        plain, tuned = load_file(folder / "final-model.safetensors"), load_file(folder / "personal-model.safetensors")
         changed = {name for name in plain if not np.array_equal(plain[name], tuned[name])}
         assert changed == {"3.weight", "3.bias"}, "the last layer of the mlp"
         assert all(np.array_equal(plain[name], final[name]) for name in plain)
