@@ -14,7 +14,7 @@ from server_app.storage.audit_scoring import score_run
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
-from tasks.protocol import Mode
+from tasks.protocol import SAME_DATA, Mode
 
 QUERY = "query.audit"
 
@@ -50,21 +50,25 @@ def request_audits(
     ``patience`` as that takes, in seconds; None = the time of a round.
     """
     grid.begin_round(state.server_round, state.checkpoint_round)
-    content = RecordDict({"arrays": to_record(state.sent), "config": ConfigRecord()})
+    arrays = to_record(state.sent)
     registration = [entry.client for entry in state.registration.clients]
     asked, timeout = set(grid.get_node_ids()), patience or state.settings.federation.round_timeout
-    answers = query(
-        grid,
-        asked,
-        kind,
-        content,
-        lambda client, answer: None,  # that it answers is all it says
-        timeout=timeout,
-        silence=f"no answer within {timeout:g} s",
-        failure="{reason}",
-    )
+    twins = asked & {client for group in state.registration.same_data() for client in group}
+    problems: dict[int, str] = {}
+    for same_data, clients in ((True, twins), (False, asked - twins)):  # of its own twin only each is told
+        answers = query(
+            grid,
+            clients,
+            kind,
+            RecordDict({"arrays": arrays, "config": ConfigRecord({SAME_DATA: same_data})}),
+            lambda client, answer: None,  # that it answers is all it says
+            timeout=timeout,
+            silence=f"no answer within {timeout:g} s",
+            failure="{reason}",
+        )
+        problems |= answers.problems
     left = (client for client in registration if client not in asked)
-    problems = answers.problems | dict.fromkeys(left, "it took no further part in the run")
+    problems |= dict.fromkeys(left, "it took no further part in the run")
     by_reason: defaultdict[str, list[int]] = defaultdict(list)
     for client, reason in sorted(problems.items()):
         by_reason[reason].append(client)

@@ -22,11 +22,16 @@ from client_app.session import Session
 from tasks.base import ClientData, DataError, Task, predict
 from tasks.client_data import load_task
 from tasks.files import private_folder, replace_file
+from tasks.protocol import SAME_DATA
 from tasks.weights import model_arrays
 
 ALONE, PERSONAL = "alone, as long", "personal model"
 MODEL, PERSONAL_MODEL = "final-model.safetensors", "personal-model.safetensors"
 ALONE_FOLDER = "alone"
+TWIN = (
+    "Another node of this run has exactly the same data as this one: is a data-path given to two nodes, or this site "
+    "connected twice? Each counts as a site of its own."
+)
 NOT_COMPARED = "Nothing was compared or tuned: this site has too few examples to hold some out."
 
 
@@ -80,6 +85,8 @@ class SiteResults:
         }
         count = 0 if self.held_out is None else len(self.held_out)
         report = SiteReport(facts, count, float(scores.mean()))
+        if self.session.message.content.config_records["config"].get(SAME_DATA):
+            report.warnings.append(TWIN)
         report.warnings += clock_warnings(self.session.message.metadata.created_at, time.time())
         if not self.task.labels_pixels:
             report.warnings += self._judged(self.session.model())

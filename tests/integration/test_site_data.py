@@ -264,6 +264,9 @@ def test_sites_with_the_same_data_are_named_and_the_run_goes_on(
     assert f"Clients {first}, {second} have exactly the same data, and each counts as a site of its own" in caplog.text
     assert f"clients {first} and {second} with exactly the same data" in (run.path / "report.html").read_text()
     assert run.metrics[-1]["replies"] == 4
+    texts = [(tmp_path / f"state{site}" / run.path.name / "site/site-report.txt").read_text() for site in range(4)]
+    warned = ["Another node of this run has exactly the same data" in text for text in texts]
+    assert warned == [True, False, True, False]
 
 
 def test_of_two_unnumbered_nodes_with_one_state_directory_one_is_left_out(
