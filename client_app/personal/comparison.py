@@ -79,16 +79,16 @@ def sign_test(better: int, worse: int) -> float:
         from statistics import NormalDist
 
         return min(1.0, 2 * NormalDist().cdf(-(abs(better - worse) - 1) / total**0.5))
-    return min(1.0, sum(comb(total, k) for k in range(min(better, worse) + 1)) / 2 ** max(0, total - 1))
+    return min(1.0, sum(comb(total, k) for k in range(min(better, worse) + 1)) / (1 << max(0, total - 1)))
 
 
 def right_shares(model: nn.Module, task: Task, data: ClientData, batch_size: int, device: torch.device) -> Scores:
     """Return the share of right labels of each example, (n,): 0 or 1, or of its pixels; 1 where none has a label."""
     guesses = predict(model, task, data.features, batch_size, device).argmax(1).numpy()
-    right, known = guesses == data.labels, data.labels != IGNORED
+    right, known = guesses == data.labels, data.labels != IGNORED  # which is no class that could be guessed
     flat = (len(data), -1)
     counted = known.reshape(flat).sum(1)
-    shares: Scores = np.where(counted, (right & known).reshape(flat).sum(1) / np.maximum(counted, 1), 1.0)
+    shares: Scores = np.where(counted, right.reshape(flat).sum(1) / np.maximum(counted, 1), 1.0)
     return shares
 
 

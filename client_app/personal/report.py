@@ -77,7 +77,7 @@ class SiteReport:
             f"On {self.held_out} examples that this site held out; no model was trained on them, labels are as given",
             f"  {'model of all sites':<26}{_percent(self.accuracy):>8} right",
         ]
-        lines.append("  Wrong labels among them count against every model, and most against one that has not learned them.")
+        lines += ["  Wrong labels among them count against every model."] if self.models else []
         for name, found in self.models.items():
             lines.append(f"  {name:<26}{_percent(found.second):>8} right   {in_words(found)}")
         return lines
