@@ -6,6 +6,7 @@ from dataclasses import replace
 from logging import ERROR, INFO, WARNING
 from typing import Any
 
+import numpy as np
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import ClientAppException
@@ -22,11 +23,14 @@ from client_app.loss_profile import loss_profile
 from client_app.mask_audit import audit_masks
 from client_app.mask_audit_files import write_mask_audit
 from client_app.mods import RAISED, egress_log, named_arrays, watchdog, with_privacy
-from client_app.node import NodeError, brings_data, fingerprint, warn_of_left_out, with_mode
+from client_app.node import NodeError, brings_data, fingerprint, site_facts, warn_of_left_out, with_mode
+from client_app.personal.results import SiteResults
+from client_app.private_accuracy import noisy_accuracy
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
 from tasks.client_data import load_task
 from tasks.protocol import WANT_PROFILE, Mode
+from tasks.seeds import rng
 
 app = ClientApp(mods=[with_mode, watchdog, egress_log, named_arrays])
 
@@ -37,7 +41,7 @@ def identity(message: Message, context: Context) -> Message:
     session = Session.open(message, context)
     warn_of_left_out(session.settings, session.mode)
     session.lock_folder()
-    facts: dict[str, Any] = {"client": session.header.client}
+    facts: dict[str, Any] = {"client": session.header.client, **site_facts(context.node_config)}
     if brings_data(session.settings, session.mode):
         facts["data-fingerprint"] = fingerprint(session.dataset.data, session.header.run_name)
     if session.mode is Mode.SIMULATION:  # what a real site knows about its labels stays there
@@ -144,6 +148,20 @@ def audit(message: Message, context: Context) -> Message:
             write_issues(folder, issues, data.labels, task.example_names(data.ids), task.class_names, wanted)
     if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
         log(INFO, "Label audit: %s", path)
+        log(INFO, "Site report: %s", SiteResults(session, folder).make(full=False))
+    return session.reply({})
+
+
+@app.query("personal")
+def personal(message: Message, context: Context) -> Message:
+    """Compare with training alone, tune a model of the site's own; nothing of it is in the answer."""
+    session = Session.open(message, context)
+    folder = session.folder()
+    if folder is None:
+        raise NodeError("this node has no folder of its own: start it with --node-config 'state-dir=/a/folder'")
+    path = SiteResults(session, folder).make(full=True)
+    if session.mode is Mode.DEPLOYMENT:
+        log(INFO, "Site report: %s", path)
     return session.reply({})
 
 
@@ -159,7 +177,19 @@ def evaluate_locally(message: Message, context: Context) -> Message:
     batch_size = session.settings.evaluate.batch_size
     task = load_task(session.settings.task)
     measures = evaluate(session.model(), task, Examples(data.features, data.labels), batch_size, session.device)
-    return session.reply(measures)
+    return session.reply(with_noise(session, measures, len(data)))
+
+
+def with_noise(session: Session, measures: dict[str, float], examples: int) -> dict[str, float]:
+    """Return the measures that may leave: all, or with ``evaluate.epsilon`` a private accuracy and nothing else."""
+    settings, header = session.settings, session.header
+    if not settings.evaluate.epsilon:
+        return measures
+    predictable = session.mode is Mode.SIMULATION  # noise that anyone who knows the seed can subtract protects nobody
+    seeded = rng(settings.seed, "evaluation noise", header.client, header.server_round)
+    noise = seeded if predictable else np.random.default_rng()
+    right = round(measures["accuracy"] * examples)
+    return {"accuracy": noisy_accuracy(right, examples, settings.evaluate.epsilon, noise)}
 
 
 def answer(messages: Sequence[Message], contexts: Sequence[Context]) -> Iterator[Message]:

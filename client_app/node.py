@@ -35,6 +35,9 @@ DATA_PATH = "data-path"
 STATE_DIR = "state-dir"
 WEIGHTS_PATH = "weights-path"
 PARTITION_ID = "partition-id"
+SITE_NAME = "site-name"
+SHARE_RESULTS = "share-results"
+LONGEST_SITE_NAME = 60
 UNNUMBERED = -1
 LOCK_FILE = "owner"
 """File in a state directory that holds the id of the node that it belongs to."""
@@ -125,6 +128,30 @@ def check_trainer_idle(node: NodeConfig) -> None:
         idle_seconds(node)
     except ValueError as error:
         raise NodeError(f"node-config: {error}") from error
+
+
+def site_facts(node: NodeConfig) -> dict[str, int | list[int]]:
+    """Return what the operator lets be known of the site: its name, as UTF-8, and that its results may be kept.
+
+    Nothing of both unless the operator has set it.
+
+    Raises
+    ------
+    NodeError
+        If what is set is no such name, or neither true nor false.
+    """
+    facts: dict[str, int | list[int]] = {}
+    name, shares = node.get(SITE_NAME, ""), node.get(SHARE_RESULTS, False)
+    if not isinstance(name, str) or not (name.isprintable() and len(name) <= LONGEST_SITE_NAME):
+        limits = f"a text of up to {LONGEST_SITE_NAME} printable characters"
+        raise NodeError(f"node-config: {SITE_NAME} must be {limits}, such as {SITE_NAME}='North clinic'")
+    if not isinstance(shares, bool):
+        raise NodeError(f"node-config: {SHARE_RESULTS} must be true or false, got {shares!r:.40}")
+    if name.strip():
+        facts[SITE_NAME] = list(name.strip().encode())
+    if shares:
+        facts[SHARE_RESULTS] = 1
+    return facts
 
 
 def own_folder(node: NodeConfig, key: str) -> str:

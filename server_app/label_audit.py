@@ -14,7 +14,7 @@ from server_app.storage.audit_scoring import score_run
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
-from tasks.protocol import Mode
+from tasks.protocol import SAME_DATA, Mode
 
 QUERY = "query.audit"
 
@@ -31,7 +31,9 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
         log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
     total = len(state.registration.clients)
     if state.mode is Mode.DEPLOYMENT:
-        print(f"Label audit: {len(done)} of {total} clients made one; it is in each node's own state-dir.", flush=True)
+        state.directory.update_status(audits=len(done))
+        place = f"<state-dir>/{state.directory.path.name}/"
+        print(f"Label audit: {len(done)} of {total} clients made one, each at its node in {place}", flush=True)
         return
     where = list_path(state.directory.path / "clients" / "<client>", state.settings.audit.format)
     print(f"Label audit: {len(done)} of {total} clients have a list of suspicious labels: {where}", flush=True)
@@ -39,24 +41,34 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
         _score(state, done)
 
 
-def request_audits(state: RunState, grid: ClientGrid) -> tuple[list[int], dict[str, list[int]]]:
-    """Ask all clients for their audit; return those that made one, and by reason those that did not."""
+def request_audits(
+    state: RunState, grid: ClientGrid, kind: str = QUERY, patience: float | None = None
+) -> tuple[list[int], dict[str, list[int]]]:
+    """Ask all clients for their audit; return those that made one, and by reason those that did not.
+
+    So is asked for anything else that clients make of the final model, by a message of another ``kind``, with as much
+    ``patience`` as that takes, in seconds; None = the time of a round.
+    """
     grid.begin_round(state.server_round, state.checkpoint_round)
-    content = RecordDict({"arrays": to_record(state.sent), "config": ConfigRecord()})
+    arrays = to_record(state.sent)
     registration = [entry.client for entry in state.registration.clients]
-    asked, timeout = set(grid.get_node_ids()), state.settings.federation.round_timeout
-    answers = query(
-        grid,
-        asked,
-        QUERY,
-        content,
-        lambda client, answer: None,  # that it answers is all it says
-        timeout=timeout,
-        silence=f"no answer within {timeout:g} s",
-        failure="{reason}",
-    )
+    asked, timeout = set(grid.get_node_ids()), patience or state.settings.federation.round_timeout
+    twins = asked & {client for group in state.registration.same_data() for client in group}
+    problems: dict[int, str] = {}
+    for same_data, clients in ((True, twins), (False, asked - twins)):  # of its own twin only each is told
+        answers = query(
+            grid,
+            clients,
+            kind,
+            RecordDict({"arrays": arrays, "config": ConfigRecord({SAME_DATA: same_data})}),
+            lambda client, answer: None,  # that it answers is all it says
+            timeout=timeout,
+            silence=f"no answer within {timeout:g} s",
+            failure="{reason}",
+        )
+        problems |= answers.problems
     left = (client for client in registration if client not in asked)
-    problems = answers.problems | dict.fromkeys(left, "it took no further part in the run")
+    problems |= dict.fromkeys(left, "it took no further part in the run")
     by_reason: defaultdict[str, list[int]] = defaultdict(list)
     for client, reason in sorted(problems.items()):
         by_reason[reason].append(client)

@@ -14,11 +14,13 @@ from server_app.registration import FederationError
 from server_app.state import RunState
 from server_app.transport.client_grid import ClientGrid
 from strategies.base import aggregate_replies
-from strategies.validation import ReplyValidator
+from strategies.site_metrics import combine_metrics
+from strategies.validation import ReplyValidator, Update
 from tasks.extra_arrays import model_part
 from tasks.records import view_record
 from tasks.seeds import seed_everything
-from tasks.validation_split import SITES, VALIDATION
+from tasks.settings import AUTO
+from tasks.validation_split import SITES, VALIDATION, evaluating_share
 
 Metrics = dict[str, Any]
 
@@ -87,7 +89,8 @@ class RunLoop:
 
     def _evaluate_at_clients(self) -> Metrics:
         state = self.state
-        if not state.settings.federation.fraction_evaluate:
+        state.measured = {}
+        if not evaluating_share(state.settings):
             return {}
         seed_everything(state.settings.seed, "evaluate", state.server_round)
         record = view_record(state.sent)
@@ -96,10 +99,23 @@ class RunLoop:
         state.directory.update_status(evaluated_round=state.server_round)  # from here on clients have this model
         replies = self.grid.send_and_receive(messages, timeout=timeout) if messages else []
         updates = ReplyValidator(state.sent, messages, state.registration.examples()).screen_metrics(replies)
-        measured = state.strategy.aggregate_metrics(state.server_round, updates) if updates else None
+        spent = {"evaluation_epsilon": spent_on_evaluation(state)} if state.settings.evaluate.epsilon else {}
+        if not updates:
+            return spent
+        state.measured = {update.client: update.metrics for update in updates}
+        measured = self._of_all_sites(updates)
         if state.validation == SITES:  # the same names as at the server, by one of which the best model is chosen
-            return {f"{VALIDATION}{name}": value for name, value in _numbers(measured).items()}
-        return _scalars(measured, "clients_")
+            return spent | {f"{VALIDATION}{name}": value for name, value in _numbers(measured).items()}
+        return spent | _scalars(measured, "clients_")
+
+    def _of_all_sites(self, updates: list[Update[None]]) -> MetricRecord | None:
+        """Return one value of each metric; liars must not choose the model where nobody but the sites can."""
+        state, how = self.state, self.state.settings.evaluate.combine
+        if how == AUTO and state.settings.run.monitor == SITES:
+            how = "median"
+        if how == AUTO:
+            return state.strategy.aggregate_metrics(state.server_round, updates)
+        return MetricRecord({**combine_metrics(updates, how)})  # type: ignore[arg-type]  # one of its choices
 
     def _finish_round(self, line: Metrics, started: float) -> str:
         """Evaluate and hand the round's line to the callbacks; return the first reason to stop."""
@@ -138,6 +154,11 @@ def train_round(state: RunState, grid: Grid) -> tuple[int, Metrics]:
         state.extras = {name: arrays[name] for name in state.extras}
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if state.report.skipped else 0
     return len(messages), _scalars(metrics, "train_")
+
+
+def spent_on_evaluation(state: RunState) -> float:
+    """Return the privacy budget that each example has spent on accuracies: those of all rounds add up."""
+    return state.settings.evaluate.epsilon * (state.server_round + state.rounds_again)
 
 
 def _scalars(metrics: MetricRecord | None, prefix: str) -> Metrics:

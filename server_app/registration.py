@@ -10,7 +10,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from client_app.node import FINGERPRINT_BITS, UNNUMBERED
+from client_app.node import FINGERPRINT_BITS, LONGEST_SITE_NAME, SHARE_RESULTS, SITE_NAME, UNNUMBERED
 from server_app.transport.client_grid import NodeGrid, poll_seconds
 from strategies.query import query
 from strategies.validation import MOST_EXAMPLES
@@ -26,7 +26,8 @@ class FederationError(RuntimeError):
 class Client:
     """One participant. ``noise_rate`` and ``classes`` are known in a simulation only.
 
-    ``fingerprint`` is equal where the data is; only sites with data of their own have one.
+    ``fingerprint`` is equal where the data is; only sites with data of their own have one. ``name`` is what a site
+    wants to be called, empty for none, and ``shares_results`` whether its own measures may be recorded.
     """
 
     client: int
@@ -35,6 +36,8 @@ class Client:
     noise_rate: float | None = None
     classes: tuple[int, ...] | None = None
     fingerprint: int | None = None
+    name: str = ""
+    shares_results: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,21 @@ def _read(node: int, metrics: MetricRecord, place: int, num_clients: int, mode: 
     mark = metrics.get("data-fingerprint")
     if mark is not None and not (isinstance(mark, int) and 0 <= mark < 2**FINGERPRINT_BITS):
         raise ValueError(f"its data-fingerprint must be a whole number of {FINGERPRINT_BITS} bits, got {mark!r}")
-    return Client(client, node, examples, rate, counts, mark)
+    shares = metrics.get(SHARE_RESULTS) == 1
+    return Client(client, node, examples, rate, counts, mark, _site_name(metrics.get(SITE_NAME)), shares)
+
+
+def _site_name(given: object) -> str:
+    """Return a site's name as text that is safe to print; empty if it gives none."""
+    if given is None:
+        return ""
+    try:
+        name = bytes(given).decode() if isinstance(given, list) else None
+    except (TypeError, ValueError):  # numbers that are no bytes, or bytes that are no UTF-8
+        name = None
+    if name is None or not (name.isprintable() and 0 < len(name) <= LONGEST_SITE_NAME):
+        raise ValueError(f"its {SITE_NAME} must be up to {LONGEST_SITE_NAME} printable characters in UTF-8")
+    return name
 
 
 def _truth(metrics: MetricRecord, examples: int) -> tuple[float | None, tuple[int, ...] | None]:

@@ -19,11 +19,12 @@ from client_app.trainer import pick_device
 from server_app.attack_rule import rule_path
 from server_app.callbacks.base import Callback, chosen_callbacks
 from server_app.callbacks.checkpoints import BestModel, Checkpoints, restore
-from server_app.callbacks.records import PrivacySpent, Progress, Records
+from server_app.callbacks.records import PrivacySpent, Progress, Records, Withhold
 from server_app.evaluation import CentralEvaluation
 from server_app.export.manifest import ManifestFile
 from server_app.label_audit import audit_labels
 from server_app.loop import RunLoop
+from server_app.personal_results import make_personal_results
 from server_app.preprocessing import Fitted, fit_preprocessing
 from server_app.registration import FederationError, register_clients
 from server_app.report import ReportError, read_run, results_table, write_page
@@ -42,6 +43,7 @@ from tasks.fresh_model import fresh_model, model_digest
 from tasks.initial_weights import file_digest
 from tasks.protocol import MessageHeader, Mode
 from tasks.settings import AUTO, Settings
+from tasks.validation_split import monitored
 
 ASKED_TO_END = "the ServerApp was asked to end"
 SPEED = "speed"
@@ -191,6 +193,7 @@ def _run(
     print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)
     reason = loop.run()
     audit_labels(state, clients)
+    make_personal_results(state, clients)
     return reason
 
 
@@ -236,9 +239,11 @@ def callbacks(settings: Settings, label: str, later_rounds: int, recording: Reco
     """Return the callbacks of a run, in the order in which they act after a round."""
     kept = [Checkpoints(settings.run.checkpoint_every), ManifestFile()] if recording.checkpoints else []
     private: list[Callback] = [PrivacySpent()] if settings.privacy.mode != "none" else []
+    withheld: list[Callback] = [Withhold()] if settings.evaluate.report == "none" else []
     return [
         *private,
-        BestModel(settings.run.monitor, settings.run.early_stopping),
+        BestModel(monitored(settings.run.monitor), settings.run.early_stopping),
+        *withheld,
         Records(),
         *kept,  # after the records: a resumed run drops lines without a checkpoint
         Progress(label, later_rounds),

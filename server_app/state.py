@@ -1,5 +1,6 @@
 """State of a run between two rounds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class RunState:
     back to: clients keep their states from then on. ``rounds_again`` counts rounds that are done a second time
     after clients had got their models: a checkpoint was damaged, or the run ended between evaluation and checkpoint.
     ``classes`` is what the evaluation of this round counted of each class, None if there was none.
+    ``measured`` are the measures that each client took of this round's model on its own examples, as far as it did.
     ``best_round`` is chosen on validation data alone; ``validation`` tells who has some, and without there is none.
     """
 
@@ -53,6 +55,7 @@ class RunState:
     resumed: bool = False
     report: RoundReport = field(default_factory=RoundReport)
     classes: ClassReport | None = None
+    measured: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.trained = self.arrays

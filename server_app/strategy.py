@@ -26,6 +26,7 @@ from tasks.protocol import Mode
 from tasks.public_examples import PublicExamples
 from tasks.seeds import seed_noise
 from tasks.settings import FederationSettings, Settings
+from tasks.validation_split import evaluating_share
 
 __all__ = ["STRATEGIES", "FedCorr", "FedNed", "FedRN", "NoisePartition", "RobustStrategy", "build_strategy", "sampled"]
 
@@ -57,9 +58,9 @@ def build_strategy(
     examples = registration.examples() if registration else None
     context: dict[str, Any] = {
         "fraction_train": federation.fraction_train,
-        "fraction_evaluate": federation.fraction_evaluate,
+        "fraction_evaluate": evaluating_share(settings),
         "min_train_nodes": min(federation.min_replies, available),
-        "min_evaluate_nodes": 1 if federation.fraction_evaluate else 0,
+        "min_evaluate_nodes": 1 if evaluating_share(settings) else 0,
         "min_available_nodes": 1,
         "min_replies": federation.min_replies,
         "seed": settings.seed,

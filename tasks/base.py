@@ -16,6 +16,7 @@ from tasks.features import features_of
 from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.metrics import IGNORED, ClassReport, classification_metrics, server_metrics
 from tasks.plugins import Registry
+from tasks.validation_split import evaluating_share
 
 PIXEL_METRICS = ("dice", "mean-iou")
 Labels = npt.NDArray[np.int64]
@@ -339,7 +340,7 @@ def _unevaluated(context: RunContext) -> Issue:
     if context.validation == "server":
         text = "there is no clean test data: the server only measures on the examples that it holds out to choose by"
         return Issue(WARNING, "task.data-path", text)
-    if context.settings.federation.fraction_evaluate > 0:
+    if evaluating_share(context.settings):
         return Issue(WARNING, "task.data-path", f"{text}, only the clients do, on their own labels")
     remedy = (
         "name a task.data-path with test data, or let the clients measure on their own labels, "

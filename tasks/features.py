@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, nn, no_grad
 
 FEATURE_LAYER = "feature_layer"
 """Attribute of a model that names its last layer."""
@@ -45,40 +45,50 @@ class FeatureRecord:
         FeatureError
             If the last layer is not known, was not used, or was given more than one vector of each example.
         """
-        _, given = self._last(logits)
+        given = self._given(logits)
         if given.dim() != 2 or len(given) != len(logits):
             expected = f"one vector of each of the {len(logits)} examples"
             raise FeatureError(f"the last layer of {self._name} must be given {expected}, got {tuple(given.shape)}")
         return given.float()
 
-    def layer(self, logits: Tensor) -> nn.Module:
-        """Return the last layer, which made ``logits``, the answer of the last forward pass.
-
-        Raises
-        ------
-        FeatureError
-            If the last layer is not known, or was not used.
-        """
-        return self._last(logits)[0]
-
     @property
     def _name(self) -> str:
         return type(self._model).__name__
 
-    def _last(self, logits: Tensor) -> tuple[nn.Module, Tensor]:
+    def _given(self, logits: Tensor) -> Tensor:
         if self._named is not None:
             if not self._passes:
                 name = getattr(self._model, FEATURE_LAYER)
                 raise FeatureError(f"{self._name} names {name!r} as its last layer, and does not use it")
-            return self._passes[-1][:2]
-        # Inner layers come first, so the first that returned these logits made them.
-        maker, given = next(((layer, given) for layer, given, made in self._passes if made is logits), (None, logits))
+            return self._passes[-1][1]
+        maker, given = self._made(logits)
         if maker is None or maker is self._model or next(maker.parameters(), None) is None:
-            raise FeatureError(
-                f"the layer that makes the scores of {self._name} cannot be told: give the model an attribute "
-                f"{FEATURE_LAYER}, the name of its last layer with weights, such as {FEATURE_LAYER} = 'classifier'"
-            )
-        return maker, given
+            raise self._untold()
+        return given
+
+    def layer(self, logits: Tensor) -> nn.Module:
+        """Return the last layer, which made ``logits`` in the last forward pass: the model itself if it is one layer.
+
+        Raises
+        ------
+        FeatureError
+            If it is not known.
+        """
+        maker = self._made(logits)[0] if self._named is None else self._named
+        joined = maker is self._model and next(self._model.children(), None) is not None
+        if maker is None or joined or next(maker.parameters(), None) is None:
+            raise self._untold()
+        return maker
+
+    def _made(self, logits: Tensor) -> tuple[nn.Module | None, Tensor]:
+        """Return the layer that made these logits and what it was given; inner layers come first."""
+        return next(((layer, given) for layer, given, made in self._passes if made is logits), (None, logits))
+
+    def _untold(self) -> FeatureError:
+        return FeatureError(
+            f"the layer that makes the scores of {self._name} cannot be told: give the model an attribute "
+            f"{FEATURE_LAYER}, the name of its last layer with weights, such as {FEATURE_LAYER} = 'classifier'"
+        )
 
     def _note(self, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], made: object) -> None:
         given = args[0] if args else next(iter(named.values()), None)
@@ -127,6 +137,19 @@ def recorded_features(model: nn.Module) -> Iterator[FeatureRecord]:
             handle.remove()
 
 
+@no_grad()
+def last_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """Return the layer of ``model`` that makes the scores of ``inputs`` (N, ...).
+
+    Raises
+    ------
+    FeatureError
+        If it is not known.
+    """
+    with recorded_features(model) as record:
+        return record.layer(model(inputs))
+
+
 def features_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return the features (N, F) of ``inputs`` (N, ...), in the model's present mode, differentiable; float32.
 
@@ -137,20 +160,3 @@ def features_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """
     with recorded_features(model) as record:
         return record.of(model(inputs))
-
-
-def last_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """Return the layer whose answer to its features is the answer of ``model`` to ``inputs`` (N, ...).
-
-    Raises
-    ------
-    FeatureError
-        If it is not known.
-
-    >>> import torch
-    >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 4), nn.Identity())
-    >>> last_layer(model, torch.ones(5, 3))
-    Linear(in_features=2, out_features=4, bias=True)
-    """
-    with recorded_features(model) as record:
-        return record.layer(model(inputs))

@@ -50,6 +50,9 @@ EXPERTISE, PROBE_LOGITS = "expertise", "probe-logits"
 SCORES = "scores"
 """What FedRN's server gives a client beside its neighbours' models: how reliable itself and each of them is."""
 
+SAME_DATA = "same-data"
+"""Whether a client is told, after the last round, that another one has exactly the same data."""
+
 NPY = b"\x93NUMPY\x01\x00"
 DTYPES = (
     "float16",

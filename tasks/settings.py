@@ -42,8 +42,8 @@ class RunSettings:
     early_stopping: int = key(0, "stop after so many evaluations without a better `run.monitor`; 0 = never", low=0)
     monitor: str = key(
         "accuracy",
-        "measure on validation data that decides which model is best",
-        choices=("accuracy", "balanced-accuracy", "macro-f1", "dice", "mean-iou", "loss"),
+        "measure on validation data that decides which model is best; sites = accuracy on what all sites hold out",
+        choices=("accuracy", "balanced-accuracy", "macro-f1", "dice", "mean-iou", "loss", "sites"),
     )
     callbacks: str = key(
         "", "what else happens around rounds, as inline TOML, e.g. tensorboard = {}; see docs/plugins.md"
@@ -250,6 +250,19 @@ class EvaluateSettings:
         "who holds them out; auto = the server, but sites with data of their own if they evaluate",
         choices=(AUTO, "server", "sites"),
     )
+    combine: str = key(
+        AUTO,
+        "how the measures of the sites become one; auto = median, but as it does for a strategy of Flower's own",
+        choices=(AUTO, "median", "weighted-median", "mean"),
+    )
+    report: str = key(
+        "combined",
+        "what is recorded of the sites' measures: of each site that agrees, of all together, or nothing",
+        choices=("per-site", "combined", "none"),
+    )
+    epsilon: float = key(
+        0.0, "privacy budget of a site's accuracy in one round, for each of its examples; 0 = no noise", low=0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -259,6 +272,22 @@ class AuditSettings:
     enabled: bool = key(True, "write each client's list; it never leaves the client")
     format: str = key("csv", "of the list; parquet needs the extra `parquet`", choices=("csv", "parquet"))
     embeddings: bool = key(True, "list near duplicates and outliers too, by the encoder's or the model's features")
+
+
+@dataclass(frozen=True)
+class PersonalSettings:
+    """What each site makes for itself after the last round, in its own folder; nothing of it is sent."""
+
+    compare: bool = key(
+        False, "train the model that the site would have alone, as long as the run, and compare; costs as much again"
+    )
+    tune: str = key(
+        "none",
+        "which part of the final model each site tunes on its own examples",
+        choices=("none", "norm", "head", "all"),
+    )
+    epochs: int = key(5, "passes over the site's examples in tuning", low=1)
+    learning_rate: float = key(0.0, "learning rate of tuning; 0 = a tenth of train.learning-rate", low=0.0)
 
 
 @dataclass(frozen=True)
@@ -282,3 +311,4 @@ class Settings:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    personal: PersonalSettings = field(default_factory=PersonalSettings)

@@ -25,6 +25,20 @@ VALIDATION = "validation_"
 Groups = npt.NDArray[np.str_] | npt.NDArray[np.int64] | None
 
 
+def evaluating_share(settings: Settings) -> float:
+    """Return the share of the clients that evaluate in a round; all if sites choose the best model and none is set."""
+    return settings.federation.fraction_evaluate or float(settings.run.monitor == SITES)
+
+
+def monitored(monitor: str) -> str:
+    """Return the measure by which the best model is chosen, from ``run.monitor``.
+
+    >>> monitored("sites"), monitored("macro-f1")
+    ('accuracy', 'macro-f1')
+    """
+    return "accuracy" if monitor == SITES else monitor
+
+
 def validation_place(settings: Settings, sites_own_data: bool) -> Place:
     """Return who holds out validation examples in a run: the server, the sites, or nobody.
 
@@ -34,10 +48,11 @@ def validation_place(settings: Settings, sites_own_data: bool) -> Place:
     chosen = settings.evaluate
     if not chosen.validation:
         return NOWHERE
-    at_sites = sites_own_data if chosen.validation_at == AUTO else chosen.validation_at == SITES
+    at = SITES if settings.run.monitor == SITES else chosen.validation_at
+    at_sites = sites_own_data if at == AUTO else at == SITES
     if not at_sites:
         return SERVER
-    return SITES if settings.federation.fraction_evaluate else NOWHERE
+    return SITES if evaluating_share(settings) else NOWHERE
 
 
 def hold_out(labels: npt.NDArray[Any], groups: Groups, share: float, rng: np.random.Generator) -> "Labels":

@@ -39,9 +39,10 @@ class BestModel(Callback):
             return ""
         state.evaluations_since_best += 1
         if 0 < self._patience <= state.evaluations_since_best:
+            value_of_best = "" if state.settings.evaluate.report == "none" else f" {state.best_value:.4f}"
             return (
                 f"stopped early: validation {self._monitor} has not improved for {self._patience} evaluations "
-                f"(best {state.best_value:.4f} in round {state.best_round})"
+                f"(best{value_of_best} in round {state.best_round})"
             )
         return ""
 

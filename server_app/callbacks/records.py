@@ -17,11 +17,20 @@ from server_app.storage.run_directory import CLIENTS, METRICS
 from strategies.privacy import PrivateStrategy
 from strategies.validation import RoundReport
 from tasks.client_data import load_task
-from tasks.validation_split import NOWHERE, VALIDATION
+from tasks.protocol import Mode
+from tasks.validation_split import NOWHERE, SITES, VALIDATION
+
+PER_SITE = "per-site"
+MEASURED = "measured"
+"""Field of a line of clients.jsonl: what this site measured of the round's model on its own examples."""
 
 
 class Records(Callback):
     """Writes all files as the run goes on. Round 0 of clients.jsonl is the registration."""
+
+    def on_run_start(self, state: RunState) -> None:
+        """Say of which sites there will be results."""
+        say_who_agrees(state)
 
     def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
         """Append this round's lines."""
@@ -56,6 +65,7 @@ def _registration_lines(state: RunState) -> list[dict[str, Any]]:
             "classes": entry.classes,
             **({"attacker": entry.client in hostile} if attacked else {}),
             **({"same_data": twins[entry.client]} if entry.client in twins else {}),
+            **({"name": entry.name} if entry.name else {}),
         }
         for entry in state.registration.clients
     ]
@@ -64,7 +74,9 @@ def _registration_lines(state: RunState) -> list[dict[str, Any]]:
 def _client_lines(state: RunState) -> list[dict[str, Any]]:
     report = state.report
     examples = state.registration.examples()
-    return [
+    kept = kept_measures(state)
+    trained = report.examples.keys() | report.quarantined.keys()
+    lines = [
         {
             "round": state.server_round,
             "client": client,
@@ -74,9 +86,45 @@ def _client_lines(state: RunState) -> list[dict[str, Any]]:
             "quarantine": report.quarantined.get(client),
             "train_loss": report.metrics.get(client, {}).get("train-loss"),
             **_judgement(report, client),
+            **kept.get(client, {}),
         }
-        for client in sorted(report.examples.keys() | report.quarantined.keys())
+        for client in sorted(trained)
     ]
+    only_measured = sorted(kept.keys() - trained)
+    return lines + [{"round": state.server_round, "client": client, **kept[client]} for client in only_measured]
+
+
+def kept_measures(state: RunState) -> dict[int, dict[str, Any]]:
+    """Return what single sites measured, of those that agree to have it recorded and if the run does."""
+    if state.settings.evaluate.report != PER_SITE:
+        return {}
+    simulated = state.mode is Mode.SIMULATION  # whose clients are nobody who could mind
+    agree = {entry.client for entry in state.registration.clients if simulated or entry.shares_results}
+    return {client: {MEASURED: dict(values)} for client, values in state.measured.items() if client in agree}
+
+
+class Withhold(Callback):
+    """Takes the measures of the sites out of a round's line, once the best model is chosen by them.
+
+    Comes after the callback that chooses, and before all that write or print.
+    """
+
+    def on_round_end(self, state: RunState, metrics: dict[str, Any]) -> str:
+        """Drop them."""
+        names = ("clients_", VALIDATION) if state.validation == SITES else ("clients_",)
+        for name in [name for name in metrics if name.startswith(names)]:
+            del metrics[name]
+        return ""
+
+
+def say_who_agrees(state: RunState) -> None:
+    """Print whose results will be recorded, where sites decide that."""
+    if state.settings.evaluate.report != PER_SITE or state.mode is Mode.SIMULATION:
+        return
+    clients = state.registration.clients
+    agree = [f"{entry.client} {entry.name}".strip() for entry in clients if entry.shares_results]
+    who = f": {', '.join(agree)}" if agree else " (share-results=true in their node-config)"
+    print(f"Results of single sites are kept of {len(agree)} of {len(clients)} that agree{who}", flush=True)
 
 
 def _judgement(report: RoundReport, client: int) -> dict[str, Any]:

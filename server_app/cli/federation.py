@@ -68,9 +68,9 @@ class LocalNode:
         return f"node-{self.number}"
 
     def config(self, state: Path) -> str:
-        """Return what Flower tells the ClientApp about the node."""
+        """Return what Flower tells the ClientApp about the node; whoever starts all nodes shares their results."""
         data = f" data-path={quoted(self.data)}" if self.data else ""
-        return f"partition-id={self.number} state-dir={quoted(state)}{data}"
+        return f"partition-id={self.number} state-dir={quoted(state)}{data} share-results=true"
 
 
 @contextmanager

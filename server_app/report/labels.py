@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from server_app.report.reading import RunRecord
+from server_app.report.sites import audit_places
 from server_app.report.text import NONE, View, counted, enumeration, number, percent, unbroken
 from server_app.storage.audit_scores import Relabelling, Score, Scores, nouns
 
@@ -33,7 +34,7 @@ def audit_section(record: RunRecord) -> View:
     scores = record.audit
     place = f"clients/<client>/label-audit.{record.config.get('audit.format', 'csv')}"
     columns = MASK_COLUMNS if scores.of_pixels else COLUMNS
-    notes = [WHAT.format(place=place), *_overall(scores), columns] if scores.clients else []
+    notes = [WHAT.format(place=place), *_overall(scores), columns] if scores.clients else audit_places(record)
     return {
         "audit_notes": [unbroken(note) for note in notes],
         "audit_rows": [_row(score) for score in scores.clients],

@@ -23,6 +23,7 @@ from server_app.report.drawing import Chart
 from server_app.report.labels import audit_section, group_losses, role_section, standings
 from server_app.report.reading import RunRecord, read_run
 from server_app.report.results import LAST_ROUNDS, result, result_section, write_results
+from server_app.report.sites import site_section
 from server_app.report.summaries import ClientSummary, Quarantine, equal_weight, noisier_half, summarize_clients
 from server_app.report.text import (
     NONE,
@@ -96,6 +97,7 @@ def render(record: RunRecord) -> str:
         **result_section(record),
         **class_section(record),
         **client_section(record, clients),
+        **site_section(record),
         **role_section(record),
         **audit_section(record),
         **round_section(record),
@@ -193,6 +195,7 @@ def _client(client: ClientSummary, highest_weight: float) -> View:
     bar = None if client.mean_weight is None or not highest_weight else client.mean_weight / highest_weight
     return {
         "client": client.client,
+        "name": client.name,
         "attacker": client.attacker,
         "examples": number(client.examples),
         "classes": held or NONE,

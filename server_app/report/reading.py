@@ -9,7 +9,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,7 @@ from tasks.config import DEFAULTS, flatten
 from tasks.validation_split import VALIDATION
 
 LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
+ONLY_MEASURED = {"round", "client", "measured"}  # of a client that did not train in a round
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
 
 
@@ -150,7 +151,8 @@ class RegisteredClient:
     """One participant: its number of examples, the share of its labels that are wrong and its count per class.
 
     Both of the latter are known in a simulation only. ``attacker`` tells whether it is hostile, None without an attack.
-    ``same_data`` are the clients with exactly the same data, this one among them, if there are others.
+    ``same_data`` are the clients with exactly the same data, this one among them, if there are others. ``name`` is what
+    a site wants to be called.
     """
 
     client: int
@@ -159,6 +161,7 @@ class RegisteredClient:
     class_counts: tuple[int, ...] | None
     attacker: bool | None = None
     same_data: tuple[int, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,8 @@ class RunRecord:
     """Everything a run directory says, in order of rounds and client ids. Round 0 is the initial model.
 
     ``best_round`` is the one whose model is best on validation data; None if there was none, also of a run from before
-    there was any, whose best model was chosen on test data.
+    there was any, whose best model was chosen on test data. ``measured`` is by (round, client) what a site measured on
+    its own examples, of those that agree; ``audits`` how many real sites have made a label audit.
     """
 
     path: Path
@@ -210,12 +214,13 @@ class RunRecord:
     start_seconds: float | None = None
     tags: tuple[str, ...] = ()
     note: str = ""
+    measured: Mapping[tuple[int, int], Mapping[str, float]] = field(default_factory=dict)
+    audits: int | None = None
 
     @property
     def planned_rounds(self) -> int | None:
         """Number of rounds that the settings ask for."""
-        planned = self.config.get("num-server-rounds")
-        return planned if isinstance(planned, int) else None
+        return as_count(self.config.get("num-server-rounds"))
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """Return (round, value) of every round in which the measure ``name`` was recorded."""
@@ -271,10 +276,12 @@ def _read(path: Path) -> RunRecord:
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
     simulation = status.get("simulation")
     rounds = {line["round"]: _round(line) for line in _read_lines(path / METRICS, "round")}
-    validated = any(name.startswith(VALIDATION) for entry in rounds.values() for name in entry.values)
+    withheld = config.get("evaluate.report") == "none"  # then there may be a best round without a value
+    validated = withheld or any(name.startswith(VALIDATION) for entry in rounds.values() for name in entry.values)
     clients = _read_lines(path / CLIENTS, "round", "client")
     registration = {line["client"]: _registered_client(line) for line in clients if line["round"] == 0}
-    trained = {(line["round"], line["client"]): _client_round(line) for line in clients if line["round"] > 0}
+    asked = {(line["round"], line["client"]): line for line in clients if line["round"] > 0}
+    trained = {key: _client_round(line) for key, line in asked.items() if line.keys() != ONLY_MEASURED}
     return RunRecord(
         path=path,
         label=as_text(status.get("label")) or path.name,
@@ -297,13 +304,20 @@ def _read(path: Path) -> RunRecord:
         start_seconds=as_number(status.get("start_seconds")),
         tags=tuple(map(as_text, tags)) if isinstance(tags := status.get("tags"), list) else (),
         note=as_text(status.get("note")),
+        measured={key: _numbers(line["measured"]) for key, line in asked.items() if "measured" in line},
+        audits=as_count(status.get("audits")),
     )
 
 
 def _round(line: dict[str, Any]) -> Round:
-    numbers = {key: as_number(value) for key, value in line.items() if key not in ("round", "skipped")}
-    finite = {key: value for key, value in numbers.items() if value is not None}
-    return Round(line["round"], bool(line.get("skipped")), finite)
+    numbers = _numbers({key: value for key, value in line.items() if key not in ("round", "skipped")})
+    return Round(line["round"], bool(line.get("skipped")), numbers)
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    """Return those of named values that are finite numbers."""
+    numbers = {key: as_number(value) for key, value in values.items()} if isinstance(values, dict) else {}
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def _registered_client(line: dict[str, Any]) -> RegisteredClient:
@@ -317,6 +331,7 @@ def _registered_client(line: dict[str, Any]) -> RegisteredClient:
         class_counts=class_counts,
         attacker=attacker if isinstance(attacker, bool) else None,
         same_data=tuple(as_count(client) or 0 for client in twins) if isinstance(twins, list) else (),
+        name=as_text(line.get("name")),
     )
 
 

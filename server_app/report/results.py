@@ -12,7 +12,7 @@ from statistics import fmean
 from server_app.report.reading import RunRecord
 from server_app.report.text import View, counted, measure_names, measure_title, measure_value, unbroken
 from tasks.files import replace_file
-from tasks.validation_split import VALIDATION
+from tasks.validation_split import VALIDATION, monitored
 
 RESULTS = "results.json"
 LAST_ROUNDS = 10
@@ -98,7 +98,7 @@ def _choice(record: RunRecord) -> str:
     """Say how the best round was chosen, or why there is none."""
     if record.best_round is None:
         return "No round is called the best: there are no validation data to choose it by, and test data must not."
-    chosen = measure_title(f"{VALIDATION}{record.config.get('run.monitor', 'accuracy')}").lower()
+    chosen = measure_title(f"{VALIDATION}{monitored(str(record.config.get('run.monitor', 'accuracy')))}").lower()
     return (
         f"Round {record.best_round} is the best by {chosen}, of training examples that nobody trains on; the test data "
         "chose nothing, so what it says of that round does not flatter."
@@ -126,7 +126,7 @@ def results_table(record: RunRecord) -> str:
 
     Of the measures on validation data it has the loss, the accuracy and the one that chooses.
     """
-    shown = {f"{VALIDATION}{name}" for name in ("loss", "accuracy", record.config.get("run.monitor"))}
+    shown = {f"{VALIDATION}{name}" for name in ("loss", "accuracy", record.config.get("run.monitor", ""))}
     found = [one for one in results(record) if one.name in shown or not one.name.startswith(VALIDATION)]
     return aligned(_table(record, found)) if found else ""
 

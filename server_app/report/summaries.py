@@ -36,6 +36,8 @@ class ClientSummary:
         Median over the rounds of the Euclidean distance of its update to the combined one; None if never measured.
     quarantines
         Why replies were set aside, most frequent reason first.
+    name
+        What the site wants to be called; empty if it does not say.
     """
 
     client: int
@@ -48,6 +50,7 @@ class ClientSummary:
     last_weight: float | None
     distance: float | None
     quarantines: tuple[Quarantine, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def _summary(
         last_weight=weights[-1] if weights else None,
         distance=median(distances) if distances else None,
         quarantines=_quarantines(rounds),
+        name=entry.name if entry else "",
     )
 
 

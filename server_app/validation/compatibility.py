@@ -8,6 +8,7 @@ from client_app.attacks import attack_issues
 from client_app.attacks.base import Attack
 from client_app.losses import Objective
 from client_app.methods import ClientMethod
+from client_app.private_accuracy import accuracy_issues
 from strategies.aggregators import Aggregator
 from strategies.server_optimizers import ServerOptimizer
 from tasks.base import Task
@@ -16,7 +17,7 @@ from tasks.issues import ERROR, WARNING, Component, Issue, RunContext
 from tasks.noise.clients import NO_NOISE
 from tasks.protocol import Mode
 from tasks.settings import Settings
-from tasks.validation_split import NOWHERE, SERVER, SITES, validation_place
+from tasks.validation_split import NOWHERE, SERVER, SITES, evaluating_share, validation_place
 
 SIMULATED = ("partition.name", "partition.args", "noise.name", "noise.args", "noise.rates", "noise.rates-args")
 OF_AGGREGATION = (
@@ -102,6 +103,25 @@ def validation_issues(context: RunContext, sites_own_data: bool) -> list[Issue]:
     ``sites_own_data`` tells whether the training examples are at real nodes alone.
     """
     settings, at = context.settings, context.settings.evaluate.validation_at
+    found = _site_measures(settings) + accuracy_issues(context)
+    if settings.run.monitor == SITES and not settings.evaluate.validation:
+        text = "run.monitor = 'sites': the sites hold nothing out to choose by"
+        found.append(Issue(ERROR, "run.monitor", text, "set evaluate.validation to a share such as 0.1"))
+    if settings.run.monitor == SITES and at == SERVER:
+        text = "run.monitor = 'sites': with evaluate.validation-at = 'server' the sites hold nothing out to choose by"
+        found.append(Issue(ERROR, "run.monitor", text, "set evaluate.validation-at to auto"))
+    return found + _place_issues(context, sites_own_data)
+
+
+def _site_measures(settings: Settings) -> list[Issue]:
+    """Return what is said in vain about measures at the sites where no site measures."""
+    why = not evaluating_share(settings) and "no client evaluates on its own data (federation.fraction-evaluate = 0)"
+    return no_effect(settings, {f"evaluate.{key}": why for key in ("combine", "report", "epsilon")})
+
+
+def _place_issues(context: RunContext, sites_own_data: bool) -> list[Issue]:
+    """Return what does not fit who holds examples out."""
+    settings, at = context.settings, context.settings.evaluate.validation_at
     if context.validation == NOWHERE:
         return _no_validation(settings, sites_own_data)
     if context.validation == SERVER:
@@ -131,7 +151,7 @@ def _no_validation(settings: Settings, sites_own_data: bool) -> list[Issue]:
 
 def _validation_at_sites(settings: Settings) -> list[Issue]:
     """Return what the sites do not measure, and that other sites in each round make rounds hard to compare."""
-    run, fraction, found = settings.run, settings.federation.fraction_evaluate, []
+    run, fraction, found = settings.run, evaluating_share(settings), list[Issue]()
     if run.monitor in ("balanced-accuracy", "dice"):
         text = f"run.monitor = {run.monitor!r} is not measured at the sites, which hold out the validation examples"
         found.append(Issue(ERROR, "run.monitor", text, "choose accuracy, macro-f1, loss, or mean-iou of masks"))

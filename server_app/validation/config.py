@@ -9,6 +9,7 @@ from client_app import losses
 from client_app.attacks import configured_attack
 from client_app.label_audit_files import format_problem
 from client_app.methods import METHODS
+from client_app.personal.checks import personal_issues, tuning_issues
 from client_app.trainer import pick_device
 from server_app.callbacks import chosen_callbacks
 from server_app.callbacks.checkpoints import unsaved_issues
@@ -123,7 +124,7 @@ def issues(settings: Settings, mode: Mode = Mode.SIMULATION, trials: bool = True
             attempts.take("parts", lambda: compatibility_issues(context, parts))
         sites_own_data = parts.task is not None and parts.task.brings_own_data and mode is Mode.DEPLOYMENT
         if context is not None and parts.task is not None:
-            attempts.issues += validation_issues(context, sites_own_data)
+            attempts.issues += validation_issues(context, sites_own_data) + personal_issues(context)
         if parts.task is not None and sites_own_data:
             _check_server_of_nodes(parts.task, settings, attempts)
         elif parts.task is not None:
@@ -194,7 +195,7 @@ def build_parts(settings: Settings, attempts: Attempts) -> Parts:
     attempts.take("noise", lambda: rate_issues(settings.noise))
     task = parts.task
     if task is not None:
-        attempts.take("model", lambda: _model_issues(settings))
+        attempts.take("model", lambda: _model_issues(settings) + tuning_issues(settings, fresh_model(settings), task))
         if wanted_by := _needs_features(settings, parts):
             attempts.take("model", lambda: feature_issues(task, fresh_model(settings), wanted_by))
         counts = [1] * task.num_classes

@@ -99,11 +99,15 @@ def test_masks_can_be_made_wrong_in_a_simulation(
 
 
 class Federation:
-    """Real nodes in this process, each with a folder of its own and without a partition-id."""
+    """Real nodes in this process, each with a folder of its own and without a partition-id.
+
+    ``node`` is what the operators of single nodes set besides.
+    """
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = tmp_path
         self.sent: list[Message] = []
+        self.node: dict[int, dict[str, Any]] = {}
         monkeypatch.setattr("client_app.node.detect_mode", lambda: Mode.DEPLOYMENT)
         monkeypatch.setattr("server_app.transport.replies.ReplyDownload", PlainDownload)
 
@@ -115,6 +119,7 @@ class Federation:
             number = context.node_config.pop("partition-id")
             context.node_config["data-path"] = str(self._root / f"site{number}")
             context.node_config["state-dir"] = str(self._root / f"state{number}")
+            context.node_config.update(self.node.get(int(number), {}))
 
         def note(client: int, message: Message, reply: Message) -> Message:
             self.sent.append(reply)
@@ -259,6 +264,9 @@ def test_sites_with_the_same_data_are_named_and_the_run_goes_on(
     assert f"Clients {first}, {second} have exactly the same data, and each counts as a site of its own" in caplog.text
     assert f"clients {first} and {second} with exactly the same data" in (run.path / "report.html").read_text()
     assert run.metrics[-1]["replies"] == 4
+    texts = [(tmp_path / f"state{site}" / run.path.name / "site/site-report.txt").read_text() for site in range(4)]
+    warned = ["Another node of this run has exactly the same data" in text for text in texts]
+    assert warned == [True, False, True, False]
 
 
 def test_of_two_unnumbered_nodes_with_one_state_directory_one_is_left_out(

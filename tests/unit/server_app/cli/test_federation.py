@@ -22,8 +22,10 @@ from tasks.config import REPEAT
 
 def test_nodes_are_numbered_and_the_first_get_the_data(tmp_path: Path) -> None:
     assert federation.local_nodes(2, [tmp_path]) == [LocalNode(0, tmp_path), LocalNode(1)]
-    assert LocalNode(1).config(Path("/s")) == 'partition-id=1 state-dir="/s"'
-    assert LocalNode(0, Path("/d")).config(Path("/s")) == 'partition-id=0 state-dir="/s" data-path="/d"'
+    assert LocalNode(1).config(Path("/s")) == 'partition-id=1 state-dir="/s" share-results=true'
+    assert (
+        LocalNode(0, Path("/d")).config(Path("/s")) == 'partition-id=0 state-dir="/s" data-path="/d" share-results=true'
+    )
 
 
 @pytest.mark.parametrize(
