@@ -89,7 +89,7 @@ def given_by_the_app(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
                 tables[table] = [key.value for key in keys if isinstance(key, ast.Constant)]
     for node in ast.walk(function):
         match node:
-            case ast.Call(ast.Attribute(ast.Name(registry), "build"), _, keywords):
+            case ast.Call(ast.Attribute(ast.Name(registry), "build"), _, keywords) if registry.isupper():
                 for each in keywords:
                     names = [each.arg] if each.arg else tables[ast.unparse(each.value)]
                     yield from ((registry, name) for name in names)
