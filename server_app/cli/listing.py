@@ -16,7 +16,7 @@ from server_app.cli.explanations import argument_line, explained, facts
 from server_app.cli.recipes import recipe_choices, sweep_choices
 from tasks.plugins import did_you_mean
 
-EXAMPLE = "examples:  winnow list loss    winnow list method fedcorr"
+EXAMPLE = "example:  winnow list method fedcorr"
 NARROW = 80
 """Columns of a text that goes to no terminal, and the most that a line of prose gets."""
 INDENT = "  "

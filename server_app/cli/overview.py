@@ -9,7 +9,7 @@ from typing import Any
 TASKS = (
     (
         "See it work",
-        ("winnow run demo", "20 clients with wrong labels, trained in two ways"),
+        ("winnow run demo", "20 clients, wrong labels, trained in two ways"),
         ("winnow preview demo", "what these clients hold; nothing is trained"),
         ("winnow sweep digits-quick", "compare three methods, in about two minutes"),
     ),

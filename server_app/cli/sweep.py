@@ -208,7 +208,7 @@ class CrewOfPlan:
     def __init__(self, plan: "SweepPlan", jobs: int | None, address: str | None) -> None:
         self._plan, self._jobs, self._address = plan, jobs, address
         self._crew: Crew | None = None
-        self.say = say
+        self.say: Say = say
 
     def __call__(self) -> "Crew":
         """Return the processes."""

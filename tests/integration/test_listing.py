@@ -36,7 +36,7 @@ ALL = [(kind, choice) for kind, choices in KNOWN.items() for choice in choices]
 NO_LINK = {"fsanl"}  # its paper is not public
 
 
-def named(pairs: list[tuple[str, Choice]]) -> Any:
+def named(pairs: list[tuple[str, Choice]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("kind", "choice"), pairs, ids=[f"{kind}-{each.name}" for kind, each in pairs])
 
 
@@ -86,10 +86,10 @@ def given_by_the_app(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
     for node in ast.walk(function):
         match node:
             case ast.Assign([ast.Name(table)], ast.Dict(keys)) | ast.AnnAssign(ast.Name(table), _, ast.Dict(keys)):
-                tables[table] = [key.value for key in keys if isinstance(key, ast.Constant)]
+                tables[table] = [str(key.value) for key in keys if isinstance(key, ast.Constant)]
     for node in ast.walk(function):
         match node:
-            case ast.Call(ast.Attribute(ast.Name(registry), "build"), _, keywords):
+            case ast.Call(ast.Attribute(ast.Name(registry), "build"), _, keywords) if registry.isupper():
                 for each in keywords:
                     names = [each.arg] if each.arg else tables[ast.unparse(each.value)]
                     yield from ((registry, name) for name in names)

@@ -288,7 +288,7 @@ def test_what_the_user_can_correct_is_a_message_and_exit_code_2(
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["rum"], "'run', 'sweep', 'results', 'preview', 'list', 'report', 'runs', 'compare', "),
+        (["rum"], "'run', 'sweep', 'results', 'list', 'preview', 'report', 'runs', 'compare', "),
         (["list", "losses"], "'loss'"),
         (["run", "seed=1", "--fast"], "--fast"),
     ],

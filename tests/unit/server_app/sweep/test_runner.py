@@ -132,8 +132,7 @@ def test_all_runs_are_played_and_kept(sweep: Sweep) -> None:
     assert crew.jobs[0].folder == sweep.folder / first.folder
     assert sweep.lines[0] == "[1/4] a, seed 1: validation accuracy 50.0 % after 3.0 s  about 4 s left"
     assert sweep.progress[0] == (0, 4, None)
-    assert sweep.progress[1] == (1, 4, 4.5)
-    assert sweep.progress[-1] == (4, 4, 0.0)
+    assert [told for told in sweep.progress if told[0] in (1, 4)] == [(1, 4, 4.5), (4, 4, 0.0)]
     assert sweep.failed == []
 
 
