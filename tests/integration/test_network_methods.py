@@ -15,6 +15,7 @@ METHODS = {
     "co-teaching-plus": "ramp_rounds = 2, agreement_rounds = 1",
     "feddiv": "warmup_rounds = 1",
     "dividemix": "warmup_rounds = 1, average_losses = 2",
+    "fedned": "confidence = 0.5",
     "fedrn": "",
 }
 
@@ -25,6 +26,8 @@ def options(method: str, **changes: Any) -> dict[str, Any]:
     own["strategy__aggregator"] = "mean"
     if method == "fedrn":
         own |= {"strategy__name": "fedrn", "strategy__args": "warmup_rounds = 1, neighbours = 2"}
+    if method == "fedned":
+        own |= {"strategy__name": "fedned", "strategy__args": "warmup_rounds = 1, threshold = 1.0, rate = 1e-4"}
     fast = {"audit__enabled": False, "train__batch_size": 16, "train__epochs": 2, "noise__name": "none"}
     return own | fast | changes
 

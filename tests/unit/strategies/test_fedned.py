@@ -99,7 +99,7 @@ def test_models_that_are_much_less_sure_than_usual_are_left_out_and_their_client
         np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(found[f"network-2/{name}"], found[name])
     assert asked(own, 2) == {1: "clean", 2: "noisy", 3: "clean", 7: "clean"}
-    combined(own, 2, replies(set()))
+    combined(own, 2, {client: both(SURE[1], SENT) for client in CLIENTS})
     assert asked(own, 3)[2] == "noisy", "for good, also if its model is sure later"
     report = RoundReport(examples={1: 10, 2: 10}, quarantined={3: "late"})
     own.finish_round(report)

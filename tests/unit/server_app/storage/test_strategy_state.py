@@ -228,7 +228,7 @@ def test_one_method_of_the_two_is_an_error_and_so_is_a_state_that_is_no_dict():
 
 
 def settings_of(name: str) -> Settings:
-    method = name if name in ("fedcorr", "fedrn") else "sgd"
+    method = name if name in ("fedcorr", "fedned", "fedrn") else "sgd"
     return check({"strategy.name": name, "strategy.args": ARGS.get(name, ""), "method.name": method})
 
 
