@@ -60,14 +60,18 @@ def test_the_error_of_a_level_is_how_much_it_varies_over_draws():
     assert np.mean([error for _, error in draws]) == pytest.approx(spread, rel=0.15)
 
 
-def test_the_published_recipe_agrees_with_a_mixture_from_scikit_learn():
-    losses, counts = profiles(TWO_KINDS, classes=4, alpha=100.0)
+@pytest.mark.parametrize("rates", [TWO_KINDS, GRID])
+def test_the_published_recipe_agrees_with_a_mixture_from_scikit_learn(rates: np.ndarray):
+    losses, counts = profiles(rates, classes=4, alpha=100.0)
     scaled = (losses - losses.min(0)) / (losses.max(0) - losses.min(0))
     mixture = GaussianMixture(2, random_state=0).fit(scaled)
     upper = int(mixture.means_.sum(1).argmax())
     found = detect(Official(fits=1), losses, counts)
     np.testing.assert_allclose(found.posterior, mixture.predict_proba(scaled)[:, upper])
     assert np.array_equal(found.noisy, mixture.predict(scaled) == upper)
+    three = GaussianMixture(3, random_state=0).fit(scaled)
+    noisy = three.predict(scaled) == three.means_.sum(1).argmax()
+    assert rates is TWO_KINDS or not np.array_equal(found.noisy, noisy)  # two groups, not three
 
 
 def test_the_posterior_ranks_clients_by_rate_better_than_the_published_recipe():

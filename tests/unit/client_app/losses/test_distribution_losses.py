@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from client_app.losses import IGNORE_INDEX, Objective, TLoss
+from client_app.losses import IGNORE_INDEX, Objective, TLoss, build
 from tests.loss_members import batch, gradient
 
 FORMS = pytest.mark.parametrize("form", ["official", "paper"])
@@ -91,3 +91,10 @@ def test_needs_two_classes_and_a_known_form() -> None:
         TLoss()(*batch((2, 3, 3), 4))
     with pytest.raises(ValueError, match="one of official, paper, got 'papers'"):
         TLoss(form="papers")
+
+
+def test_what_is_learned_is_what_the_rate_says() -> None:
+    learned, fixed = (build("t-loss", 2, {"nu_rate": rate, "log_nu": 0.5}).loss for rate in (0.01, 0.0))
+    assert {name: value.item() for name, value in learned.parameters().items()} == {"log_nu": 0.5}
+    assert learned.parameter_rate == 0.01
+    assert fixed.parameters() == {}
