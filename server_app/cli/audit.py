@@ -57,7 +57,7 @@ def _action(
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     folder = "folder of a client's audit: clients/0 of a run, or at a site a folder in its state-dir"
-    parser.add_argument("folder", metavar="DIR", type=path_argument, help=folder, **({"nargs": "+"} if several else {}))
+    parser.add_argument("folder", metavar="DIR", type=path_argument, help=folder, nargs="+" if several else None)
     parser.add_argument(
         "--data", metavar="DIR", type=path_argument, help="data folder, if it is not where the run saw it"
     )

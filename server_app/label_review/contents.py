@@ -120,7 +120,7 @@ class Contents:
         place = self._places.get(self._review.examples[number].name)
         if place is None:
             raise ContentError("it is not in the data set")
-        shown = self._task.encoder_inputs(self._task.train_examples().features[place][None])[0]  # type: ignore[attr-defined]
+        shown = self._task.encoder_inputs(self._task.train_examples().features[place][None])[0]
         pixels = (255 * shown.float().clamp(0, 1)).round().byte().cpu().numpy()
         return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0))
 

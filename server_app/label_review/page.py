@@ -61,7 +61,7 @@ def state(
 ) -> str:
     """Return what changes while people decide, as JSON: own decisions, agreement, and where others decided otherwise.
 
-    Of others only what this person has decided too is told, so that nobody follows them. ``problem`` says why
+    ``theirs`` has of others only what this person has decided too, so that nobody follows them. ``problem`` says why
     not all that others have decided is known.
     """
     numbers = {example.name: number for number, example in enumerate(review.examples)}
@@ -76,7 +76,6 @@ def state(
             "others": {
                 numbers[name]: [f"{who}: {decision.outcome}" for who, decision in opinions]
                 for name, opinions in theirs.items()
-                if name in own
             },
         }
     )

@@ -78,10 +78,11 @@ class Cvat(Format):
                 width, height = image.size
         except OSError as error:
             raise ContentError(f"{example.name} cannot be read: {error}") from error
-        sizes = {"width": str(width), "height": str(height)}
-        entry = ElementTree.SubElement(root, "image", id=str(number), name=example.name, **sizes)
+        facts = {"id": str(number), "name": example.name, "width": str(width), "height": str(height)}
+        entry = ElementTree.SubElement(root, "image", facts)
         tag = ElementTree.SubElement(entry, "tag", label=example.given, source="file")
-        facts = {SUGGESTED: example.suggested, SUSPICION: f"{example.suspicion:g}", CHECKED: "false", UNSURE: "false"}
+        facts = {SUGGESTED: example.suggested, SUSPICION: f"{example.suspicion:g}"}
+        facts |= dict.fromkeys((CHECKED, UNSURE), "false")
         for name, text in facts.items():
             ElementTree.SubElement(tag, "attribute", name=name).text = text
 

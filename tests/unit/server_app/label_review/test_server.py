@@ -1,15 +1,21 @@
 """The server of a review: whom it answers, what it gives out and saves, and what it refuses."""
 
 import http.client
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from server_app.label_review.contents import ContentError, Contents
 from server_app.label_review.decisions import DecisionFile, Verdict, read_decisions
+from server_app.label_review.review import Example, LabelReview
 from server_app.label_review.server import ReviewServer
+from tasks.settings import TaskSettings
 from tests.label_reviews import review_of
 
 JSON = {"Content-Type": "application/json"}
@@ -180,3 +186,18 @@ def test_other_kinds_of_data_are_shown_too(tmp_path: Path, kind: str, shown: str
         assert review.examples[0].name.encode() in running.page
         if shown == "fields":
             assert {name for name, _ in found} == {"age", "dose", "unit"}  # type: ignore[misc]
+
+
+def test_images_of_a_data_set_without_files_are_shown_as_the_model_sees_them(tmp_path: Path):
+    from sklearn.datasets import load_digits
+
+    examples = tuple(Example(str(number), "3", "3", 0.1, 0.9, False, {}) for number in (7, 9_999))
+    review = LabelReview(tmp_path, examples, TaskSettings("digits"), "run", "0", "1")
+    contents = Contents(review)
+    place = contents._places["7"]
+    known = review.task.train_examples().features[place].numpy().reshape(8, 8)
+    shown = np.asarray(Image.open(io.BytesIO(contents.image(0)))).astype(float)
+    assert np.corrcoef(shown.ravel(), known.ravel())[0, 1] > 0.999
+    assert any(np.corrcoef(shown.ravel(), image.ravel())[0, 1] > 0.999 for image in load_digits().images)
+    with pytest.raises(ContentError, match="not in the data set"):
+        contents.image(1)
