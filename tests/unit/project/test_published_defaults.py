@@ -19,7 +19,12 @@ from tests.registries import registries
 REGISTRIES = {registry.listed: registry for registry in registries()}
 Constants = tuple[str, dict[str, Any]]
 
-PENCIL = {"label_rate": 1000 / 64, "label_scale": 10.0, "fusion": 0.5}  # eta = 1000 at batch size 64, K = 10
+PENCIL = {
+    "label_rate": 1000 / 64,
+    "label_scale": 10.0,
+    "fusion": 0.5,
+    "network_scale": 1.0,
+}  # eta = 1000 at batch size 64, K = 10
 METHODS: dict[str, Constants] = {
     "sgd": ("McMahan et al., AISTATS 2017: none", {}),
     "fedprox": ("program of FNBench (Jiang et al., 2025), --mu", {"mu": 0.1}),
