@@ -61,7 +61,8 @@ def audit_report(audit: Audit, class_names: Sequence[str], list_name: str) -> st
             *(f"**Warning.** {text}\n" for text in audit_warnings(audit, class_names)),
             f"About {_percent(estimate.rate)} of the {len(audit)} labels are wrong; with 90 % confidence between "
             f"{_percent(estimate.low)} and {_percent(estimate.high)}. The model seems to be right on "
-            f"{_percent(estimate.accuracy)} of the examples.",
+            f"{_percent(estimate.accuracy)} of the examples. Mistakes that many people make alike are not counted: a "
+            "model learns them too.",
             "",
             f"Read `{list_name}` from the top. {_effort(audit)}",
             "",

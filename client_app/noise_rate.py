@@ -18,7 +18,8 @@ Where the model has learned wrong labels by heart, or hard examples have more of
 too few: the surer the model, the more often it agrees, for another reason. Then the share of labels that differ from
 what the model prefers is nearer to the truth; it is too large where the model is weak. So the estimate lies a part of
 the way from the former to the latter, and the interval reaches from below the former to above the latter. How far was
-chosen on other runs than the coverage is reported for (docs/noisy-labels.md).
+chosen on other runs than the coverage is reported for (docs/noisy-labels.md). Wrong labels that the model has reason to
+give as well, such as people's systematic mistakes, cannot be seen, and the interval does not hold them.
 """
 
 from collections.abc import Iterator
