@@ -29,7 +29,7 @@ from client_app.private_accuracy import noisy_accuracy
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
 from tasks.client_data import load_task
-from tasks.protocol import WANT_PROFILE, Mode
+from tasks.protocol import NO_FOLDER, WANT_PROFILE, Mode
 from tasks.seeds import rng
 
 app = ClientApp(mods=[with_mode, watchdog, egress_log, named_arrays])
@@ -124,7 +124,7 @@ def audit(message: Message, context: Context) -> Message:
             "No label audit: this node has no folder of its own. Start it with --node-config 'state-dir=/a/folder' to "
             "get one after the next run.",
         )
-        return session.reply({})
+        return session.reply({NO_FOLDER: 1})
     data, task, wanted = session.dataset.data, load_task(settings.task), settings.audit.format
     facts = {
         "run": session.header.run_name,

@@ -1,6 +1,7 @@
 """Label audit at the end of a run: every client makes its own list; the server learns only that it was made."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from logging import WARNING
 
 from flwr.app import ConfigRecord, RecordDict
@@ -14,7 +15,7 @@ from server_app.storage.audit_scoring import score_run
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
-from tasks.protocol import SAME_DATA, Mode
+from tasks.protocol import NO_FOLDER, SAME_DATA, Mode
 
 QUERY = "query.audit"
 
@@ -61,7 +62,7 @@ def request_audits(
             clients,
             kind,
             RecordDict({"arrays": arrays, "config": ConfigRecord({SAME_DATA: same_data})}),
-            lambda client, answer: None,  # that it answers is all it says
+            _made_one,
             timeout=timeout,
             silence=f"no answer within {timeout:g} s",
             failure="{reason}",
@@ -73,6 +74,12 @@ def request_audits(
     for client, reason in sorted(problems.items()):
         by_reason[reason].append(client)
     return [client for client in registration if client not in problems], dict(by_reason)
+
+
+def _made_one(client: int, answer: Mapping[str, object]) -> None:
+    """Raise ``ValueError`` if the client has made nothing; its answer says no more than that."""
+    if answer.get(NO_FOLDER):
+        raise ValueError("it has no folder of its own (state-dir in its node-config)")
 
 
 def _score(state: RunState, clients: list[int]) -> None:

@@ -50,6 +50,8 @@ EXPERTISE, PROBE_LOGITS = "expertise", "probe-logits"
 SCORES = "scores"
 """What FedRN's server gives a client beside its neighbours' models: how reliable itself and each of them is."""
 
+NO_FOLDER = "no-folder"
+"""Whether a node has no folder of its own, so that it has made no label audit."""
 SAME_DATA = "same-data"
 """Whether a client is told, after the last round, that another one has exactly the same data."""
 

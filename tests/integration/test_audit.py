@@ -8,6 +8,7 @@ from flwr.app import Error, Message
 from client_app.app import app as client_app
 from client_app.label_audit_files import SUMMARY, read_columns
 from client_app.label_audit_report import REPORT
+from client_app.personal.report import FACTS, TEXT
 from server_app.run import run_training
 from server_app.storage.audit_scores import SCORES
 from server_app.transport.client_grid import ClientGrid
@@ -184,10 +185,12 @@ def test_a_real_node_keeps_its_list_and_the_server_knows_nothing(
     caplog.set_level("INFO", logger="flwr")
     path = real_nodes()
     own = tmp_path / "site" / path.name / "0"
-    assert {file.name for file in own.iterdir()} == {"label-audit.csv", SUMMARY, REPORT, "label-audit-issues.csv"}
+    lists = {"label-audit.csv", SUMMARY, REPORT, "label-audit-issues.csv"}
+    assert {file.name for file in own.iterdir()} == lists | {TEXT, FACTS}
     assert f"Label audit: {own / 'label-audit.csv'}" in caplog.text
     assert caplog.text.count("No label audit: this node has no folder of its own") == 3
     assert not (path / SCORES).exists()
     assert not (path / "clients").exists()
-    assert "<h2>Label audit</h2>" not in (path / "report.html").read_text()
-    assert "it is in each node's own state-dir" in capsys.readouterr().out
+    assert "1 site of 4 made a label audit. What is in it no other party knows" in (path / "report.html").read_text()
+    assert f"1 of 4 clients made one, each at its node in <state-dir>/{path.name}/" in capsys.readouterr().out
+    assert "No label audit from client 1, 2, 3: it has no folder of its own" in caplog.text
