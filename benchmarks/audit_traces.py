@@ -154,7 +154,7 @@ def _beliefs(federation: Federation) -> list[Beliefs]:
 def read(case: Case, folder: Path) -> tuple[list[SiteTrace], float]:
     """Return the kept trace of each site, and the last model's accuracy on the test data."""
     settings = case.settings()
-    with np.load(folder / case.file()) as content:
+    with np.load(folder / case.file(), allow_pickle=False) as content:
         beliefs = [content[f"beliefs-{site}"].astype(np.float32) for site in range(SITES)]
         accuracy = float(content["accuracy"])
     return [_trace(settings, site, beliefs[site]) for site in range(SITES)], accuracy

@@ -112,6 +112,13 @@ def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def warnings_of(folder: Path) -> list[str]:
+    """Return what the reader of the audit in ``folder`` is warned of; nothing of one on masks or of earlier versions."""
+    path = folder / SUMMARY
+    found = json.loads(path.read_text(encoding="utf-8")).get("warnings", []) if path.is_file() else []
+    return [str(text) for text in found]
+
+
 def read_columns(path: Path) -> Columns:
     """Return a list's columns by name, as they were before writing.
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from client_app.label_quality import Beliefs, confident_classes, mean_confidence
+from client_app.label_quality import confident_classes, mean_confidence
+from client_app.noise_rate import Beliefs
 from tasks.base import ClientData, Labels, Task, predict
 from tasks.client_data import load_task
 from tasks.metrics import IGNORED

@@ -31,6 +31,7 @@ RUN_SETS = (
     "spool",
     "timeout",
     "extra_arrays",
+    "public_examples",
     "server_optimizer",
 )
 STRATEGIES = Registry("strategy", Strategy, run_sets=RUN_SETS)

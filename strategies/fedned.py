@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@STRATEGIES.register("fedned", "Lu et al., AAAI 2024")
+@STRATEGIES.register("fedned", "Lu et al., AAAI 2024", "https://arxiv.org/abs/2312.12703")
 class FedNed(RobustStrategy):
     """Averages the models of clients that are sure, and teaches the result the contrary of what the others say.
 
@@ -58,6 +58,8 @@ class FedNed(RobustStrategy):
     is 0; here softmax(-t / T). Both of a noisy client's models are one object there, and pseudo-labels are those of the
     client's own model. It compares u / sum u with 0.12 where 10 clients train, which is 1.2 times the mean.
 
+    Example: ``winnow run method.name=fedned strategy.name=fedned loss.name=ce strategy.aggregator=mean``
+
     Cost: two models each way. The server makes ``passes`` predictions of ``batch_size`` examples for each client,
     one of all n for each bad teacher, and ``steps`` training steps.
 
@@ -74,7 +76,7 @@ class FedNed(RobustStrategy):
     batch_size
         Examples that a client is judged by, and of a distillation step.
     temperature
-        T.
+        T, of the answers from which the result learns to keep away; published 2.
     steps, rate
         Of distillation, by Adam; 0 steps only leave noisy clients out.
     """

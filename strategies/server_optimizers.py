@@ -282,7 +282,9 @@ class FedExP(ServerOptimizer):
         return max(1.0, typical / (2 * (squared + self.epsilon))) * update
 
 
-@SERVER_OPTIMIZERS.register("soft-threshold", "Donoho, IEEE Trans. Information Theory 1995")
+@SERVER_OPTIMIZERS.register(
+    "soft-threshold", "Donoho, IEEE Trans. Information Theory 1995", "https://doi.org/10.1109/18.382009"
+)
 @dataclass(eq=False)
 class SoftThreshold(ServerOptimizer):
     """The combined update, each coordinate shorter by the threshold, and 0 where it is no longer than that.

@@ -24,7 +24,7 @@ LABELS, CLASSES = "pseudo_labels", "classes"
 UNSURE = -1
 
 
-@METHODS.register("fedned", "Lu et al., AAAI 2024")
+@METHODS.register("fedned", "Lu et al., AAAI 2024", "https://arxiv.org/abs/2312.12703")
 @dataclass(frozen=True)
 class FedNed(ClientMethod):
     """Train on the given labels, and if the server calls the client noisy a second model on the global model's labels.
@@ -37,6 +37,8 @@ class FedNed(ClientMethod):
 
     The authors' program takes pseudo-labels of the model while it trains on them, and lets unsure examples count in the
     mean with a loss of 0; here they are left out. With the role clean or unknown it is plain local training.
+
+    Example: ``winnow run method.name=fedned strategy.name=fedned loss.name=ce strategy.aggregator=mean``
 
     Cost: two models each way; a noisy client trains up to twice the configured epochs, and makes a pass of predictions.
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import save
 from torch import nn
 
-from client_app.label_audit_files import list_path, write_audit
+from client_app.label_audit_files import list_path, warnings_of, write_audit
+from client_app.label_audit_report import REPORT
 from client_app.label_quality import Audit, audit_client
 from client_app.node import NodeError
 from client_app.personal.alone import settings_alone, train_alone
@@ -92,7 +93,10 @@ class SiteResults:
             report.warnings += self._judged(self.session.model())
         path = list_path(self.folder, self.session.settings.audit.format)
         if path.is_file():
+            report.warnings += warnings_of(self.folder)
             report.files[path.name] = "your labels, the most suspicious first"
+        if (self.folder / REPORT).is_file():
+            report.files[REPORT] = "how many of them are wrong, and how to read the list"
         return report
 
     def _judged(self, model: nn.Module) -> list[str]:

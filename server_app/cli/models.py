@@ -28,6 +28,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--format",
         nargs="+",
         choices=FORMATS,
+        metavar="FORMAT",
         default=["safetensors"],
         help="weights alone: safetensors, state-dict; with preprocessing inside: torch-export, onnx, torchscript, "
         "which torch calls deprecated (default: safetensors)",

@@ -39,6 +39,7 @@ METHODS: dict[str, dict[str, Range]] = {
         "label_scale": ABOVE_0,
         "network_scale": ABOVE_0,
     },
+    "fedned": {"confidence": SHARE, "temperature": ABOVE_0},
     "co-teaching": {"forget_rate": BELOW_1, "ramp_rounds": COUNT_FROM_0},
     "co-teaching-plus": dict.fromkeys(("ramp_rounds", "agreement_rounds", "fallback_steps"), COUNT_FROM_0),
     "dividemix": {

@@ -185,6 +185,7 @@ ODD_CLASSES = ("../../etc", "<script>alert(1)</script>", "/etc/passwd")
 def test_class_names_are_text_in_an_audit_and_no_paths(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     path = write_audit(folder, example_audit(), ODD_CLASSES, "csv", {"run": "r"})
-    assert {file.name for file in folder.iterdir()} == {"label-audit.csv", "label-audit-summary.json"}
+    written = {"label-audit.csv", "label-audit-summary.json", "label-audit-report.md"}
+    assert {file.name for file in folder.iterdir()} == written
     assert list(tmp_path.iterdir()) == [folder]
     assert set(read_columns(path)["given"]) <= set(ODD_CLASSES)

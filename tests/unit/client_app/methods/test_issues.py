@@ -114,8 +114,8 @@ def test_a_strategy_of_its_own_is_missed(name: str, text: str) -> None:
 def test_remedies_name_at_least_one_round() -> None:
     short = RunContext(Settings(num_server_rounds=4), sampled=6)
     for name, argument in (("selfie", "warmup_rounds"), ("joint-optim", "warmup_rounds"), ("rofl", "pseudo_after")):
-        (issue,) = METHODS.build(name).issues(short)
-        assert issue.remedy.startswith(f"set method.args = '{argument} = 1'")
+        remedies = [issue.remedy for issue in METHODS.build(name).issues(short)]
+        assert any(remedy.startswith(f"set method.args = '{argument} = 1'") for remedy in remedies)
 
 
 def test_soft_labels_matter_only_after_the_warm_up() -> None:

@@ -34,7 +34,7 @@ def test_nodes_are_numbered_and_the_first_get_the_data(tmp_path: Path) -> None:
 def test_flower_reads_the_folders_of_a_node_as_they_are(name: str) -> None:
     state, data = Path("/home", name, "s"), Path("/home", name)
     found = parse_config_args([LocalNode(0, data).config(state)])
-    assert found == {"partition-id": 0, "state-dir": str(state), "data-path": str(data)}
+    assert found == {"partition-id": 0, "state-dir": str(state), "data-path": str(data), "share-results": True}
 
 
 @pytest.mark.parametrize(("count", "data"), [(0, []), (10**12, []), (1, ["."] * 2), (2, ["nowhere"])])

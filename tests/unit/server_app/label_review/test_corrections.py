@@ -145,5 +145,5 @@ def test_data_may_lie_elsewhere_than_the_run_saw_it(tmp_path: Path):
 def test_columns_that_an_audit_may_have_more_are_kept_to_be_shown(tmp_path: Path):
     folder = audited(tmp_path)
     lines = (folder / "label-audit.csv").read_text().splitlines()
-    (folder / "label-audit.csv").write_text("\n".join([f"{lines[0]},rank", *(f"{line},7" for line in lines[1:])]))
-    assert read_review(folder).examples[0].further["rank"] == "7"
+    (folder / "label-audit.csv").write_text("\n".join([f"{lines[0]},doubt", *(f"{line},7" for line in lines[1:])]))
+    assert read_review(folder).examples[0].further["doubt"] == "7"

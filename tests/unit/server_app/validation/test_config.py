@@ -54,7 +54,7 @@ def test_every_kind_of_mistake_is_reported_at_once():
         ({"federation__min_replies": 21}, "federation.min-replies = 21: at most the number of clients that train"),
         ({"federation__min_replies": 5, "federation__fraction_train": 0.1}, "that train in a round, 2"),
         ({"run__resume": "/no/such/run"}, "expected a run directory, but /no/such/run/config.toml"),
-        ({"run__callbacks": "mlflow = {}"}, "run.callbacks: unknown callback 'mlflow'"),
+        ({"run__callbacks": "mlfow = {}"}, "run.callbacks: unknown callback 'mlfow'"),
         (
             {"partition__name": "iid", "partition__args": DEFAULTS["partition.args"]},
             "partition.args still holds the arguments of dirichlet",
