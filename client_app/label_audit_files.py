@@ -113,7 +113,7 @@ def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def warnings_of(folder: Path) -> list[str]:
-    """Return what the reader of the audit in ``folder`` is warned of; nothing of one on masks or of earlier versions."""
+    """Return what the reader of the audit in ``folder`` is warned of; nothing of one on masks or of older versions."""
     path = folder / SUMMARY
     found = json.loads(path.read_text(encoding="utf-8")).get("warnings", []) if path.is_file() else []
     return [str(text) for text in found]
