@@ -120,7 +120,7 @@ def test_a_client_in_two_halves_counts_as_one(rule: tuple[str, str], case: Round
 @settings(max_examples=100, deadline=None)
 @given(case=rounds())
 def test_geometric_median_beats_every_client_and_every_step(case: Round) -> None:
-    """No update and no small step in any tried direction has a smaller sum of distances; two clients have their mean."""
+    """No update and no small step in a tried direction has a smaller sum of distances; two clients have their mean."""
     assume(len(case.matrix) != 2)
     result = aggregate(GeometricMedian(), case.updates, case.client_weights)
     directions = np.random.default_rng(case.seed).standard_normal((40, case.matrix.shape[1]))
