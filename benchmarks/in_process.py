@@ -23,11 +23,12 @@ from server_app.evaluation import CentralEvaluation
 from server_app.preprocessing import with_statistics
 from server_app.registration import Client, Registration
 from server_app.strategy import build_strategy
+from strategies.model_average import moved_average
 from strategies.validation import to_numpy, to_record
 from tasks.base import FittedTask
 from tasks.client_data import client_dataset, load_task
 from tasks.fresh_model import fresh_model
-from tasks.protocol import WANT_PROFILE, Mode
+from tasks.protocol import WANT_PROFILE, Arrays, Mode
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
 from tasks.weights import load_arrays, model_arrays
@@ -135,7 +136,7 @@ def _reply(message: Message, content: RecordDict, examples: int) -> Message:
 
 
 class Federation:
-    """A run in this process: its clients, strategy, and present model ``arrays``."""
+    """A run in this process: its clients, strategy and model ``arrays``, an average; clients train ``newest``."""
 
     def __init__(self, settings: Settings) -> None:
         settings = asked(settings, range(settings.federation.num_clients))
@@ -143,8 +144,9 @@ class Federation:
         train = decided(settings.train, task, fresh_model(settings), device, Mode.SIMULATION)
         self.settings = settings = replace(settings, train=train)
         self.evaluation = CentralEvaluation(settings)
-        self.arrays = self.evaluation.initial_arrays()
+        self.arrays = self.newest = self.evaluation.initial_arrays()
         self.clients = LocalClients(settings, self.evaluation)
+        self._averaged = 0
         examples = [len(client_dataset(settings, client).data) for client in self.clients.get_node_ids()]
         registration = Registration(tuple(Client(client, client, count) for client, count in enumerate(examples)))
         self.strategy = build_strategy(settings, registration, self.evaluation.buffers(), mode=Mode.SIMULATION)
@@ -158,12 +160,19 @@ class Federation:
             seed_everything(self.settings.seed, "round", server_round)
             self.clients.server_round = server_round
             frozen = self.evaluation.frozen()
-            sent = to_record({name: array for name, array in self.arrays.items() if name not in frozen})
+            sent = to_record({name: array for name, array in self.newest.items() if name not in frozen})
             messages = self.strategy.configure_train(server_round, sent, ConfigRecord(), self.clients)
             combined, _ = self.strategy.aggregate_train(server_round, self.clients.send_and_receive(messages))
-            self.arrays = self.arrays | ({} if combined is None else to_numpy(combined))
+            if combined is not None:
+                self._take(to_numpy(combined))
             measures = self.evaluation.measure(self.arrays) if server_round >= first_measured else {}
             yield {"round": server_round, "quarantined": len(self.strategy.report.quarantined), **measures}
+
+    def _take(self, arrays: Arrays) -> None:
+        """Take what a round has made, as :meth:`server_app.state.RunState.take` does."""
+        self.newest, share = self.newest | arrays, self.settings.strategy.ema
+        self._averaged += 1
+        self.arrays = self.arrays | (moved_average(self.arrays, arrays, share, self._averaged) if share else arrays)
 
 
 def asked(settings: Settings, clients: Iterable[int]) -> Settings:

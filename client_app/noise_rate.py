@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import digamma, gammaln
 
 from tasks.base import Labels
 
@@ -105,6 +104,8 @@ def estimate_noise(beliefs: Beliefs, labels: Labels) -> NoiseEstimate:
 
 def _fits(logs: Beliefs, labels: Labels, power: float) -> Iterator[_Fit]:
     """Yield the noise under one power and each concentration, by variational Bayes."""
+    from scipy.special import digamma  # scipy takes a while to start, and only an audit needs it
+
     classes = logs.shape[1]
     truth, given = _softmax(power * logs), np.eye(classes)[labels]
     others = 1 - np.eye(classes)
@@ -139,6 +140,8 @@ def _likelihoods(truth: Beliefs, labels: Labels, confusions: Beliefs) -> tuple[B
 
 def _divergence(counts: Beliefs, concentration: float) -> float:
     """Return the Kullback-Leibler divergence of the rows' Dirichlet posteriors from their priors, in nats."""
+    from scipy.special import digamma, gammaln
+
     classes = len(counts)
     off = counts[~np.eye(classes, dtype=bool)].reshape(classes, classes - 1)
     prior = concentration / (classes - 1)

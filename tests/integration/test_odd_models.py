@@ -44,7 +44,7 @@ def test_tied_weights_learn_with_everything(play: Play, changes: dict[str, Any])
 def test_a_checkpoint_of_tied_weights_loads_into_the_model_and_resumes(play: Play):
     run = play(**TIED)
     model = Tied()
-    load_model(model, run.path / "checkpoints" / "last.safetensors", strict=True)
+    load_model(model, run.path / "checkpoints" / "best.safetensors", strict=True)
     assert torch.equal(model.back.weight, model.embed.weight)
     again = play(**{**TIED, "num-server-rounds": 3}, run__resume=str(run.path))
     assert again.metrics[-1]["round"] == 3

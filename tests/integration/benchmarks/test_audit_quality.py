@@ -1,6 +1,7 @@
 """The audit benchmark: a small federation is measured from end to end, and what is compared is compared fairly."""
 
 import csv
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def test_a_federation_is_played_once_and_each_site_gets_a_line(
     monkeypatch.setattr(audit_traces, "Federation", None)  # it is not needed again
     arguments = ["x", "--data", "digits", "--noises", "symmetric", "--methods", "winnow", "--seeds", "1"]
     monkeypatch.setattr("sys.argv", [*arguments, "--traces", str(tmp_path), "--output", str(tmp_path / "out.csv")])
+    monkeypatch.setattr(logging.getLogger("flwr"), "setLevel", lambda _: None)  # other tests read its warnings
     audit_quality.main()
     assert [line.site for line in lines] == list(range(SITES))
     assert lines[0].rate == 0.0
