@@ -4,10 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message
 
 from strategies.aggregators import AGGREGATORS
+from strategies.detection.profiles import ProfileAnswer
+from strategies.detection.reports import without_trend
 from strategies.noise_partition import NoisePartition
 from tests.messages import MODEL, answer, record
 from tests.unit.server_app.storage.test_strategy_state import through_a_file
@@ -59,6 +62,13 @@ def test_a_fall_of_the_losses_from_round_to_round_is_no_difference_of_clients():
         training.play(server_round)
     assert {client for client, found in training.strategy.judgements.items() if found.noisy} == noisy
     assert len(training.strategy.judgements) == 18
+
+
+def test_no_fall_can_be_told_where_no_class_was_seen_in_two_rounds():
+    losses, counts = np.diag([1.0, 3.0]), np.diag([5, 5])
+    answers = [ProfileAnswer(number + 1, number, losses[number], counts[number]) for number in (0, 1)]
+    _, kept, _ = without_trend(answers)
+    np.testing.assert_array_equal(kept, losses)
 
 
 def test_who_joins_late_is_judged_after_its_first_training():

@@ -154,6 +154,14 @@ def test_the_posterior_is_one_half_in_the_middle_and_rises():
     assert groups.widened(np.array([-1.0, 1.0, 1.0, 3.0])).spread == pytest.approx(1.0, abs=1e-6)
 
 
+def test_groups_are_as_wide_as_their_members_lie_around_their_means() -> None:
+    values = np.array([1.0, 1.4, 5.0, 5.8])
+    found = TwoGroups(1.2, 5.4, 0.1).widened(values)  # so far apart that each value belongs to one of them
+    assert found.spread == pytest.approx(np.sqrt(np.mean([0.2**2, 0.2**2, 0.4**2, 0.4**2])))
+    assert (found.lower, found.upper) == (1.2, 5.4)
+    assert TwoGroups(1.2, 5.4, 0.9).widened(values).spread == 0.9
+
+
 def test_equal_values_are_one_group_and_far_ones_two():
     assert evidence_for_two(np.ones(9), fit_two(np.ones(9), 0.1)) == pytest.approx(-np.log(9))
     far = np.array([0.0, 0.0, 5.0, 5.0])
