@@ -227,15 +227,18 @@ class OwnDataTask(Task):
 class ListedTask(OwnDataTask):
     """Examples of own data that a table lists with their labels, one in each row."""
 
-    @property
-    @abstractmethod
-    def table_format(self) -> "TableFormat":
-        """How the table is written."""
+    _table: "TableFormat"
+    _label: str
 
     @property
-    @abstractmethod
+    def table_format(self) -> "TableFormat":
+        """How the table is written."""
+        return self._table
+
+    @property
     def label_column(self) -> str:
         """Column of the label."""
+        return self._label
 
     @abstractmethod
     def row_name(self, row: "Row") -> str:

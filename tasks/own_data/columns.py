@@ -124,16 +124,6 @@ class ColumnTable(ListedTask, FittedTask):
         except (DataError, OSError):  # it is said where data is read
             return (len(self.columns.numbers) + sum(max(1, len(found)) for found in self.columns.categories.values()),)
 
-    @property
-    def table_format(self) -> TableFormat:
-        """How the table is written."""
-        return self._table
-
-    @property
-    def label_column(self) -> str:
-        """Column of the label."""
-        return self._label
-
     def row_name(self, row: Row) -> str:
         """Return the name of the example in a row: its own, or the table and the line."""
         return row.cells.get(self._name, "") if self._name else f"{self._table.file} line {row.line}"

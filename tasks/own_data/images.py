@@ -264,16 +264,6 @@ class ImageTable(OwnImages, ListedTask):
         self._image, self._label = needed_column("image", image), needed_column("label", label)
         self._group = column_name(group)
 
-    @property
-    def table_format(self) -> TableFormat:
-        """How the table is written."""
-        return self._table
-
-    @property
-    def label_column(self) -> str:
-        """Column of the label."""
-        return self._label
-
     def row_name(self, row: Row) -> str:
         """Return the name of the image in a row: its path as it is listed."""
         return row.cells.get(self._image, "")

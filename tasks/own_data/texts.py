@@ -187,16 +187,6 @@ class TextTable(TextTask, ListedTask):
             raise DataError("text names no column; name the one with the text, or several in a list")
         self._label, self._group = needed_column("label", label), column_name(group)
 
-    @property
-    def table_format(self) -> TableFormat:
-        """How the table is written."""
-        return self._table
-
-    @property
-    def label_column(self) -> str:
-        """Column of the label."""
-        return self._label
-
     def row_name(self, row: Row) -> str:
         """Return the name of the text in a row: the table and the line."""
         return f"{self._table.file} line {row.line}"
