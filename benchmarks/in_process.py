@@ -172,7 +172,7 @@ class Federation:
         """Take what a round has made, as :meth:`server_app.state.RunState.take` does."""
         self.newest, share = self.newest | arrays, self.settings.strategy.ema
         self._averaged += 1
-        self.arrays = self.arrays | (moved_average(self.arrays, arrays, share, self._averaged) if share else arrays)
+        self.arrays = self.arrays | moved_average(self.arrays, arrays, share, self._averaged)
 
 
 def asked(settings: Settings, clients: Iterable[int]) -> Settings:

@@ -65,8 +65,7 @@ class RunState:
         self.trained = self.trained | arrays
         self.averaged_rounds += 1
         share = self.settings.strategy.ema
-        averaged = moved_average(self.arrays, arrays, share, self.averaged_rounds) if share else arrays
-        self.arrays = self.arrays | averaged
+        self.arrays = self.arrays | moved_average(self.arrays, arrays, share, self.averaged_rounds)
 
     @property
     def validation(self) -> Place:

@@ -19,7 +19,7 @@ def moved_average(average: Arrays, newest: Arrays, share: float, rounds: int) ->
 
     At first the share is smaller, (rounds - 1) / (rounds + 3), where ``rounds`` count the newest: a model that still
     learns fast is averaged over the last quarter of its rounds, and the weights before the first round are no
-    part of it. What is not floating point is the newest.
+    part of it. With share 0, and of what is not floating point, it is the newest, bit for bit.
     """
     kept = min(share, (rounds - 1) / (rounds + 3))
     return {name: _moved(average[name], array, kept) for name, array in newest.items()}
