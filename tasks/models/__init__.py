@@ -2,7 +2,18 @@
 
 from tasks.models.large import resnet50, vgg19_bn
 from tasks.models.resnet import resnet8, resnet18, resnet34
-from tasks.models.small import MODELS, TextBag, apl_report_cnn, cnn8, digits_cnn, linear, mlp, mnist_cnn, thin_cnn8
+from tasks.models.small import (
+    MODELS,
+    TextBag,
+    apl_report_cnn,
+    cnn8,
+    digits_cnn,
+    lenet,
+    linear,
+    mlp,
+    mnist_cnn,
+    thin_cnn8,
+)
 from tasks.models.transformer import TextTransformer
 from tasks.models.unet import UNet
 
@@ -14,6 +25,7 @@ __all__ = [
     "apl_report_cnn",
     "cnn8",
     "digits_cnn",
+    "lenet",
     "linear",
     "mlp",
     "mnist_cnn",

@@ -71,6 +71,32 @@ def digits_cnn(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
 
 
 @MODELS.register(
+    "lenet",
+    "LeCun et al., Proc. IEEE 1998; Li et al. (NIID-Bench), ICDE 2022",
+    "https://ieeexplore.ieee.org/document/726791",
+    "https://arxiv.org/abs/2102.02079",
+)
+def lenet(num_classes: int, input_shape: tuple[int, ...]) -> nn.Module:
+    """LeNet-5 with ReLU and maxima, the usual small network of comparisons of federated learning on CIFAR-10.
+
+    Two unpadded 5x5 convolutions with 6 and 16 channels, each followed by a 2x2 maximum; then 120 and 84 hidden units.
+    No normalisation layer. 62,006 parameters for 3x32x32 images and 10 classes, as in NIID-Bench (Li, Diao, Chen and
+    He, ICDE 2022); after LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998. A CPU trains it about six
+    times as fast as ``thin-cnn8``.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not images of at least 16 x 16 pixels.
+    """
+    channels, height, width = image_shape(input_shape, smallest=16)
+    convolutions = [_lenet_half(channels, 6), _lenet_half(6, 16)]
+    left = 16 * ((height - 4) // 4 - 2) * ((width - 4) // 4 - 2)
+    hidden = [nn.Linear(left, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()]
+    return nn.Sequential(*convolutions, nn.Flatten(), *hidden, nn.Linear(84, num_classes))
+
+
+@MODELS.register(
     "cnn8",
     "Ma et al., ICML 2020; Ye et al., NeurIPS 2023",
     "https://arxiv.org/abs/2006.13554",
@@ -237,6 +263,11 @@ def image_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, 
             "choose a model with less pooling, or larger images"
         )
     return channels, height, width
+
+
+def _lenet_half(in_channels: int, channels: int) -> nn.Module:
+    """One unpadded 5x5 convolution, then half the height and width."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 5), nn.ReLU(), nn.MaxPool2d(2))
 
 
 def _conv_pair(in_channels: int, channels: int) -> list[nn.Module]:

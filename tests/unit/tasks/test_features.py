@@ -19,6 +19,7 @@ WIDTHS = {
     "thin-cnn8": 256,
     "mnist-cnn": 128,
     "digits-cnn": 32 * 16 * 16,
+    "lenet": 84,
     "mlp": 8,
     "linear": 3 * 32 * 32,
     "text-bag": 5,

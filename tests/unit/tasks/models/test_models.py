@@ -62,6 +62,7 @@ def resnet_size(depths: list[int], num_classes: int, narrowest: int = 64) -> int
         ("resnet8", "", 10, resnet_size([1, 1, 1], 10, 16), 78_042),
         ("thin-cnn8", "", 10, cnn8_size(10, (16, 32, 49)), 256_905),
         ("apl-report-cnn", "", 10, apl_report_size(10), 5_352_778),
+        ("lenet", "", 10, (76 * 6) + (151 * 16) + (401 * 120) + (121 * 84) + (85 * 10), 62_006),
     ],
 )
 def test_parameters_as_counted_and_as_published(
@@ -103,6 +104,7 @@ def test_torchvision_models_have_the_published_parameters_but_for_the_classes(
         ("thin-cnn8", CIFAR),
         ("apl-report-cnn", CIFAR),
         ("mnist-cnn", (1, 28, 28)),
+        ("lenet", (1, 16, 29)),
         ("resnet8", CIFAR),
         ("resnet50", CIFAR),
     ],
