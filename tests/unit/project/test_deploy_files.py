@@ -102,6 +102,18 @@ def test_the_superlink_asks_operators_for_their_token_and_their_command_shows_it
     assert holders == {"superlink", "winnow", "register"}, "no code of a run, at the server or at sites"
 
 
+def test_the_proxy_takes_the_superlink_s_port_and_is_hardened_like_all() -> None:
+    found = merged("docker-compose.yml", "deploy/proxy.yml")
+    assert not found["superlink"].get("ports")
+    proxy, other = found["proxy"], found["superlink"]
+    assert [(port["host_ip"], port["published"]) for port in proxy["ports"]] == [("127.0.0.1", "8000")]
+    for key in ("user", "read_only", "cap_drop", "security_opt", "tmpfs", "deploy", "init"):
+        assert proxy[key] == other[key]
+    text = (ROOT / "deploy/nginx.conf").read_text()
+    needed = {secret["target"] for secret in proxy["secrets"]} | {volume["target"] for volume in proxy["volumes"]}
+    assert needed == {*re.findall(r"/run/secrets/[\w.]+", text), proxy["entrypoint"][2]}
+
+
 @pytest.mark.parametrize("keys", [(), ("hospital-a.pub", "node 0.pub")])
 def test_the_nodes_that_there_are_are_registered(keys: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()

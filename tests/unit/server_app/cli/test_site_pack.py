@@ -152,9 +152,8 @@ def test_setup_brings_the_image_and_makes_a_key_that_the_coordinator_can_admit(
     assert modes == {"node.key": 0o600, "node.secret": 0o600, "hospital-a.pub": 0o644}
     asked = (site / "asked").read_text().splitlines()
     assert "load --input image.tar.gz" in asked
-    assert [line for line in asked if line.startswith("run ")][0].startswith(
-        "run --rm --user 0 --network none --read-only "
-    )
+    [made] = [line for line in asked if line.startswith("run ")]
+    assert made.startswith("run --rm --user 0 --network none --read-only ")
     if shutil.which("ssh-keygen"):
         shown = subprocess.check_output(["ssh-keygen", "-lf", keys / "hospital-a.pub"], text=True).split()[1]
         assert f"Fingerprint: {shown}" in first.stdout
