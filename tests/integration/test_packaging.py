@@ -40,6 +40,18 @@ for folder, run, preview in json.loads(sys.argv[1]):
     if os.wait()[1]:
         sys.exit(f"no pages from {{folder}}")
 """
+PLANNED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from server_app.cli.config import CommandError, make_plan
+plan = make_plan(["demo"], None, Path.cwd())
+print(plan.app, plan.flat["num-server-rounds"] > 0)
+try:
+    plan.sent()
+except CommandError as error:
+    print(error)
+"""
 KINDS = ("bundle", "wheel")
 
 
@@ -105,6 +117,17 @@ def test_a_wheel_carries_what_is_run_by_name(archives: dict[str, zipfile.ZipFile
     carried = {name for name in archives["wheel"].namelist() if name.startswith(prefix) and name.endswith(".toml")}
     assert carried == {prefix + name for name in files}
     assert known in files
+
+
+def test_the_packages_of_a_wheel_know_their_settings_and_are_not_sent_to_nodes(
+    unpacked: dict[str, Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", PLANNED, str(unpacked["wheel"])]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0] == f"{unpacked['wheel'].resolve()} True"
+    assert said[1].startswith(
+        "Flower sends nodes the app's folder, and here are only installed packages: go to a checkout"
+    )
 
 
 def test_flower_hub_would_take_it(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
