@@ -43,7 +43,8 @@ def site_compose(pull: str, compose: Path = COMPOSE) -> str:
         )
     secrets = {name: {"file": file} for name, file in SECRETS.items()}
     whole = json.loads(json.dumps({**declared, "services": services, "secrets": secrets}))  # nothing occurs twice
-    return HEAD + yaml.safe_dump(whole, sort_keys=False, width=120)
+    text: str = yaml.safe_dump(whole, sort_keys=False, width=120)
+    return HEAD + text
 
 
 def extended(service: Mapping[str, Any], folder: Path) -> dict[str, Any]:
