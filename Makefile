@@ -1,6 +1,6 @@
 # Everything from a fresh checkout: `make demo` or `make test`. Needs Python 3.11 to 3.13 with venv and pip, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-deployment lint docs-site constraints clean federation deploy-keys images
+.PHONY: help demo test test-quick test-deployment lint docs-site constraints clean federation deploy-keys images sbom sbom-image
 
 PYTHON ?= python3
 NODES ?= 3
@@ -22,6 +22,7 @@ help:
 	@echo "make federation   set up, then run the demo's federation with real nodes on this machine: NODES=3"
 	@echo "make deploy-keys  set up, then make certificates and node keys for docker compose: NODES=3 HOST=fl.example.org"
 	@echo "make images       build the image of docker-compose.yml"
+	@echo "make sbom         list the packages of the environment in CycloneDX's format; make sbom-image: those of the image"
 	@echo "make constraints  pin the versions that are installed now"
 	@echo "make clean        remove the environment and all caches (not runs/ or data/)"
 	@echo "Another Python:   make test PYTHON=python3.12"
@@ -42,6 +43,23 @@ deploy-keys: $(INSTALLED)
 
 images:
 	docker compose build
+
+# What is installed, for those who compare it with lists of vulnerabilities. The tool lives in an environment of its own.
+SBOM := $(BIN)/python -m uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py
+IMAGE := $(or $(WINNOW_IMAGE),winnow:latest)
+IN_IMAGE := docker run --rm --network none $(IMAGE)
+LISTED := from importlib.metadata import distributions; \
+	print(*sorted({f"{found.name}=={found.version}" for found in distributions()}), sep="\n")
+
+sbom: $(INSTALLED)
+	@mkdir -p sbom
+	$(SBOM) environment --output-reproducible --pyproject pyproject.toml --output-file sbom/environment.json .venv
+
+sbom-image: $(INSTALLED)
+	@mkdir -p sbom
+	$(IN_IMAGE) python -c '$(LISTED)' > sbom/image-python.txt
+	$(IN_IMAGE) dpkg-query --show > sbom/image-debian.txt
+	$(SBOM) requirements --output-reproducible --output-file sbom/image.json sbom/image-python.txt
 
 # Bytecode is kept, whatever the machine's default: else each of the many processes that tests start compiles torch anew.
 # One thread for each test process: two that both want all cores wait for each other.

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import server_app.cli.own_packages  # noqa: F401  before anything else of ours
-from server_app.cli import audit, doctor, federation, keys, listing, models, results, run, runs, show, sweep
+from server_app.cli import audit, doctor, federation, keys, listing, models, results, run, runs, show, site_pack, sweep
 from server_app.cli.config import CommandError
 from server_app.cli.garbage import end_without_search
 from server_app.cli.overview import ShowVersions, show_overview
@@ -61,6 +61,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=ShowVersions)
     parser.set_defaults(action=show_overview)
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for module in (run, sweep, results, listing, show, runs, models, audit, doctor, federation, keys):
+    for module in (run, sweep, results, listing, show, runs, models, audit, doctor, federation, keys, site_pack):
         module.add_parser(commands)
     return parser

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from server_app.cli import guarded
+from server_app.cli.config import CommandError
 from server_app.cli.environment import ask, probe
 
 TOKEN = "superlink.token"
@@ -40,13 +41,47 @@ def trouble(address: str, authority: Path | None) -> str:
         return str(error)
 
 
-def admits_strangers(address: str, authority: Path | None) -> bool:
-    """Tell whether the SuperLink at ``host:port`` lets those ask who do not have its token.
+def admits(address: str, authority: Path | None, token: str = "") -> bool:
+    """Tell whether the SuperLink at ``host:port`` lets those ask who show this token, or none.
+
+    One that is not run by guarded.py asks for no token of ours, and admits everybody.
 
     Raises
     ------
     OSError
         If there is no answer, or from another server.
     """
-    with ask(address, authority, "/v1/control/list-runs", body=b"", timeout=10.0) as reply:
+    shown = {"authorization": f"Bearer {token}"} if token else {}
+    with ask(address, authority, "/v1/control/list-runs", body=b"", timeout=10.0, headers=shown) as reply:
         return reply.is_success or reply.headers.get("www-authenticate") != guarded.REALM
+
+
+def why_refused(address: str, authority: Path | None, token: Path | None) -> str:
+    """Return why the SuperLink at ``host:port`` does not serve who holds the token in a file, or an empty string.
+
+    Raises
+    ------
+    CommandError
+        If the file cannot be read.
+    """
+    try:
+        if admits(address, authority, token_in(token)):
+            return ""
+    except OSError as error:
+        return f"does not answer: {error}"
+    given = f"the token in {token} is not theirs" if token else "no token was given"
+    return f"serves its operators only, and {given}: name their file with WINNOW_SUPERLINK_TOKEN=operator.token"
+
+
+def token_in(file: Path | None) -> str:
+    """Return the token that a file holds; of no file, none.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be read.
+    """
+    try:
+        return file.read_text() if file else ""
+    except OSError as error:
+        raise CommandError(f"the token of the operators cannot be read: {file}: {error.strerror}") from error

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tasks.setting_values import Value, path_problem
 from tasks.settings import OLDER_RUNS
 
 COMPONENTS = {"serverapp": "server_app.app:app", "clientapp": "client_app.app:app"}
+REMEDY = "go to a checkout of Winnow, or name its folder with --app"
+WHEEL_S = "share/winnow/pyproject.toml"  # where a wheel puts that of the app, see [tool.setuptools.data-files]
 RECIPES = Path(server_app.__path__[0]) / "recipes"  # they come with the package
 SWEEPS = Path(server_app.__path__[0]) / "sweeps"
 
@@ -39,6 +42,18 @@ class RunPlan:
         """Return what differs from the app's own configuration."""
         return {key: value for key, value in self.flat.items() if self.declared.get(key) != value}
 
+    def sent(self) -> Path:
+        """Return the folder of which Flower makes the bundle that nodes are sent.
+
+        Raises
+        ------
+        CommandError
+            If there is none, because Winnow is installed from a wheel.
+        """
+        if manifest(self.app).parent != self.app:
+            raise CommandError(f"Flower sends nodes the app's folder, and here are only installed packages: {REMEDY}")
+        return self.app
+
 
 def path_argument(text: str) -> Path:
     """Read a path of a command line, for :mod:`argparse`; a ``~`` that the shell has left is the home folder."""
@@ -51,7 +66,7 @@ def path_argument(text: str) -> Path:
 APP: Any = {
     "type": path_argument,
     "metavar": "DIR",
-    "help": "folder of the app (default: here, else the installed checkout)",
+    "help": "folder of the app (default: here, else what is installed)",
 }
 
 
@@ -117,7 +132,7 @@ def make_plan(words: Iterable[str], app: Path | str | None, cwd: Path) -> RunPla
 
     folder = app_folder(app, cwd)
     recipe, layers = split_words(words)
-    declared = flatten(read_toml(folder / "pyproject.toml")["tool"]["flwr"]["app"].get("config", {}))
+    declared = flatten(read_toml(manifest(folder))["tool"]["flwr"]["app"].get("config", {}))
     recipe_settings = recipe_layers(recipe, cwd) if recipe else []
     layers = [*recipe_settings, *layers]
     flat = absolute_paths(overlay({**declared, **_resumed(overlay(*layers), cwd)}, *layers), cwd)
@@ -127,7 +142,7 @@ def make_plan(words: Iterable[str], app: Path | str | None, cwd: Path) -> RunPla
 
 
 def app_folder(given: Path | str | None, cwd: Path) -> Path:
-    """Return the folder of the Flower app: the given one, else the working directory, else the installed checkout.
+    """Return the folder of the Flower app: the given one, else the working directory, else what is installed.
 
     Raises
     ------
@@ -140,24 +155,35 @@ def app_folder(given: Path | str | None, cwd: Path) -> Path:
         folder = cwd
     else:
         folder = installed_app()
-    remedy = "go to a checkout of Winnow, or name its folder with --app"
     table = _app_table(folder)
     if table is None:
-        raise CommandError(f"{folder} has no pyproject.toml with [tool.flwr.app]: {remedy}")
+        raise CommandError(f"{folder} has no pyproject.toml with [tool.flwr.app]: {REMEDY}")
     found = table.get("components", COMPONENTS)
     if found != COMPONENTS:
-        raise CommandError(f"{folder} holds another Flower app, not Winnow (its components are {found}): {remedy}")
+        raise CommandError(f"{folder} holds another Flower app, not Winnow (its components are {found}): {REMEDY}")
     return folder
 
 
 def installed_app() -> Path:
-    """Return the folder of the app that is used where none is named: the checkout that is installed."""
+    """Return the folder of the app that is used where none is named: the installed checkout, or a wheel's packages."""
     return Path(server_app.__path__[0]).resolve().parent
+
+
+def manifest(folder: Path) -> Path:
+    """Return the pyproject.toml of an app's folder: in it, or, of packages from a wheel, where the wheel has put it."""
+    file = folder / "pyproject.toml"
+    if os.path.isfile(file) or folder != installed_app():
+        return file
+    try:
+        files = metadata.files("winnow") or []
+    except metadata.PackageNotFoundError:
+        return file
+    return next((Path(found.locate()).resolve() for found in files if found.as_posix().endswith(WHEEL_S)), file)
 
 
 def _app_table(folder: Path) -> dict[str, Any] | None:
     """Return what a folder's pyproject.toml says of its Flower app, or None if there is none."""
-    file = folder / "pyproject.toml"
+    file = manifest(folder)
     table: Any = read_toml(file) if os.path.isfile(file) else None
     for name in ("tool", "flwr", "app"):
         table = table.get(name) if isinstance(table, dict) else None

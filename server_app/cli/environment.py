@@ -112,7 +112,12 @@ def probe(address: str, authority: Path | None, timeout: float = 1.0) -> "Iterat
 
 @contextmanager
 def ask(
-    address: str, authority: Path | None, path: str, body: bytes | None = None, timeout: float = 1.0
+    address: str,
+    authority: Path | None,
+    path: str,
+    body: bytes | None = None,
+    timeout: float = 1.0,
+    headers: Mapping[str, str] | None = None,
 ) -> "Iterator[httpx.Response]":
     """Get ``path`` from the server at ``host:port``, or post ``body`` to it, in the way of :func:`probe`; any status.
 
@@ -130,7 +135,7 @@ def ask(
     with _client(verify, trust_env=not is_loopback(address.rpartition(":")[0]), timeout=timeout) as client:
         try:
             method = "GET" if body is None else "POST"
-            reply = client.request(method, url, content=body, follow_redirects=body is None)
+            reply = client.request(method, url, content=body, headers=headers, follow_redirects=body is None)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
         yield reply

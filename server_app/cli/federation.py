@@ -199,7 +199,7 @@ def run_here(args: argparse.Namespace) -> int:
     """Do a run on a federation of local processes; exit codes as for ``winnow run``."""
     nodes = local_nodes(args.nodes, args.data)
     plan = make_plan([*args.words, f"federation.num-clients={args.nodes}"], args.app, Path.cwd())
-    check_no_attack(plan)
+    check_for_nodes(plan)
     folder = (args.folder or Path("federation") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
     if problem := write_problem(folder):
         raise CommandError(f"--folder {folder}: logs and state cannot be written there: {problem}")
@@ -226,10 +226,11 @@ def local_nodes(count: int, data: Sequence[Path]) -> list[LocalNode]:
     return [LocalNode(number, folder) for number, folder in enumerate(folders)]
 
 
-def check_no_attack(plan: RunPlan) -> None:
-    """Raise CommandError if the settings want hostile clients: real nodes refuse that."""
+def check_for_nodes(plan: RunPlan) -> None:
+    """Raise CommandError if the settings want hostile clients, which real nodes refuse, or there is no app to send."""
     from client_app.attacks import NO_ATTACK  # slow to import
 
+    plan.sent()
     if plan.flat.get("attack.name", NO_ATTACK) != NO_ATTACK:
         raise CommandError("attack.name: attacks are made in a simulation only (winnow run); real nodes refuse them")
 
@@ -263,7 +264,7 @@ def node_data(plan: RunPlan, cwd: Path) -> dict[str, str]:
 def submit_run(args: argparse.Namespace) -> int:
     """Submit a run and follow it; 0 only if it completed."""
     plan = make_plan(args.words, args.app, Path.cwd())
-    check_no_attack(plan)
+    check_for_nodes(plan)
     check_parts(plan, Mode.DEPLOYMENT)
     with _connection(args) as link:
         run_id = submit(link, plan)

@@ -7,7 +7,7 @@ so do those to its Fleet API where nodes have keys. All others, also those of a 
 token of a task to its process on the command line, which all can read; here it does so by a file without a name.
 
 It starts Flower's own programs. Where a later Flower is made otherwise, nothing begins: the command that starts a
-SuperLink asks it something without the token first (:func:`server_app.cli.superlink.admits_strangers`), and an executor
+SuperLink asks it something without the token first (:func:`server_app.cli.access.admits`), and an executor
 refuses to start a process whose token it does not see.
 """
 

@@ -6,6 +6,7 @@ Nothing is ever overwritten by accident. Who has which file::
     ca.crt                 lets everyone recognise the SuperLink
     superlink.crt .key     the SuperLink's certificate and key
     superlink.secret       shared by the SuperLink and its executor
+    operator.token         lets its holder submit runs and admit nodes
     nodes/NAME.key         who a node is; .secret is shared by the node and its executor
     public/NAME.pub        what the coordinator registers
 """
@@ -25,6 +26,7 @@ from server_app.cli.config import CommandError, path_argument
 
 FOLDER = Path("deploy/keys")
 CONTAINER_USER = (10001, 10001)  # who the containers run as where root starts them; deploy/Dockerfile has the same
+SITES_HERE = "sites"  # the profile of the sites in docker-compose.yml
 EXAMPLE = "example:  winnow keys create --host fl.example.org --nodes 3"
 SOON_DAYS = 30
 NODE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -54,6 +56,11 @@ class KeyFolder:
         """Return the SuperLink's ``crt``, ``key`` or ``secret``."""
         return self.path / f"superlink.{kind}"
 
+    @property
+    def operator(self) -> Path:
+        """The token by which the SuperLink knows its operators."""
+        return self.path / "operator.token"
+
     def node(self, name: str, kind: str) -> Path:
         """Return a node's ``key``, ``secret`` or ``pub``."""
         return self.path / ("public" if kind == "pub" else "nodes") / f"{name}.{kind}"
@@ -70,8 +77,10 @@ class KeyFolder:
         CommandError
             If a host is missing in the certificate that is there, or a file of a pair is missing.
         """
-        lines = [self._create_authority(), self._create_server(hosts)]
-        return lines + [self.create_node(name) for name in nodes]
+        lines = [self._create_authority(), self._create_server(hosts), self._create_operator()]
+        lines += [self.create_node(name) for name in nodes]
+        self._make(self.path / "public")  # compose looks for nodes there, also where there is none yet
+        return lines
 
     def create_node(self, name: str) -> str:
         """Make the keys of one node unless they are there, and return what was done.
@@ -100,6 +109,11 @@ class KeyFolder:
         names = [*ALWAYS, *hosts] if hosts else certificates.hosts_of(old)
         self._write_server(names)
         return f"renewed  certificate of the SuperLink ({', '.join(dict.fromkeys(names))})"
+
+    def renew_operator(self) -> str:
+        """Replace the token of the operators."""
+        self._write(self.operator, certificates.new_secret())
+        return "renewed  token of the operators"
 
     def renew_node(self, name: str) -> str:
         """Replace the keys of a node.
@@ -154,6 +168,12 @@ class KeyFolder:
             )
         return "kept     certificate of the SuperLink"
 
+    def _create_operator(self) -> str:
+        if self.operator.exists():
+            return "kept     token of the operators"
+        self._write(self.operator, certificates.new_secret())
+        return f"made     token of the operators {self.operator}"
+
     def _write_server(self, hosts: Sequence[str]) -> None:
         made = certificates.new_server(self._authority(), list(dict.fromkeys(hosts)))
         self._write(self.superlink("key"), made.key_bytes())
@@ -190,10 +210,8 @@ class KeyFolder:
 
     def _write(self, file: Path, content: bytes, mode: int = 0o600) -> None:
         """Write a file that is never, not even for a moment, readable by others or half written."""
-        for folder in (self.path, file.parent):
-            if not folder.exists():
-                folder.mkdir(mode=0o700, parents=True)
-                self._give(folder)
+        self._make(self.path)
+        self._make(file.parent)
         partial = file.with_name(f".{file.name}.partial")
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
@@ -201,6 +219,11 @@ class KeyFolder:
         partial.chmod(mode)
         self._give(partial)
         os.replace(partial, file)
+
+    def _make(self, folder: Path) -> None:
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            self._give(folder)
 
     def _give(self, path: Path) -> None:
         if self._owner is not None:
@@ -214,13 +237,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--folder", type=path_argument, default=FOLDER, help=f"where the keys are (default: {FOLDER})")
     actions = parser.add_subparsers(dest="what", required=True, metavar="action")
     create = actions.add_parser("create", help="make what is missing")
-    create.add_argument("--nodes", type=int, default=3, metavar="N", help="make keys of node-0 to node-(N-1)")
     create.add_argument(
-        "--env", type=path_argument, metavar="FILE", help="tell compose the containers' user, unless it exists"
+        "--nodes",
+        type=int,
+        default=3,
+        metavar="N",
+        help="make keys of node-0 to node-(N-1); 0 = all sites are elsewhere",
     )
+    about = "tell compose the containers' user and whether sites run here, unless it exists"
+    create.add_argument("--env", type=path_argument, metavar="FILE", help=about)
     renew = actions.add_parser("renew-server", help="replace the SuperLink's certificate, e.g. before it expires")
     for each in (create, renew):
         each.add_argument("--host", action="append", default=[], help="name or address of the SuperLink; repeatable")
+    actions.add_parser("renew-operator", help="replace the token by which the SuperLink knows its operators")
     for name, about in (("node", "make the keys of one node"), ("renew-node", "replace the keys of one node")):
         actions.add_parser(name, help=about).add_argument("name", help="name of the node")
     actions.add_parser("show", help="say what there is and until when it is valid")
@@ -248,12 +277,15 @@ def act(args: argparse.Namespace, folder: KeyFolder, owner: tuple[int, int] | No
         lines = folder.create(args.host, [f"node-{number}" for number in range(args.nodes)])
         if args.env and not args.env.exists():
             user, group = owner or (os.geteuid(), os.getegid())
-            args.env.write_text(f"WINNOW_UID={user}\nWINNOW_GID={group}\n", encoding="utf-8")
+            here = f"COMPOSE_PROFILES={SITES_HERE}\n" if args.nodes else ""
+            args.env.write_text(f"WINNOW_UID={user}\nWINNOW_GID={group}\n{here}", encoding="utf-8")
             lines.append(f"made     {args.env}")
     elif args.what == "node":
         lines = [folder.create_node(args.name)]
     elif args.what == "renew-node":
         lines = [folder.renew_node(args.name), "Register it and restart the node: docs/deployment.md, Key rotation"]
+    elif args.what == "renew-operator":
+        lines = [folder.renew_operator(), "Restart the SuperLink to use it; every operator needs the new file."]
     elif args.what == "renew-server":
         lines = [folder.renew_server(args.host), "Restart the SuperLink to use it."]
     else:

@@ -19,7 +19,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from server_app.cli.config import read_toml
+from server_app.cli.config import manifest, read_toml
 from tasks.config import to_flat
 from tasks.issues import ERROR, INFO, WARNING, Issue
 from tasks.settings import Settings
@@ -136,7 +136,7 @@ def bundle_issues(app: Path, runs: Iterable[Settings]) -> list[Issue]:
 
     What lies elsewhere is installed, and every node needs it installed.
     """
-    excluded = read_toml(app / "pyproject.toml")["tool"]["flwr"]["app"].get("fab-exclude", [])
+    excluded = read_toml(manifest(app))["tool"]["flwr"]["app"].get("fab-exclude", [])
     values = {str(value) for settings in runs for value in to_flat(settings).values()}
     names = {name for value in values for name in OWN.findall(value)}
     errors = []

@@ -152,6 +152,8 @@ def main(args: argparse.Namespace) -> int:
         print(describe(plan, check_plan(plan)))
         return 0
     name = args.engine or ENGINES[plan.app != installed_app()]
+    if name == "flower":
+        plan.sent()
     engine = simulate if name == "flower" else simulate_locally
     return exit_code(lambda log: engine(plan, log), RunLog(args.verbose), "winnow run")
 
@@ -259,7 +261,7 @@ def submit(link: Connection, plan: RunPlan, *options: str) -> str:
     overrides = link.home / "overrides.toml"
     with writing(link.home):
         overrides.write_text(tomli_w.dumps(plan.overrides()), encoding="utf-8")
-    return str(link.ask("run", str(plan.app), CONNECTION, "-c", str(overrides), *options)["run-id"])
+    return str(link.ask("run", str(plan.sent()), CONNECTION, "-c", str(overrides), *options)["run-id"])
 
 
 def watch(link: Connection, run_id: str, log: RunLog) -> tuple[str, str]:

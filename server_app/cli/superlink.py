@@ -24,7 +24,7 @@ from typing import Any
 import tomli_w
 
 from server_app.cli import guarded
-from server_app.cli.access import TOKEN, admits_strangers, credentials, secret_file, trouble
+from server_app.cli.access import TOKEN, admits, credentials, secret_file, token_in, trouble, why_refused
 from server_app.cli.config import CommandError
 from server_app.cli.environment import check_proxies, environment, short_temporary_folder
 from server_app.cli.keys import KeyFolder
@@ -134,7 +134,7 @@ class Connection:
             self.folder.mkdir()
             (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": settings}))
             if self.token is not None:
-                (self.home / "credentials.yaml").write_text(credentials(self.address, self.token.read_text()))
+                (self.home / "credentials.yaml").write_text(credentials(self.address, token_in(self.token)))
 
     def start(self, name: str, *arguments: str, errors: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
         """Start a Flower program whose output the caller reads; it ends with the SuperLink at the latest."""
@@ -173,7 +173,7 @@ class Connection:
                 lines = self.last_lines("flower-superlink")
                 raise SuperLinkError(f"flower-superlink did not answer within {START_SECONDS:g} s:\n{lines}")
             time.sleep(POLL_SECONDS)
-        if admits_strangers(self.address, self.authority):
+        if admits(self.address, self.authority):
             text = "the SuperLink would serve every user of this machine: winnow does not know this version of Flower"
             raise SuperLinkError(f"{text}; install one that fits:  pip install -e '.[simulation]'")
 
@@ -253,7 +253,7 @@ class RemoteConnection(Connection):
         """Do nothing: an outage may end, and :meth:`ask` waits for that."""
 
     def wait_until_ready(self) -> None:
-        """Check that the SuperLink answers and is the right one.
+        """Check that the SuperLink answers, is the right one and lets us ask.
 
         Raises
         ------
@@ -262,6 +262,8 @@ class RemoteConnection(Connection):
         """
         if reason := trouble(self.address, self.authority):
             raise SuperLinkError(f"no connection to the SuperLink at {self.address}: {reason}")
+        if reason := why_refused(self.address, self.authority, self.token):
+            raise SuperLinkError(f"the SuperLink at {self.address} {reason}")
 
     def ask(self, *arguments: str) -> dict[str, Any]:
         """Run a ``flwr`` command and return its reply; what only asks waits up to five minutes for a lost SuperLink.
@@ -307,7 +309,8 @@ class RemoteConnection(Connection):
 def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection]:
     """Connect to the SuperLink at ``host:port``, recognised by the certificate ``authority``.
 
-    ``$WINNOW_SUPERLINK_TOKEN`` names the file with the token of one that is run by guarded.py.
+    ``$WINNOW_SUPERLINK_TOKEN`` names the file with the token of one that is run by guarded.py; by default it is
+    ``operator.token`` beside ``authority``, if that is there.
 
     Raises
     ------
@@ -322,7 +325,8 @@ def remote_superlink(address: str, authority: Path) -> Iterator[RemoteConnection
         remedy = "name the federation's ca.crt with --root-certificates"
         raise CommandError(f"no certificate {authority}: {remedy} ({error.strerror or error})") from error
     named = os.environ.get("WINNOW_SUPERLINK_TOKEN")
-    token = Path(named).absolute() if named else None
+    beside = KeyFolder(authority.absolute().parent).operator
+    token = Path(named).absolute() if named else beside if beside.is_file() else None
     if token is not None and not token.is_file():
         raise CommandError(f"WINNOW_SUPERLINK_TOKEN: no such file: {token}")
     with flower_home() as (home, processes):

@@ -104,7 +104,7 @@ def test_services_have_no_rights_and_see_their_own_keys_only(federation: Compose
     assert output.count("Read-only file system") == 3
     assert re.search(r"CapEff:\s+0+$", output, re.MULTILINE)
     known = {
-        "superlink": ["ca.crt", "superlink.crt", "superlink.key", "superlink.secret"],
+        "superlink": ["ca.crt", "operator.token", "superlink.crt", "superlink.key", "superlink.secret"],
         "serverapp": ["ca.crt", "superlink.secret"],
         "supernode-0": ["ca.crt", "node.key", "node.secret"],
         "clientapp-0": ["node.secret"],
@@ -112,12 +112,22 @@ def test_services_have_no_rights_and_see_their_own_keys_only(federation: Compose
     assert output.splitlines()[-len(known[service]) :] == known[service]
 
 
-def test_the_coordinator_s_tool_sees_the_app_and_no_key(federation: Compose) -> None:
+def test_the_coordinator_s_tool_sees_the_app_and_the_operators_token_and_no_key(federation: Compose) -> None:
     found = paths(federation.run(*TOOL, "find /app /run/secrets -type f -not -name *.pyc", "winnow").stdout)
     outside = [path for path in found if not re.match(r"/app/(server_app|client_app|strategies|tasks|examples)/", path)]
     assert len(found) > 100
     excluded = ["/app/benchmarks/README.md", "/app/tests/__init__.py"]
-    assert sorted(outside) == sorted([*excluded, "/app/pyproject.toml", "/run/secrets/ca.crt"])
+    assert sorted(outside) == sorted(
+        [*excluded, "/app/pyproject.toml", "/run/secrets/ca.crt", "/run/secrets/operator.token"]
+    )
+
+
+def test_the_superlink_serves_those_who_show_the_operators_token(federation: Compose) -> None:
+    asked = ("run", "--rm", "-T", "--no-deps")
+    assert federation.run(*asked, "winnow", "flwr", "supernode", "list").returncode == 0
+    nobody = federation.run(*asked, "-e", "WINNOW_SUPERLINK_TOKEN=", "winnow", "flwr", "supernode", "list", check=False)
+    assert nobody.returncode == 1
+    assert "serves its operators only, and no token was given" in nobody.stdout
 
 
 def test_an_unknown_node_is_refused_until_it_is_registered(federation: Compose) -> None:

@@ -58,6 +58,10 @@ NOT_STARTED = {
     r"mkdir backup$": "a folder for what Docker writes",
     r"cat > \.env": "a file that only Docker reads; tests/deployment uses such a one",
     r"winnow federation ": "starts processes with ports; parsed, and the settings are checked",
+    r"winnow site pack ": "needs a coordinator's keys and image; parsed",
+    r"kubectl ": "needs a cluster; the files are looked up",
+    r"nft -f ": "changes this machine's firewall; the file is looked up",
+    r"iptables ": "changes this machine's firewall",
     r"winnow audit open ": "serves a page until it is interrupted; parsed",
     r"winnow run (cifar10-gpu|[\w-]+@)": "needs a GPU and its data; the settings are checked",
     r"python -m tests\.compare_runs ": "trains six times; the module is looked up",
@@ -267,6 +271,9 @@ class Reader:
             self.looked_up(words[2], words[3:])
         elif words[0] == "flwr" and "-c" in words:
             check_keys({**DEFAULTS, **parse_config_args([words[words.index("-c") + 1]])})
+        elif words[0] in ("kubectl", "nft"):
+            named = re.findall(r"(?<![\w/])(?:deploy|server_app)/[\w./-]+", command)
+            assert [file for file in named if not file.startswith("deploy/keys/") and not (ROOT / file).exists()] == []
         elif words[0] == "flower-supernode":
             assert parse_config_args([words[words.index("--node-config") + 1]]).keys() <= {
                 DATA_PATH,

@@ -1,10 +1,12 @@
 """Flower's app bundle and an installed wheel carry the templates of the pages, and make the same pages from them."""
 
+import importlib
 import io
 import json
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -38,16 +40,31 @@ for folder, run, preview in json.loads(sys.argv[1]):
     if os.wait()[1]:
         sys.exit(f"no pages from {{folder}}")
 """
+PLANNED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from server_app.cli.config import CommandError, make_plan
+plan = make_plan(["demo"], None, Path.cwd())
+print(plan.app, plan.flat["num-server-rounds"] > 0)
+try:
+    plan.sent()
+except CommandError as error:
+    print(error)
+"""
 KINDS = ("bundle", "wheel")
 
 
-def bundle(folder: Path) -> zipfile.ZipFile:
-    """Flower's bundle of this checkout, as ``flwr build`` and ``flwr run`` make it.
-
-    Made of a copy without the environment: to leave out each of its files takes Flower five seconds.
-    """
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy without the environment: to leave out each of its files takes Flower five seconds."""
     left = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "runs", "data")
-    return zipfile.ZipFile(io.BytesIO(build_fab_from_disk(shutil.copytree(ROOT, folder / "checkout", ignore=left))))
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp("checkout") / "winnow", ignore=left)
+
+
+def bundle(checkout: Path) -> zipfile.ZipFile:
+    """Flower's bundle of this checkout, as ``flwr build`` and ``flwr run`` make it."""
+    return zipfile.ZipFile(io.BytesIO(build_fab_from_disk(checkout)))
 
 
 def wheel(folder: Path) -> zipfile.ZipFile:
@@ -64,8 +81,8 @@ def wheel(folder: Path) -> zipfile.ZipFile:
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, zipfile.ZipFile]:
-    return {"bundle": bundle(tmp_path_factory.mktemp("bundle")), "wheel": wheel(tmp_path_factory.mktemp("wheel"))}
+def archives(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, zipfile.ZipFile]:
+    return {"bundle": bundle(checkout), "wheel": wheel(tmp_path_factory.mktemp("wheel"))}
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +110,36 @@ def test_pages_are_made_of_the_templates_that_travel(unpacked: dict[str, Path], 
             assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_a_wheel_carries_the_recipes(archives: dict[str, zipfile.ZipFile]) -> None:
-    recipes = {f"server_app/recipes/{path.name}" for path in (ROOT / "server_app/recipes").iterdir()}
-    carried = {name for name in archives["wheel"].namelist() if name.startswith("server_app/recipes/")}
-    assert carried == recipes
-    assert "server_app/recipes/demo.toml" in recipes
+@pytest.mark.parametrize(("folder", "known"), [("recipes", "demo.toml"), ("sweeps", "digits-quick.toml")])
+def test_a_wheel_carries_what_is_run_by_name(archives: dict[str, zipfile.ZipFile], folder: str, known: str) -> None:
+    files = {path.name for path in (ROOT / "server_app" / folder).glob("*.toml")}
+    prefix = f"server_app/{folder}/"
+    carried = {name for name in archives["wheel"].namelist() if name.startswith(prefix) and name.endswith(".toml")}
+    assert carried == {prefix + name for name in files}
+    assert known in files
+
+
+def test_the_packages_of_a_wheel_know_their_settings_and_are_not_sent_to_nodes(
+    unpacked: dict[str, Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", PLANNED, str(unpacked["wheel"])]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0] == f"{unpacked['wheel'].resolve()} True"
+    assert said[1].startswith(
+        "Flower sends nodes the app's folder, and here are only installed packages: go to a checkout"
+    )
+
+
+def test_flower_hub_would_take_it(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from flwr.cli.utils import validate_project_name
+
+    publish = importlib.import_module("flwr.cli.app_cmd.publish")  # the package's attribute of that name is its command
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    publish._validate_description(project["description"])
+    validate_project_name(project["name"], "Flower App name")
+    validate_project_name(checkout.name, "Flower App directory name")
+    publish._validate_files(publish._collect_file_paths(checkout))
+    assert "Validation passed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy.requirements import requirements
-from server_app.cli.keys import CONTAINER_USER
+from server_app.cli.keys import CONTAINER_USER, SITES_HERE
 from tests.conftest import ROOT
 
 COMMON = yaml.safe_load((ROOT / "deploy/services.yml").read_text())["services"]
@@ -81,8 +81,56 @@ def merged(*files: str, **environment: str) -> dict[str, Any]:
     return dict(json.loads(output)["services"])
 
 
+SITES = {f"{part}-{site}" for part in ("supernode", "clientapp") for site in range(3)}
+COORDINATOR = {"superlink", "serverapp", "register"}
+
+
+@pytest.mark.parametrize(("profiles", "started"), [("", COORDINATOR), ("sites", COORDINATOR | SITES)])
+def test_sites_of_this_machine_are_started_where_the_profile_says_so(profiles: str, started: set[str]) -> None:
+    assert merged("docker-compose.yml", COMPOSE_PROFILES=profiles).keys() == started
+    assert {name for name, found in services(FILES[0]).items() if found.get("profiles") == [SITES_HERE]} == SITES
+
+
+def test_the_superlink_asks_operators_for_their_token_and_their_command_shows_it() -> None:
+    found = services(FILES[0])
+    entry = found["superlink"]["entrypoint"]
+    assert entry[:4] == ["python", "-P", "/guarded.py", "flower-superlink"]
+    assert "./server_app/cli/guarded.py:/guarded.py:ro" in found["superlink"]["volumes"]
+    token = found["winnow"]["environment"]["WINNOW_SUPERLINK_TOKEN"]
+    assert entry[4] == token == "/run/secrets/operator.token"
+    holders = {name for name, service in found.items() if "operator.token" in service.get("secrets", [])}
+    assert holders == {"superlink", "winnow", "register"}, "no code of a run, at the server or at sites"
+
+
+def test_the_proxy_takes_the_superlink_s_port_and_is_hardened_like_all() -> None:
+    found = merged("docker-compose.yml", "deploy/proxy.yml")
+    assert not found["superlink"].get("ports")
+    proxy, other = found["proxy"], found["superlink"]
+    assert [(port["host_ip"], port["published"]) for port in proxy["ports"]] == [("127.0.0.1", "8000")]
+    for key in ("user", "read_only", "cap_drop", "security_opt", "tmpfs", "deploy", "init"):
+        assert proxy[key] == other[key]
+    text = (ROOT / "deploy/nginx.conf").read_text()
+    needed = {secret["target"] for secret in proxy["secrets"]} | {volume["target"] for volume in proxy["volumes"]}
+    assert needed == {*re.findall(r"/run/secrets/[\w.]+", text), proxy["entrypoint"][2]}
+
+
+@pytest.mark.parametrize("keys", [(), ("hospital-a.pub", "node 0.pub")])
+def test_the_nodes_that_there_are_are_registered(keys: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "python").write_text('#!/bin/sh\nshift 4\nprintf "<%s>" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    for key in keys:
+        (tmp_path / "keys" / key).touch()
+    shell, option, script = services(FILES[0])["register"]["entrypoint"]
+    here = script.replace("$$", "$").replace("-- /keys/", f"-- {tmp_path}/keys/")
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([shell, option, here], env=path, capture_output=True, text=True, check=True)
+    expected = "".join(f"<{tmp_path}/keys/{key}>" for key in keys)
+    assert done.stdout == (expected or "no node to register yet: deploy/keys/public is empty\n")
+
+
 def test_the_gpu_file_reserves_one_for_each_site_and_keeps_its_limits() -> None:
-    found = merged("docker-compose.yml", "docker-compose.gpu.yml", NODE_1_GPU="3")
+    found = merged("docker-compose.yml", "docker-compose.gpu.yml", NODE_1_GPU="3", COMPOSE_PROFILES=SITES_HERE)
     for site, device in enumerate("030"):
         resources = found[f"clientapp-{site}"]["deploy"]["resources"]
         [reserved] = resources["reservations"]["devices"]

@@ -21,7 +21,7 @@ PAGES = {
 }
 SECTIONS = "|".join(sorted({name.partition(".")[0] for name in FIELDS if "." in name}))
 RUNS = re.compile(r"winnow (?:run|preview|federation run|submit)\b((?: .*\\\n)* ?.*)$", re.MULTILINE)
-MADE = ("deploy/keys", "client_app/losses/brier.py")  # by a command, and by the reader
+MADE = ("deploy/keys", "deploy/packed/hospital-a", "client_app/losses/brier.py")  # by a command, and by the reader
 WITH_VALUE = ("--nodes", "--data", "--app", "--output")
 PACKAGES = "server_app|client_app|strategies|tasks|tests|benchmarks|examples|docs|deploy"
 

@@ -72,9 +72,9 @@ def test_the_record_says_how_the_federation_is_repeated(tmp_path: Path, monkeypa
 
 
 def test_real_nodes_are_never_hostile() -> None:
-    federation.check_no_attack(RunPlan(Path(), {}, {"attack.name": "none"}))
+    federation.check_for_nodes(RunPlan(Path(), {}, {"attack.name": "none"}))
     with pytest.raises(CommandError, match="simulation only"):
-        federation.check_no_attack(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
+        federation.check_for_nodes(RunPlan(Path(), {}, {"attack.name": "sign-flip"}))
 
 
 class Scripted:

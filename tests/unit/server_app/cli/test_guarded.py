@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from server_app.cli import guarded
-from server_app.cli.access import admits_strangers
+from server_app.cli.access import admits, why_refused
 from server_app.cli.guarded import FLEET, RUNTIME, Guard, PrivateStart, Receive, Scope, Send
 
 TOKEN = "5ecret"
@@ -179,7 +179,29 @@ def test_a_superlink_without_the_guard_is_recognised(
     careless: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Careless, "status", status)
-    assert admits_strangers(careless, None)
+    assert admits(careless, None)
+
+
+class Guarding(Careless):
+    """Refuses as the guard does who does not show the token."""
+
+    def do_POST(self) -> None:
+        self.send_response(200 if self.headers["authorization"] == f"Bearer {TOKEN}" else 401)
+        self.send_header("www-authenticate", guarded.REALM)
+        self.end_headers()
+
+
+@pytest.mark.parametrize(("token", "said"), [(TOKEN, ""), ("another", "is not theirs"), (None, "no token was given")])
+def test_an_operator_learns_whether_the_token_is_the_right_one(
+    careless: str, token: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Careless, "do_POST", Guarding.do_POST)
+    file = tmp_path / "operator.token"
+    if token:
+        file.write_text(token)
+    reason = why_refused(careless, None, file if token else None)
+    assert said in reason
+    assert bool(reason) == bool(said)
 
 
 def test_the_process_of_a_message_is_flowers_without_its_supernode(

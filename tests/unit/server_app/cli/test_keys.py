@@ -56,7 +56,7 @@ def shake_hands(server: KeyFolder, authority: Path, name: str) -> None:
 def test_only_the_owner_can_read_what_is_secret(keys: KeyFolder) -> None:
     found = {path.relative_to(keys.path).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in content(keys)}
     public = {"ca.crt", "superlink.crt", "public/node-0.pub", "public/node-1.pub"}
-    secret = {"ca.key", "superlink.key", "superlink.secret"}
+    secret = {"ca.key", "superlink.key", "superlink.secret", "operator.token"}
     secret |= {f"nodes/{name}.{kind}" for name in NODES for kind in ("key", "secret")}
     assert found == dict.fromkeys(public, 0o644) | dict.fromkeys(secret, 0o600)
     folders = [keys.path, keys.path / "nodes", keys.path / "public"]
@@ -89,7 +89,7 @@ def test_a_node_s_keys_belong_together_and_are_what_flower_accepts(keys: KeyFold
 def test_what_is_there_is_kept_and_what_is_missing_is_made(keys: KeyFolder) -> None:
     before = content(keys)
     lines = keys.create(["fl.example.org"], [*NODES, "node-2"])
-    assert [line.split()[0] for line in lines] == ["kept", "kept", "kept", "kept", "made"]
+    assert [line.split()[0] for line in lines] == ["kept", "kept", "kept", "kept", "kept", "made"]
     after = content(keys)
     assert before.items() <= after.items()
     assert len(after) == len(before) + 3
@@ -137,6 +137,25 @@ def test_only_the_renewed_node_gets_new_keys(keys: KeyFolder) -> None:
         keys.renew_node("node-7")
 
 
+def test_the_operators_token_comes_to_keys_of_before_and_is_replaced_alone(keys: KeyFolder) -> None:
+    keys.operator.unlink()
+    before = content(keys)
+    assert any(line.startswith("made     token of the operators") for line in keys.create([], NODES))
+    first = keys.operator.read_text()
+    assert content(keys) == before | {keys.operator: first.encode()}
+    keys.renew_operator()
+    assert len(keys.operator.read_text()) == len(first) > 40
+    assert keys.operator.read_text() != first
+
+
+def test_a_coordinator_without_sites_of_its_own_has_an_empty_folder_for_their_public_keys(tmp_path: Path) -> None:
+    env, folder = tmp_path / ".env", tmp_path / "keys"
+    assert main(["keys", "--folder", str(folder), "create", "--nodes", "0", "--env", str(env)]) == 0
+    assert "COMPOSE_PROFILES" not in env.read_text()
+    assert list((folder / "public").iterdir()) == []
+    assert not (folder / "nodes").exists()
+
+
 @pytest.mark.parametrize("name", ["", "../evil", "a/b", "A", "-x", "a b", "x" * 64])
 def test_the_name_of_a_node_leads_nowhere_else(keys: KeyFolder, name: str) -> None:
     with pytest.raises(CommandError, match="the name of a node is made of"):
@@ -169,7 +188,7 @@ def test_the_command_makes_keys_and_tells_compose_its_user_once(
     monkeypatch.setattr("os.geteuid", lambda: 1234)
     monkeypatch.setattr("os.getegid", lambda: 5678)
     assert main(["keys", "create", "--nodes", "1", "--host", "fl.example.org", "--env", ".env"]) == 0
-    assert (tmp_path / ".env").read_text() == "WINNOW_UID=1234\nWINNOW_GID=5678\n"
+    assert (tmp_path / ".env").read_text() == "WINNOW_UID=1234\nWINNOW_GID=5678\nCOMPOSE_PROFILES=sites\n"
     (tmp_path / ".env").write_text("mine")
     assert main(["keys", "create", "--nodes", "2", "--env", ".env"]) == 0
     assert (tmp_path / ".env").read_text() == "mine"

@@ -12,7 +12,7 @@ import pytest
 from flwr.cli.constant import ACCESS_TOKEN_STORE_KEY, AUTHN_TYPE_STORE_KEY, REFRESH_TOKEN_STORE_KEY
 from flwr.supercore.credential_store.file_credential_store import FileCredentialStore
 
-from server_app.cli import guarded, superlink
+from server_app.cli import access, guarded, superlink
 from server_app.cli.config import CommandError
 from server_app.cli.keys import KeyFolder
 from server_app.cli.processes import ProcessGroup
@@ -163,27 +163,64 @@ def test_a_superlink_that_would_serve_everybody_is_not_used(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(superlink, "trouble", lambda *_: "")
-    monkeypatch.setattr(superlink, "admits_strangers", lambda *_: True)
+    monkeypatch.setattr(superlink, "admits", lambda *_: True)
     with pytest.raises(SuperLinkError, match="would serve every user of this machine"):
         connection.wait_until_ready()
-    monkeypatch.setattr(superlink, "admits_strangers", lambda *_: False)
+    monkeypatch.setattr(superlink, "admits", lambda *_: False)
     connection.wait_until_ready()
 
 
-def test_a_token_of_a_superlink_that_others_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def remote_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyFolder:
+    """Keys of a SuperLink that others run, at an address where every question would be answered."""
     monkeypatch.setattr(superlink, "trouble", lambda *_: "")
-    keys, token = KeyFolder(tmp_path / "keys"), tmp_path / "token"
+    monkeypatch.setattr(superlink, "why_refused", lambda *_: "")
+    monkeypatch.delenv("WINNOW_SUPERLINK_TOKEN", raising=False)
+    keys = KeyFolder(tmp_path / "keys")
     keys.create([], [])
-    authority = keys.authority
+    return keys
+
+
+def shown(link: Connection) -> bytes | None:
+    return FileCredentialStore(link.home / "credentials.yaml").get(ACCESS_TOKEN_STORE_KEY % link.address)
+
+
+def test_a_token_of_a_superlink_that_others_run_is_shown(
+    remote_keys: KeyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, authority = tmp_path / "token", remote_keys.authority
     monkeypatch.setenv("WINNOW_SUPERLINK_TOKEN", str(token))
     with pytest.raises(CommandError, match="WINNOW_SUPERLINK_TOKEN: no such file"), remote_superlink("a:1", authority):
         pass
     token.write_text("5ecret")
     with remote_superlink("a:1", authority) as link:
-        assert FileCredentialStore(link.home / "credentials.yaml").get(ACCESS_TOKEN_STORE_KEY % "a:1") == b"5ecret"
+        assert shown(link) == b"5ecret"
     monkeypatch.delenv("WINNOW_SUPERLINK_TOKEN")
     with remote_superlink("a:1", authority) as link:
+        assert shown(link) == remote_keys.operator.read_bytes(), "the one beside the certificate"
+    remote_keys.operator.unlink()
+    with remote_superlink("a:1", authority) as link:
         assert not (link.home / "credentials.yaml").exists()
+
+
+def test_who_may_not_ask_a_superlink_is_told_before_anything_is_tried(
+    remote_keys: KeyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "why_refused", access.why_refused)
+    monkeypatch.setattr(access, "admits", lambda *given: given[-1] == "right")
+    remote_keys.operator.write_text("right")
+    with remote_superlink("a:1", remote_keys.authority):
+        pass
+    remote_keys.operator.write_text("wrong")
+    refused = pytest.raises(SuperLinkError, match=r"serves its operators only, and the token in \S+ is not theirs: ")
+    with refused, remote_superlink("a:1", remote_keys.authority):
+        pass
+    remote_keys.operator.unlink()
+    refused = pytest.raises(
+        SuperLinkError, match=r"and no token was given: name their file with WINNOW_SUPERLINK_TOKEN"
+    )
+    with refused, remote_superlink("a:1", remote_keys.authority):
+        pass
 
 
 def test_a_folder_that_cannot_be_locked_is_an_error_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
