@@ -37,6 +37,9 @@ def review_page(review: LabelReview, contents: Contents, reviewer: str, base: st
         noun="masks" if review.of_masks else "labels",
         examples=len(review.examples),
         doubted=doubted,
+        reading=review.reading,
+        warnings=review.warnings,
+        words=review.words,
         of_masks=review.of_masks,
         content=page_content(review, contents, base),
     )
@@ -48,6 +51,7 @@ def page_content(review: LabelReview, contents: Contents, base: str) -> dict[str
         "base": base,
         "kind": contents.kind,
         "masks": review.of_masks,
+        "reading": review.reading,
         "classes": list(review.class_names),
         "examples": [_entry(example, review.class_names) for example in review.examples],
         "further": sorted({name for example in review.examples for name in example.further}),

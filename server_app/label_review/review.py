@@ -21,6 +21,7 @@ from tasks.settings import TaskSettings
 NEEDED = ("id", "suspicion")
 SHOWN = ("given", "suggested", "confidence", "suspicion")
 MASK_COLUMN = "look"
+LINES = "lines_with_80_percent_of_the_wrong_labels"
 
 
 class ReviewError(ValueError):
@@ -48,7 +49,9 @@ class Example:
 class LabelReview:
     """What is reviewed: the examples of an audit in its order, and where they come from.
 
-    ``folder`` holds the audit. ``run``, ``client`` and ``round`` say which model made it.
+    ``folder`` holds the audit. ``run``, ``client`` and ``round`` say which model made it. ``reading`` is how many lines
+    from the top are worth reading, at least those that are doubted, and ``warnings``
+    and ``words`` are what the audit's own report says first: what to be wary of, and how many labels are wrong.
     """
 
     folder: Path
@@ -57,6 +60,9 @@ class LabelReview:
     run: str
     client: str
     round: str
+    reading: int = 0
+    warnings: tuple[str, ...] = ()
+    words: str = ""
 
     @property
     def of_masks(self) -> bool:
@@ -109,7 +115,36 @@ def read_review(folder: Path, data: Path | None = None) -> LabelReview:
         declared = replace(declared, data_path=str(data.absolute()))
     rows = _rows(folder)
     facts = {key: str(summary.get(key, "")) for key in ("run", "client", "round")}
-    return LabelReview(folder, tuple(_example(row, folder) for row in rows), declared, **facts)
+    examples = tuple(_example(row, folder) for row in rows)
+    warnings = summary.get("warnings")
+    return LabelReview(
+        folder,
+        examples,
+        declared,
+        **facts,
+        reading=_reading(summary, examples),
+        warnings=tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        words=_words(summary),
+    )
+
+
+def _reading(summary: Mapping[str, Any], examples: tuple[Example, ...]) -> int:
+    """Return how many lines are worth reading: those that hold most of the wrong labels, at least the doubted ones."""
+    doubted = max((number for number, example in enumerate(examples, 1) if example.doubted), default=0)
+    lines = summary.get(LINES)
+    return min(max(lines if isinstance(lines, int) else 0, doubted), len(examples))
+
+
+def _words(summary: Mapping[str, Any]) -> str:
+    """Return how many labels are wrong, as far as the summary says it; nothing of masks and of earlier versions."""
+    rate, interval = summary.get("estimated_noise_rate"), summary.get("noise_rate_interval_90")
+    try:
+        low, high = (f"{100 * float(end):.0f}" for end in interval or ())
+        return (
+            f"About {100 * float(rate or 0):.0f} % of these labels are wrong, with 90 % confidence {low} to {high} %."
+        )
+    except (TypeError, ValueError):
+        return ""
 
 
 def _summary(folder: Path) -> dict[str, Any]:
