@@ -139,12 +139,10 @@ def _words(summary: Mapping[str, Any]) -> str:
     """Return how many labels are wrong, as far as the summary says it; nothing of masks and of earlier versions."""
     rate, interval = summary.get("estimated_noise_rate"), summary.get("noise_rate_interval_90")
     try:
-        low, high = (f"{100 * float(end):.0f}" for end in interval or ())
-        return (
-            f"About {100 * float(rate or 0):.0f} % of these labels are wrong, with 90 % confidence {low} to {high} %."
-        )
+        share, low, high = (f"{100 * float(value):.0f}" for value in (rate, *interval))  # type: ignore[misc,arg-type]
     except (TypeError, ValueError):
         return ""
+    return f"About {share} % of these labels are wrong; with 90 % confidence between {low} and {high} %."
 
 
 def _summary(folder: Path) -> dict[str, Any]:
