@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -129,20 +130,31 @@ def read_review(folder: Path, data: Path | None = None) -> LabelReview:
 
 
 def _reading(summary: Mapping[str, Any], examples: tuple[Example, ...]) -> int:
-    """Return how many lines are worth reading: those that hold most of the wrong labels, at least the doubted ones."""
+    """Return how many lines are worth reading: the doubted ones, and as many as the interval says may be wrong."""
     doubted = max((number for number, example in enumerate(examples, 1) if example.doubted), default=0)
+    rates = _rates(summary)
     lines = summary.get(LINES)
-    return min(max(lines if isinstance(lines, int) else 0, doubted), len(examples))
+    most = [lines if isinstance(lines, int) else 0, ceil(rates[2] * len(examples)) if rates else 0]
+    return min(max(doubted, *most), len(examples))
 
 
 def _words(summary: Mapping[str, Any]) -> str:
     """Return how many labels are wrong, as far as the summary says it; nothing of masks and of earlier versions."""
+    rates = _rates(summary)
+    if rates is None:
+        return ""
+    share, low, high = (f"{100 * rate:.0f}" for rate in rates)
+    return f"About {share} % of these labels are wrong; with 90 % confidence between {low} and {high} %."
+
+
+def _rates(summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Return the estimated share of wrong labels and both ends of its interval, None where they are not said."""
     rate, interval = summary.get("estimated_noise_rate"), summary.get("noise_rate_interval_90")
     try:
-        share, low, high = (f"{100 * float(value):.0f}" for value in (rate, *interval))  # type: ignore[misc,arg-type]
+        share, low, high = (float(value) for value in (rate, *interval))  # type: ignore[misc,arg-type]
     except (TypeError, ValueError):
-        return ""
-    return f"About {share} % of these labels are wrong; with 90 % confidence between {low} and {high} %."
+        return None
+    return share, low, high
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def make_trained_run(path: Path, files: list[Path]) -> None:
 
 
 def make_named_runs(folder: Path) -> None:
-    """Write two finished runs with the names that the guides use."""
-    for name in ("pilot", "main"):
+    """Write finished runs with the names that the guides use."""
+    for name in ("pilot", "main", "first", "second"):
         write_run(folder / f"20260131-101500-{name}", accuracies(0.1, 0.9), name=name, label=name)
 
 

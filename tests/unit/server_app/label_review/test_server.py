@@ -212,9 +212,9 @@ def test_images_of_a_data_set_without_files_are_shown_as_the_model_sees_them(tmp
         ({LINES: 9}, 9, "", ()),
         ({LINES: 900, "warnings": ["a", "b"]}, 24, "", ("a", "b")),
         (
-            {"estimated_noise_rate": 0.255, "noise_rate_interval_90": [0.1, 0.5]},
-            DOUBTED,
-            "About 26 % of these labels are wrong; with 90 % confidence between 10 and 50 %.",
+            {LINES: 9, "estimated_noise_rate": 0.255, "noise_rate_interval_90": [0.1, 0.49]},
+            12,  # of 24
+            "About 26 % of these labels are wrong; with 90 % confidence between 10 and 49 %.",
             (),
         ),
         ({LINES: "many", "noise_rate_interval_90": ["low"], "warnings": "none"}, DOUBTED, "", ()),
