@@ -206,7 +206,7 @@ def apply(args: argparse.Namespace) -> int:
     print(", ".join(f"{count} {outcome}" for outcome, count in done.counts.items()))
     print(f"The data with corrected labels: {done.output}")
     print(f"What was changed, by whom: {done.log}")
-    print(f"Train on it with task.data-path={done.output}")
+    print(f"Train on it with task.data-path={done.output}, at a node with data-path={done.output} in its node-config")
     return 0
 
 

@@ -12,6 +12,7 @@ from server_app.label_review.contents import THUMBNAIL_SIDE, ContentError, Conte
 from server_app.label_review.decisions import Agreement, Decision
 from server_app.label_review.review import Example, LabelReview
 from server_app.report.page import render_page
+from server_app.report.text import unbroken
 
 Opinions = Mapping[str, list[tuple[str, Decision]]]
 """By example what others have decided: who, and what."""
@@ -38,8 +39,8 @@ def review_page(review: LabelReview, contents: Contents, reviewer: str, base: st
         examples=len(review.examples),
         doubted=doubted,
         reading=review.reading,
-        warnings=review.warnings,
-        words=review.words,
+        warnings=[unbroken(text) for text in review.warnings],
+        words=unbroken(review.words),
         of_masks=review.of_masks,
         content=page_content(review, contents, base),
     )
