@@ -12,7 +12,14 @@ from tasks.own_data.relabelling import given_labels
 from tasks.settings import TaskSettings
 from tests.site_data import ARGS, KINDS
 
-DOUBTED = 6
+DOUBTED, READING = 6, 9
+SAID = {
+    "warnings": ["The class '<b>' is much worse."],
+    "estimated_noise_rate": 0.26,
+    "noise_rate_interval_90": [0.18, 0.35],
+    "lines_with_80_percent_of_the_wrong_labels": READING,
+}
+"""What the summary of an audit of labels says besides."""
 
 
 def audited(folder: Path, kind: str = "image-folder", count: int = 24) -> Path:
@@ -43,7 +50,8 @@ def write_audit(audit: Path, task: OwnDataTask, settings: TaskSettings) -> None:
     with (audit / "label-audit.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *([csv_cell(cell) for cell in row] for row in rows)])
     facts = {"name": settings.name, "args": settings.args, "data-path": settings.data_path, "bad-data": "refuse"}
-    (audit / SUMMARY).write_text(json.dumps({"run": "pilot", "client": 0, "round": 5, "task": facts}))
+    said = {} if task.labels_pixels else SAID
+    (audit / SUMMARY).write_text(json.dumps({"run": "pilot", "client": 0, "round": 5, "task": facts, **said}))
 
 
 def review_of(folder: Path, kind: str = "image-folder") -> LabelReview:

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ ABOUT = (
     "this machine: docs/audit.md."
 )
 LAUNCHER = ".open-review.html"
+AUDIT_SUMMARY = "label-audit-summary.json"  # of client_app.label_audit_files, which is slow to import
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -204,5 +206,21 @@ def apply(args: argparse.Namespace) -> int:
     print(", ".join(f"{count} {outcome}" for outcome, count in done.counts.items()))
     print(f"The data with corrected labels: {done.output}")
     print(f"What was changed, by whom: {done.log}")
-    print(f"Train on it with task.data-path={done.output}")
+    print(f"Train on it with task.data-path={done.output}, at a node with data-path={done.output} in its node-config")
     return 0
+
+
+def audits(folder: Path) -> list[Path]:
+    """Return the nodes' folders with label audits below ``folder``, those of all runs."""
+    return sorted(found.parent for found in folder.glob(f"node-*/*/*/{AUDIT_SUMMARY}"))
+
+
+def audit_lines(folders: Sequence[Path]) -> str:
+    """Return what is printed about label audits that were made; nothing if none was.
+
+    >>> print(audit_lines([Path("sites/node-0/first/0")]), end="")
+    The labels that each node should look at:
+      winnow audit open sites/node-0/first/0
+    """
+    commands = [f"  {shlex.join(['winnow', 'audit', 'open', str(folder)])}\n" for folder in folders]
+    return "".join(["The labels that each node should look at:\n", *commands]) if commands else ""

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from server_app.cli.access import TOKEN, secret_file, trouble
+from server_app.cli.audit import audit_lines, audits
 from server_app.cli.config import ADDRESS, APP, CommandError, RunPlan, make_plan, path_argument, quoted
 from server_app.cli.environment import environment
 from server_app.cli.keys import FOLDER, KeyFolder
@@ -240,16 +241,19 @@ def run_with_nodes(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log:
     data = [word for node in nodes if node.data for word in ("--data", str(node.data))]
     command = ("winnow", "federation", "run", "--nodes", str(len(nodes)), *data)
     variables = run_environment(plan, Mode.DEPLOYMENT, node_data(plan, Path.cwd()), *command)
+    before = audits(folder)
     with local_federation(folder, nodes, variables) as link:
         check_parts(plan, Mode.DEPLOYMENT, recorded_here=True)  # while the SuperLink starts
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
         start_nodes(link, nodes)
         try:
-            return watch(link, submit(link, plan), log)
+            ended = watch(link, submit(link, plan), log)
         except StopRequested:
             print("\nStopping the federation ...", flush=True)
             raise
+    print(audit_lines([found for found in audits(folder) if found not in before]), end="", flush=True)
+    return ended
 
 
 def node_data(plan: RunPlan, cwd: Path) -> dict[str, str]:

@@ -23,6 +23,9 @@ from typing import Any
 SUPERLINK, EXECUTOR, CLIENT_APP = "flower-superlink", "flower-superexec", "flwr-clientapp"
 HEALTH, RUNTIME, FLEET = "/health", "/v1/runtime/", "/v1/fleet/"
 REALM = 'Bearer realm="winnow"'
+MOST_PROCESSES = 4
+"""Processes of tasks that an executor has at once. A task whose process does not report within half a minute is given
+out again; without a bound, on a machine that is too busy each new process makes all others later, without end."""
 REFUSAL = b"This SuperLink serves the user who has started it, by a token."
 
 Scope = MutableMapping[str, Any]
@@ -90,7 +93,14 @@ def run_executor(*arguments: str) -> None:
     from flwr.supercore.superexec.executor import subprocess_executor
 
     module = vars(subprocess_executor)
-    module["subprocess"] = PrivateStart(module["subprocess"])
+    module["subprocess"] = start = PrivateStart(module["subprocess"])
+    executor = subprocess_executor.SubprocessExecutor
+    unbounded = executor.get_eligible_capacity
+
+    def capacity(self: Any, kinds: set[Any], **options: Any) -> Any:
+        return unbounded(self, kinds, **options) if start.running() < MOST_PROCESSES else (set(), set())
+
+    executor.get_eligible_capacity = capacity  # type: ignore[method-assign]
     sys.argv = [EXECUTOR, *arguments]
     flower_superexec()
 
@@ -115,6 +125,7 @@ class PrivateStart:
 
     def __init__(self, subprocess: Any) -> None:
         self._start = subprocess.Popen
+        self._started: list[Any] = []
         self.DEVNULL = subprocess.DEVNULL
 
     def Popen(self, command: Sequence[str], **options: Any) -> Any:  # noqa: N802 (Python's name)
@@ -136,7 +147,14 @@ class PrivateStart:
             private = [*command[:place], "--token-file", f"/dev/fd/{file.fileno()}", *command[place + 2 :]]
             if command[0] == CLIENT_APP:
                 private = [sys.executable, "-P", __file__, *private]
-            return self._start(private, pass_fds=(file.fileno(),), **options)
+            process = self._start(private, pass_fds=(file.fileno(),), **options)
+        self._started.append(process)
+        return process
+
+    def running(self) -> int:
+        """Return how many of the started processes have not ended."""
+        self._started = [process for process in self._started if process.poll() is None]
+        return len(self._started)
 
 
 PROGRAMS: dict[str, Callable[..., None]] = {

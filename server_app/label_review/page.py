@@ -12,6 +12,7 @@ from server_app.label_review.contents import THUMBNAIL_SIDE, ContentError, Conte
 from server_app.label_review.decisions import Agreement, Decision
 from server_app.label_review.review import Example, LabelReview
 from server_app.report.page import render_page
+from server_app.report.text import unbroken
 
 Opinions = Mapping[str, list[tuple[str, Decision]]]
 """By example what others have decided: who, and what."""
@@ -37,6 +38,9 @@ def review_page(review: LabelReview, contents: Contents, reviewer: str, base: st
         noun="masks" if review.of_masks else "labels",
         examples=len(review.examples),
         doubted=doubted,
+        reading=review.reading,
+        warnings=[unbroken(text) for text in review.warnings],
+        words=unbroken(review.words),
         of_masks=review.of_masks,
         content=page_content(review, contents, base),
     )
@@ -48,6 +52,7 @@ def page_content(review: LabelReview, contents: Contents, base: str) -> dict[str
         "base": base,
         "kind": contents.kind,
         "masks": review.of_masks,
+        "reading": review.reading,
         "classes": list(review.class_names),
         "examples": [_entry(example, review.class_names) for example in review.examples],
         "further": sorted({name for example in review.examples for name in example.further}),

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks.settings import TaskSettings
 NEEDED = ("id", "suspicion")
 SHOWN = ("given", "suggested", "confidence", "suspicion")
 MASK_COLUMN = "look"
+LINES = "lines_with_80_percent_of_the_wrong_labels"
 
 
 class ReviewError(ValueError):
@@ -48,7 +50,9 @@ class Example:
 class LabelReview:
     """What is reviewed: the examples of an audit in its order, and where they come from.
 
-    ``folder`` holds the audit. ``run``, ``client`` and ``round`` say which model made it.
+    ``folder`` holds the audit. ``run``, ``client`` and ``round`` say which model made it. ``reading`` is how many lines
+    from the top are worth reading, at least those that are doubted, and ``warnings``
+    and ``words`` are what the audit's own report says first: what to be wary of, and how many labels are wrong.
     """
 
     folder: Path
@@ -57,6 +61,9 @@ class LabelReview:
     run: str
     client: str
     round: str
+    reading: int = 0
+    warnings: tuple[str, ...] = ()
+    words: str = ""
 
     @property
     def of_masks(self) -> bool:
@@ -109,7 +116,45 @@ def read_review(folder: Path, data: Path | None = None) -> LabelReview:
         declared = replace(declared, data_path=str(data.absolute()))
     rows = _rows(folder)
     facts = {key: str(summary.get(key, "")) for key in ("run", "client", "round")}
-    return LabelReview(folder, tuple(_example(row, folder) for row in rows), declared, **facts)
+    examples = tuple(_example(row, folder) for row in rows)
+    warnings = summary.get("warnings")
+    return LabelReview(
+        folder,
+        examples,
+        declared,
+        **facts,
+        reading=_reading(summary, examples),
+        warnings=tuple(str(text) for text in warnings) if isinstance(warnings, list) else (),
+        words=_words(summary),
+    )
+
+
+def _reading(summary: Mapping[str, Any], examples: tuple[Example, ...]) -> int:
+    """Return how many lines are worth reading: the doubted ones, and as many as the interval says may be wrong."""
+    doubted = max((number for number, example in enumerate(examples, 1) if example.doubted), default=0)
+    rates = _rates(summary)
+    lines = summary.get(LINES)
+    most = [lines if isinstance(lines, int) else 0, ceil(rates[2] * len(examples)) if rates else 0]
+    return min(max(doubted, *most), len(examples))
+
+
+def _words(summary: Mapping[str, Any]) -> str:
+    """Return how many labels are wrong, as far as the summary says it; nothing of masks and of earlier versions."""
+    rates = _rates(summary)
+    if rates is None:
+        return ""
+    share, low, high = (f"{100 * rate:.0f}" for rate in rates)
+    return f"About {share} % of these labels are wrong; with 90 % confidence between {low} and {high} %."
+
+
+def _rates(summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Return the estimated share of wrong labels and both ends of its interval, None where they are not said."""
+    rate, interval = summary.get("estimated_noise_rate"), summary.get("noise_rate_interval_90")
+    try:
+        share, low, high = (float(value) for value in (rate, *interval))  # type: ignore[misc,arg-type]
+    except (TypeError, ValueError):
+        return None
+    return share, low, high
 
 
 def _summary(folder: Path) -> dict[str, Any]:

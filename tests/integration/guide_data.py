@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
+from server_app.cli import build_parser
 from server_app.storage.checkpoints import Checkpoint, CheckpointFolder
 from tasks.config import DEFAULTS, nest
 from tasks.plugins import parse_args
@@ -22,10 +23,9 @@ EXAMPLES = 160  # enough for the partition that is the default
 
 def make_data(changes: dict[str, Any], folder: Path) -> None:
     """Write the files of a site's own task into the folder that a command names."""
-    makers = {"image-folder": _image_folder, "image-csv": _image_table, "text-csv": _texts, "image-masks": _masks}
     name, where = changes.get("task.name", ""), str(changes.get("task.data-path", ""))
-    if name in makers:
-        makers[name](folder / where, parse_args(str(changes["task.args"])))
+    if name in MAKERS:
+        MAKERS[name](folder / where, parse_args(str(changes["task.args"])))
 
 
 def make_run(path: Path) -> None:
@@ -43,8 +43,8 @@ def make_trained_run(path: Path, files: list[Path]) -> None:
 
 
 def make_named_runs(folder: Path) -> None:
-    """Write two finished runs with the names that the guides use."""
-    for name in ("pilot", "main"):
+    """Write finished runs with the names that the guides use."""
+    for name in ("pilot", "main", "first", "second"):
         write_run(folder / f"20260131-101500-{name}", accuracies(0.1, 0.9), name=name, label=name)
 
 
@@ -54,7 +54,9 @@ def make_audits(folder: Path, words: list[str]) -> None:
     if not whole.exists():
         audited(folder / "audited")
     lines = (whole / AUDIT).read_text().splitlines()
-    named = [folder / word for word in words if "/clients/" in word and not word.endswith(".csv")]
+    args = build_parser().parse_args(words)
+    folders = args.folder if isinstance(args.folder, list) else [args.folder]
+    named = [folder / str(each).replace("*", "20260131-101500") for each in folders]
     for place, audit in enumerate(named):
         if audit.exists():  # an earlier command of the block
             continue
@@ -104,3 +106,7 @@ def _masks(root: Path, args: dict[str, Any]) -> None:
     for number in range(40):
         save(root / "images" / f"{number}.png", _image(number))
         save(root / "masks" / f"{number}{args['mask_suffix']}.png", np.where(np.eye(8) > 0, high, low))
+
+
+MAKERS = {"image-folder": _image_folder, "image-csv": _image_table, "text-csv": _texts, "image-masks": _masks}
+"""What writes the files of a task whose data the sites bring."""

@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from glob import glob
 from io import StringIO
 from pathlib import Path
 
@@ -27,14 +28,17 @@ from flwr.common.config import parse_config_args
 from client_app.losses import LOSSES
 from client_app.node import DATA_PATH, STATE_DIR, WEIGHTS_PATH
 from server_app.cli import build_parser, main, names
-from server_app.cli.config import SWEEPS, check_keys, find_toml, split_words
+from server_app.cli.config import SWEEPS, check_keys, find_toml, make_plan, split_words
 from server_app.cli.recipes import recipe_layers
+from server_app.cli.run import check_parts
 from server_app.sweep.checks import check_runs
 from server_app.sweep.plan import SweepPlan
 from server_app.validation.config import validate
 from tasks.config import DEFAULTS, overlay
+from tasks.protocol import Mode
 from tests.conftest import ROOT
 from tests.integration.guide_data import (
+    MAKERS,
     make_audits,
     make_data,
     make_named_runs,
@@ -167,8 +171,18 @@ class Reader:
         if "axes" in tomllib.loads(block.text):
             self.sweep(block.text)
             return
-        (self.folder / "recipe.toml").write_text(block.text)
-        self.winnow(["run", "--dry-run", "recipe.toml"])
+        name = self.save(block)
+        plan = make_plan([name], ROOT, self.folder)
+        if plan.flat["task.name"] in MAKERS and not plan.flat["task.data-path"]:  # only the nodes have data
+            check_parts(plan, Mode.DEPLOYMENT)
+        else:
+            self.winnow(["run", "--dry-run", name])
+
+    def save(self, block: Block) -> str:
+        """Save a table under the name that the prose before it gives last, and return the name."""
+        name = next(reversed(re.findall(r"`([\w-]+\.toml)`", block.before)), "recipe.toml")
+        (self.folder / name).write_text(block.text)
+        return name
 
     def sweep(self, text: str) -> None:
         """Read a sweep file, and check all of its runs; of one for a GPU a run of each option, with CPU settings."""
@@ -238,6 +252,7 @@ class Reader:
             make_trained_run(self.folder / args.run, [self.folder / file for file in getattr(args, "files", [])])
         if words[0] == "audit":
             make_audits(self.folder, words)
+            words = [each for word in words for each in (sorted(glob(word)) if "*" in word else [word])]
         if words[0] in ("runs", "compare"):
             make_named_runs(self.folder / "runs")
         dry = ["--dry-run"] if words[0] == "run" and not {"--dry-run", "--help"} & set(words) else []
@@ -325,6 +340,8 @@ def test_a_block_works_as_it_is_shown(block: Block, reader: Reader) -> None:
     for earlier in BLOCKS:
         if earlier.page == block.page and earlier.line < block.line and earlier.kind == "python":
             reader.python(earlier)
+        if earlier.page == block.page and earlier.line < block.line and earlier.kind == "toml":
+            reader.save(earlier)
     reader.follow(block)
     if reader.skipped:
         pytest.skip(f"without WINNOW_DATA: {', '.join(reader.skipped)}")

@@ -20,7 +20,7 @@ from tests.browser import CHROMIUM, Browser
 from tests.conftest import ROOT
 from tests.integration.conftest import Play
 from tests.integration.test_site_data import settings_for
-from tests.label_reviews import DOUBTED, audited
+from tests.label_reviews import DOUBTED, READING, audited
 from tests.site_data import CLASSES, image_folder
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -197,6 +197,11 @@ def test_filters_order_and_the_hidden_opinion(browser: Browser, server: ReviewSe
         browser.run(f"{at}.value = '{value}'; {at}.dispatchEvent(new Event('change'))")
 
     names = "[...document.querySelectorAll('#list button')].map(each => each.title)"
+    said = browser.run("document.body.innerText").replace("\u00a0", " ")
+    assert "Warning. The class '<b>' is much worse." in said
+    assert "About 26 % of these labels are wrong; with 90 % confidence between 18 and 35 %." in said
+    change("show", "reading")
+    assert browser.run(names) == [each.name for each in server.review.examples[:READING]]
     change("show", "all")
     assert browser.run(names) == [each.name for each in server.review.examples]
     change("order", "name")

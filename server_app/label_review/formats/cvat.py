@@ -6,7 +6,6 @@ the model suggests, and whether a person has looked at it.
 
 import json
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from PIL import Image
@@ -17,6 +16,13 @@ from server_app.label_review.formats.base import Format, Found
 from server_app.label_review.review import Example, LabelReview, ReviewError
 
 CHECKED, SUGGESTED, SUSPICION, UNSURE = "checked", "suggested", "suspicion", "unsure"
+ATTRIBUTES = (
+    (SUGGESTED, "text", ""),
+    (SUSPICION, "text", ""),
+    (CHECKED, "checkbox", "false"),
+    (UNSURE, "checkbox", "false"),
+)
+"""Name, kind of input and default of what a tag says besides its label."""
 
 
 class Cvat(Format):
@@ -37,6 +43,7 @@ class Cvat(Format):
             label = ElementTree.SubElement(labels, "label")
             ElementTree.SubElement(label, "name").text = name
             ElementTree.SubElement(label, "type").text = "tag"
+            _declare(ElementTree.SubElement(label, "attributes"))
         for number, example in enumerate(review.examples):
             self._add(root, number, example, contents)
         ElementTree.indent(root)
@@ -89,18 +96,21 @@ class Cvat(Format):
 
 def labels_json(review: LabelReview) -> bytes:
     """Return the labels of a task as CVAT's constructor takes them."""
-
-    def attribute(name: str, kind: str, default: str) -> dict[str, Any]:
-        return {"name": name, "input_type": kind, "mutable": False, "default_value": default, "values": [default]}
-
     attributes = [
-        attribute(SUGGESTED, "text", ""),
-        attribute(SUSPICION, "text", ""),
-        attribute(CHECKED, "checkbox", "false"),
-        attribute(UNSURE, "checkbox", "false"),
+        {"name": name, "input_type": kind, "mutable": False, "default_value": default, "values": [default]}
+        for name, kind, default in ATTRIBUTES
     ]
     labels = [{"name": name, "type": "tag", "attributes": attributes} for name in review.class_names]
     return (json.dumps(labels, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _declare(attributes: ElementTree.Element) -> None:
+    """Declare the attributes of a label in the annotations; readers drop what is not declared there."""
+    for name, kind, default in ATTRIBUTES:
+        entry = ElementTree.SubElement(attributes, "attribute")
+        for key, text in (("name", name), ("mutable", "False"), ("input_type", kind), ("default_value", default)):
+            ElementTree.SubElement(entry, key).text = text
+        ElementTree.SubElement(entry, "values").text = default
 
 
 def _parsed(content: bytes) -> ElementTree.Element:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from flwr.common.config import parse_config_args
 
+from client_app.label_audit_files import write_summary
 from server_app.cli import federation, main, superlink
+from server_app.cli.audit import audit_lines, audits
 from server_app.cli.config import CommandError, RunPlan
 from server_app.cli.federation import LocalNode, thread_share
 from server_app.cli.keys import KeyFolder
@@ -244,3 +246,18 @@ def test_what_to_type_next_works_where_the_operator_sits(
     monkeypatch.setattr(federation, "watch", watched)
     main(["federation", "follow", "17"])
     assert capsys.readouterr().err.endswith(said.format(prefix or "winnow federation"))
+
+
+def test_the_audits_of_a_run_are_found_where_nodes_write_them(tmp_path: Path) -> None:
+    for node, run in ((0, "first"), (1, "first"), (1, "second")):
+        write_summary(tmp_path / f"node-{node}" / run / str(node), {})
+        write_summary(tmp_path / f"node-{node}" / run / str(node) / "alone", {})  # no list that a person works on
+    assert audits(tmp_path / "nowhere") == []
+    found = audits(tmp_path)
+    assert [each.relative_to(tmp_path).as_posix() for each in found] == [
+        "node-0/first/0",
+        "node-1/first/1",
+        "node-1/second/1",
+    ]
+    assert audit_lines(found[:1]).splitlines()[1:] == [f"  winnow audit open {tmp_path}/node-0/first/0"]
+    assert audit_lines([]) == ""

@@ -126,6 +126,36 @@ def test_flower_reads_such_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == ["abc"]
 
 
+def test_an_executor_asks_for_no_task_while_too_many_processes_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flwr.supercore import cli
+    from flwr.supercore.superexec.executor import subprocess_executor
+
+    class Process:
+        """One that has ended or not."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.status: int | None = None
+            processes.append(self)
+
+        def poll(self) -> int | None:
+            return self.status
+
+    processes: list[Process] = []
+    executor = subprocess_executor.SubprocessExecutor
+    monkeypatch.setattr(executor, "get_eligible_capacity", executor.get_eligible_capacity)  # put back after the test
+    monkeypatch.setattr(subprocess_executor, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=None))
+    monkeypatch.setattr(cli, "flower_superexec", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["before"])
+    guarded.run_executor("--insecure")
+    flower, capacity = executor(), {"clientapp"}
+    for _ in range(guarded.MOST_PROCESSES):
+        assert flower.get_eligible_capacity(capacity, insecure=True) == (capacity, set())  # type: ignore[arg-type]
+        subprocess_executor.subprocess.Popen(["flwr-clientapp", "--token", "abc"])
+    assert flower.get_eligible_capacity(capacity, insecure=True) == (set(), set())  # type: ignore[arg-type]
+    processes[1].status = 0
+    assert flower.get_eligible_capacity(capacity, insecure=True) == (capacity, set())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("command", [["flwr-serverapp"], ["flwr-serverapp", "--token=abc"], ["x", "--token"]])
 def test_a_process_whose_token_is_given_in_another_way_is_not_started(command: list[str]) -> None:
     with pytest.raises(RuntimeError, match="this version of Flower starts"):

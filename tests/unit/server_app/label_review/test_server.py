@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from client_app.label_audit_files import SUMMARY
 from server_app.label_review.contents import ContentError, Contents
 from server_app.label_review.decisions import DecisionFile, Verdict, read_decisions
-from server_app.label_review.review import Example, LabelReview
+from server_app.label_review.review import LINES, Example, LabelReview, read_review
 from server_app.label_review.server import ReviewServer
 from tasks.settings import TaskSettings
-from tests.label_reviews import review_of
+from tests.label_reviews import DOUBTED, SAID, audited, review_of
 
 JSON = {"Content-Type": "application/json"}
 
@@ -201,3 +202,30 @@ def test_images_of_a_data_set_without_files_are_shown_as_the_model_sees_them(tmp
     assert any(np.corrcoef(shown.ravel(), image.ravel())[0, 1] > 0.999 for image in load_digits().images)
     with pytest.raises(ContentError, match="not in the data set"):
         contents.image(1)
+
+
+@pytest.mark.parametrize(
+    ("said", "reading", "words", "warnings"),
+    [
+        ({}, DOUBTED, "", ()),  # masks, and versions that said nothing
+        ({LINES: 3}, DOUBTED, "", ()),  # at least what is doubted
+        ({LINES: 9}, 9, "", ()),
+        ({LINES: 900, "warnings": ["a", "b"]}, 24, "", ("a", "b")),
+        (
+            {LINES: 9, "estimated_noise_rate": 0.255, "noise_rate_interval_90": [0.1, 0.49]},
+            12,  # of 24
+            "About 26 % of these labels are wrong; with 90 % confidence between 10 and 49 %.",
+            (),
+        ),
+        ({LINES: "many", "noise_rate_interval_90": ["low"], "warnings": "none"}, DOUBTED, "", ()),
+    ],
+)
+def test_a_review_knows_what_the_audit_says_first(
+    tmp_path: Path, said: dict[str, object], reading: int, words: str, warnings: tuple[str, ...]
+):
+    folder = audited(tmp_path)
+    known = json.loads((folder / SUMMARY).read_text())
+    kept = {name: value for name, value in known.items() if name not in SAID}
+    (folder / SUMMARY).write_text(json.dumps({**kept, **said}))
+    review = read_review(folder)
+    assert (review.reading, review.words, review.warnings) == (reading, words, warnings)
