@@ -21,17 +21,19 @@ from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from benchmarks.audit_traces import DATA, METHODS, NOISES, Case, SiteTrace, play, read
-from client_app.label_quality import Beliefs
-from client_app.noise_rate import estimate_noise
+from client_app.label_audit_report import MOST
+from client_app.label_quality import Beliefs, make_audit
 from server_app.cli.config import path_argument
-from tasks.base import Labels
+from tasks.base import ClientData, Labels
 
 FOLDS = 5
 PENALTY = 0.01
 """Inverse strength of the logistic regression's penalty: features are many and labels wrong."""
-WAYS = ("federated", "alone", "pooled")
+WAYS = ("federated", "suggested", "alone", "pooled")
+READ = ("read", "read_recall")
 BINS = ((0.0, 0.05), (0.05, 0.2), (0.2, 0.35), (0.35, 1.0))
 
 
@@ -46,7 +48,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Line:
-    """One site: the truth, the estimates, and what the federation, the site alone and pooled data find."""
+    """One site: the truth, the estimates, and what the federation, the site alone and pooled data find.
+
+    ``federated`` counts the labels to look at first, ``suggested`` those for which another one is suggested. ``read``
+    is the share of lines that should hold 80 % of the wrong labels, and ``read_recall`` how many they do hold.
+    """
 
     data: str
     noise: str
@@ -60,7 +66,10 @@ class Line:
     high: float
     accuracy: float
     estimated_accuracy: float
+    read: float
+    read_recall: float
     federated: Found
+    suggested: Found
     alone: Found
     pooled: Found | None
 
@@ -91,20 +100,25 @@ def _rivals(case: Case, folder: Path, pooled: bool) -> list[tuple[Found, Found |
 
 
 def _line(case: Case, number: int, site: SiteTrace, alone: Found, pooled: Found | None) -> Line:
-    beliefs = site.beliefs[-1].astype(np.float64)
-    found = estimate_noise(beliefs, site.labels)
-    doubts = found.wrong(site.labels)
+    beliefs, places = site.beliefs[-1].astype(np.float64), np.arange(len(site.labels))
+    data = ClientData(number, torch.empty(len(places), 0), site.labels, places, beliefs.shape[1])
+    audit = make_audit(beliefs, site.labels, data, [str(place) for place in places])
+    wrong = site.wrong[np.array([int(name) for name in audit.names])]
+    lines = audit.lines_to_find(MOST)
     return Line(
         **asdict(case),
         site=number,
-        examples=len(site.labels),
-        rate=float(site.wrong.mean()),
-        estimate=found.rate,
-        low=found.low,
-        high=found.high,
+        examples=len(audit),
+        rate=float(wrong.mean()),
+        estimate=audit.estimate.rate,
+        low=audit.estimate.low,
+        high=audit.estimate.high,
         accuracy=float((beliefs.argmax(1) == site.truth).mean()),
-        estimated_accuracy=found.accuracy,
-        federated=scored(doubts, doubts > 0.5, site.wrong),
+        estimated_accuracy=audit.estimate.accuracy,
+        read=lines / len(audit),
+        read_recall=float(wrong[:lines].sum() / wrong.sum()) if wrong.any() else np.nan,
+        federated=scored(audit.suspicion, audit.look, wrong),
+        suggested=scored(audit.suspicion, audit.suggested != audit.given, wrong),
         alone=alone,
         pooled=pooled,
     )
@@ -194,15 +208,19 @@ def coverage_table(lines: Sequence[Line]) -> str:
 
 
 def audit_table(lines: Sequence[Line]) -> str:
-    """Return AUC / recall / precision in percent by data and rate of wrong labels: federated, alone, pooled."""
-    rows = ["| data | wrong labels | sites | federated | alone | pooled |", "|---|---|---|---|---|---|"]
+    """Return AUC / recall / precision in percent by data and rate of wrong labels, and the lines for 80 % of them."""
+    rows = [
+        "| data | wrong labels | sites | first lines | suggested | alone | pooled | lines for 80 %: of all, hold |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for data in dict.fromkeys(line.data for line in lines):
         for low, high in BINS:
             some = [line for line in lines if line.data == data and low < line.rate <= high]
             if not some:
                 continue
             cells = [_cell([found for line in some if (found := getattr(line, way))]) for way in WAYS]
-            rows.append(f"| {data} | {100 * low:.0f}-{100 * high:.0f} % | {len(some)} | {' | '.join(cells)} |")
+            read = " / ".join(f"{100 * fmean(getattr(line, name) for line in some):.1f}" for name in READ)
+            rows.append(f"| {data} | {100 * low:.0f}-{100 * high:.0f} % | {len(some)} | {' | '.join(cells)} | {read} |")
     return "\n".join(rows)
 
 
@@ -224,12 +242,8 @@ def write_lines(path: Path, lines: Sequence[Line]) -> None:
 
 
 def _flat(line: Line) -> dict[str, object]:
-    simple = {
-        field.name: getattr(line, field.name)
-        for field in fields(line)
-        if field.name not in ("federated", "alone", "pooled")
-    }
-    for way in ("federated", "alone", "pooled"):
+    simple = {field.name: getattr(line, field.name) for field in fields(line) if field.name not in WAYS}
+    for way in WAYS:
         found = getattr(line, way) or Found(np.nan, np.nan, np.nan)
         simple |= {f"{name}_{way}": value for name, value in asdict(found).items()}
     return simple

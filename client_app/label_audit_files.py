@@ -23,9 +23,9 @@ from tasks.settings import TaskSettings
 
 STEM = "label-audit"
 SUMMARY = f"{STEM}-summary.json"
-COLUMNS = ("id", "given", "suggested", "confidence", "suspicion", "changed", "changed_to", "rank")
-READ = COLUMNS[:-1]
-"""Columns that a reader gets; a list of an earlier version ends with them."""
+COLUMNS = ("id", "given", "suggested", "confidence", "suspicion", "changed", "changed_to", "rank", "look")
+READ = COLUMNS[:-2]
+"""Columns that a list of any version begins with."""
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 Columns = dict[str, list[Any]]
 
@@ -96,6 +96,7 @@ def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:
         "estimated_by_confident_joint": round(audit.joint_noise_rate, 4),
         "model_seems_right_on": round(estimate.accuracy, 4),
         "look_at_first": audit.doubted,
+        "suggestions": audit.suggestions,
         "lines_with_80_percent_of_the_wrong_labels": audit.lines_to_find(MOST),
         "changed_by_the_method": int(audit.changed.sum()),
         "classes": {
@@ -128,13 +129,22 @@ def read_columns(path: Path) -> Columns:
         If the file is not such a list.
     """
     texts, numbers = ("id", "given", "suggested", "changed_to"), ("confidence", "suspicion")
-    return read_list(path, READ, texts, numbers, ("changed",))
+    found = read_list(path, READ, texts, numbers, ("changed",), later=("look",))
+    before = [given != other for given, other in zip(found["given"], found["suggested"], strict=True)]
+    return {**found, "look": found.get("look", before)}
 
 
 def read_list(
-    path: Path, columns: Sequence[str], texts: Sequence[str], numbers: Sequence[str], flags: Sequence[str]
+    path: Path,
+    columns: Sequence[str],
+    texts: Sequence[str],
+    numbers: Sequence[str],
+    flags: Sequence[str],
+    later: Sequence[str] = (),
 ) -> Columns:
     """Return those columns of a list that are texts, numbers or flags, by name, as they were before writing.
+
+    Flags that came ``later`` are those that a list of an earlier version has not.
 
     Raises
     ------
@@ -144,7 +154,9 @@ def read_list(
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
-        return dict(parquet.read_table(path, columns=list(columns)).to_pydict())
+        known = parquet.read_schema(path).names
+        wanted = [*texts, *numbers, *flags, *(name for name in later if name in known)]
+        return dict(parquet.read_table(path, columns=wanted).to_pydict())
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or tuple(rows[0])[: len(columns)] != tuple(columns):
@@ -152,7 +164,7 @@ def read_list(
     return {
         **{name: [plain_cell(row[name]) for row in rows] for name in texts},
         **{name: [float(row[name]) for row in rows] for name in numbers},
-        **{name: [row[name] == "true" for row in rows] for name in flags},
+        **{name: [row[name] == "true" for row in rows] for name in (*flags, *later) if name in rows[0]},
     }
 
 
@@ -180,6 +192,7 @@ def _columns(audit: Audit, class_names: Sequence[str]) -> Columns:
         "changed": audit.changed.tolist(),
         "changed_to": [class_names[k] if other else "" for k, other in zip(audit.trained, audit.changed, strict=True)],
         "rank": list(range(1, len(audit) + 1)),
+        "look": audit.look.tolist(),
     }
 
 

@@ -16,6 +16,11 @@ WIDE = 0.25
 """An interval of the noise rate that is wider than this says little."""
 FEW = 50
 """With fewer examples an estimate says little about them."""
+ASSUMED = (
+    "This takes for granted that labels are wrong by chance, whatever the example shows. Where people err alike on the "
+    "same kind of examples, the model learns their mistakes, nothing here can tell these from right labels, and more "
+    "are wrong than the interval says: let a second person label a few examples at random to find out."
+)
 WORSE, WORSE_BY = 2.0, 5.0
 """A class is much worse if its share of wrong labels is so many times that of the others, by so many labels."""
 
@@ -61,8 +66,7 @@ def audit_report(audit: Audit, class_names: Sequence[str], list_name: str) -> st
             *(f"**Warning.** {text}\n" for text in audit_warnings(audit, class_names)),
             f"About {_percent(estimate.rate)} of the {len(audit)} labels are wrong; with 90 % confidence between "
             f"{_percent(estimate.low)} and {_percent(estimate.high)}. The model seems to be right on "
-            f"{_percent(estimate.accuracy)} of the examples. Mistakes that many people make alike are not counted: a "
-            "model learns them too.",
+            f"{_percent(estimate.accuracy)} of the examples. {ASSUMED}",
             "",
             f"Read `{list_name}` from the top. {_effort(audit)}",
             "",
@@ -82,10 +86,12 @@ def audit_report(audit: Audit, class_names: Sequence[str], list_name: str) -> st
 
 def _effort(audit: Audit) -> str:
     if not audit.doubted:
-        return "No label is more probably wrong than right."
+        return "No label is to be looked at first."
+    most, lines = f"{MOST:.0%}".replace("%", " %"), audit.lines_to_find(MOST)
     return (
-        f"The first {audit.doubted} labels are more probably wrong than right. The first {audit.lines_to_find(MOST)} "
-        f"lines hold {MOST:.0%} of the wrong labels to be expected.".replace("%", " %")
+        f"Look at the first {audit.doubted} labels first, about as many as are wrong; for {audit.suggestions} of them, "
+        f"which are more probably wrong than right, another one is suggested. The first {lines} lines hold {most} of "
+        "the wrong labels to be expected."
     )
 
 

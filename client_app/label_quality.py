@@ -19,6 +19,7 @@ it.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from client_app.methods import METHODS, ClientMethod, State
-from client_app.noise_rate import Beliefs, NoiseEstimate, estimate_noise
+from client_app.noise_rate import Beliefs, NoiseEstimate, estimate_noise, with_mean
 from tasks.base import ClientData, Labels, Task, predict
 from tasks.client_data import load_task
 from tasks.settings import Settings
@@ -189,9 +190,27 @@ class Audit:
         return np.asarray(self.trained != self.given)
 
     @property
-    def doubted(self) -> int:
-        """Number of labels that are rather wrong than right; they come first."""
+    def suggestions(self) -> int:
+        """Number of labels that are rather wrong than right, for which another one is suggested; they come first."""
         return int((self.suggested != self.given).sum())
+
+    @property
+    def doubted(self) -> int:
+        """Number of labels to look at first: as many as seem wrong, and at least those with a suggestion."""
+        return max(self.suggestions, round(self.noise_rate * len(self)))
+
+    @property
+    def look(self) -> npt.NDArray[np.bool_]:
+        """Whether each label is one to look at first, (n,)."""
+        return np.arange(len(self)) < self.doubted
+
+    @cached_property
+    def expected(self) -> Beliefs:
+        """How many of each label are expected to be wrong, (n,): the suspicion, raised to the estimated rate.
+
+        The suspicion is by one model of the noise, and the estimate knows more.
+        """
+        return with_mean(self.suspicion, max(self.noise_rate, float(self.suspicion.mean())))
 
     @property
     def noise_rate(self) -> float:
@@ -200,15 +219,15 @@ class Audit:
 
     def lines_to_find(self, share: float) -> int:
         """Return how many lines hold this share of the wrong labels that are expected in the whole list."""
-        found = np.cumsum(self.suspicion)
+        found = np.cumsum(self.expected)
         return int(np.searchsorted(found, share * found[-1] * (1 - ROUNDING))) + 1 if found[-1] > 0 else 0
 
     def by_class(self) -> list[tuple[int, int, float, int]]:
-        """Return (given class, examples, expected wrong labels, doubted ones), most expected ones per example first."""
-        doubted, size = self.suggested != self.given, len(self.thresholds)
+        """Return (given class, examples, expected wrong labels, those to look at), most expected per example first."""
+        size = len(self.thresholds)
         counts = np.bincount(self.given, minlength=size).tolist()
-        expected = np.bincount(self.given, self.suspicion, size).tolist()
-        found = np.bincount(self.given[doubted], minlength=size).tolist()
+        expected = np.bincount(self.given, self.expected, size).tolist()
+        found = np.bincount(self.given[self.look], minlength=size).tolist()
         rows = [(k, counts[k], expected[k], found[k]) for k in range(size) if counts[k]]
         return sorted(rows, key=lambda row: (-row[2] / row[1], row[0]))
 

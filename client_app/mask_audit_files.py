@@ -12,18 +12,25 @@ from PIL import Image
 from client_app.label_audit_files import Columns, list_bytes, list_path, read_list, write_summary
 from client_app.label_quality import CAUTION
 from client_app.mask_audit import MaskAudit
+from client_app.mask_regions import EXTRA, MISSING, OTHER, Region, find_regions, in_words, kinds, region_columns
 from tasks.base import ClientData, DataError, Labels, Task
 from tasks.files import private_folder, replace_file
 from tasks.metrics import IGNORED
 
-COLUMNS = ("id", "suspicion", "look", "doubted_pixels", "top", "left", "bottom", "right", "picture")
+COLUMNS = ("id", "suspicion", "look", "doubted_pixels", "top", "left", "bottom", "right", "picture", "regions")
+READ = COLUMNS[:-1]
+"""Columns that a list of any version begins with."""
 TEXTS, NUMBERS, FLAGS = ("id", "picture"), ("suspicion", "doubted_pixels"), ("look",)
 MASKS = "label-audit-masks.npz"
 PICTURES = "label-audit-pictures"
 MOST_PICTURES = 100
 SHOWN_SIZE = 256
 """Pixels of the shorter side that a picture has at least; small images are enlarged by a whole number."""
-GIVEN_COLOUR, DOUBT_COLOUR = (255, 220, 0), (255, 0, 80)
+REGIONS = "label-audit-regions"
+THICKNESS = 2
+GIVEN_COLOUR = (255, 220, 0)
+COLOURS = {MISSING: (0, 200, 255), EXTRA: (255, 0, 80), OTHER: (255, 255, 255)}
+"""Of the outlines of what is doubted: blue and red differ in lightness too, for who does not tell colours apart."""
 T = TypeVar("T", bound=np.generic)
 Picture = npt.NDArray[np.uint8]
 
@@ -34,7 +41,8 @@ def write_mask_audit(
     """Write a client's list, summary, suggested masks and pictures, for this user alone; return the list's path.
 
     The pictures are of the first masks to look at, up to ``MOST_PICTURES``: the image, and beside it the outline of the
-    given mask in yellow and the doubted region in red. Pictures of an earlier audit are removed.
+    given mask in yellow, of what seems missing from it in blue and of what seems extra in red. Pictures of an earlier
+    audit are removed. A second list has each doubted region: its direction, box and number of pixels.
 
     Raises
     ------
@@ -47,7 +55,10 @@ def write_mask_audit(
     path = list_path(folder, wanted)
     pictures = _write_pictures(folder / PICTURES, audit, data, task)
     replace_file(folder / MASKS, _archive(audit), private=True)
-    replace_file(path, list_bytes(_columns(audit, pictures), wanted), private=True)
+    regions = [find_regions(*masks) for masks in zip(audit.given, audit.suggested, strict=True)]
+    listed = list_bytes(region_columns(audit.names, regions, task.class_names), wanted)
+    replace_file(folder / f"{REGIONS}.{wanted}", listed, private=True)
+    replace_file(path, list_bytes(_columns(audit, pictures, regions), wanted), private=True)
     write_summary(folder, {**facts, **summarize(audit)})
     return path
 
@@ -73,7 +84,7 @@ def read_mask_list(path: Path) -> Columns:
     DataError
         If the file is not such a list.
     """
-    return read_list(path, COLUMNS, TEXTS, NUMBERS, FLAGS)
+    return read_list(path, READ, TEXTS, NUMBERS, FLAGS)
 
 
 def read_suggested(folder: Path) -> tuple[Labels, Labels]:
@@ -98,7 +109,7 @@ def _archive(audit: MaskAudit) -> bytes:
     return file.getvalue()
 
 
-def _columns(audit: MaskAudit, pictures: list[str]) -> Columns:
+def _columns(audit: MaskAudit, pictures: list[str], regions: list[list[Region]]) -> Columns:
     edges = [["" if box is None else str(box[edge]) for box in audit.boxes()] for edge in range(4)]
     return {
         "id": list(audit.names),
@@ -107,6 +118,7 @@ def _columns(audit: MaskAudit, pictures: list[str]) -> Columns:
         "doubted_pixels": audit.regions.sum((1, 2)).tolist(),
         **dict(zip(("top", "left", "bottom", "right"), edges, strict=True)),
         "picture": pictures + [""] * (len(audit) - len(pictures)),
+        "regions": [in_words(some) for some in regions],
     }
 
 
@@ -121,25 +133,30 @@ def _write_pictures(folder: Path, audit: MaskAudit, data: ClientData, task: Task
         private_folder(folder)
         image = task.encoder_inputs(data.features[int(audit.places[rank])][None])[0].cpu().numpy()
         file = io.BytesIO()
-        shown = picture(image, audit.given[rank], audit.regions[rank])
+        shown = picture(image, audit.given[rank], audit.suggested[rank])
         Image.fromarray(shown).save(file, "PNG")
         replace_file(folder / f"{rank + 1:04}.png", file.getvalue(), private=True)
         names.append(f"{PICTURES}/{rank + 1:04}.png")
     return names
 
 
-def picture(image: npt.NDArray[np.float32], given: Labels, region: npt.NDArray[np.bool_]) -> Picture:
-    """Return an image (C, H, W) from 0 to 1, and beside it the same with its mask and what is doubted, (H', W', 3).
+def picture(image: npt.NDArray[np.float32], given: Labels, suggested: Labels) -> Picture:
+    """Return an image (C, H, W) from 0 to 1, and beside it the same with outlines over it, (H', W', 3).
 
-    The doubted region (H, W) is tinted red, and the outline of the given mask (H, W) is yellow.
+    The outline of the given mask (H, W) is yellow; of what the one that seems right (H, W) has more it is blue, of what
+    it has less red, and of where it has another class white.
     """
+    from scipy.ndimage import binary_erosion  # takes a while to start
+
     scale = max(1, -(-SHOWN_SIZE // min(given.shape)))
     colours = np.repeat(image[:1], 3, axis=0) if len(image) < 3 else image[:3]
     plain = (255 * colours.clip(0, 1)).round().astype(np.uint8).transpose(1, 2, 0)
     plain = _enlarged(plain, scale)
-    tinted, marked = _enlarged(region, scale), plain.copy()
-    marked[tinted] = marked[tinted] // 2 + np.array(DOUBT_COLOUR, np.uint8) // 2
+    marked = plain.copy()
     marked[_outline(_enlarged(given, scale))] = GIVEN_COLOUR
+    for direction, region in kinds(given, suggested).items():
+        shape = _enlarged(region, scale)
+        marked[shape & ~binary_erosion(shape, iterations=THICKNESS)] = COLOURS[direction]
     return np.concatenate([plain, marked], axis=1)
 
 

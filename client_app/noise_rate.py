@@ -14,12 +14,16 @@ flat priors on a grid; S is integrated out by variational Bayes (Bishop, Pattern
 chapter 10), as a network's confusions and a pair flip look alike and a point estimate would take all errors of the
 network for noise.
 
-Where the model has learned wrong labels by heart, or hard examples have more of them, as people make them, this finds
-too few: the surer the model, the more often it agrees, for another reason. Then the share of labels that differ from
-what the model prefers is nearer to the truth; it is too large where the model is weak. So the estimate lies a part of
-the way from the former to the latter, and the interval reaches from below the former to above the latter. How far was
-chosen on other runs than the coverage is reported for (docs/noisy-labels.md). Wrong labels that the model has reason to
-give as well, such as people's systematic mistakes, cannot be seen, and the interval does not hold them.
+A model that cross-entropy has taught wrong labels is rightly unsure: its probabilities are those of the given labels,
+which then need no noise to be explained. So the rate may not fall far below the share of given labels that are
+contradicted among the half of the examples whose prediction is surest, where a good model errs least.
+
+Where the model has learned wrong labels by heart, or hard examples have more of them, as people make them, this still
+finds too few: the surer the model, the more often it agrees, for another reason. Then the share of labels that differ
+from what the model prefers is nearer to the truth; it is too large where the model is weak. So the estimate lies half
+way between the two, and the interval reaches from below the former to above the latter. How far was chosen on other
+runs than the coverage is reported for (docs/noisy-labels.md). Wrong labels that the model has reason to give as well,
+such as people's systematic mistakes, cannot be seen: the interval has some room for them, not for all.
 """
 
 from collections.abc import Iterator
@@ -36,17 +40,23 @@ POWERS = 2.0 ** np.array([-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
 CONCENTRATIONS = (np.inf, 20.0, 4.0, 1.0)
 """Sums of a row's Dirichlet parameters. They go down: each begins with the confusions found by the one before."""
 STEPS = 8
-TINY, SMALLEST = 1e-9, 1e-300
+TINY, TINIEST, SMALLEST = 1e-9, 1e-12, 1e-300
+HALVINGS = 50
 NEGLIGIBLE = 1e-3
 """Grid points with a smaller part of the largest one's posterior probability are left out."""
 MOST_ENTRIES = 1_000_000
 """Of examples times classes that the noise is learned from, and that are judged at a time."""
 NINETY = 1.6448536269514722
 """Standard deviations to each side of the mean that hold 90 % of a normal distribution."""
-LEAN = 1 / 3
+SUREST, SLACK = 0.5, 0.02
+"""Part of the examples whose contradicted labels bound the rate from below, and the standard deviation of that bound
+beyond that of their number."""
+LEAN = 1 / 2
 """Part of the way from the posterior's mean to the share of labels that differ from the model's, if that is larger."""
-WEAKNESS, FLOOR = 0.3, 0.025
+WEAKNESS, FLOOR = 0.2, 0.025
 """Deviation of the posterior's mean that no power mends: a part of the share on which the model is wrong, and more."""
+SHARED = 0.06
+"""Deviation of the share of differing labels by mistakes that the model has learned from people who make them alike."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,47 @@ def estimate_noise(beliefs: Beliefs, labels: Labels) -> NoiseEstimate:
     logs = np.log(np.maximum(beliefs, TINY))
     some = np.unique(np.linspace(0, count - 1, max(1, min(count, MOST_ENTRIES // classes))).astype(np.int64))
     fits = [fit for power in POWERS for fit in _fits(logs[some], labels[some], float(power))]
-    evidence = np.stack([fit.evidence for fit in fits])
+    evidence = np.stack([fit.evidence for fit in fits]) + _bound(logs, labels)
     chances = np.exp(evidence - evidence.max())
     return _summary(logs, labels, fits, chances / chances.sum())
+
+
+def with_mean(chances: Beliefs, mean: float) -> Beliefs:
+    """Return the probabilities ``chances`` (n,), n at least 1, with all odds multiplied so that their mean is ``mean``.
+
+    Zeros and ones stay what they are, as nearly as 1e-12, so that not every mean can be reached.
+    """
+    bounded = np.clip(chances, TINIEST, 1 - TINIEST)
+    odds, low, high = bounded / (1 - bounded), -60.0, 60.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        raised = 1 / (1 + np.exp(-middle) / odds)
+        low, high = (middle, high) if raised.mean() < mean else (low, middle)
+    return np.asarray(raised)
+
+
+def contradicted(logs: Beliefs, labels: Labels) -> tuple[float, int, float]:
+    """Return which share of the surest predictions contradict their ``labels`` (n,), of how many, and their sureness.
+
+    A prediction is made from log probabilities ``logs`` (n, K) plus the log of the label's own share among ``labels``,
+    as the federation's classes are not the client's. The sureness is its mean probability, 0 for guesses and 1 at most.
+    """
+    count, classes = logs.shape
+    with np.errstate(divide="ignore"):
+        beliefs = _softmax(logs + np.log(np.bincount(labels, minlength=classes) / count))
+    surest = np.argsort(-beliefs.max(1), kind="stable")[: max(1, round(SUREST * count))]
+    share = float((beliefs[surest].argmax(1) != labels[surest]).mean())
+    return share, len(surest), float(beliefs[surest].max(1).mean() - 1 / classes) / (1 - 1 / classes)
+
+
+def _bound(logs: Beliefs, labels: Labels) -> Beliefs:
+    """Return the log probability of each rate, (R,), up to a constant: half a normal, flat above the bound.
+
+    A model that is hardly surer than a guess bounds nothing: it is wrong on its surest examples too.
+    """
+    share, count, sureness = contradicted(logs, labels)
+    variance = share * (1 - share) / count + SLACK**2
+    return np.asarray(-np.clip(3 * sureness - 1, 0, 1) * np.maximum(0.0, share - RATES) ** 2 / (2 * variance))
 
 
 def _fits(logs: Beliefs, labels: Labels, power: float) -> Iterator[_Fit]:
@@ -196,7 +244,7 @@ def _between(mean: float, variance: float, differing: float, accuracy: float, co
     """Return the rate and its interval from the posterior's mean and variance and the share of ``differing`` labels."""
     top = max(mean, differing)
     down = np.sqrt(variance + WEAKNESS**2 * (1 - accuracy) ** 2 + FLOOR**2)
-    up = np.sqrt(variance + top * (1 - top) / count)
+    up = np.sqrt(variance + top * (1 - top) / count + SHARED**2)
     low, high = max(0.0, mean - NINETY * float(down)), min(1.0, top + NINETY * float(up))
     return mean + LEAN * (top - mean), low, high
 

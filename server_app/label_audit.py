@@ -15,7 +15,7 @@ from server_app.storage.audit_scoring import score_run
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
-from tasks.protocol import NO_FOLDER, SAME_DATA, Mode
+from tasks.protocol import MODEL_ROUND, NO_FOLDER, SAME_DATA, Arrays, Mode
 
 QUERY = "query.audit"
 
@@ -43,15 +43,21 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
 
 
 def request_audits(
-    state: RunState, grid: ClientGrid, kind: str = QUERY, patience: float | None = None
+    state: RunState,
+    grid: ClientGrid,
+    kind: str = QUERY,
+    patience: float | None = None,
+    model: tuple[Arrays, int] | None = None,
 ) -> tuple[list[int], dict[str, list[int]]]:
     """Ask all clients for their audit; return those that made one, and by reason those that did not.
 
-    So is asked for anything else that clients make of the final model, by a message of another ``kind``, with as much
-    ``patience`` as that takes, in seconds; None = the time of a round.
+    So is asked for anything else that clients make of a model, by a message of another ``kind``, with as much
+    ``patience`` as that takes, in seconds; None = the time of a round. ``model`` is another model than the final one,
+    and its round.
     """
     grid.begin_round(state.server_round, state.checkpoint_round)
-    arrays = to_record(state.sent)
+    sent, model_round = (state.sent, state.server_round) if model is None else model
+    arrays = to_record(sent)
     registration = [entry.client for entry in state.registration.clients]
     asked, timeout = set(grid.get_node_ids()), patience or state.settings.federation.round_timeout
     twins = asked & {client for group in state.registration.same_data() for client in group}
@@ -61,7 +67,7 @@ def request_audits(
             grid,
             clients,
             kind,
-            RecordDict({"arrays": arrays, "config": ConfigRecord({SAME_DATA: same_data})}),
+            RecordDict({"arrays": arrays, "config": ConfigRecord({SAME_DATA: same_data, MODEL_ROUND: model_round})}),
             _made_one,
             timeout=timeout,
             silence=f"no answer within {timeout:g} s",

@@ -15,8 +15,9 @@ from client_app.personal.results import ALONE, PERSONAL
 from server_app.label_audit import request_audits
 from server_app.report.text import percent
 from server_app.state import RunState
+from server_app.storage.checkpoints import CheckpointError, CheckpointFolder
 from server_app.transport.client_grid import ClientGrid
-from tasks.protocol import Mode
+from tasks.protocol import Arrays, Mode
 from tasks.settings import YEAR
 
 QUERY = "query.personal"
@@ -27,7 +28,7 @@ def make_personal_results(state: RunState, grid: ClientGrid) -> None:
     personal = state.settings.personal
     if not personal.compare and personal.tune == "none":
         return
-    done, problems = request_audits(state, grid, QUERY, patience(state))
+    done, problems = request_audits(state, grid, QUERY, patience(state), kept_best(state))
     for reason, clients in problems.items():
         log(WARNING, "No personal results of client %s: %s", ", ".join(map(str, clients)), reason)
     total = len(state.registration.clients)
@@ -36,6 +37,18 @@ def make_personal_results(state: RunState, grid: ClientGrid) -> None:
     print(f"Personal results: {len(done)} of {total} clients have a site report, each in {where}", flush=True)
     if simulated and done:
         print(summary(state.directory.path, done), flush=True)
+
+
+def kept_best(state: RunState) -> tuple[Arrays, int] | None:
+    """Return what travels of the model that the run keeps as its best, and its round; None where that is the last."""
+    if state.best_round is None or state.best_round == state.server_round:
+        return None
+    try:
+        best = CheckpointFolder(state.directory.path).best().model
+    except CheckpointError as error:
+        log(WARNING, "Personal results are of the last model, as the best one cannot be read: %s", error)
+        return None
+    return {name: best[name] for name in state.sent}, state.best_round
 
 
 def patience(state: RunState) -> float:
@@ -50,7 +63,8 @@ def summary(run: Path, clients: list[int]) -> str:
     measured = [one for one in found if one["held_out"]]
     if not measured:
         return "Personal results: no client could hold out examples to measure on"
-    parts = [f"model of all sites {percent(fmean(one['accuracy'] for one in measured))}"]
+    rounds = {one["model_round"] for one in measured}
+    parts = [f"model of all sites after round {max(rounds)} {percent(fmean(one['accuracy'] for one in measured))}"]
     for name in (ALONE, PERSONAL):
         each = [one["models"][name] for one in measured if name in one["models"]]
         if each:

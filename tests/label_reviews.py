@@ -43,7 +43,8 @@ def write_audit(audit: Path, task: OwnDataTask, settings: TaskSettings) -> None:
         other = (label + 1) % len(task.class_names) if rank < DOUBTED else label
         sure = 0.99 - rank / 100
         suspicion = sure if rank < DOUBTED else 1 - sure
-        rows.append((name, task.class_names[label], task.class_names[other], sure, suspicion, False, "", rank + 1))
+        labels, look = (task.class_names[label], task.class_names[other]), rank < DOUBTED
+        rows.append((name, *labels, sure, suspicion, False, "", rank + 1, look))
     columns = COLUMNS if not task.labels_pixels else ("id", "suspicion", "look", "doubted_pixels", "picture")
     if task.labels_pixels:
         rows = [(row[0], row[4], row[1] != row[2] or rank < DOUBTED, 9, "") for rank, row in enumerate(rows)]  # type: ignore[misc]

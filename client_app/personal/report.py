@@ -30,7 +30,7 @@ class SiteReport:
     Attributes
     ----------
     facts
-        Run, client, round and method.
+        Run, client, round, the round of the model, and method.
     held_out
         On how many examples the models are measured on which none was trained; 0 = there are none.
     accuracy
@@ -74,6 +74,7 @@ class SiteReport:
                 f"that it has learned from it agrees with {_percent(self.accuracy)} of the labels."
             ]
         lines = [
+            *self._which(),
             f"On {self.held_out} examples that this site held out; no model was trained on them, labels are as given",
             f"  {'model of all sites':<26}{_percent(self.accuracy):>8} right",
         ]
@@ -81,6 +82,16 @@ class SiteReport:
         for name, found in self.models.items():
             lines.append(f"  {name:<26}{_percent(found.second):>8} right   {in_words(found)}")
         return lines
+
+    def _which(self) -> list[str]:
+        """Say which model of the run this is about, where that is not the last one."""
+        chosen, last = self.facts.get("model_round"), self.facts["round"]
+        if chosen in (None, last):
+            return []
+        return [
+            f"The model of all sites is that of round {chosen} of {last}, which the run keeps as its best. Where it "
+            "was chosen on the sites' held-out examples, as these are, that flatters it a little."
+        ]
 
     def content(self) -> dict[str, Any]:
         """Return the report for programs."""

@@ -1,6 +1,7 @@
 """Results of a site after the last round: measured on what it held out, beside training alone and a personal model.
 
-All of it is made at the site, from the final model that it is sent, and stays in its own folder.
+All of it is made at the site and stays in its own folder, from the model that it is sent: the one that the run keeps as
+its best (``run.monitor``) if it has one, else the last.
 """
 
 import time
@@ -23,7 +24,7 @@ from client_app.session import Session
 from tasks.base import ClientData, DataError, Task, predict
 from tasks.client_data import load_task
 from tasks.files import private_folder, replace_file
-from tasks.protocol import SAME_DATA
+from tasks.protocol import MODEL_ROUND, SAME_DATA
 from tasks.weights import model_arrays
 
 ALONE, PERSONAL = "alone, as long", "personal model"
@@ -54,6 +55,8 @@ class SiteResults:
         held_out = session.dataset.held_out
         self.held_out = held_out if held_out is not None and len(held_out) else None
         self._final: Scores | None = None
+        sent = session.message.content.config_records["config"]
+        self.model_round = int(str(sent.get(MODEL_ROUND, session.header.server_round)))
 
     def make(self, full: bool) -> Path:
         """Write the report and return where it is; if ``full``, with what ``personal.*`` asks for.
@@ -82,6 +85,7 @@ class SiteResults:
             "run": header.run_name,
             "client": header.client,
             "round": header.server_round,
+            "model_round": self.model_round,
             "method": self.session.settings.method.name,
         }
         count = 0 if self.held_out is None else len(self.held_out)
@@ -159,7 +163,7 @@ class SiteResults:
         tune(model, self.data, session.settings, session.header.server_round, session.device)
         found = self._compared(model)
         self._save(PERSONAL_MODEL, model, names)
-        report.files[MODEL] = "the model of all sites, as after the last round"
+        report.files[MODEL] = f"the model of all sites, as after round {self.model_round}"
         report.files[PERSONAL_MODEL] = f"the same, with {_in_words(personal.tune)} tuned on your examples"
         return found
 
@@ -167,7 +171,7 @@ class SiteResults:
         private_folder(self.folder)
         arrays = {key: array.copy(order="C") for key, array in model_arrays(model, names).items()}
         header = self.session.header
-        content = save(arrays, {"run": header.run_name, "round": str(header.server_round)})
+        content = save(arrays, {"run": header.run_name, "round": str(self.model_round)})
         replace_file(self.folder / name, content, private=True)
 
 

@@ -21,7 +21,7 @@ from tasks.settings import TaskSettings
 
 NEEDED = ("id", "suspicion")
 SHOWN = ("given", "suggested", "confidence", "suspicion")
-MASK_COLUMN = "look"
+LOOK_COLUMN = "look"
 LINES = "lines_with_80_percent_of_the_wrong_labels"
 
 
@@ -223,7 +223,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
 def _example(row: Mapping[str, Any], folder: Path) -> Example:
     given, suggested = str(row.get("given", "")), str(row.get("suggested", ""))
-    doubted = _flag(row[MASK_COLUMN]) if MASK_COLUMN in row else given != suggested
+    doubted = _flag(row[LOOK_COLUMN]) if LOOK_COLUMN in row else given != suggested
     further = {name: _text(cell) for name, cell in row.items() if name not in ("id", *SHOWN)}
     try:
         confidence = float(row["confidence"]) if row.get("confidence") not in (None, "") else None

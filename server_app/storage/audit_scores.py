@@ -45,7 +45,7 @@ class Score:
     examples, wrong
         Number of examples, and of those whose given label is wrong, or any pixel of the given mask.
     estimated_noise_rate
-        Share of the examples that the list doubts.
+        Share of the examples that the list says to look at first, as many as seem wrong.
     auc
         Probability that a wrong label stands before a right one; None if there are not both.
     precision_at_wrong, precision_at_10, precision_at_20

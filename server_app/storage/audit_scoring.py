@@ -55,7 +55,7 @@ def score_list(columns: Columns, dataset: ClientDataset, names: Sequence[str], c
         client=dataset.data.client,
         examples=len(order),
         wrong=int(wrong.sum()),
-        estimated_noise_rate=float((suggested != given).mean()),
+        estimated_noise_rate=float(np.mean(columns["look"])),
         auc=_auc(wrong),
         precision_at_wrong=float(wrong[: wrong.sum()].mean()) if wrong.any() else None,
         precision_at_10=float(wrong[:10].mean()),

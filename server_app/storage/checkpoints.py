@@ -131,6 +131,10 @@ class CheckpointFolder:
         """Write the best model; raises as :meth:`save`."""
         checkpoint.write(self.path / BEST)
 
+    def best(self) -> Checkpoint:
+        """Read the best model; raises as :meth:`Checkpoint.read`."""
+        return Checkpoint.read(self.path / BEST)
+
     def holds_any(self) -> bool:
         """Tell whether there is a file to resume from, sound or not."""
         return any((self.path / name).is_file() for name in (LAST, PREVIOUS))

@@ -103,10 +103,11 @@ def test_a_site_compares_with_training_alone_and_tunes_and_none_of_it_leaves(
         {"num-examples": examples[client]} for client in range(4)
     ]
     assert all(set(reply.content) == {"metrics"} for reply in sent)
-    final = load_file(run.path / "checkpoints" / "last.safetensors")
+    final = load_file(run.path / "checkpoints" / "best.safetensors")
     for client in range(4):
         folder = run.path / "clients" / str(client)
         report = json.loads((folder / "site-report.json").read_text())
+        assert report["model_round"] == run.status["best_round"]
         assert report["held_out"] == pytest.approx(0.2 / 0.8 * examples[client], abs=1)
         alone, personal = report["models"]["alone, as long"], report["models"]["personal model"]
         for one in (alone, personal):
@@ -119,7 +120,7 @@ def test_a_site_compares_with_training_alone_and_tunes_and_none_of_it_leaves(
         assert (folder / "alone" / "label-audit.csv").is_file()
         assert (folder / "site-report.txt").stat().st_mode & 0o077 == 0
     said = capsys.readouterr().out
-    assert re.search(r"right on what clients hold out \(mean over clients\): model of all sites \d+.\d %, alone", said)
+    assert re.search(r"\(mean over clients\): model of all sites after round \d+ \d+.\d %, alone", said)
 
 
 def test_real_sites_have_names_and_agree_or_not(

@@ -59,7 +59,9 @@ def test_warnings_stand_first_and_the_rest_says_what_to_do():
     assert lines[0] == "# Label audit"
     assert lines[2].startswith("**Warning.** The model is too weak")
     assert "About 10 % of the 120 labels are wrong; with 90 % confidence between 5 % and 15 %." in text
-    assert "The first 60 labels are more probably wrong than right. The first 51 lines hold 80 %" in text  # 45.6 / 0.9
+    assert "Look at the first 60 labels first, about as many as are wrong; for 60 of them, which" in text
+    assert "The first 51 lines hold 80 %" in text  # 45.6 / 0.9
+    assert "err alike on the same kind of examples" in text
     assert "| do\\|g | 60 | 54.0 (90 %) | 60 |" in text
     assert "| do\\|g | cow | 60 |" in text
 

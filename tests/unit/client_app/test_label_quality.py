@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pyarrow import parquet
 from sklearn.metrics import log_loss
 from torch import nn
 
@@ -115,19 +116,33 @@ def test_the_order_is_that_of_the_noise_model_and_the_suggestion_the_likeliest_o
     order = np.array([int(name) for name in audit.names])
     assert audit.suspicion.tolist() == expected[order].tolist() == sorted(expected, reverse=True)
     assert audit.suggested.tolist() == truth[order].tolist()
-    assert audit.doubted == 100
+    assert audit.suggestions == 100
     assert audit.suspicion[99] > 0.5 > audit.suspicion[100]
-    assert audit.lines_to_find(0.8) == pytest.approx(0.8 * audit.suspicion.sum() / audit.suspicion[0], abs=1)
+    assert audit.lines_to_find(0.8) == pytest.approx(0.8 * audit.expected.sum() / audit.expected[0], abs=1)
 
 
 def test_lines_to_find_are_as_many_as_the_share_of_the_expected_wrong_labels_needs():
-    audit = example_audit()  # 0.85, 0.7, 0.15, 0.075: together 1.775
-    assert [audit.lines_to_find(share) for share in (0.4, 0.5, 0.8, 0.9, 1.0)] == [1, 2, 2, 3, 4]
-    assert replace(audit, suspicion=np.zeros(4)).lines_to_find(0.8) == 0
+    audit = example_audit()  # 0.85, 0.7, 0.15, 0.075: together 1.775, and 2 are estimated: 0.896, 0.781, 0.212, 0.110
+    odds = np.array([0.85 / 0.15, 0.7 / 0.3, 0.15 / 0.85, 0.075 / 0.925]) * 1.5279
+    assert audit.expected == pytest.approx(odds / (1 + odds), abs=1e-3)
+    assert audit.expected.sum() == pytest.approx(2.0)
+    assert [audit.lines_to_find(share) for share in (0.4, 0.5, 0.83, 0.9, 1.0)] == [1, 2, 2, 3, 4]
 
 
 def test_classes_are_counted_with_their_expected_wrong_labels():
-    assert example_audit().by_class() == [(0, 2, pytest.approx(1.0), 1), (1, 2, pytest.approx(0.775), 1)]
+    assert example_audit().by_class() == [
+        (0, 2, pytest.approx(1.109, abs=2e-3), 1),
+        (1, 2, pytest.approx(0.891, abs=2e-3), 1),
+    ]
+
+
+@pytest.mark.parametrize(("rate", "first"), [(0.0, 2), (0.5, 2), (0.74, 3), (1.0, 4)])
+def test_as_many_lines_as_seem_wrong_are_to_look_at_and_all_suggestions(rate: float, first: int):
+    audit = example_audit()
+    audit = replace(audit, estimate=replace(ESTIMATE, rate=rate))
+    assert (audit.suggestions, audit.doubted) == (2, first)
+    assert audit.look.tolist() == [True] * first + [False] * (4 - first)
+    assert sum(doubted for _, _, _, doubted in audit.by_class()) == first
 
 
 def test_the_most_suspicious_label_comes_first():
@@ -159,6 +174,7 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path, wanted: str):
         "suspicion": [0.85, 0.7, 0.15, 0.075],
         "changed": [True, False, False, False],
         "changed_to": ["dog", "", "", ""],
+        "look": [True, True, False, False],
     }
 
 
@@ -166,8 +182,8 @@ def test_a_csv_list_is_what_a_spreadsheet_expects(tmp_path: Path):
     lines = write_audit(tmp_path, example_audit(), CLASSES, "csv", {}).read_text().splitlines()
     assert lines[:3] == [
         ",".join(COLUMNS),
-        "b.png,cat,dog,0.8000,0.8500,true,dog,1",
-        "c.png,dog,'=cow,0.5000,0.7000,false,,2",
+        "b.png,cat,dog,0.8000,0.8500,true,dog,1,true",
+        "c.png,dog,'=cow,0.5000,0.7000,false,,2,true",
     ]
 
 
@@ -192,11 +208,12 @@ def test_the_summary_says_what_there_is_to_do(tmp_path: Path):
         "model_seems_right_on": 0.9,
         "lines_with_80_percent_of_the_wrong_labels": 2,
         "classes": {
-            "cat": {"examples": 2, "expected_wrong": 1.0, "look_at_first": 1},
-            "dog": {"examples": 2, "expected_wrong": 0.8, "look_at_first": 1},
+            "cat": {"examples": 2, "expected_wrong": 1.1, "look_at_first": 1},
+            "dog": {"examples": 2, "expected_wrong": 0.9, "look_at_first": 1},
         },
         "estimated_by_confident_joint": 0.25,
         "look_at_first": 2,
+        "suggestions": 2,
         "changed_by_the_method": 1,
         "given_to_suggested": {"cat -> dog": 1, "dog -> =cow": 1, "cat -> cat": 1, "dog -> dog": 1},
         "confidence_thresholds": {"cat": 0.45, "dog": 0.6},
@@ -216,12 +233,18 @@ def test_a_crash_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert path.read_bytes() == before
 
 
-def test_a_list_of_an_earlier_version_without_ranks_can_be_read(tmp_path: Path):
-    path = write_audit(tmp_path, example_audit(), CLASSES, "csv", {})
+@pytest.mark.parametrize("wanted", ["csv", "parquet"])
+def test_a_list_of_an_earlier_version_can_be_read(tmp_path: Path, wanted: str):
+    path = write_audit(tmp_path, example_audit(), CLASSES, wanted, {})
     now = read_columns(path)
-    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
-    assert "rank" not in path.read_text()
-    assert read_columns(path) == now
+    if wanted == "csv":
+        path.write_text("".join(",".join(line.split(",")[:-2]) + "\n" for line in path.read_text().splitlines()))
+        assert "rank" not in path.read_text()
+    else:
+        parquet.write_table(parquet.read_table(path).drop_columns(["rank", "look"]), path)
+    before = read_columns(path)
+    assert before["look"] == [True, True, False, False]  # those with a suggestion
+    assert before == now
 
 
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path):

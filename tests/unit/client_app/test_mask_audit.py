@@ -1,5 +1,6 @@
 """Mask audit of one client: which masks are doubted and where, the files, and how the audit is scored."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from client_app.label_audit_files import SUMMARY
 from client_app.label_quality import confident_pairs
 from client_app.mask_audit import MaskAudit, audit_masks, rank_masks
 from client_app.mask_audit_files import (
+    COLOURS,
     COLUMNS,
-    DOUBT_COLOUR,
     GIVEN_COLOUR,
     PICTURES,
+    REGIONS,
     picture,
     read_mask_list,
     read_suggested,
     write_mask_audit,
 )
+from client_app.mask_regions import EXTRA, MISSING, Region, find_regions, in_words
 from server_app.storage.audit_scores import Scores, read_scores, write_scores
 from server_app.storage.audit_scoring import score_masks
 from server_app.validation.config import check
@@ -139,20 +142,48 @@ def test_pictures_are_of_the_masks_to_look_at_and_for_this_user_alone(tmp_path: 
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*") if path.is_file())
     lines = (folder / "label-audit.csv").read_text().splitlines()
     assert lines[0] == ",".join(COLUMNS)
-    assert lines[1].endswith(f",{PICTURES}/0001.png")
+    assert f",{PICTURES}/0001.png," in lines[1]
     assert Image.open(folder / PICTURES / "0001.png").size == (512, 256)
 
 
-def test_a_picture_shows_outline_and_doubted_region_beside_the_image() -> None:
+def test_a_picture_shows_the_outlines_of_the_mask_and_of_what_is_doubted_over_the_image() -> None:
     given = np.zeros((256, 256), np.int64)
     given[100:200, 100:200] = 1
-    region = np.zeros((256, 256), bool)
-    region[100:200, 200:230] = True
-    shown = picture(np.full((1, 256, 256), 0.5, np.float32), given, region)
+    suggested = given.copy()
+    suggested[100:200, 200:230] = 1
+    suggested[120:180, 110:140] = 0
+    shown = picture(np.full((1, 256, 256), 0.5, np.float32), given, suggested)
     assert (shown[:, :256] == 128).all()
     assert tuple(shown[99, 256 + 150]) == GIVEN_COLOUR
-    assert tuple(shown[150, 256 + 210]) == tuple(64 + part // 2 for part in DOUBT_COLOUR)
-    assert tuple(shown[150, 256 + 150]) == (128, 128, 128)
+    for column, row in ((201, 150), (229, 150), (215, 100), (215, 199)):
+        assert tuple(shown[row, 256 + column]) == COLOURS[MISSING]
+    for column, row in ((110, 150), (139, 150), (125, 120), (125, 179)):
+        assert tuple(shown[row, 256 + column]) == COLOURS[EXTRA]
+    for column in (150, 215, 125):  # what lies inside an outline can be seen
+        assert tuple(shown[150, 256 + column]) == (128, 128, 128)
+
+
+def test_the_doubted_regions_are_listed_beside_the_masks(tmp_path: Path, written: Audited) -> None:
+    audit, _, _ = written
+    folder = tmp_path / "own"
+    with (folder / f"{REGIONS}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "label-audit.csv").open(newline="") as file:
+        masks = list(csv.DictReader(file))
+    assert {row["direction"] for row in rows} == {MISSING, EXTRA}
+    for rank, line in enumerate(masks):
+        mine = [row for row in rows if row["id"] == audit.names[rank]]
+        assert [int(row["pixels"]) for row in mine] == [region.pixels for region in found(audit, rank)]
+        assert line["regions"] == in_words(found(audit, rank))
+        for row in mine:
+            inside = audit.regions[rank][
+                int(row["top"]) : int(row["bottom"]) + 1, int(row["left"]) : int(row["right"]) + 1
+            ]
+            assert inside.sum() >= int(row["pixels"])
+
+
+def found(audit: MaskAudit, rank: int) -> list[Region]:
+    return find_regions(audit.given[rank], audit.suggested[rank])
 
 
 def test_a_list_of_masks_is_scored_as_sklearn_scores_it(tmp_path: Path, written: Audited) -> None:

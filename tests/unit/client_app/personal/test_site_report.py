@@ -59,3 +59,9 @@ def test_warnings_stand_first_and_both_files_say_the_same(tmp_path: Path) -> Non
     assert NOTHING in SiteReport(FACTS, 20, 0.5).text()
     assert "agrees with 50.0 % of the labels" in SiteReport(FACTS, 0, 0.5).text()
     assert (tmp_path / "site" / "site-report.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_best_model_of_an_earlier_round_is_said() -> None:
+    earlier = SiteReport({**FACTS, "round": 5, "model_round": 3}, 20, 0.5).text()
+    assert "that of round 3 of 5, which the run keeps as its best" in earlier
+    assert "keeps as its best" not in SiteReport({**FACTS, "round": 5, "model_round": 5}, 20, 0.5).text()

@@ -40,6 +40,7 @@ def columns(order: str, suggested: str, changed_to: str) -> Columns:
         "suggested": [words[letter] for letter in suggested],
         "changed_to": [words[letter] for letter in changed_to],
         "changed": [letter != "-" for letter in changed_to],
+        "look": [rank < 4 for rank in range(len(order))],
     }
 
 
@@ -50,7 +51,7 @@ def test_a_list_is_scored_by_hand():
         client=3,
         examples=5,
         wrong=3,
-        estimated_noise_rate=2 / 5,
+        estimated_noise_rate=4 / 5,
         auc=pytest.approx(3 / 6),  # b before a and d, c before d; a and d before e, a before c
         precision_at_wrong=pytest.approx(2 / 3),
         precision_at_10=3 / 5,
@@ -72,6 +73,7 @@ def test_scores_of_random_lists_agree_with_sklearn(seed: int):
         "suggested": [classes[suggested[i]] for i in order],
         "changed_to": [""] * size,
         "changed": [False] * size,
+        "look": [False] * size,
     }
     data = ClientData(0, torch.zeros(size, 1), given, np.arange(size), 3)
     score = score_list(
