@@ -54,7 +54,7 @@ def loss_chart(record: RunRecord) -> Chart | None:
         line(axes, test, "test (clean labels)", **FIRST)
         line(axes, train, "training" if corrects else "training (given labels)", **SECOND)
         line(axes, validation, "validation", **THIRD)
-        axes.set_ylabel("mean loss per example (nats)")
+        axes.set_ylabel("mean loss (nats)")
 
     theirs = ", and that of the client method at clients taken for noisy" if corrects else ""
     note = (

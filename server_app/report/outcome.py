@@ -97,7 +97,7 @@ def _collapse(record: RunRecord) -> str:
     best = record.at_best(measured)
     at, before = (record.best_round, best) if best is not None else max(series, key=lambda point: point[1])
     (_, first), (_, last) = series[0], series[-1]
-    if before - last < WORSE or _overlap(record, measured, before, last):
+    if at == series[0][0] or before - last < WORSE or _overlap(record, measured, before, last):
         return ""
     collapsed = before - last >= (before - first) / 2
     verb = "collapsed" if collapsed else "became worse"
@@ -170,7 +170,8 @@ def _wrong_labels(record: RunRecord) -> list[str]:
     if found and found[1] == "estimated":
         return [f"an estimated {_rounded(found[0])} of all labels wrong"]
     if found and worst:
-        return [f"{_rounded(found[0])} of all labels wrong, up to {_rounded(worst)} at one client"]
+        overall, highest = _rounded(found[0]), _rounded(worst)
+        return [f"{overall} of all labels wrong" + (f", up to {highest} at one client" if highest != overall else "")]
     if rates:
         return [f"labels up to {_rounded(worst)} wrong" if worst else "all labels correct"]
     return []

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 MOST_CLIENTS, MOST_ROUNDS = 300, 200
 COLOUR = "#3d8ec9"  # blue, which all eyes tell from white
-WIDTH, ROW, ROOM = 6.4, 0.2, 0.8  # inches: of the figure, of a client in it, and of what is around the cells
+WIDTH, ROW, ROOM = 5.2, 0.19, 0.8  # inches: of the figure, of a client in it, and of what is around the cells
 LEAST, MOST = 2.2, 7.5  # inches of its height
+ORDINALS = {2: "nd", 3: "rd"}
 SET_ASIDE = "\N{MULTIPLICATION SIGN}"
 Weights = npt.NDArray[np.float64]
 
@@ -42,11 +43,13 @@ def weight_map(record: RunRecord) -> Chart | None:
         texts = [SET_ASIDE if aside else "" for aside in set_aside.flat]
         heat_map(axes, weights / highest, COLOUR, texts, (WIDTH - 2 * ROOM, inches[1] - ROOM))
         name_ticks(axes.yaxis, names)
-        axes.tick_params(axis="y", labelsize=9 if len(clients) <= 25 else 7)
+        axes.tick_params(axis="y", labelsize=8 if len(clients) <= 25 else 7)
         _name_rounds(axes, rounds)
         axes.set(xlabel="round", ylabel="client (wrong labels)" if any(truth.values()) else "client")
 
-    return Chart("Whose model is it, round by round?", svg("weights", draw, inches), _note(highest, set_aside, step))
+    return Chart(
+        "Whose model is it, round by round?", svg("weights", draw, inches), _note(highest, weights, set_aside, step)
+    )
 
 
 def weight_table(
@@ -75,10 +78,12 @@ def _name_rounds(axes: "Axes", rounds: list[int]) -> None:
     axes.set_xticks(places, [str(rounds[place]) for place in places])
 
 
-def _note(highest: float, aside: npt.NDArray[np.bool_], step: int) -> str:
-    parts = [f"White: weight 0; darkest: {percent(highest)} of the model. Empty: not asked in this round."]
+def _note(highest: float, weights: Weights, aside: npt.NDArray[np.bool_], step: int) -> str:
+    parts = [f"White: weight 0; darkest: {percent(highest)} of the round's model."]
+    if np.isnan(weights).any():
+        parts.append("Empty: not asked in this round.")
     if aside.any():
         parts.append(f"{SET_ASIDE}: the reply was set aside, {counted(int(aside.sum()), 'time')} here.")
     if step > 1:
-        parts.append(f"Each {step}th round is shown.")
+        parts.append(f"Every {step}{ORDINALS.get(step, 'th')} round is shown.")
     return " ".join(parts)
