@@ -20,10 +20,10 @@ def test_a_simulation(tmp_path: Path) -> None:
     path = write_run(tmp_path, clients=CLIENT_LINES, started=LATE, finished=SOON, **words)
     (path / VERSIONS).write_text(json.dumps({"winnow": "1.2", "git": "0123456789abcdef", "device": "cpu"}))
     assert text_of(path) == (
-        "2 simulated clients learned the task digits with the model digits-cnn, 9,930 parameters, its training examples "
-        "divided among them by the partition dirichlet (alpha = 0.5, min_size = 20). They trained by the method sgd with "
-        "the loss nce+rce; the server combined their models by the strategy robust with the aggregator geometric-median. "
-        "Labels made wrong on purpose: <i>some</i>. Seed 1, started 2026-11-29 23:50:00 UTC+01:00 and took 1 min 30 s. "
+        "2 simulated clients learned the task digits with the model digits-cnn, 9,930 parameters, its training "
+        "examples divided among them by the partition dirichlet (alpha = 0.5, min_size = 20). They trained by the "
+        "method sgd with the loss nce+rce; the server combined their models by the strategy robust with the "
+        "aggregator geometric-median. Labels made wrong on purpose: <i>some</i>. Seed 1, started 2026-11-29 23:50:00 UTC+01:00 and took 1 min 30 s. "
         "Winnow version 1.2, git commit 0123456789, on cpu."
     )
     assert "on purpose: &lt;i&gt;some" in write_report(path).read_text()
