@@ -35,8 +35,11 @@ class Line:
 
 
 def shows_doubts(task: Task) -> bool:
-    """Tell whether examples of a task may be shown, and can be: published images as the model gets them."""
-    return task.encodes_as == "images" and not task.brings_own_data and not task.labels_pixels
+    """Tell whether examples of a task may be shown, and can be: published images as the model gets them.
+
+    Where labels are wrong from the start nobody knows the true ones, so there is nothing to compare with.
+    """
+    return task.encodes_as == "images" and not (task.brings_own_data or task.has_own_noise or task.labels_pixels)
 
 
 def doubted_labels(run_dir: Path, settings: Settings, clients: Sequence[int]) -> list[Doubt]:

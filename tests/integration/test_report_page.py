@@ -30,7 +30,7 @@ HEAD = "document.querySelectorAll('[aria-label=\"Clients\"] thead th')"
 
 
 def full_run(path: Path) -> Path:
-    """Write a run with everything that a report shows: classes, roles, weights, audits, doubts and set-aside replies."""
+    """Write a run with all that a report shows: classes, roles, weights, audits, doubts and set-aside replies."""
     rounds = [
         {
             "round": n,
@@ -54,7 +54,17 @@ def full_run(path: Path) -> Path:
         for i in range(CLIENTS):
             role = {} if n < 5 else {"role": "noisy" if i > 5 else "clean", "posterior": i / 12}
             set_aside = {"weight": None, "quarantine": "the reply has NaN"} if (n, i) == (7, 3) else {}
-            lines.append({"round": n, "client": i, "weight": (1 + i) / 78, "distance": 1.0, **role, **set_aside})
+            lines.append(
+                {
+                    "round": n,
+                    "client": i,
+                    "weight": (1 + i) / 78,
+                    "distance": 1.0,
+                    "train_loss": 2.0 / n,
+                    **role,
+                    **set_aside,
+                }
+            )
     words = {"model": "a-model, 1,000 parameters", "wrong_labels": "Labels made wrong on purpose: about 27 % of them."}
     write_run(path, rounds, lines, rounds=ROUNDS, best_round=11, start_seconds=6.5, test_examples=2000, **words)
     labels = torch.arange(10).repeat(20)

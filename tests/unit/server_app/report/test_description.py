@@ -23,7 +23,8 @@ def test_a_simulation(tmp_path: Path) -> None:
         "2 simulated clients learned the task digits with the model digits-cnn, 9,930 parameters, its training "
         "examples divided among them by the partition dirichlet (alpha = 0.5, min_size = 20). They trained by the "
         "method sgd with the loss nce+rce; the server combined their models by the strategy robust with the "
-        "aggregator geometric-median. Labels made wrong on purpose: <i>some</i>. Seed 1, started 2026-11-29 23:50:00 UTC+01:00 and took 1 min 30 s. "
+        "aggregator geometric-median. Labels made wrong on purpose: <i>some</i>. "
+        "Seed 1, started 2026-11-29 23:50:00 UTC+01:00 and took 1 min 30 s. "
         "Winnow version 1.2, git commit 0123456789, on cpu."
     )
     assert "on purpose: &lt;i&gt;some" in write_report(path).read_text()
