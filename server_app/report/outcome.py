@@ -116,7 +116,8 @@ def _overlap(record: RunRecord, measured: str, before: float, last: float) -> bo
 def wrong_share(record: RunRecord) -> tuple[float, str] | None:
     """Return the share of wrong labels among those of all clients, and whether it is ``known`` or ``estimated``.
 
-    Only a simulation knows it. Estimated it is where the strategy has estimated each client's; else this is None.
+    Only a simulation knows it, of the labels that it made wrong itself; None where it made none. Estimated it is where
+    the strategy has estimated each client's; else this is None.
     """
     known = [(entry.noise_rate, entry.examples) for entry in record.registration]
     levels = {entry.client: entry.noise_level for entry in record.client_rounds if entry.noise_level is not None}
@@ -125,7 +126,8 @@ def wrong_share(record: RunRecord) -> tuple[float, str] | None:
         weighed = [(rate, count) for rate, count in pairs if rate is not None and count is not None]
         total = sum(count for _, count in weighed)
         if total and len(weighed) == len(pairs):
-            return sum(rate * count for rate, count in weighed) / total, how
+            share = sum(rate * count for rate, count in weighed) / total
+            return (share, how) if share or how == "estimated" else None
     return None
 
 
@@ -171,9 +173,11 @@ def _wrong_labels(record: RunRecord) -> list[str]:
         return [f"an estimated {_rounded(found[0])} of all labels wrong"]
     if found and worst:
         overall, highest = _rounded(found[0]), _rounded(worst)
-        return [f"{overall} of all labels wrong" + (f", up to {highest} at one client" if highest != overall else "")]
+        return [
+            f"{overall} of all labels made wrong" + (f", up to {highest} at one client" if highest != overall else "")
+        ]
     if rates:
-        return [f"labels up to {_rounded(worst)} wrong" if worst else "all labels correct"]
+        return [f"labels up to {_rounded(worst)} wrong" if worst else "no label made wrong"]
     return []
 
 

@@ -50,6 +50,10 @@ from tasks.files import replace_file
 
 REPORT = "report.html"
 MOST_REASONS, MOST_ROUNDS = 4, 6
+WRONG_NOTES = {
+    "known": "of all training labels, by the simulation",
+    "estimated": "of all labels, by the strategy's estimate",
+}
 CORRECTED = (
     "Clients taken for noisy did not train on their given labels alone, so a large weight is no trust in these. An "
     "aggregator such as the geometric median gives more weight to updates near its middle, and who corrects labels "
@@ -172,7 +176,7 @@ def key_figures(record: RunRecord) -> list[View]:
     if record.series("train_wire_error"):
         figures.append(("Wire error", percent(record.final("train_wire_error"), 3), "of an update, by half precision"))
     if found := wrong_share(record):
-        figures.append(("Wrong labels", percent(found[0]), f"of all training labels, {found[1]}"))
+        figures.append(("Wrong labels", percent(found[0]), WRONG_NOTES[found[1]]))
     if record.rounds_done:
         asked = number(record.total("selected"))
         figures.append(("Rounds", str(record.rounds_done), f"of {record.planned_rounds or record.rounds_done}"))

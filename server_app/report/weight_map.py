@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_CLIENTS, MOST_ROUNDS = 300, 200
 COLOUR = "#3d8ec9"  # blue, which all eyes tell from white
+FAINTEST = 0.12  # shade of a weight of 0, which is not that of the page: there a client was not asked
 WIDTH, ROW, ROOM = 5.2, 0.19, 0.8  # inches: of the figure, of a client in it, and of what is around the cells
 LEAST, MOST = 2.2, 7.5  # inches of its height
 ORDINALS = {2: "nd", 3: "rd"}
@@ -41,7 +42,9 @@ def weight_map(record: RunRecord) -> Chart | None:
 
     def draw(axes: "Axes") -> None:
         texts = [SET_ASIDE if aside else "" for aside in set_aside.flat]
-        heat_map(axes, weights / highest, COLOUR, texts, (WIDTH - 2 * ROOM, inches[1] - ROOM))
+        heat_map(
+            axes, FAINTEST + (1 - FAINTEST) * weights / highest, COLOUR, texts, (WIDTH - 2 * ROOM, inches[1] - ROOM)
+        )
         name_ticks(axes.yaxis, names)
         axes.tick_params(axis="y", labelsize=8 if len(clients) <= 25 else 7)
         _name_rounds(axes, rounds)
@@ -79,9 +82,9 @@ def _name_rounds(axes: "Axes", rounds: list[int]) -> None:
 
 
 def _note(highest: float, weights: Weights, aside: npt.NDArray[np.bool_], step: int) -> str:
-    parts = [f"White: weight 0; darkest: {percent(highest)} of the round's model."]
+    parts = [f"Lightest: weight 0; darkest: {percent(highest)} of the round's model."]
     if np.isnan(weights).any():
-        parts.append("Empty: not asked in this round.")
+        parts.append("No cell: not asked in this round.")
     if aside.any():
         parts.append(f"{SET_ASIDE}: the reply was set aside, {counted(int(aside.sum()), 'time')} here.")
     if step > 1:

@@ -52,7 +52,7 @@ def test_a_fall_after_the_best_round_is_said(
 def test_the_share_of_wrong_labels_weighs_clients_by_their_examples(tmp_path: Path) -> None:
     record = read_run(write_run(tmp_path, accuracies(0.1, 0.2), CLIENT_LINES))
     assert wrong_share(record) == (pytest.approx(30 * 0.8 / 40), "known")
-    assert "60 % of all labels wrong, up to 80 % at one client" in headline(record)
+    assert "60 % of all labels made wrong, up to 80 % at one client" in headline(record)
 
 
 def test_where_nobody_knows_it_the_strategy_s_estimates_count(tmp_path: Path) -> None:
@@ -63,6 +63,9 @@ def test_where_nobody_knows_it_the_strategy_s_estimates_count(tmp_path: Path) ->
     known = read_run(write_run(tmp_path / "a", accuracies(0.1, 0.2), lines([0.3, 0.6]), simulation=False))
     assert wrong_share(known) == (pytest.approx(0.5), "estimated")
     assert "an estimated 50 % of all labels wrong" in headline(known)
+    clean = read_run(write_run(tmp_path / "c", accuracies(0.1, 0.2), [{**CLIENT_LINES[0], "noise_rate": 0.0}]))
+    assert wrong_share(clean) is None, "labels of somebody's own may be wrong, whatever the simulation did"
+    assert "1 client, no label made wrong" in headline(clean)
     partly = read_run(write_run(tmp_path / "b", accuracies(0.1, 0.2), lines([0.3, None]), simulation=False))
     assert wrong_share(partly) is None
     assert "wrong" not in headline(partly)
