@@ -17,7 +17,7 @@ from tasks.extra_arrays import NAMED, ExtraArray, further_networks, of_network
 from tasks.fresh_model import fresh_model, initial_model
 from tasks.metrics import ClassReport
 from tasks.protocol import Arrays, Mode
-from tasks.settings import Settings
+from tasks.settings import AUTO, Settings
 from tasks.validation_split import VALIDATION
 from tasks.weights import buffer_names, frozen_names, load_arrays, model_arrays, weights
 
@@ -54,6 +54,17 @@ class CentralEvaluation:
         self._validation = validation_examples(settings, mode)
         attack = configured_attack(settings.attack) if self._has_test else None
         self._wanted = attack.probe(self.task.test_examples(), federation_facts(settings)) if attack else None
+
+    @property
+    def test_examples(self) -> int | None:
+        """Number of test examples, None without any; images where pixels are labelled."""
+        return len(self.task.test_examples()) if self._has_test else None
+
+    def model_in_words(self) -> str:
+        """Return the model's name, which the task gives where it is ``auto``, and its number of parameters."""
+        chosen = self._settings.model.name
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"{self.task.default_model if chosen == AUTO else chosen}, {size:,} parameters"
 
     def initial_arrays(self) -> Arrays:
         """Return the weights and buffers before the first round; they follow from the seed and ``model.init``."""

@@ -8,10 +8,12 @@ from flwr.app import ConfigRecord, RecordDict
 from flwr.common.logger import log
 
 from client_app.label_audit_files import list_path
+from server_app.doubted_labels import doubted_labels
 from server_app.report.text import percent
 from server_app.state import RunState
 from server_app.storage.audit_scores import nouns, write_scores
 from server_app.storage.audit_scoring import score_run
+from server_app.storage.doubted_labels import write_doubts
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
@@ -94,6 +96,7 @@ def _score(state: RunState, clients: list[int]) -> None:
     for client, reason in problems.items():
         log(WARNING, "The label audit of client %d is not scored: %s", client, reason)
     write_scores(state.directory.path, scores)
+    _show_doubts(state, [score.client for score in scores.clients])
     found, rates = scores.mean("precision_at_wrong"), scores.rates("suggested")
     if found is not None:
         wrong, (many, each) = percent(scores.wrong / scores.examples), nouns(scores)
@@ -102,3 +105,14 @@ def _score(state: RunState, clients: list[int]) -> None:
             f"With every suggestion followed {percent(rates['accuracy'])} of all {each} would be right.",
             flush=True,
         )
+
+
+def _show_doubts(state: RunState, clients: list[int]) -> None:
+    """Keep pictures of some doubted labels for the report, where they may be shown."""
+    try:
+        doubts = doubted_labels(state.directory.path, state.settings, clients)
+    except (OSError, ValueError) as error:
+        log(WARNING, "No pictures of doubted labels for the report: %s", error)
+        return
+    if doubts:
+        write_doubts(state.directory.path, doubts)

@@ -171,7 +171,8 @@ def _run(
         rule=rule_path(settings, mode),
     )
     registration = register_clients(grid, settings.federation, header, mode)
-    print(wrong_labels_line(settings, mode, registration), flush=True)
+    wrong_labels = wrong_labels_line(settings, mode, registration)
+    print(wrong_labels, flush=True)
     fitted = fit_preprocessing(grid, Fitted(settings, registration, header), directory, mode)
     settings, registration, header = fitted.settings, fitted.registration, fitted.header
     settings, header = with_speed(settings, replace(header, frozen=model_digest(settings)), directory, mode)
@@ -189,7 +190,12 @@ def _run(
     clients = ClientGrid(grid, registration.nodes(), header, mode, wire, exact=buffers, memory=memory)
     loop = RunLoop(state, clients, evaluation, acting)
     took = time.monotonic() - started
-    directory.update_status(start_seconds=round(took, 3))
+    directory.update_status(
+        start_seconds=round(took, 3),
+        test_examples=evaluation.test_examples,
+        model=evaluation.model_in_words(),
+        wrong_labels=wrong_labels,
+    )
     print(f"{len(registration.clients)} clients are ready after {duration(took)}", flush=True)
     reason = loop.run()
     audit_labels(state, clients)

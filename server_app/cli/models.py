@@ -60,7 +60,8 @@ def export(args: argparse.Namespace) -> int:
     model = _open(args)
     from server_app.export.exporting import export_model
     from server_app.export.trained import ExportError
-    from server_app.report.reading import ReportError, read_run
+    from server_app.report.files import ReportError
+    from server_app.report.reading import read_run
 
     folder = args.output or args.run / FOLDER
     formats = list(dict.fromkeys(args.format))
@@ -120,7 +121,7 @@ def _open(args: argparse.Namespace) -> "TrainedModel":
         raise CommandError(f"there is no folder {args.run.absolute()}: name a run directory (winnow runs lists them)")
     make_importable(app_folder(args.app, Path.cwd()))
     from server_app.export.trained import ExportError, open_model
-    from server_app.report.reading import ReportError
+    from server_app.report.files import ReportError
     from server_app.storage.checkpoints import CheckpointError
     from tasks.base import DataError
 

@@ -197,7 +197,7 @@ def screen_width() -> int:
 def compare(args: argparse.Namespace) -> int:
     """Print the comparison."""
     from server_app.report import table
-    from server_app.report.reading import ReportError
+    from server_app.report.files import ReportError
 
     folders = chosen_runs(args.runs)
     try:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server_app.export.usage import usage
+from server_app.report.outcome import headline
 from server_app.report.reading import RunRecord
 from server_app.report.summaries import noisier_half, summarize_clients
-from server_app.report.text import counted, headline, measure_title, measure_value, number, percent, single_line
+from server_app.report.text import counted, measure_title, measure_value, number, percent, single_line
 from server_app.storage.audit_scores import nouns
 from server_app.storage.class_files import ClassTable
 from tasks.inference import IMAGES, TABLE, TEXTS

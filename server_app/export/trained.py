@@ -13,7 +13,7 @@ from client_app.methods import METHODS
 from server_app.evaluation import Ensemble
 from server_app.export.manifest import MANIFEST, manifest, read_manifest
 from server_app.preprocessing import FILE as STATISTICS
-from server_app.report.reading import read_toml
+from server_app.report.files import read_toml
 from server_app.storage.checkpoints import BEST, LAST, Checkpoint, CheckpointFolder
 from server_app.storage.run_directory import CONFIG
 from tasks.base import Task

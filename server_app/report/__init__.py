@@ -7,18 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from server_app.report.files import ReportError
+    from server_app.report.outcome import headline
     from server_app.report.page import write_page, write_report
-    from server_app.report.reading import ReportError, RunRecord, read_run
+    from server_app.report.reading import RunRecord, read_run
     from server_app.report.results import results_table
     from server_app.report.table import comparison_table
-    from server_app.report.text import headline
 else:
     _MODULES = {
+        "files": ("ReportError",),
+        "outcome": ("headline",),
         "page": ("write_page", "write_report"),
-        "reading": ("ReportError", "RunRecord", "read_run"),
+        "reading": ("RunRecord", "read_run"),
         "results": ("results_table",),
         "table": ("comparison_table",),
-        "text": ("headline",),
     }
 
     def __getattr__(name: str) -> Any:

@@ -4,9 +4,9 @@ Each chart returns None if the run recorded nothing to draw, and raises ``Import
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from server_app.report.drawing import FAINT, FIRST, INK, SECOND, Chart, line, over_rounds, svg
+from server_app.report.drawing import FAINT, INK, Chart, line, over_rounds, series_look, svg
 from server_app.report.labels import CLEAN, NOISY, Standing, accuracy
 from server_app.report.reading import RunRecord
 from server_app.report.summaries import ClientSummary
@@ -15,7 +15,9 @@ from server_app.storage.audit_scores import Scores
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {CLEAN: FIRST, NOISY: SECOND, "unknown": FAINT}
+FIRST, SECOND, THIRD = (series_look(place) for place in range(3))
+"""Looks of test, training and validation data, and of clean and noisy clients: colour, marker and dashes differ."""
+LOOKS = {CLEAN: FIRST, NOISY: SECOND, "unknown": THIRD | {"color": FAINT}}
 
 
 def accuracy_chart(record: RunRecord) -> Chart | None:
@@ -27,11 +29,11 @@ def accuracy_chart(record: RunRecord) -> Chart | None:
         return None
 
     def draw(axes: "Axes") -> None:
-        line(axes, accuracy, "test accuracy", color=FIRST)
-        line(axes, f1, "test macro-F1", color=SECOND, linestyle="--")
-        line(axes, validation, "validation accuracy", color=FAINT, linestyle=":")
+        line(axes, accuracy, "test accuracy", **FIRST)
+        line(axes, f1, "test macro-F1", **SECOND)
+        line(axes, validation, "validation accuracy", **THIRD)
         for mark in [point for point in validation if point[0] == best]:
-            axes.plot(*mark, "o", color=INK, markersize=8, fillstyle="none", label="best on validation")
+            axes.plot(*mark, "o", color=INK, markersize=10, fillstyle="none", label="best round")
         highest = max(share for _, share in [*accuracy, *f1, *validation])
         axes.set_ylim(0, min(10 * ((highest + 3) // 10 + 1), 102))  # room for the mark of the best round
         axes.set_ylabel("% of the examples")
@@ -49,10 +51,10 @@ def loss_chart(record: RunRecord) -> Chart | None:
         return None
 
     def draw(axes: "Axes") -> None:
-        line(axes, test, "test (clean labels)", color=FIRST)
-        line(axes, validation, "validation", color=FAINT, linestyle=":")
-        line(axes, train, "training" if corrects else "training (given labels)", color=SECOND, linestyle="--")
-        axes.set_ylabel("mean loss per example")
+        line(axes, test, "test (clean labels)", **FIRST)
+        line(axes, train, "training" if corrects else "training (given labels)", **SECOND)
+        line(axes, validation, "validation", **THIRD)
+        axes.set_ylabel("mean loss (nats)")
 
     theirs = ", and that of the client method at clients taken for noisy" if corrects else ""
     note = (
@@ -76,7 +78,7 @@ def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) ->
             [100 * (client.noise_rate or 0.0) for client in shown],
             [100 * (client.mean_weight or 0.0) for client in shown],
             s=[12 + 70 * (client.examples or 1) / most for client in shown],
-            color=FIRST,
+            color=FIRST["color"],
             alpha=0.65,
             linewidths=0,
             label="one client (larger = more examples)",
@@ -90,31 +92,42 @@ def trust_chart(clients: Sequence[ClientSummary], equal_weight: float | None) ->
 
 
 def standing_chart(found: Sequence[Standing]) -> Chart | None:
-    """Draw what decided about each client against its true share of wrong labels, one point per client.
+    """Draw what decided about each client, one point per client, against its true share of wrong labels.
 
-    That is the probability of being noisy, or where no client has one the estimated share of wrong labels.
+    That is the probability of being noisy, or where no client has one the estimated share of wrong labels. Where nobody
+    knows the truth, as in a real federation, clients are in order of it.
     """
     probable = any(entry.posterior is not None for entry in found)
     reasons = [(entry, entry.posterior if probable else entry.noise_level) for entry in found]
-    known = [
-        (entry.role, 100 * entry.noise_rate, 100 * value)
-        for entry, value in reasons
-        if entry.noise_rate is not None and value is not None
-    ]
-    if not known:
+    reached = sorted(((e, value) for e, value in reasons if value is not None), key=lambda pair: pair[1])
+    if not reached:
         return None
+    true = [
+        (entry.role, 100 * (entry.noise_rate or 0.0), value) for entry, value in reached if entry.noise_rate is not None
+    ]
+    known = true or [(entry.role, float(place), value) for place, (entry, value) in enumerate(reached, 1)]
 
     def draw(axes: "Axes") -> None:
         for role in (CLEAN, NOISY):
-            rates = [rate for kind, rate, _ in known if kind == role]
-            values = [value for kind, _, value in known if kind == role]
-            axes.scatter(rates, values, s=36, color=COLOURS[role], alpha=0.65, label=f"taken for {role}")
+            rates = [across for kind, across, _ in known if kind == role]
+            values = [100 * value for kind, _, value in known if kind == role]
+            axes.scatter(rates, values, s=36, **_marked(LOOKS[role]), alpha=0.7, label=f"taken for {role}")
         axes.set_ylim(-4, 104)
-        axes.set_xlabel("wrong labels (% of the client's labels)")
+        axes.set_xlabel("wrong labels (% of the client's labels)" if true else "clients, from least to most suspected")
         axes.set_ylabel("probability of noisy (%)" if probable else "estimated wrong labels (%)")
+        if not true:
+            axes.set_xticks([])
 
     note = "A good detector puts the points with few wrong labels at the bottom and those with many at the top."
-    return Chart("Were the right clients taken for noisy?", svg("standing", draw), note)
+    if not true:
+        note = "A clear step between the two groups is a sure partition; what lies near 50 % could be either."
+    title = "Were the right clients taken for noisy?" if true else "How sure is the partition of the clients?"
+    return Chart(title, svg("standing", draw), note)
+
+
+def _marked(look: dict[str, Any]) -> dict[str, Any]:
+    """Return the look of single points."""
+    return {"color": look["color"], "marker": look["marker"]}
 
 
 def group_chart(losses: dict[str, list[tuple[int, float]]]) -> Chart | None:
@@ -123,9 +136,9 @@ def group_chart(losses: dict[str, list[tuple[int, float]]]) -> Chart | None:
         return None
 
     def draw(axes: "Axes") -> None:
-        for role, colour in COLOURS.items():
-            line(axes, losses.get(role, []), role, color=colour)
-        axes.set_ylabel("mean training loss")
+        for role, look in LOOKS.items():
+            line(axes, losses.get(role, []), role, **look)
+        axes.set_ylabel("mean training loss (nats)")
 
     note = (
         "Noisy clients may minimise another loss than clean ones, so the two levels need not compare; "
@@ -146,13 +159,18 @@ def label_chart(scores: Scores) -> Chart | None:
         suggested = [100 * (accuracy(score, score.suggested) or 0.0) for score in clients]
         axes.vlines(places, given, suggested, color=FAINT, linewidth=1.2)
         axes.plot(places, given, "o", color=FAINT, markersize=5, label="as given")
-        axes.plot(places, suggested, "o", color=FIRST, markersize=5, label="as suggested")
+        axes.plot(places, suggested, "^", color=FIRST["color"], markersize=5, label="as suggested")
         changed = [
             (i, 100 * score.corrected.right / score.examples) for i, score in enumerate(clients) if score.corrected
         ]
         if changed:
             axes.plot(
-                *zip(*changed, strict=True), "D", color=SECOND, markersize=4, fillstyle="none", label="as changed"
+                *zip(*changed, strict=True),
+                "D",
+                color=SECOND["color"],
+                markersize=6,
+                fillstyle="none",
+                label="as changed",
             )
         axes.set_ylim(0, 104)
         axes.set_xticks([])

@@ -38,6 +38,8 @@ PANEL_MARGINS = (0.55, 0.42, 0.08, 0.08)
 """Left, bottom, right and top, in inches: room for ticks and labels of axes, and for no title."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 MOST_MARKERS = 40
+SHORT_LEGEND = 34
+"""Characters of three labels that fit beside each other, also in the wider letters of some pages' fonts."""
 SMALLEST_POINTS, LARGEST_POINTS = 5.0, 9.0
 """Font sizes of the texts in the cells of a heat map; where they would be smaller there are none."""
 MOST_TICKS = 40
@@ -89,7 +91,8 @@ def series_look(place: int) -> dict[str, Any]:
 def line(axes: "Axes", points: Sequence[tuple[float, float]], label: str, **look: Any) -> None:
     """Draw a line through the points that there are, each with a marker unless they are many."""
     if points:
-        axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) <= MOST_MARKERS else "", **look)
+        few = {"marker": look.get("marker", "o") if len(points) <= MOST_MARKERS else ""}
+        axes.plot(*zip(*points, strict=True), label=label, **{**look, **few})
 
 
 def over_rounds(name: str, draw: Callable[["Axes"], None]) -> str:
@@ -111,9 +114,9 @@ def svg(name: str, draw: Callable[["Axes"], None], inches: tuple[float, float] =
     def with_legend(figure: "Figure") -> None:
         axes = figure.add_subplot()
         draw(axes)
-        if not axes.get_legend_handles_labels()[0]:
-            return
-        figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
+        if labels := axes.get_legend_handles_labels()[1]:
+            columns = 3 if len(labels) == 3 and sum(map(len, labels)) <= SHORT_LEGEND else 2
+            figure.legend(loc="outside upper left", ncols=columns, fontsize=9, columnspacing=1.2)
 
     look = {"svg.hashsalt": name}
     drawn = draw_figure(inches, with_legend, look, format="svg", transparent=True, metadata=NO_METADATA)

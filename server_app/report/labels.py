@@ -6,8 +6,9 @@ from statistics import fmean, median
 
 from server_app.report.reading import RunRecord
 from server_app.report.sites import audit_places
-from server_app.report.text import NONE, View, counted, enumeration, number, percent, unbroken
+from server_app.report.text import NONE, View, counted, enumeration, number, percent, single_line, unbroken
 from server_app.storage.audit_scores import Relabelling, Score, Scores, nouns
+from server_app.storage.doubted_labels import Doubt
 
 CLEAN, NOISY = "clean", "noisy"
 MOST_CLIENTS, MOST_CHANGES = 30, 10
@@ -66,6 +67,41 @@ def _overall(scores: Scores) -> list[str]:
             "changes were right."
         )
     return sentences
+
+
+def doubt_section(record: RunRecord) -> View:
+    """Return some doubted labels with their pictures, and the sentences above them; none where none were kept."""
+    right = sum(doubt.given == doubt.true for doubt in record.doubts)
+    hits = sum(doubt.suggested == doubt.true for doubt in record.doubts)
+    count = len(record.doubts)
+    notes = [
+        f"The {counted(count, 'label')} that the audits doubt most, two of a client at most: {count - right} of them "
+        f"are wrong, and for {hits} the suggested label is the right one.",
+        "Such pictures are kept in a simulation on published images only; a real site sees its own alone, in winnow "
+        "audit review.",
+    ]
+    return {"doubts": [_doubt(doubt) for doubt in record.doubts], "doubt_notes": notes}
+
+
+def _doubt(doubt: Doubt) -> View:
+    hit = doubt.suggested == doubt.true
+    if doubt.given == doubt.true:
+        verdict = "✗ the given label is right"
+    elif hit:
+        verdict = "✓ wrong, and the suggestion is right"
+    else:
+        verdict = f"✓ wrong, in truth {single_line(doubt.true, 40) or 'none of the classes'}"
+    name = single_line(doubt.name, 60)
+    return {
+        "client": doubt.client,
+        "name": name,
+        "given": single_line(doubt.given, 40),
+        "suggested": single_line(doubt.suggested, 40),
+        "verdict": verdict,
+        "kind": "miss" if doubt.given == doubt.true else "hit",
+        "png": doubt.png,
+        "alt": f"example {name} of client {doubt.client}",
+    }
 
 
 def _row(score: Score) -> View:
@@ -145,6 +181,7 @@ def role_section(record: RunRecord) -> View:
         "role_rows": rows,
         "role_notes": [unbroken(note) for note in notes],
         "has_posterior": any(entry.posterior is not None for entry in found),
+        "roles_corrected": any(entry.corrected for entry in record.audit.clients),
         "has_level": any(entry.noise_level is not None for entry in found),
     }
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from server_app.report.reading import ReportError, as_count, as_number, as_text, read_json, read_toml
+from server_app.report.files import ReportError, as_count, as_number, as_text, read_json, read_toml
 from server_app.storage.run_directory import CONFIG, METRICS, STATUS, tags_of
 from server_app.sweep.database import (
     COMPLETED,

@@ -1,8 +1,10 @@
-"""Page of a report: one HTML file that needs nothing else, no script, no font, no network; and what it shows.
+"""Page of a report: one HTML file that needs nothing else, no font and no network; and what it shows.
 
-The sections are plain texts and numbers for the templates.
+The sections are plain texts and numbers for the templates. One small script sorts tables; without it all is there.
 """
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +21,10 @@ from server_app.report.charts import (
     trust_chart,
 )
 from server_app.report.classes import class_section, confusion_chart
+from server_app.report.description import description
 from server_app.report.drawing import Chart
-from server_app.report.labels import audit_section, group_losses, role_section, standings
+from server_app.report.labels import audit_section, doubt_section, group_losses, role_section, standings
+from server_app.report.outcome import headline, test_interval, wrong_share
 from server_app.report.reading import RunRecord, read_run
 from server_app.report.results import LAST_ROUNDS, result, result_section, write_results
 from server_app.report.sites import site_section
@@ -31,7 +35,6 @@ from server_app.report.text import (
     counted,
     duration,
     enumeration,
-    headline,
     measure_names,
     measure_title,
     measure_value,
@@ -41,19 +44,25 @@ from server_app.report.text import (
     single_line,
     unbroken,
 )
+from server_app.report.weight_map import weight_map
 from tasks.config import DEFAULTS
 from tasks.files import replace_file
 
 REPORT = "report.html"
 MOST_REASONS, MOST_ROUNDS = 4, 6
+WRONG_NOTES = {
+    "known": "of all training labels, by the simulation",
+    "estimated": "of all labels, by the strategy's estimate",
+}
 CORRECTED = (
     "Clients taken for noisy did not train on their given labels alone, so a large weight is no trust in these. An "
     "aggregator such as the geometric median gives more weight to updates near its middle, and who corrects labels "
     "moves little."
 )
 QUARANTINE = "A quarantined reply is one that was set aside in a round, with the reason; it did not touch the model."
+TEMPLATE_FOLDER, SORTING = Path(__file__).with_name("templates"), "sort.js.md"
 TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    loader=FileSystemLoader(TEMPLATE_FOLDER),
     autoescape=True,  # for every file: jinja2 chooses by endings, and these end in .md for the sake of Flower's bundle
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -85,21 +94,27 @@ def write_page(record: RunRecord) -> Path:
 def render(record: RunRecord) -> str:
     """Return the report of a run as an HTML page."""
     clients = summarize_clients(record)
+    charts, sorting = _charts(record, clients), (TEMPLATE_FOLDER / SORTING).read_text(encoding="utf-8")
     return render_page(
         "report",
         record=record,
         headline=unbroken(headline(record)),
+        what=[unbroken(sentence) for sentence in description(record)],
+        sorting=sorting,
+        sorting_digest=base64.b64encode(hashlib.sha256(sorting.encode()).digest()).decode(),
+        pictures=bool(record.doubts or charts["confusion"] or charts["weights"]),
         whole_reason=record.reason if single_line(record.reason) != record.reason else "",
         figures=key_figures(record),
         settings=settings(record.config),
         facts=provenance(record),
-        **_charts(record, clients),
+        **charts,
         **result_section(record),
         **class_section(record),
         **client_section(record, clients),
         **site_section(record),
         **role_section(record),
         **audit_section(record),
+        **doubt_section(record),
         **round_section(record),
     )
 
@@ -116,6 +131,7 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
             "progress": _drawn(accuracy_chart(record), loss_chart(record)),
             "confusion": confusion_chart(record),
             "trust": trust_chart(clients, equal_weight(record)),
+            "weights": weight_map(record),
             "role_charts": _drawn(standing_chart(standings(record)), group_chart(group_losses(record))),
             "audit_charts": _drawn(label_chart(record.audit)),
             "no_charts": "",
@@ -126,6 +142,7 @@ def _charts(record: RunRecord, clients: list[ClientSummary]) -> View:
             "progress": [],
             "confusion": None,
             "trust": None,
+            "weights": None,
             "role_charts": [],
             "audit_charts": [],
             "no_charts": missing,
@@ -141,7 +158,7 @@ def key_figures(record: RunRecord) -> list[View]:
     figures: list[tuple[str, str, str]] = []
     best, chosen = record.at_best("accuracy"), f"test accuracy after round {record.best_round}"
     if record.series("accuracy"):
-        figures.append(("Accuracy", percent(record.final("accuracy")), "of clean test data is right"))
+        figures.append(("Accuracy", percent(record.final("accuracy")), _accuracy_note(record)))
     elif record.series("validation_accuracy"):
         figures.append(("Validation accuracy", percent(record.final("validation_accuracy")), "of what is held out"))
     if best is not None:
@@ -158,12 +175,23 @@ def key_figures(record: RunRecord) -> list[View]:
         figures.append(("Backdoor success", success, "of other classes with the attackers' patch"))
     if record.series("train_wire_error"):
         figures.append(("Wire error", percent(record.final("train_wire_error"), 3), "of an update, by half precision"))
+    if found := wrong_share(record):
+        figures.append(("Wrong labels", percent(found[0]), WRONG_NOTES[found[1]]))
     if record.rounds_done:
         asked = number(record.total("selected"))
         figures.append(("Rounds", str(record.rounds_done), f"of {record.planned_rounds or record.rounds_done}"))
         figures.append(("Quarantined", f"{record.total('quarantined'):.0f}", f"of {asked} replies asked for"))
         figures.append(("Time", duration(record.total("seconds")), _time_note(record)))
-    return [{"name": name, "text": unbroken(text), "note": note} for name, text, note in figures]
+    return [{"name": name, "text": unbroken(text), "note": unbroken(note)} for name, text, note in figures]
+
+
+def _accuracy_note(record: RunRecord) -> str:
+    """Say of how many test examples an accuracy is, and how sure it is."""
+    ends = test_interval(record, record.final("accuracy"))
+    if ends is None:
+        return "of clean test data is right"
+    low, high = (f"{100 * end:.1f}" for end in ends)
+    return f"of {record.tested:,} clean test examples; 95 % interval {low} to {high} %"
 
 
 def _time_note(record: RunRecord) -> str:

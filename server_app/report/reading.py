@@ -5,17 +5,17 @@ A run may end at any moment, so every file may be missing or empty, and a crash 
 the later line counts: a resumed run does a round again.
 """
 
-import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from server_app.report.files import ReportError, as_count, as_number, as_text, read_json, read_lines, read_toml
 from server_app.storage.audit_scores import SCORES, Scores, read_scores
 from server_app.storage.class_files import BEST, LAST, ClassTable, read_classes
+from server_app.storage.doubted_labels import DOUBTS, Doubt, read_doubts
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
 from tasks.config import DEFAULTS, flatten
 from tasks.validation_split import VALIDATION
@@ -23,69 +23,6 @@ from tasks.validation_split import VALIDATION
 LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
 ONLY_MEASURED = {"round", "client", "measured"}  # of a client that did not train in a round
 FILES = (STATUS, CONFIG, VERSIONS, METRICS, CLIENTS)
-
-
-class ReportError(ValueError):
-    """A run directory that cannot be read; the message names the file and what is wrong with it."""
-
-
-def _read_lines(path: Path, *required: str) -> list[dict[str, Any]]:
-    """Read a .jsonl file whose objects all have the ``required`` whole numbers, but not a last line that was cut off.
-
-    Raises
-    ------
-    ReportError
-        If any other line is not such an object.
-    """
-    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-    lines = text.rstrip("\n").split("\n") if text else []
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            message = f"{path}, line {number}: not JSON ({error}); delete the line or restore the file"
-            raise ReportError(message) from error
-        for key in required:
-            if not isinstance(content, dict) or as_count(content.get(key)) is None:
-                raise ReportError(f"{path}, line {number}: expected an object with the whole number {key!r}")
-        found.append(content)
-    return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises
-    ------
-    ReportError
-        If it holds anything else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes().decode(errors="replace"))
-    except ValueError as error:
-        raise ReportError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ReportError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises
-    ------
-    ReportError
-        If it is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_bytes().decode()) if path.is_file() else {}
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise ReportError(f"{path} is not TOML: {error}") from error
 
 
 def _read_audit(path: Path) -> Scores:
@@ -103,6 +40,20 @@ def _read_audit(path: Path) -> Scores:
         raise ReportError(f"{path} does not hold the scores of label audits: {error}; delete or restore it") from error
 
 
+def _read_doubts(path: Path) -> tuple[Doubt, ...]:
+    """Read the examples of doubted labels.
+
+    Raises
+    ------
+    ReportError
+        If the file holds something else.
+    """
+    try:
+        return read_doubts(read_json(path / DOUBTS))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{path / DOUBTS} does not hold doubted labels: {error}; delete or restore it") from error
+
+
 def _read_classes(path: Path, model: str) -> ClassTable | None:
     """Read the tables of classes of a model.
 
@@ -115,26 +66,6 @@ def _read_classes(path: Path, model: str) -> ClassTable | None:
         return read_classes(path, model)
     except ValueError as error:
         raise ReportError(str(error)) from error
-
-
-def as_number(value: Any) -> float | None:
-    """Return a finite number as float; NaN, infinities and everything else as None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond the range of float
-        return None
-
-
-def as_count(value: Any) -> int | None:
-    """Return a whole number from 0 on; everything else as None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def as_text(value: Any) -> str:
-    """Return a text, empty for None."""
-    return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -190,7 +121,9 @@ class RunRecord:
 
     ``best_round`` is the one whose model is best on validation data; None if there was none, also of a run from before
     there was any, whose best model was chosen on test data. ``measured`` is by (round, client) what a site measured on
-    its own examples, of those that agree; ``audits`` how many real sites have made a label audit.
+    its own examples, of those that agree; ``audits`` how many real sites have made a label audit. ``tested`` is the
+    number of test examples, ``labels_in_words`` which labels were made wrong on purpose, ``model_in_words`` what model
+    ``auto`` stood for, and ``doubts`` some labels that the audits of a simulation doubt.
     """
 
     path: Path
@@ -216,6 +149,10 @@ class RunRecord:
     note: str = ""
     measured: Mapping[tuple[int, int], Mapping[str, float]] = field(default_factory=dict)
     audits: int | None = None
+    tested: int | None = None
+    labels_in_words: str = ""
+    model_in_words: str = ""
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def planned_rounds(self) -> int | None:
@@ -275,13 +212,15 @@ def _read(path: Path) -> RunRecord:
     if others or not any((path / name).is_file() for name in FILES):
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")
     simulation = status.get("simulation")
-    rounds = {line["round"]: _round(line) for line in _read_lines(path / METRICS, "round")}
+    rounds = {line["round"]: _round(line) for line in read_lines(path / METRICS, "round")}
     withheld = config.get("evaluate.report") == "none"  # then there may be a best round without a value
     validated = withheld or any(name.startswith(VALIDATION) for entry in rounds.values() for name in entry.values)
-    clients = _read_lines(path / CLIENTS, "round", "client")
+    clients = read_lines(path / CLIENTS, "round", "client")
     registration = {line["client"]: _registered_client(line) for line in clients if line["round"] == 0}
     asked = {(line["round"], line["client"]): line for line in clients if line["round"] > 0}
     trained = {key: _client_round(line) for key, line in asked.items() if line.keys() != ONLY_MEASURED}
+    last_classes = _read_classes(path, LAST)
+    counted = sum(row.support for row in last_classes.rows) if last_classes else None
     return RunRecord(
         path=path,
         label=as_text(status.get("label")) or path.name,
@@ -299,13 +238,17 @@ def _read(path: Path) -> RunRecord:
         registration=tuple(registration[client] for client in sorted(registration)),
         client_rounds=tuple(trained[key] for key in sorted(trained)),
         audit=_read_audit(path / SCORES),
-        last_classes=_read_classes(path, LAST),
+        last_classes=last_classes,
         best_classes=_read_classes(path, BEST) if validated else None,
         start_seconds=as_number(status.get("start_seconds")),
         tags=tuple(map(as_text, tags)) if isinstance(tags := status.get("tags"), list) else (),
         note=as_text(status.get("note")),
         measured={key: _numbers(line["measured"]) for key, line in asked.items() if "measured" in line},
         audits=as_count(status.get("audits")),
+        tested=as_count(status.get("test_examples")) or counted,
+        model_in_words=as_text(status.get("model")),
+        labels_in_words=as_text(status.get("wrong_labels")),
+        doubts=_read_doubts(path),
     )
 
 

@@ -82,15 +82,34 @@ def mean_of(rounds: tuple[int, ...]) -> str:
 
 
 def result_section(record: RunRecord) -> View:
-    """Return the rows of the table of results, its headings and the sentence about it."""
+    """Return the tables of results, those on test data apart from others, and the sentence about them."""
     found = results(record)
-    heads, *rows = _table(record, found)
     fewer = "" if not found or len(found[0].rounds) == LAST_ROUNDS else " There are fewer here: it is that of all."
     note = f"{_choice(record)} The mean is that of the last ten evaluated rounds, which papers report.{fewer}"
+    groups = [_group(record, found, prefix, title) for prefix, title in _groups(record)]
+    return {"result_groups": [group for group in groups if group["rows"]], "results_note": note}
+
+
+def _groups(record: RunRecord) -> list[tuple[str, str]]:
+    """Return how the names of measures begin that are taken on the same data, and which data that is."""
+    count = f": {counted(record.tested, 'example')}" if record.tested else ""
+    return [
+        ("", f"Clean test data{count}"),
+        (VALIDATION, "Validation data, by which the best round is chosen"),
+        (AT_CLIENTS, "At the clients, on their own examples with the labels that they were given"),
+    ]
+
+
+def _group(record: RunRecord, found: list[Result], prefix: str, title: str) -> View:
+    others = tuple(one for one, _ in _groups(record) if one and one != prefix)
+    own = [one for one in found if one.name.startswith(prefix) and not one.name.startswith(others)]
+    heads, *rows = _table(record, own)
+    plain = [one.name.removeprefix(prefix) for one in own]
+    names = ["Loss (nats per example)" if name == "loss" else measure_title(name) for name in plain]
     return {
-        "results": [[unbroken(text) for text in row] for row in rows],
-        "results_heads": [head.capitalize() for head in heads[1:]],
-        "results_note": note,
+        "title": title,
+        "heads": [head.capitalize() for head in heads[1:]],
+        "rows": [[unbroken(text) for text in (name, *row[1:])] for name, row in zip(names, rows, strict=True)],
     }
 
 

@@ -1,4 +1,4 @@
-"""Text of a report: how numbers, durations and measures are written for people, and a run in a few sentences."""
+"""Text of a report: how numbers, durations and measures are written for people."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -43,9 +43,6 @@ SHARES = (
     "calibration-error",
     "backdoor-success",
 )
-SUBJECTS = {"accuracy": "Accuracy", "macro-f1": "Macro-F1", "loss": "Loss"}
-DATA = {"": "clean test data", VALIDATION: "validation data"}
-"""By the beginning of a measure's name, on which data the server takes it."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -111,11 +108,23 @@ def roughly(seconds: float) -> str:
 
 
 def moment(iso: str) -> str:
-    """Write an ISO 8601 time without its fraction of a second; a text that is none is returned as it is."""
+    """Write an ISO 8601 time without its fraction of a second, with its zone; a text that is none is returned as it is.
+
+    >>> moment("2026-11-29T22:50:44+01:00"), moment("2026-11-29T22:50:44")
+    ('2026-11-29 22:50:44 UTC+01:00', '2026-11-29 22:50:44')
+    """
     try:
-        return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
     except ValueError:
         return iso
+
+
+def elapsed(started: str, finished: str) -> float | None:
+    """Return the seconds between two ISO 8601 times; None if one is no such time, or has no zone and the other has."""
+    try:
+        return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+    except (TypeError, ValueError):
+        return None
 
 
 def measure_title(name: str) -> str:
@@ -180,81 +189,3 @@ def enumeration(items: Iterable[object], longest: int) -> str:
 def unbroken(text: str) -> str:
     """Keep numbers and their percent signs on one line."""
     return text.replace(" %", "\u00a0%")
-
-
-def headline(record: RunRecord) -> str:
-    """Say what a run achieved, with whom, and why it ended if it did not do all its rounds."""
-    first = [_ending(record), _progress(record)] if record.status == "failed" else [_progress(record), _ending(record)]
-    sentences = [sentence for sentence in (*first, _participants(record), _privacy(record)) if sentence]
-    return " ".join(sentence if sentence[-1] in ".?!" else f"{sentence}." for sentence in sentences)
-
-
-def _progress(record: RunRecord) -> str:
-    measured, data = next(
-        (
-            (f"{prefix}{name}", data)
-            for prefix, data in DATA.items()
-            for name in SUBJECTS
-            if record.series(prefix + name)
-        ),
-        ("", ""),
-    )
-    if not measured:
-        return "No evaluation on clean test data was recorded" if record.rounds_done else ""
-    series = record.series(measured)
-    (first_round, first), (last_round, last) = series[0], series[-1]
-    subject = f"{SUBJECTS[measured.removeprefix(VALIDATION)]} on {data}"
-    start, end = measure_value(measured, first), measure_value(measured, last)
-    if len(series) == 1:
-        return f"{subject} was {end} {f'after round {last_round}' if last_round else 'before training'}"
-    change = f"stayed at {end}" if start == end else f"{'rose' if last > first else 'fell'} from {start} to {end}"
-    best, known = record.best_round, record.at_best(measured)
-    chosen = f"; {measure_value(measured, known)} after round {best}, the best on validation data"
-    return f"{subject} {change} in {counted(last_round - first_round, 'round')}" + (
-        chosen if known is not None and best != last_round else ""
-    )
-
-
-def _ending(record: RunRecord) -> str:
-    """Say how the run ended, unless it completed all its rounds."""
-    planned = record.planned_rounds
-    done = f"{record.rounds_done} of {counted(planned, 'round')}" if planned else counted(record.rounds_done, "round")
-    when = f"after {done}" if record.rounds_done else "before the first round"
-    reason = f": {single_line(record.reason.strip().splitlines()[0]).rstrip(':')}" if record.reason.strip() else ""
-    if record.status == "failed":
-        return f"The run failed {when}{reason or ' and recorded no reason'}"
-    if record.status == "stopped":
-        return f"The run was stopped {when}{reason}"
-    if record.status == "completed":
-        return f"The run ended {when}{reason}" if record.rounds_done < (planned or 0) else ""
-    return f"The run has recorded {done} and no end: it is still running, or it was interrupted"
-
-
-def _participants(record: RunRecord) -> str:
-    """Say how many clients took part, how wrong their labels are, and what was set aside."""
-    if not record.registration:
-        return ""
-    parts = [counted(len(record.registration), "client")]
-    hostile = sum(entry.attacker is True for entry in record.registration)
-    if hostile:
-        parts.append(f"{hostile} of them hostile")
-    for group in sorted({entry.same_data for entry in record.registration if entry.same_data}):
-        parts.append(f"clients {' and '.join(map(str, group))} with exactly the same data")
-    rates = [entry.noise_rate for entry in record.registration if entry.noise_rate is not None]
-    if rates:
-        worst = max(rates)
-        parts.append(
-            f"labels up to {percent(worst, 0 if worst >= 0.1 else 1)} wrong" if worst else "all labels correct"
-        )
-    if record.rounds_done:
-        quarantined = record.total("quarantined")
-        parts.append(f"{counted(quarantined, 'reply') if quarantined else 'no reply'} quarantined")
-    skipped = sum(entry.skipped for entry in record.rounds)
-    return ", ".join(parts + ([f"{counted(skipped, 'round')} skipped"] if skipped else []))
-
-
-def _privacy(record: RunRecord) -> str:
-    """Say what has been spent of the clients' privacy, if it was accounted."""
-    epsilon = record.final("epsilon")
-    spent = f"epsilon {number(epsilon)} at delta {record.config.get('privacy.delta')}"
-    return "" if epsilon is None else f"Privacy spent, per client: {spent}"

@@ -130,7 +130,7 @@ def test_scores_that_are_none_are_an_error_that_names_the_file(tmp_path: Path, c
 
 
 def test_there_is_no_chart_without_values():
-    assert standing_chart([Standing(0, "clean", None, 0.1), Standing(1, "noisy", 0.9, None)]) is None
+    assert standing_chart([Standing(0, "clean", None, 0.1)]) is None
     assert group_chart({"unknown": [(1, 2.0)]}) is None
     assert standing_chart([Standing(0, "clean", 0.2, 0.1)]) is not None
 

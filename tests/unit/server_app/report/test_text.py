@@ -16,7 +16,8 @@ class TestHeadline:
         metrics[2] |= {"quarantined": 2, "skipped": True}
         assert headline(read_run(write_run(tmp_path, metrics, CLIENT_LINES))) == (
             "Accuracy on clean test data rose from 9.8 % to 91.4 % in 2 rounds. "
-            "2 clients, labels up to 80 % wrong, 3 replies quarantined, 1 round skipped."
+            "2 clients, 60 % of all labels made wrong, up to 80 % at one client, 3 replies quarantined, "
+            "1 round skipped."
         )
 
     def test_last_is_best(self, tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ class TestHeadline:
         text = headline(read_run(write_run(tmp_path / "a", lines, rounds=3, best_round=2)))
         assert text == (
             "Accuracy on clean test data rose from 10.0 % to 70.0 % in 3 rounds; 80.0 % after round 2, the best on "
-            "validation data."
+            "validation data. The model became worse after round 2: it lost 10.0 percentage points until the end."
         )
         last = headline(read_run(write_run(tmp_path / "b", lines, rounds=3, best_round=3)))
         assert last == "Accuracy on clean test data rose from 10.0 % to 70.0 % in 3 rounds."
@@ -93,7 +94,9 @@ class TestHeadline:
         text = headline(read_run(path))
         assert text == "No evaluation on clean test data was recorded. 1 client, 1 reply quarantined."
 
-    @pytest.mark.parametrize(("rate", "words"), [(0.0, "all labels correct"), (0.034, "labels up to 3.4 % wrong")])
+    @pytest.mark.parametrize(
+        ("rate", "words"), [(0.0, "no label made wrong"), (0.034, "3.4 % of all labels made wrong")]
+    )
     def test_few_wrong_labels(self, tmp_path: Path, rate: float, words: str) -> None:
         clients = [{"round": 0, "client": 0, "examples": 3, "noise_rate": rate}]
         assert headline(read_run(write_run(tmp_path, clients=clients))).endswith(f" 1 client, {words}.")
