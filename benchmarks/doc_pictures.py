@@ -107,7 +107,7 @@ def round_picture(record: RunRecord, number: int) -> bytes:
         before, after = (f"{100 * accuracy[at]:.1f} %" for at in (number - 1, number))
         sent = f"1  The server sends the model of round {number - 1} to {len(lines)} clients"
         made = f"6  Model + weighted mean of updates = model of round {number}"
-        measured = "(average of the last rounds: {} of the test images right)"
+        measured = "(average of the last rounds: {} right on test data)"
         figure.suptitle(f"{sent} {measured.format(before)}", x=0.01, ha="left", fontsize=11)
         figure.supxlabel(f"{made} {measured.format(after)}", x=0.01, ha="left", fontsize=11)
 
