@@ -1,14 +1,17 @@
 """The documentation as a site: every page and link is there, the reference has docstrings, nothing is fetched."""
 
+import html
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.registries import registries
 
 FETCHED = re.compile(r"""<(?:script|link|img|iframe)[^>]*?\s(?:src|href)=["']?(https?://[^"'\s>]+)""")
 
@@ -31,3 +34,7 @@ def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     assert "Called once the run has ended" in pages["reference/server_app.callbacks/index.html"]
     assert [name for name, page in pages.items() if re.search(r":(meth|class|mod):<code", page)] == []
     assert {address for page in pages.values() for address in FETCHED.findall(page)} == set()
+    known = [entry for registry in registries() for entry in registry.entries()]
+    chosen = html.unescape(pages["choices/index.html"])
+    assert [entry.name for entry in known if f"<td><code>{entry.name}</code></td>" not in chosen] == []
+    assert [link for entry in known for link in entry.links if f'href="{link}"' not in unquote(chosen)] == []

@@ -83,7 +83,7 @@ def run_unheard(folder: Path, environment: dict[str, str], app: Path, *words: st
 
 
 def flower_run(folder: Path, environment: dict[str, str], app: Path, **given: Any) -> str:
-    """Play a run by plain ``flwr run . --stream``, as the README shows it, and return its output."""
+    """Play a run by plain ``flwr run . --stream``, as docs/running.md shows it, and return its output."""
     words = (part.split("=", 1) for part in SMALL)
     values = {key: int(value) if value.isdecimal() else value for key, value in words}
     folder.mkdir()

@@ -4,8 +4,10 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
 
 from server_app.cli.config import RECIPES, split_words
 from server_app.cli.listing import kinds
@@ -60,6 +62,27 @@ def test_every_file_of_ours_that_a_page_names_is_there(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_kind_that_a_page_lists_is_one(page: str) -> None:
     assert set(re.findall(r"winnow list ([a-z-]+)", PAGES[page])) <= set(kinds())
+
+
+def pages_of(navigation: list[dict[str, Any]]) -> Iterator[str]:
+    """The pages that a navigation names, however deep they lie."""
+    for entry in navigation:
+        for below in entry.values():
+            yield from [below] if isinstance(below, str) else pages_of(below)
+
+
+def test_the_navigation_of_the_site_has_every_page_once() -> None:
+    named = list(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    made = {"index.md", "contributing.md", "benchmarks.md", "choices.md"}
+    own = [page for page in named if page not in made and not page.startswith("reference/")]
+    assert sorted(own) == sorted(page.name for page in ROOT.glob("docs/*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_picture_of_a_page_is_there_small_and_described(page: str) -> None:
+    for words, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", PAGES[page]):
+        assert len(words) > 20, target
+        assert (ROOT / page).parent.joinpath(target).stat().st_size < 200_000, target
 
 
 def rows() -> list[list[str]]:
