@@ -52,7 +52,7 @@ def find_regions(given: Labels, suggested: Labels) -> list[Region]:
     """Return the doubted regions of one mask, the largest first; both masks are (H, W)."""
     from scipy.ndimage import find_objects, label  # takes a while to start, and only an audit of masks needs it
 
-    doubted, found = given != suggested, []
+    doubted, found = given != suggested, list[Region]()
     for before, after in np.unique(np.stack([given[doubted], suggested[doubted]]), axis=1).T.tolist():
         parts, _ = label((given == before) & (suggested == after), NEIGHBOURS)
         sizes = np.bincount(parts.ravel())
