@@ -79,6 +79,7 @@ def prepare(
     method = METHODS.build(settings.method.name, settings.method.args)
     loss, counts = settings.loss, torch.from_numpy(data.class_counts())
     objective = losses.build(loss.name, data.num_classes, loss.args, preset=loss.preset, class_counts=counts)
+    objective = objective.at((server_round - 1) / settings.num_server_rounds)
     trainer = Trainer(load_task(settings.task), settings.train, device)
     context = TrainContext(trainer, objective, to_device(data, device), data.num_classes)
     own = _without_loss(state, objective.loss)

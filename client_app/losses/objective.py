@@ -89,6 +89,10 @@ class Objective(Component):
         """Return this objective for a client whose labels have changed to ``class_counts``, (K,)."""
         return replace(self, loss=self.loss.for_counts(class_counts))
 
+    def at(self, progress: float) -> "Objective":
+        """Return this objective after a share of the run's rounds, 0 to 1."""
+        return replace(self, loss=self.loss.at(progress))
+
     def penalties(self) -> WeightedPenalties:
         """Return the regularizers behind ``data_term`` if adding them to it afterwards is the same; else none."""
         of_data = [regularizer for _, regularizer in self.regularizers if not regularizer.needs_model]

@@ -94,3 +94,22 @@ def test_a_label_per_image_is_refused_before_the_start(tmp_path: Path) -> None:
         validate(flat)
     with pytest.raises(ConfigError, match="loss t-loss needs a label per pixel, and the task image-folder has none"):
         validate({**flat, "loss.args": ""})
+
+
+def test_a_loss_that_changes_with_the_rounds_is_that_of_the_round() -> None:
+    """Ten rounds, a warm-up of five: round 1 has the first weight, round 3 one between, round 6 the last."""
+    trained = {}
+    for args in ("warmup = 0.5, warmup_alpha = 2.1", "alpha = 2.1", "alpha = 1.3", "alpha = 0.1"):
+        config = check(
+            {**DEFAULTS, "num-server-rounds": 10, "train.epochs": 1, "train.device": "cpu", "loss.args": args}
+        )
+        data = client_dataset(config, 0).data
+        for number in (1, 3, 6):
+            torch.manual_seed(0)
+            model = load_task(config.task).build_model(config.model.name, config.model.args)
+            train_locally(model, data, config, RoundConfig(number, 0.1, (1, 0, number)), None, CPU)
+            trained[args, number] = torch.cat([weight.flatten() for weight in model.state_dict().values()])
+    for number, args in ((1, "alpha = 2.1"), (3, "alpha = 1.3"), (6, "alpha = 0.1")):
+        found = trained["warmup = 0.5, warmup_alpha = 2.1", number]
+        assert torch.allclose(found, trained[args, number], atol=1e-5)
+        assert not torch.allclose(found, trained["alpha = 0.1" if number < 6 else "alpha = 2.1", number], atol=1e-3)
