@@ -100,7 +100,7 @@ def run_executor(*arguments: str) -> None:
     def capacity(self: Any, kinds: set[Any], **options: Any) -> Any:
         return unbounded(self, kinds, **options) if start.running() < MOST_PROCESSES else (set(), set())
 
-    executor.get_eligible_capacity = capacity  # type: ignore[method-assign]
+    executor.get_eligible_capacity = capacity  # type: ignore[method-assign,assignment]
     sys.argv = [EXECUTOR, *arguments]
     flower_superexec()
 

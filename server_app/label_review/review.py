@@ -151,7 +151,7 @@ def _rates(summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Return the estimated share of wrong labels and both ends of its interval, None where they are not said."""
     rate, interval = summary.get("estimated_noise_rate"), summary.get("noise_rate_interval_90")
     try:
-        share, low, high = (float(value) for value in (rate, *interval))  # type: ignore[misc,arg-type]
+        share, low, high = (float(value) for value in (rate, *interval))  # type: ignore[misc]
     except (TypeError, ValueError):
         return None
     return share, low, high
