@@ -28,7 +28,7 @@ from client_app.personal.results import SiteResults
 from client_app.private_accuracy import noisy_accuracy
 from client_app.session import Session
 from tasks.base import Examples, FittedTask, evaluate
-from tasks.client_data import load_task
+from tasks.client_data import knows_right_labels, load_task
 from tasks.protocol import NO_FOLDER, WANT_PROFILE, Mode
 from tasks.seeds import rng
 
@@ -45,7 +45,8 @@ def identity(message: Message, context: Context) -> Message:
     if brings_data(session.settings, session.mode):
         facts["data-fingerprint"] = fingerprint(session.dataset.data, session.header.run_name)
     if session.mode is Mode.SIMULATION:  # what a real site knows about its labels stays there
-        facts["noise-rate"] = session.dataset.noise_rate
+        if knows_right_labels(session.settings):
+            facts["noise-rate"] = session.dataset.noise_rate
         if session.dataset.data.labels.ndim == 1:
             facts["class-counts"] = session.dataset.data.class_counts().tolist()
     return session.reply(facts)

@@ -17,6 +17,7 @@ from server_app.storage.doubted_labels import write_doubts
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
 from strategies.validation import to_record
+from tasks.client_data import knows_right_labels
 from tasks.protocol import MODEL_ROUND, NO_FOLDER, SAME_DATA, Arrays, Mode
 
 QUERY = "query.audit"
@@ -40,7 +41,10 @@ def audit_labels(state: RunState, grid: ClientGrid) -> None:
         return
     where = list_path(state.directory.path / "clients" / "<client>", state.settings.audit.format)
     print(f"Label audit: {len(done)} of {total} clients have a list of suspicious labels: {where}", flush=True)
-    if done:
+    if not knows_right_labels(state.settings):
+        state.directory.update_status(audits=len(done))
+        print("Which of these labels are right nobody knows, so nothing says how good the lists are.", flush=True)
+    elif done:
         _score(state, done)
 
 

@@ -18,6 +18,7 @@ from tasks.base import ClientData, DataError, Examples, FittedTask, Labels, Task
 from tasks.encoders import ENCODERS, EncodedTask, Encoder, FeatureStore, TextEncoder
 from tasks.files import user_path
 from tasks.noise import FederatedNoise, chosen_noise
+from tasks.noise.clients import NO_NOISE
 from tasks.own_data.reading import Cache
 from tasks.partition import PARTITIONS, PartitionError
 from tasks.protocol import Mode
@@ -225,6 +226,15 @@ def federated_noise(settings: Settings) -> FederatedNoise:
         class_names=task.class_names,
         data_root=data_root(settings.task.data_path),
     )
+
+
+def knows_right_labels(settings: Settings) -> bool:
+    """Tell whether a simulation knows which labels are right: those of a published data set, or before its own noise.
+
+    Nobody knows it of labels that are somebody's own or wrong from the start, as long as the run makes none wrong.
+    """
+    task = load_task(settings.task)
+    return not (task.brings_own_data or task.has_own_noise) or federated_noise(settings).noise != NO_NOISE
 
 
 def client_dataset(settings: Settings, client: int) -> ClientDataset:

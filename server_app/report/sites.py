@@ -70,10 +70,15 @@ def _notes(record: RunRecord, clients: list[int]) -> list[str]:
 
 
 def audit_places(record: RunRecord) -> list[str]:
-    """Say of a real federation how many sites have a label audit and where; nothing of a simulation."""
-    if record.simulation is not False or record.audits is None:
+    """Say how many clients have a label audit and where, if nobody knows how good it is; else nothing."""
+    if record.audits is None:
         return []
     sites = len(record.registration)
+    if record.simulation:
+        return [
+            f"{counted(record.audits, 'client')} of {sites} made a label audit, in clients/<client>/ of this run. Which "
+            "labels are right nobody knows, so this report can only count the lists: winnow audit open shows one."
+        ]
     folder = FOLDER.format(run=record.path.name)
     return [
         f"{counted(record.audits, 'site')} of {sites} made a label audit. What is in it no other party knows, so "

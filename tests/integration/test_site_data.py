@@ -98,6 +98,21 @@ def test_masks_can_be_made_wrong_in_a_simulation(
     assert rates[0] == 0 < rates[-1]
 
 
+def test_a_simulation_on_own_data_claims_nothing_about_its_labels(
+    play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KINDS["image-folder"](tmp_path / "data")
+    run = play(**{**settings_for("image-folder", tmp_path / "data"), "num-server-rounds": 1})
+    assert "Which of these labels are right nobody knows" in capsys.readouterr().out
+    assert not (run.path / "audit-scores.json").exists()
+    first = [line for line in run.lines("clients.jsonl") if line["round"] == 0]
+    assert first
+    assert all(line.get("noise_rate") is None for line in first)
+    page = (run.path / "report.html").read_text()
+    assert "made a label audit, in clients/&lt;client&gt;/ of this run" in page
+    assert "Wrong labels" not in page
+
+
 class Federation:
     """Real nodes in this process, each with a folder of its own and without a partition-id.
 
