@@ -76,8 +76,8 @@ def audit_places(record: RunRecord) -> list[str]:
     sites = len(record.registration)
     if record.simulation:
         return [
-            f"{counted(record.audits, 'client')} of {sites} made a label audit, in clients/<client>/ of this run. Which "
-            "labels are right nobody knows, so this report can only count the lists: winnow audit open shows one."
+            f"{counted(record.audits, 'client')} of {sites} made a label audit, in clients/<client>/ of this run. "
+            "Which labels are right nobody knows, so this report only counts the lists: winnow audit open shows one."
         ]
     folder = FOLDER.format(run=record.path.name)
     return [
