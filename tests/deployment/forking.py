@@ -47,12 +47,27 @@ def fast_executors(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder), **ONE_THREAD}
 
 
-def started_by_fork(command: Sequence[str], **_: object) -> None:
-    """Do what ``subprocess.Popen`` would, without a new interpreter; nobody asks for what it returns."""
+class Forked:
+    """A child, of which only is asked whether it has ended."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def poll(self) -> int | None:
+        """Return None as long as it runs, else 0."""
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return 0
+        return None
+
+
+def started_by_fork(command: Sequence[str], **_: object) -> Forked | None:
+    """Do what ``subprocess.Popen`` would, without a new interpreter; only the parent gets something to ask."""
     threads = os.listdir("/proc/self/task")
     assert len(threads) == 1, f"an executor with {len(threads)} threads must not fork"
-    if os.fork():
-        return
+    if child := os.fork():
+        return Forked(child)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     program = next(word for word in command if word in mains)  # an interpreter may stand before it
     sys.argv = list(command[command.index(program) :])

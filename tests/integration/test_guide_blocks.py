@@ -366,7 +366,7 @@ def test_all_blocks_are_found_and_no_reason_is_left_over() -> None:
         ("sh", "flwr run . -c 'sed=2'", "unknown key 'sed'"),
         ("sh", "make cofee", "make cofee"),
         ("", "winnow run loss.name=ce", "not marked as sh"),
-        ("toml", "seed = 'one'", "ended with 2"),
+        ("toml", "seed = 'one'", "must be a whole number"),
         ("python", "# broken.py\nraise ValueError('shown but wrong')\n", "shown but wrong"),
         ("python", "x = 1\n", "which file this is"),
     ],

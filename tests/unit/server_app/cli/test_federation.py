@@ -250,8 +250,10 @@ def test_what_to_type_next_works_where_the_operator_sits(
 
 def test_the_audits_of_a_run_are_found_where_nodes_write_them(tmp_path: Path) -> None:
     for node, run in ((0, "first"), (1, "first"), (1, "second")):
-        write_summary(tmp_path / f"node-{node}" / run / str(node), {})
-        write_summary(tmp_path / f"node-{node}" / run / str(node) / "alone", {})  # no list that a person works on
+        folder = tmp_path / f"node-{node}" / run / str(node)
+        (folder / "alone").mkdir(parents=True)
+        write_summary(folder, {})
+        write_summary(folder / "alone", {})  # no list that a person works on
     assert audits(tmp_path / "nowhere") == []
     found = audits(tmp_path)
     assert [each.relative_to(tmp_path).as_posix() for each in found] == [
