@@ -77,8 +77,8 @@ def doubt_section(record: RunRecord) -> View:
     notes = [
         f"The {counted(count, 'label')} that the audits doubt most, two of a client at most: {count - right} of them "
         f"are wrong, and for {hits} the suggested label is the right one.",
-        "Such pictures are kept in a simulation on published images only; a real site sees its own alone, in winnow "
-        "audit review.",
+        "Such pictures are kept in a simulation on published images only; a real site sees its own alone, by winnow "
+        "audit open.",
     ]
     return {"doubts": [_doubt(doubt) for doubt in record.doubts], "doubt_notes": notes}
 
