@@ -21,12 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from client_app.label_quality import losses_by_class
+from client_app.noise_rate import contradicted
 from tasks.base import ClientData, Task, predict
 from tasks.protocol import NOISE_RATE, WANT_NOISE_RATE, WANT_SHARES
 
 EM_STEPS = 50
-SUREST = 0.5
-"""Share of the examples on which the model is surest, whose labels are looked at."""
 
 
 def loss_profile(
@@ -72,9 +71,5 @@ def noise_rate(logits: Tensor, labels: Tensor) -> float:
     It is the share of contradicted labels among the half of the examples, at least one, whose prediction is surest.
     A prediction is softmax(logits + log shares of the client's own labels).
     """
-    counts = torch.bincount(labels, minlength=logits.shape[1]).double()
-    log_p = torch.log_softmax(logits.double() + (counts / len(labels)).log(), 1)
-    surest, predicted = log_p.max(1)
-    count = max(1, round(SUREST * len(labels)))
-    chosen = torch.argsort(surest, descending=True, stable=True)[:count]
-    return (predicted[chosen] != labels[chosen]).double().mean().item()
+    share, _, _ = contradicted(logits.double().numpy(), labels.numpy())
+    return share

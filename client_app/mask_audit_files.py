@@ -12,12 +12,12 @@ from PIL import Image
 from client_app.label_audit_files import Columns, list_bytes, list_path, read_list, write_summary
 from client_app.label_quality import CAUTION
 from client_app.mask_audit import MaskAudit
-from client_app.mask_regions import EXTRA, MISSING, OTHER, Region, find_regions, in_words, kinds, region_columns
+from client_app.mask_regions import EDGES, EXTRA, MISSING, OTHER, Region, find_regions, in_words, kinds, region_columns
 from tasks.base import ClientData, DataError, Labels, Task
 from tasks.files import private_folder, replace_file
 from tasks.metrics import IGNORED
 
-COLUMNS = ("id", "suspicion", "look", "doubted_pixels", "top", "left", "bottom", "right", "picture", "regions")
+COLUMNS = ("id", "suspicion", "look", "doubted_pixels", *EDGES, "picture", "regions")
 READ = COLUMNS[:-1]
 """Columns that a list of any version begins with."""
 TEXTS, NUMBERS, FLAGS = ("id", "picture"), ("suspicion", "doubted_pixels"), ("look",)
@@ -116,7 +116,7 @@ def _columns(audit: MaskAudit, pictures: list[str], regions: list[list[Region]])
         "suspicion": np.round(audit.suspicion, 4).tolist(),
         "look": [rank < audit.doubted for rank in range(len(audit))],
         "doubted_pixels": audit.regions.sum((1, 2)).tolist(),
-        **dict(zip(("top", "left", "bottom", "right"), edges, strict=True)),
+        **dict(zip(EDGES, edges, strict=True)),
         "picture": pictures + [""] * (len(audit) - len(pictures)),
         "regions": [in_words(some) for some in regions],
     }

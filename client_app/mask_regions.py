@@ -18,7 +18,8 @@ SMALLEST = 1e-3
 """Regions that are a smaller part of the image are left out: single pixels at an outline."""
 NEIGHBOURS = np.ones((3, 3), np.int64)
 """Pixels are connected to all eight around them."""
-COLUMNS = ("id", "region", "direction", "given", "suggested", "pixels", "top", "left", "bottom", "right")
+EDGES = ("top", "left", "bottom", "right")
+"""Columns of a box: its first row, first column, last row and last column."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def region_columns(names: tuple[str, ...], regions: list[list[Region]], class_na
         for name, some in zip(names, regions, strict=True)
         for number, region in enumerate(some, start=1)
     ]
-    edges = {edge: [region.box[at] for _, _, region in rows] for at, edge in enumerate(COLUMNS[-4:])}
+    edges = {edge: [region.box[at] for _, _, region in rows] for at, edge in enumerate(EDGES)}
     return {
         "id": [name for name, _, _ in rows],
         "region": [number for _, number, _ in rows],

@@ -129,8 +129,9 @@ def with_mean(chances: Beliefs, mean: float) -> Beliefs:
 def contradicted(logs: Beliefs, labels: Labels) -> tuple[float, int, float]:
     """Return which share of the surest predictions contradict their ``labels`` (n,), of how many, and their sureness.
 
-    A prediction is made from log probabilities ``logs`` (n, K) plus the log of the label's own share among ``labels``,
-    as the federation's classes are not the client's. The sureness is its mean probability, 0 for guesses and 1 at most.
+    A prediction is made from log probabilities or logits ``logs`` (n, K) plus the log of each class's share of
+    ``labels``, as the federation's classes are not the client's. The sureness is its mean probability, 0 for guesses
+    and 1 at most.
     """
     count, classes = logs.shape
     with np.errstate(divide="ignore"):

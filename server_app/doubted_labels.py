@@ -39,7 +39,7 @@ def shows_doubts(task: Task) -> bool:
 
     Where labels are wrong from the start nobody knows the true ones, so there is nothing to compare with.
     """
-    return task.encodes_as == "images" and not (task.brings_own_data or task.has_own_noise or task.labels_pixels)
+    return task.encodes_as == "images" and not task.keeps_labels
 
 
 def doubted_labels(run_dir: Path, settings: Settings, clients: Sequence[int]) -> list[Doubt]:

@@ -52,6 +52,12 @@ def test_interval(record: RunRecord, accuracy: float | None) -> tuple[float, flo
     return wilson_interval(round(accuracy * record.tested), record.tested)
 
 
+def interval_in_words(record: RunRecord, accuracy: float | None) -> str:
+    """Return the interval of an accuracy such as ``95 % interval 84.3 to 91.0 %``; empty where there is none."""
+    ends = test_interval(record, accuracy)
+    return "" if ends is None else f"95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
 def _progress(record: RunRecord) -> str:
     measured, data = _measured(record)
     if not measured:
@@ -78,11 +84,8 @@ def _measured(record: RunRecord) -> tuple[str, str]:
 
 
 def _how_sure(record: RunRecord, accuracy: float) -> str:
-    ends = test_interval(record, accuracy)
-    if ends is None or not record.tested:
-        return ""
-    low, high = (f"{100 * end:.1f}" for end in ends)
-    return f" ({record.tested:,} examples, 95 % interval {low} to {high} %)"
+    interval = interval_in_words(record, accuracy)
+    return f" ({record.tested:,} examples, {interval})" if interval else ""
 
 
 def _collapse(record: RunRecord) -> str:

@@ -24,7 +24,7 @@ from server_app.report.classes import class_section, confusion_chart
 from server_app.report.description import description
 from server_app.report.drawing import Chart
 from server_app.report.labels import audit_section, doubt_section, group_losses, role_section, standings
-from server_app.report.outcome import headline, test_interval, wrong_share
+from server_app.report.outcome import headline, interval_in_words, wrong_share
 from server_app.report.reading import RunRecord, read_run
 from server_app.report.results import LAST_ROUNDS, result, result_section, write_results
 from server_app.report.sites import site_section
@@ -187,11 +187,8 @@ def key_figures(record: RunRecord) -> list[View]:
 
 def _accuracy_note(record: RunRecord) -> str:
     """Say of how many test examples an accuracy is, and how sure it is."""
-    ends = test_interval(record, record.final("accuracy"))
-    if ends is None:
-        return "of clean test data is right"
-    low, high = (f"{100 * end:.1f}" for end in ends)
-    return f"of {record.tested:,} clean test examples; 95 % interval {low} to {high} %"
+    interval = interval_in_words(record, record.final("accuracy"))
+    return f"of {record.tested:,} clean test examples; {interval}" if interval else "of clean test data is right"
 
 
 def _time_note(record: RunRecord) -> str:

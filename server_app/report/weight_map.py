@@ -27,8 +27,9 @@ def weight_map(record: RunRecord) -> Chart | None:
 
     None for less than two clients or rounds with weights, and for more than ``MOST_CLIENTS`` clients.
     """
-    weighted = sorted({entry.round for entry in record.client_rounds if entry.weight is not None})
-    entries = [entry for entry in record.client_rounds if entry.round in set(weighted)]
+    known = {entry.round for entry in record.client_rounds if entry.weight is not None}
+    weighted = sorted(known)
+    entries = [entry for entry in record.client_rounds if entry.round in known]
     truth = {entry.client: entry.noise_rate for entry in record.registration}
     clients = sorted({entry.client for entry in entries}, key=lambda client: (truth.get(client) or 0.0, client))
     step = -(-len(weighted) // MOST_ROUNDS)
