@@ -12,7 +12,7 @@ OFF = "off"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Regular expression of a run's or a variant's name."""
 YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longer wait
-OLDER_RUNS = {"evaluate.validation": 0.0, "strategy.ema": 0.0}
+OLDER_RUNS = {"evaluate.validation": 0.0, "strategy.ema": 0.0, "loss.warmup": OFF}
 """By key: what a run did that is older than the setting, where that is not the default; a resumed one keeps it."""
 
 
@@ -21,8 +21,8 @@ def key(default: Any, about: str, **limits: Any) -> Any:
 
     Those are ``choices``, ``path`` or ``is_name``: a text that can be part of a folder's name, see :data:`NAME`.
 
-    With ``or_number`` a text may also be a whole number from there on. A whole number without ``high`` is at most
-    2**63 - 1.
+    With ``or_number`` a text may also be a whole number from there on, with ``or_share`` a number above 0, at most 1.
+    A whole number without ``high`` is at most 2**63 - 1.
     """
     return field(default=default, metadata={"about": about, **limits})
 
@@ -137,6 +137,12 @@ class LossSettings:
     name: str = key("fsanl", "loss, or package.module:Name")
     args: str = key("", "its arguments as inline TOML")
     preset: str = key("", "published parameters for a data set, e.g. cifar-100")
+    warmup: str = key(
+        AUTO,
+        "share of the rounds in which added cross-entropy fades out; auto = 0.5 for fsanl in a model that starts fresh",
+        choices=(OFF, AUTO),
+        or_share=True,
+    )
 
 
 @dataclass(frozen=True)
