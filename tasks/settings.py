@@ -139,7 +139,7 @@ class LossSettings:
     preset: str = key("", "published parameters for a data set, e.g. cifar-100")
     warmup: str = key(
         AUTO,
-        "share of the rounds in which added cross-entropy fades out; auto = 0.5 for fsanl in a model that starts fresh",
+        "share of the rounds in which added cross-entropy fades out; auto = 0.3 for fsanl in a model that starts fresh",
         choices=(OFF, AUTO),
         or_share=True,
     )

@@ -13,7 +13,7 @@ from tasks.settings import AUTO, OFF, Settings
 
 WARMED = "fsanl"
 """The loss that is warmed up where nobody says otherwise."""
-SHARE = 0.5
+SHARE = 0.3
 """Share of the rounds that this takes."""
 FIRST_WEIGHT = 1.9
 """Weight of the cross-entropy that is added in round 1."""

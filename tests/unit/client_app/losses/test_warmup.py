@@ -49,7 +49,7 @@ def test_without_a_warm_up_the_objective_is_the_same_one() -> None:
 @pytest.mark.parametrize(
     ("keys", "share"),
     [
-        ({}, 0.5),
+        ({}, 0.3),
         ({"task__encoder": "wordllama"}, 0.0),
         ({"model__init": "weights.safetensors"}, 0.0),
         ({"loss__preset": "cifar-100"}, 0.0),
