@@ -23,7 +23,7 @@ def value_problem(value: Value, item: Field[Any]) -> str:
 
     ``item`` is the setting's field of :mod:`tasks.settings`; its metadata hold the limits.
     """
-    if "or_number" in item.metadata or "or_share" in item.metadata:
+    if "or_number" in item.metadata or "or_above" in item.metadata:
         return _number_problem(value, item)
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
     if not (type(value) is item.type or (item.type is float and type(value) is int)):
@@ -58,10 +58,10 @@ def _name_problem(value: str) -> str:
 
 def _number_problem(value: Value, item: Field[Any]) -> str:
     """Return why a value is neither one of the choices nor a number that may stand there, as text or not."""
-    choices, low = item.metadata["choices"], item.metadata.get("or_number")
-    if value in choices or (_is_share(value) if low is None else _is_whole(value, low)):
+    choices, low, above = (item.metadata.get(name) for name in ("choices", "or_number", "or_above"))
+    if value in choices or (_is_above(value, above) if low is None else _is_whole(value, low)):
         return ""
-    number = "a share above 0, at most 1" if low is None else f"a whole number from {low} on"
+    number = f"a number above {above}" if low is None else f"a whole number from {low} on"
     return f"must be {', '.join(choices)} or {number}"
 
 
@@ -70,10 +70,10 @@ def _is_whole(value: Value, low: int) -> bool:
     return is_number and low <= int(value) <= INT64_MAX
 
 
-def _is_share(value: Value) -> bool:
+def _is_above(value: Value, bound: float) -> bool:
     try:
-        return not isinstance(value, bool) and 0 < float(value) <= 1
-    except ValueError:
+        return not isinstance(value, bool) and bound < float(value) < math.inf
+    except (ValueError, OverflowError):  # no number; a whole one beyond any float
         return False
 
 

@@ -1,7 +1,9 @@
 """Warm-up of a loss (``loss.warmup``): cross-entropy is added in the first rounds, and fades out.
 
 Bounded losses hardly learn from what they find hard. That protects a model that knows something from wrong labels; to a
-network that starts from random weights everything is hard, and it learns slowly. Ours; docs/results.md has the numbers.
+network that starts from random weights everything is hard, and it learns slowly. Networks learn what examples have in
+common first and wrong labels by heart later (early learning: Liu et al., NeurIPS 2020), so the warm-up is counted in
+passes over a client's data. Ours; docs/results.md has the numbers.
 """
 
 from dataclasses import replace
@@ -9,27 +11,11 @@ from dataclasses import replace
 from client_app.losses.base import ElementwiseLoss, WeightedSum, expect
 from client_app.losses.label_losses import CrossEntropy
 from client_app.losses.objective import Objective
-from tasks.settings import AUTO, OFF, Settings
+from tasks.config import to_flat, warmup_passes
+from tasks.settings import Settings
 
-WARMED = "fsanl"
-"""The loss that is warmed up where nobody says otherwise."""
-SHARE = 0.3
-"""Share of the rounds that this takes."""
 FIRST_WEIGHT = 1.9
-"""Weight of the cross-entropy that is added in round 1."""
-
-
-def warmup_share(settings: Settings) -> float:
-    """Return the share of the run's rounds in which cross-entropy is added, 0 = none.
-
-    With ``loss.warmup = "auto"`` networks that start from what they know, the features of an encoder or given weights,
-    have none, and no loss but FSANL with its own parameters.
-    """
-    chosen, loss = settings.loss.warmup, settings.loss
-    if chosen != AUTO:
-        return 0.0 if chosen == OFF else float(chosen)
-    knows_something = settings.task.encoder or settings.model.init
-    return SHARE if loss.name == WARMED and not loss.preset and not knows_something else 0.0
+"""Weight of the cross-entropy that is added in round 1; FSANL itself has 0.1 of it."""
 
 
 def warmed_up(objective: Objective, settings: Settings, server_round: int) -> Objective:
@@ -40,12 +26,13 @@ def warmed_up(objective: Objective, settings: Settings, server_round: int) -> Ob
     ValueError
         If the loss is none of elements, to which cross-entropy could be added.
     """
-    share, progress = warmup_share(settings), (server_round - 1) / settings.num_server_rounds
-    if progress >= share:
+    passes = warmup_passes(to_flat(settings))
+    done = (server_round - 1) * settings.train.epochs * settings.federation.fraction_train  # expected, of one client
+    if done >= passes:
         return objective
     loss = objective.loss
     expect(isinstance(loss, ElementwiseLoss), f"{loss} cannot be warmed up")
-    return replace(objective, loss=_with_cross_entropy(loss, FIRST_WEIGHT * (1 - progress / share)))
+    return replace(objective, loss=_with_cross_entropy(loss, FIRST_WEIGHT * (1 - done / passes)))
 
 
 def _with_cross_entropy(loss: ElementwiseLoss, weight: float) -> WeightedSum:

@@ -7,8 +7,8 @@ from typing import Any
 
 from server_app.report.reading import RunRecord
 from server_app.report.text import counted, duration, elapsed, moment, single_line
-from tasks.config import DEFAULTS
-from tasks.settings import AUTO
+from tasks.config import DEFAULTS, warmup_passes
+from tasks.settings import AUTO, OLDER_RUNS
 
 COMMIT = 10
 """Digits of a git commit that are shown; versions.json has all."""
@@ -49,9 +49,11 @@ def _trained(record: RunRecord) -> str:
     before, optimizer = _of(record, "strategy.pre-aggregators"), _choice(record, "strategy", "server-optimizer")
     more = f" after {single_line(str(before), 160)}" if before else ""
     more += f" and the server optimizer {optimizer}" if optimizer != "none" else ""
+    passes = warmup_passes({**DEFAULTS, **OLDER_RUNS, **record.config})
+    warmed = f", warmed up with cross-entropy over {passes:g} passes" if passes else ""
     return (
-        f"They trained by the method {_choice(record, 'method')} with the loss {_choice(record, 'loss')}; the server "
-        f"combined their models by the strategy {strategy} with the aggregator {aggregator}{more}.{hostile}"
+        f"They trained by the method {_choice(record, 'method')} with the loss {_choice(record, 'loss')}{warmed}; "
+        f"the server combined their models by the strategy {strategy} with the aggregator {aggregator}{more}.{hostile}"
     )
 
 

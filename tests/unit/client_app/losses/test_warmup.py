@@ -7,17 +7,17 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from client_app.losses import CrossEntropy, build
-from client_app.losses.warmup import FIRST_WEIGHT, warmed_up, warmup_share
-from tasks.config import DEFAULTS, parse
+from client_app.losses.warmup import FIRST_WEIGHT, warmed_up
+from tasks.config import DEFAULTS, parse, to_flat, warmup_passes
 from tasks.issues import RunContext
 from tasks.settings import Settings
 
 K = 5
 
 
-def settings(warmup: str = "0.5", **more: str) -> Settings:
+def settings(warmup: str = "5", **more: str | float) -> Settings:
     keys = {name.replace("__", "."): value for name, value in more.items()}
-    return parse({**DEFAULTS, "num-server-rounds": 10, "loss.warmup": warmup, **keys})
+    return parse({**DEFAULTS, "loss.warmup": warmup, "train.epochs": 1, **keys})
 
 
 @pytest.mark.parametrize("name", ["fsanl", "gce", "ce", "nce+rce", "anl-ce*", "la-ce"])
@@ -31,9 +31,14 @@ def test_the_added_cross_entropy_falls_linearly(name: str, server_round: int, le
     assert torch.allclose(found.loss(logits, labels), objective.loss(logits, labels) + added, rtol=1e-12, atol=0)
 
 
-def test_a_warm_up_of_all_rounds_ends_after_the_last() -> None:
-    weights = [warmed_up(build("gce", K), settings("1.0"), number).loss.parts[-1][0] for number in (1, 10)]  # type: ignore[attr-defined]
-    assert weights == pytest.approx([FIRST_WEIGHT, FIRST_WEIGHT / 10])
+@pytest.mark.parametrize(
+    ("epochs", "fraction", "rounds"), [(1, 1.0, 8), (2, 1.0, 4), (3, 1.0, 3), (5, 0.1, 16), (1, 0.5, 16)]
+)
+def test_passes_are_those_that_a_client_is_expected_to_make(epochs: int, fraction: float, rounds: int) -> None:
+    config = parse({**DEFAULTS, "loss.warmup": "8", "train.epochs": epochs, "federation.fraction-train": fraction})
+    objective = build("gce", K)
+    changed = [number for number in range(1, 20) if warmed_up(objective, config, number) is not objective]
+    assert changed == list(range(1, rounds + 1))
 
 
 def test_cross_entropy_is_computed_once() -> None:
@@ -47,20 +52,20 @@ def test_without_a_warm_up_the_objective_is_the_same_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "share"),
+    ("keys", "passes"),
     [
-        ({}, 0.3),
+        ({}, 8.0),
         ({"task__encoder": "wordllama"}, 0.0),
         ({"model__init": "weights.safetensors"}, 0.0),
         ({"loss__preset": "cifar-100"}, 0.0),
         ({"loss__name": "gce"}, 0.0),
-        ({"loss__name": "gce", "warmup": "0.25"}, 0.25),
+        ({"loss__name": "gce", "warmup": "2.5"}, 2.5),
         ({"task__encoder": "wordllama", "warmup": "1"}, 1.0),
         ({"warmup": "off"}, 0.0),
     ],
 )
-def test_auto_is_for_the_default_loss_in_a_model_that_knows_nothing(keys: dict[str, str], share: float) -> None:
-    assert warmup_share(settings(**{"warmup": "auto", **keys})) == share
+def test_auto_is_for_the_default_loss_in_a_model_that_knows_nothing(keys: dict[str, str], passes: float) -> None:
+    assert warmup_passes(to_flat(settings(**{"warmup": "auto", **keys}))) == passes
 
 
 def test_a_loss_without_elements_is_refused_before_the_start() -> None:
