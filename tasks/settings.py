@@ -141,7 +141,7 @@ class LossSettings:
     preset: str = key("", "published parameters for a data set, e.g. cifar-100")
     warmup: str = key(
         AUTO,
-        "passes over a client's data until added cross-entropy is gone; auto = 8 for fsanl in a model that starts fresh",
+        "passes over a client's data until added cross-entropy is gone; auto = 8 for fsanl and a fresh model",
         choices=(OFF, AUTO),
         or_above=0,
     )
