@@ -14,7 +14,7 @@ from tasks.files import user_path
 from tasks.issues import ERROR, WARNING, Issue
 from tasks.protocol import Mode, PublicError
 from tasks.setting_values import Value, shown, value_problem
-from tasks.settings import AUTO, NAME, OFF, WARMUPS, PrivacySettings, Settings
+from tasks.settings import NAME, PrivacySettings, Settings
 
 Flat = dict[str, Value]
 
@@ -191,19 +191,6 @@ def to_flat(settings: Settings) -> Flat:
         return target  # type: ignore[no-any-return]
 
     return {name: value(name) for name in FIELDS}
-
-
-def warmup_passes(flat: Mapping[str, Value]) -> float:
-    """Return over how many passes over a client's data added cross-entropy fades out, 0 = none, of complete settings.
-
-    With ``loss.warmup = "auto"`` models that start from what they know, the features of an encoder or given weights,
-    have none, and no loss with the published parameters of a data set.
-    """
-    chosen = flat["loss.warmup"]
-    if chosen != AUTO:
-        return 0.0 if chosen == OFF else float(chosen)
-    knows_something = flat["task.encoder"] or flat["model.init"]
-    return 0.0 if knows_something or flat["loss.preset"] else WARMUPS.get(str(flat["loss.name"]), 0.0)
 
 
 def variants(flat: Mapping[str, Value]) -> dict[str, Flat]:

@@ -23,7 +23,7 @@ def value_problem(value: Value, item: Field[Any]) -> str:
 
     ``item`` is the setting's field of :mod:`tasks.settings`; its metadata hold the limits.
     """
-    if "or_number" in item.metadata or "or_above" in item.metadata:
+    if "or_number" in item.metadata:
         return _number_problem(value, item)
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
     if not (type(value) is item.type or (item.type is float and type(value) is int)):
@@ -57,24 +57,12 @@ def _name_problem(value: str) -> str:
 
 
 def _number_problem(value: Value, item: Field[Any]) -> str:
-    """Return why a value is neither one of the choices nor a number that may stand there, as text or not."""
-    choices, low, above = (item.metadata.get(name) for name in ("choices", "or_number", "or_above"))
-    if value in choices or (_is_above(value, above) if low is None else _is_whole(value, low)):
-        return ""
-    number = f"a number above {above}" if low is None else f"a whole number from {low} on"
-    return f"must be {', '.join(choices)} or {number}"
-
-
-def _is_whole(value: Value, low: int) -> bool:
+    """Return why a value is neither one of the choices nor a whole number, as text or not, that is large enough."""
+    choices, low = item.metadata["choices"], item.metadata["or_number"]
     is_number = type(value) is int or (isinstance(value, str) and value.isdecimal() and len(value) < 10)
-    return is_number and low <= int(value) <= INT64_MAX
-
-
-def _is_above(value: Value, bound: float) -> bool:
-    try:
-        return not isinstance(value, bool) and bound < float(value) < math.inf
-    except (ValueError, OverflowError):  # no number; a whole one beyond any float
-        return False
+    if value in choices or (is_number and low <= int(value) <= INT64_MAX):
+        return ""
+    return f"must be {', '.join(choices)} or a whole number from {low} on"
 
 
 def shown(value: Value) -> str:

@@ -12,10 +12,8 @@ OFF = "off"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Regular expression of a run's or a variant's name."""
 YEAR = 31_536_000.0  # seconds; from about 300 years on, the system can no longer wait
-OLDER_RUNS = {"evaluate.validation": 0.0, "strategy.ema": 0.0, "loss.warmup": OFF}
+OLDER_RUNS = {"evaluate.validation": 0.0, "strategy.ema": 0.0}
 """By key: what a run did that is older than the setting, where that is not the default; a resumed one keeps it."""
-WARMUPS = {"fsanl": 8.0}
-"""By loss: the passes over a client's data of a warm-up that is "auto", see :func:`tasks.config.warmup_passes`."""
 
 
 def key(default: Any, about: str, **limits: Any) -> Any:
@@ -23,8 +21,8 @@ def key(default: Any, about: str, **limits: Any) -> Any:
 
     Those are ``choices``, ``path`` or ``is_name``: a text that can be part of a folder's name, see :data:`NAME`.
 
-    With ``or_number`` a text may also be a whole number from there on, with ``or_above`` a number above that.
-    A whole number without ``high`` is at most 2**63 - 1.
+    With ``or_number`` a text may also be a whole number from there on. A whole number without ``high`` is at most
+    2**63 - 1.
     """
     return field(default=default, metadata={"about": about, **limits})
 
@@ -139,12 +137,7 @@ class LossSettings:
     name: str = key("fsanl", "loss, or package.module:Name")
     args: str = key("", "its arguments as inline TOML")
     preset: str = key("", "published parameters for a data set, e.g. cifar-100")
-    warmup: str = key(
-        AUTO,
-        "passes over a client's data until added cross-entropy is gone; auto = 8 for fsanl and a fresh model",
-        choices=(OFF, AUTO),
-        or_above=0,
-    )
+    warmup: float = key(0.0, "passes over a client's data until added cross-entropy is gone; 0 = none", low=0.0)
 
 
 @dataclass(frozen=True)

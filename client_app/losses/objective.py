@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from client_app.losses.base import IGNORE_INDEX, ElementwiseLoss, Loss, expect
 from client_app.losses.regularizers import GlobalParameters, Penalty, Regularizer, RegularizerInput, anchors
 from tasks.issues import ERROR, Component, Issue, RunContext
-from tasks.settings import AUTO, OFF
 
 WeightedRegularizers = tuple[tuple[float, Regularizer], ...]
 """Pairs (coefficient, regularizer)."""
@@ -119,7 +118,7 @@ class Objective(Component):
         name, texts = context.settings.loss.name, list[str]()
         if self.needs_inputs and not context.has_smooth_inputs:
             texts.append(f"loss {name} differentiates by inputs, and {context.words}")
-        if context.settings.loss.warmup not in (AUTO, OFF) and not isinstance(self.loss, ElementwiseLoss):
+        if context.settings.loss.warmup and not isinstance(self.loss, ElementwiseLoss):
             texts.append(f"loss.warmup adds cross-entropy to each element's loss, and {name} has no such thing")
         if self.loss.needs_pixels and not context.labels_pixels:
             texts.append(f"loss {name} needs a label per pixel, and the task {context.settings.task.name} has none")

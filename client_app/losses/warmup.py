@@ -11,7 +11,6 @@ from dataclasses import replace
 from client_app.losses.base import ElementwiseLoss, WeightedSum, expect
 from client_app.losses.label_losses import CrossEntropy
 from client_app.losses.objective import Objective
-from tasks.config import to_flat, warmup_passes
 from tasks.settings import Settings
 
 FIRST_WEIGHT = 1.9
@@ -26,7 +25,7 @@ def warmed_up(objective: Objective, settings: Settings, server_round: int) -> Ob
     ValueError
         If the loss is none of elements, to which cross-entropy could be added.
     """
-    passes = warmup_passes(to_flat(settings))
+    passes = settings.loss.warmup
     done = (server_round - 1) * settings.train.epochs * settings.federation.fraction_train  # expected, of one client
     if done >= passes:
         return objective

@@ -7,8 +7,8 @@ from typing import Any
 
 from server_app.report.reading import RunRecord
 from server_app.report.text import counted, duration, elapsed, moment, single_line
-from tasks.config import DEFAULTS, warmup_passes
-from tasks.settings import AUTO, OLDER_RUNS
+from tasks.config import DEFAULTS
+from tasks.settings import AUTO
 
 COMMIT = 10
 """Digits of a git commit that are shown; versions.json has all."""
@@ -49,7 +49,7 @@ def _trained(record: RunRecord) -> str:
     before, optimizer = _of(record, "strategy.pre-aggregators"), _choice(record, "strategy", "server-optimizer")
     more = f" after {single_line(str(before), 160)}" if before else ""
     more += f" and the server optimizer {optimizer}" if optimizer != "none" else ""
-    passes = warmup_passes({**DEFAULTS, **OLDER_RUNS, **record.config})
+    passes = _of(record, "loss.warmup")
     warmed = f", warmed up with cross-entropy over {passes:g} passes" if passes else ""
     return (
         f"They trained by the method {_choice(record, 'method')} with the loss {_choice(record, 'loss')}{warmed}; "

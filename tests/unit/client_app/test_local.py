@@ -99,7 +99,7 @@ def test_a_label_per_image_is_refused_before_the_start(tmp_path: Path) -> None:
 def test_a_warm_up_adds_what_is_left_of_it_in_that_round() -> None:
     """A warm-up of five rounds of one pass: cross-entropy weighs 2 in round 1, 1.24 in round 3, 0.1 from round 6 on."""
     trained = {}
-    for warmup, alpha in (("5", 0.1), ("off", 2.0), ("off", 1.24), ("off", 0.1)):
+    for warmup, alpha in ((5.0, 0.1), (0.0, 2.0), (0.0, 1.24), (0.0, 0.1)):
         flat = {"train.epochs": 1, "train.device": "cpu", "loss.args": f"alpha = {alpha}"}
         config = check({**DEFAULTS, **flat, "loss.warmup": warmup})
         data = client_dataset(config, 0).data
@@ -108,8 +108,8 @@ def test_a_warm_up_adds_what_is_left_of_it_in_that_round() -> None:
             model = load_task(config.task).build_model(config.model.name, config.model.args)
             train_locally(model, data, config, RoundConfig(number, 0.1, (1, 0, number)), None, CPU)
             weights = torch.cat([weight.flatten() for weight in model.state_dict().values()])
-            trained[alpha if warmup == "off" else warmup, number] = weights
+            trained[warmup or alpha, number] = weights
     for number, alpha in ((1, 2.0), (3, 1.24), (6, 0.1)):
-        found = trained["5", number]
+        found = trained[5.0, number]
         assert torch.allclose(found, trained[alpha, number], atol=1e-5)
         assert not torch.allclose(found, trained[0.1 if number < 6 else 2.0, number], atol=1e-3)

@@ -30,19 +30,6 @@ def test_a_cohort_of_one_or_of_nonsense_is_refused(given: object):
         parse({"train.cohort": given})
 
 
-@pytest.mark.parametrize(
-    ("given", "read"), [("auto", "auto"), ("2.5", "2.5"), (0.25, "0.25"), (12, "12"), ("1e3", "1e3")]
-)
-def test_a_warm_up_is_a_word_or_a_number(given: str | float, read: str):
-    assert parse({"loss.warmup": given}).loss.warmup == read
-
-
-@pytest.mark.parametrize("given", ["0", 0.0, "inf", "half", "nan", "", True, -0.5, 10**400])
-def test_a_warm_up_of_nothing_or_of_nonsense_is_refused(given: object):
-    with pytest.raises(ConfigError, match=r"loss.warmup = .*: must be off, auto or a number above 0"):
-        parse({"loss.warmup": given})
-
-
 @pytest.mark.parametrize("name", ["../up", "a b", ".hidden", "x" * 101, "a/b", "-x", "a\n"])
 def test_the_name_of_a_run_can_be_part_of_that_of_a_folder(name: str):
     assert parse({"run.name": "x" * 100}).run.name == "x" * 100

@@ -8,14 +8,14 @@ from torch.nn.functional import cross_entropy
 
 from client_app.losses import CrossEntropy, build
 from client_app.losses.warmup import FIRST_WEIGHT, warmed_up
-from tasks.config import DEFAULTS, parse, to_flat, warmup_passes
+from tasks.config import DEFAULTS, parse
 from tasks.issues import RunContext
 from tasks.settings import Settings
 
 K = 5
 
 
-def settings(warmup: str = "5", **more: str | float) -> Settings:
+def settings(warmup: float = 5.0, **more: str | float) -> Settings:
     keys = {name.replace("__", "."): value for name, value in more.items()}
     return parse({**DEFAULTS, "loss.warmup": warmup, "train.epochs": 1, **keys})
 
@@ -35,7 +35,7 @@ def test_the_added_cross_entropy_falls_linearly(name: str, server_round: int, le
     ("epochs", "fraction", "rounds"), [(1, 1.0, 8), (2, 1.0, 4), (3, 1.0, 3), (5, 0.1, 16), (1, 0.5, 16)]
 )
 def test_passes_are_those_that_a_client_is_expected_to_make(epochs: int, fraction: float, rounds: int) -> None:
-    config = parse({**DEFAULTS, "loss.warmup": "8", "train.epochs": epochs, "federation.fraction-train": fraction})
+    config = parse({**DEFAULTS, "loss.warmup": 8.0, "train.epochs": epochs, "federation.fraction-train": fraction})
     objective = build("gce", K)
     changed = [number for number in range(1, 20) if warmed_up(objective, config, number) is not objective]
     assert changed == list(range(1, rounds + 1))
@@ -48,29 +48,12 @@ def test_cross_entropy_is_computed_once() -> None:
 
 def test_without_a_warm_up_the_objective_is_the_same_one() -> None:
     objective = build("fsanl", K)
-    assert warmed_up(objective, settings("off"), 1) is objective
-
-
-@pytest.mark.parametrize(
-    ("keys", "passes"),
-    [
-        ({}, 8.0),
-        ({"task__encoder": "wordllama"}, 0.0),
-        ({"model__init": "weights.safetensors"}, 0.0),
-        ({"loss__preset": "cifar-100"}, 0.0),
-        ({"loss__name": "gce"}, 0.0),
-        ({"loss__name": "gce", "warmup": "2.5"}, 2.5),
-        ({"task__encoder": "wordllama", "warmup": "1"}, 1.0),
-        ({"warmup": "off"}, 0.0),
-    ],
-)
-def test_auto_is_for_the_default_loss_in_a_model_that_knows_nothing(keys: dict[str, str], passes: float) -> None:
-    assert warmup_passes(to_flat(settings(**{"warmup": "auto", **keys}))) == passes
+    assert warmed_up(objective, settings(0.0), 1) is objective
 
 
 def test_a_loss_without_elements_is_refused_before_the_start() -> None:
     context = RunContext(settings(loss__name="t-loss"), 2, labels_pixels=True, has_smooth_inputs=True)
     [issue] = build("t-loss", 2).issues(context)
     assert "loss.warmup adds cross-entropy to each element's loss, and t-loss has no such thing" in issue.text
-    unwarmed = replace(context, settings=settings("auto", loss__name="t-loss"))
+    unwarmed = replace(context, settings=settings(0.0, loss__name="t-loss"))
     assert build("t-loss", 2).issues(unwarmed) == []
