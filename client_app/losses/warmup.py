@@ -8,7 +8,7 @@ passes over a client's data. Ours; docs/results.md has the numbers.
 
 from dataclasses import replace
 
-from client_app.losses.base import ElementwiseLoss, WeightedSum, expect
+from client_app.losses.base import ElementwiseLoss, WeightedSum
 from client_app.losses.label_losses import CrossEntropy
 from client_app.losses.objective import Objective
 from tasks.settings import Settings
@@ -29,9 +29,9 @@ def warmed_up(objective: Objective, settings: Settings, server_round: int) -> Ob
     done = (server_round - 1) * settings.train.epochs * settings.federation.fraction_train  # expected, of one client
     if done >= passes:
         return objective
-    loss = objective.loss
-    expect(isinstance(loss, ElementwiseLoss), f"{loss} cannot be warmed up")
-    return replace(objective, loss=_with_cross_entropy(loss, FIRST_WEIGHT * (1 - done / passes)))
+    if not isinstance(objective.loss, ElementwiseLoss):
+        raise ValueError(f"{objective.loss} cannot be warmed up")
+    return replace(objective, loss=_with_cross_entropy(objective.loss, FIRST_WEIGHT * (1 - done / passes)))
 
 
 def _with_cross_entropy(loss: ElementwiseLoss, weight: float) -> WeightedSum:
