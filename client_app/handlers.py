@@ -27,6 +27,7 @@ from client_app.node import NodeError, brings_data, fingerprint, site_facts, war
 from client_app.personal.results import SiteResults
 from client_app.private_accuracy import noisy_accuracy
 from client_app.session import Session
+from client_app.word_importance import mark_words, write_words
 from tasks.base import Examples, FittedTask, evaluate
 from tasks.client_data import knows_right_labels, load_task
 from tasks.protocol import NO_FOLDER, WANT_PROFILE, Mode
@@ -131,6 +132,7 @@ def audit(message: Message, context: Context) -> Message:
         "run": session.header.run_name,
         "client": session.header.client,
         "round": server_round,
+        "model_round": session.model_round,
         "method": settings.method.name,
         "task": task_facts(settings.task),
     }
@@ -141,6 +143,9 @@ def audit(message: Message, context: Context) -> Message:
         state = session.store().load(server_round + 1)
         found = audit_client(session.model(), data, settings, state, session.device)
         path = write_audit(folder, found, task.class_names, wanted, facts)
+        marked = mark_words(session.model(), task, found, settings.evaluate.batch_size, session.device)
+        if marked is not None:
+            write_words(folder, marked)
         if session.mode is Mode.DEPLOYMENT:
             for text in audit_warnings(found, task.class_names):
                 log(WARNING, "Label audit: %s", text)
