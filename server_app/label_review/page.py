@@ -47,6 +47,7 @@ def review_page(review: LabelReview, contents: Contents, reviewer: str, base: st
         of_masks=review.of_masks,
         outlines=contents.has_outlines,
         judge=review.judge,
+        classes=len(review.class_names),
         content=page_content(review, contents, base),
     )
 
