@@ -132,6 +132,14 @@ def test_features_of_an_encoder_are_made_of_the_shorter_texts(tmp_path: Path):
         assert word.influence == pytest.approx(odds(TEXTS[3]) - odds(shorter), abs=1e-4)
 
 
+def test_words_that_are_not_read_are_seen_as_such(tmp_path: Path, task: Task):
+    pytest.importorskip("tokenizers")
+    for one in (task, texts_task(tmp_path / "encoded", "wordllama")):
+        raw = one.raw
+        assert isinstance(raw, TextTable)
+        assert raw.count_words("sea") <= 4 < raw.count_words(TEXTS[1])
+
+
 def test_only_the_strongest_words_are_marked_in_their_order():
     words = [Word(at, "x", value) for at, value in enumerate([1.0, -9.0, 4.0, 0.9, *[2.0] * MOST_MARKED])]
     assert [word.start for word in strongest(words)] == [2, *range(4, 4 + MOST_MARKED - 1)]
