@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from logging import ERROR, INFO, WARNING
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from client_app.cohorts.answers import answer_together, trained_ahead
 from client_app.embedding_issues import audit_embeddings, write_issues
 from client_app.label_audit_files import task_facts, write_audit
 from client_app.label_audit_report import audit_warnings
-from client_app.label_quality import audit_client
+from client_app.label_quality import Audit, audit_client
 from client_app.local import answer_locally
 from client_app.loss_profile import loss_profile
 from client_app.mask_audit import audit_masks
@@ -27,7 +28,8 @@ from client_app.node import NodeError, brings_data, fingerprint, site_facts, war
 from client_app.personal.results import SiteResults
 from client_app.private_accuracy import noisy_accuracy
 from client_app.session import Session
-from tasks.base import Examples, FittedTask, evaluate
+from client_app.word_importance import mark_words, write_words
+from tasks.base import DataError, Examples, FittedTask, Task, evaluate
 from tasks.client_data import knows_right_labels, load_task
 from tasks.protocol import NO_FOLDER, WANT_PROFILE, Mode
 from tasks.seeds import rng
@@ -131,6 +133,7 @@ def audit(message: Message, context: Context) -> Message:
         "run": session.header.run_name,
         "client": session.header.client,
         "round": server_round,
+        "model_round": session.model_round,
         "method": settings.method.name,
         "task": task_facts(settings.task),
     }
@@ -141,6 +144,7 @@ def audit(message: Message, context: Context) -> Message:
         state = session.store().load(server_round + 1)
         found = audit_client(session.model(), data, settings, state, session.device)
         path = write_audit(folder, found, task.class_names, wanted, facts)
+        mark_texts(session, task, found, folder)
         if session.mode is Mode.DEPLOYMENT:
             for text in audit_warnings(found, task.class_names):
                 log(WARNING, "Label audit: %s", text)
@@ -151,6 +155,18 @@ def audit(message: Message, context: Context) -> Message:
         log(INFO, "Label audit: %s", path)
         log(INFO, "Site report: %s", SiteResults(session, folder).make(full=False))
     return session.reply({})
+
+
+def mark_texts(session: Session, task: Task, found: Audit, folder: Path) -> None:
+    """Write which words speak against the labels of own texts; the audit stands without, where they cannot be read."""
+    batch_size = session.settings.evaluate.batch_size
+    try:
+        marked = mark_words(session.model(), task, found, batch_size, session.device)
+    except DataError as error:
+        log(WARNING, "No words are marked in the texts of the label audit: %s", error)
+        marked = {}
+    if marked is not None:
+        write_words(folder, marked)
 
 
 @app.query("personal")

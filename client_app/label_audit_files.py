@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from client_app.label_audit_report import MOST, REPORT, audit_report, audit_warnings
+from client_app.label_audit_report import MOST, REPORT, audit_report, audit_warnings, judge_in_words
 from client_app.label_quality import CAUTION, Audit
 from tasks.base import DataError
 from tasks.client_data import data_root
@@ -59,7 +59,8 @@ def write_audit(folder: Path, audit: Audit, class_names: Sequence[str], wanted: 
     path = list_path(folder, wanted)
     replace_file(path, content, private=True)
     write_summary(folder, {**facts, **summarize(audit, class_names)})
-    replace_file(folder / REPORT, _encode(audit_report(audit, class_names, path.name)), private=True)
+    report = audit_report(audit, class_names, path.name, judge_in_words(facts))
+    replace_file(folder / REPORT, _encode(report), private=True)
     return path
 
 

@@ -3,7 +3,8 @@
 It is Markdown that reads well as plain text, beside the list and its summary in the client's own folder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from client_app.label_quality import CAUTION, Audit
 
@@ -55,8 +56,19 @@ def worse_classes(audit: Audit) -> list[tuple[int, float, float]]:
     return found
 
 
-def audit_report(audit: Audit, class_names: Sequence[str], list_name: str) -> str:
-    """Return the report of an audit whose list is in the file ``list_name``: warnings, what to do, classes, pairs."""
+def judge_in_words(facts: Mapping[str, Any]) -> str:
+    """Say of which round the model is that judged, where that is not the last one; else an empty text."""
+    chosen, last = facts.get("model_round"), facts.get("round")
+    if chosen is None or last is None or chosen == last:
+        return ""
+    return f"The model of round {chosen} of {last} judged, which the run keeps as its best."
+
+
+def audit_report(audit: Audit, class_names: Sequence[str], list_name: str, judge: str = "") -> str:
+    """Return the report of an audit whose list is in the file ``list_name``: warnings, what to do, classes, pairs.
+
+    ``judge`` says which model made it, where that needs saying.
+    """
     estimate = audit.estimate
     pairs = [(given, other, count) for given, other, count in audit.confusion() if given != other]
     return "\n".join(
@@ -68,6 +80,7 @@ def audit_report(audit: Audit, class_names: Sequence[str], list_name: str) -> st
             f"{_percent(estimate.low)} and {_percent(estimate.high)}. The model seems to be right on "
             f"{_percent(estimate.accuracy)} of the examples. {ASSUMED}",
             "",
+            *([judge, ""] if judge else []),
             f"Read `{list_name}` from the top. {_effort(audit)}",
             "",
             "| given label | examples | expected wrong | to look at first |",

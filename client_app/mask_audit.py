@@ -1,6 +1,6 @@
 """Mask audit of one client: which image's mask is doubted most, and where; the label audit where pixels have labels.
 
-As in the audit of labels the final global model judges, for what many clients have learned judges better than one
+As in the audit of labels a global model judges, for what many clients have learned judges better than one
 client's own masks, and the list is for the client's own eyes. Beside the list there is a picture for each image to look
 at first, and a file with all the masks that seem right.
 

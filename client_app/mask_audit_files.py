@@ -2,17 +2,17 @@
 
 import io
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from client_app.label_audit_files import Columns, list_bytes, list_path, read_list, write_summary
 from client_app.label_quality import CAUTION
 from client_app.mask_audit import MaskAudit
-from client_app.mask_regions import EDGES, EXTRA, MISSING, OTHER, Region, find_regions, in_words, kinds, region_columns
+from client_app.mask_pictures import picture
+from client_app.mask_regions import EDGES, Region, find_regions, in_words, region_columns
 from tasks.base import ClientData, DataError, Labels, Task
 from tasks.files import private_folder, replace_file
 from tasks.metrics import IGNORED
@@ -24,15 +24,7 @@ TEXTS, NUMBERS, FLAGS = ("id", "picture"), ("suspicion", "doubted_pixels"), ("lo
 MASKS = "label-audit-masks.npz"
 PICTURES = "label-audit-pictures"
 MOST_PICTURES = 100
-SHOWN_SIZE = 256
-"""Pixels of the shorter side that a picture has at least; small images are enlarged by a whole number."""
 REGIONS = "label-audit-regions"
-THICKNESS = 2
-GIVEN_COLOUR = (255, 220, 0)
-COLOURS = {MISSING: (0, 200, 255), EXTRA: (255, 0, 80), OTHER: (255, 255, 255)}
-"""Of the outlines of what is doubted: blue and red differ in lightness too, for who does not tell colours apart."""
-T = TypeVar("T", bound=np.generic)
-Picture = npt.NDArray[np.uint8]
 
 
 def write_mask_audit(
@@ -41,8 +33,8 @@ def write_mask_audit(
     """Write a client's list, summary, suggested masks and pictures, for this user alone; return the list's path.
 
     The pictures are of the first masks to look at, up to ``MOST_PICTURES``: the image, and beside it the outline of the
-    given mask in yellow, of what seems missing from it in blue and of what seems extra in red. Pictures of an earlier
-    audit are removed. A second list has each doubted region: its direction, box and number of pixels.
+    given mask in yellow, and hatched what seems missing from it in blue and what seems extra in red. Pictures of an
+    earlier audit are removed. A second list has each doubted region: its direction, box and number of pixels.
 
     Raises
     ------
@@ -95,17 +87,42 @@ def read_suggested(folder: Path) -> tuple[Labels, Labels]:
     DataError
         If the file is not there, or holds something else.
     """
+    found = _read_masks(folder)
+    return found["places"].astype(np.int64), found["suggested"].astype(np.int64)
+
+
+def read_both_masks(folder: Path) -> tuple[Labels, Labels] | None:
+    """Return the given masks and those that seem right, (n, H, W) each, as ranked; None where they are not kept.
+
+    Audits of earlier versions do not have the given ones.
+
+    Raises
+    ------
+    DataError
+        If the file holds something else.
+    """
+    if not (folder / MASKS).is_file():
+        return None
+    found = _read_masks(folder)
+    return (found["given"], found["suggested"]) if "given" in found else None
+
+
+def _read_masks(folder: Path) -> dict[str, Labels]:
     path = folder / MASKS
     try:
         with np.load(path, allow_pickle=False) as content:
-            return content["places"].astype(np.int64), content["suggested"].astype(np.int64)
+            found = {name: content[name] for name in content.files}
+        if not found.keys() >= {"places", "suggested"}:
+            raise ValueError("places and suggested are expected in it")
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} does not hold the masks of an audit: {error}") from error
+    return found
 
 
 def _archive(audit: MaskAudit) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, places=audit.places, suggested=audit.suggested.astype(np.int16))
+    given, suggested = audit.given.astype(np.int16), audit.suggested.astype(np.int16)
+    np.savez_compressed(file, places=audit.places, suggested=suggested, given=given)
     return file.getvalue()
 
 
@@ -138,35 +155,3 @@ def _write_pictures(folder: Path, audit: MaskAudit, data: ClientData, task: Task
         replace_file(folder / f"{rank + 1:04}.png", file.getvalue(), private=True)
         names.append(f"{PICTURES}/{rank + 1:04}.png")
     return names
-
-
-def picture(image: npt.NDArray[np.float32], given: Labels, suggested: Labels) -> Picture:
-    """Return an image (C, H, W) from 0 to 1, and beside it the same with outlines over it, (H', W', 3).
-
-    The outline of the given mask (H, W) is yellow; of what the one that seems right (H, W) has more it is blue, of what
-    it has less red, and of where it has another class white.
-    """
-    from scipy.ndimage import binary_erosion  # takes a while to start
-
-    scale = max(1, -(-SHOWN_SIZE // min(given.shape)))
-    colours = np.repeat(image[:1], 3, axis=0) if len(image) < 3 else image[:3]
-    plain = (255 * colours.clip(0, 1)).round().astype(np.uint8).transpose(1, 2, 0)
-    plain = _enlarged(plain, scale)
-    marked = plain.copy()
-    marked[_outline(_enlarged(given, scale))] = GIVEN_COLOUR
-    for direction, region in kinds(given, suggested).items():
-        shape = _enlarged(region, scale)
-        marked[shape & ~binary_erosion(shape, iterations=THICKNESS)] = COLOURS[direction]
-    return np.concatenate([plain, marked], axis=1)
-
-
-def _enlarged(pixels: npt.NDArray[T], scale: int) -> npt.NDArray[T]:
-    return pixels.repeat(scale, 0).repeat(scale, 1)
-
-
-def _outline(classes: Labels) -> npt.NDArray[np.bool_]:
-    """Return the pixels (H, W) whose right or lower neighbour has another class."""
-    edge = np.zeros(classes.shape, bool)
-    edge[:, :-1] |= classes[:, :-1] != classes[:, 1:]
-    edge[:-1] |= classes[:-1] != classes[1:]
-    return edge

@@ -44,7 +44,7 @@ from tasks.extra_arrays import (
 )
 from tasks.fresh_model import fresh_model
 from tasks.plugins import load_object
-from tasks.protocol import RECORD, Arrays, MessageHeader, Mode
+from tasks.protocol import MODEL_ROUND, RECORD, Arrays, MessageHeader, Mode
 from tasks.records import view_of, view_record
 from tasks.seeds import seed_everything
 from tasks.settings import Settings
@@ -101,6 +101,13 @@ class Session:
             without_prefix(NAMED, beside),
             without_prefix(GIVEN, beside),
         )
+
+    @property
+    def model_round(self) -> int:
+        """Of which round the received model is, where the server says that it is not the last one."""
+        config = self.message.content.config_records
+        sent = config["config"].get(MODEL_ROUND) if "config" in config else None
+        return self.header.server_round if sent is None else int(str(sent))
 
     def model(self) -> nn.Module:
         """Return a fresh model with the received weights; what it draws when it is asked follows from the message."""

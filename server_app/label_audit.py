@@ -13,6 +13,7 @@ from server_app.report.text import percent
 from server_app.state import RunState
 from server_app.storage.audit_scores import nouns, write_scores
 from server_app.storage.audit_scoring import score_run
+from server_app.storage.checkpoints import CheckpointError, CheckpointFolder
 from server_app.storage.doubted_labels import write_doubts
 from server_app.transport.client_grid import ClientGrid
 from strategies.query import query
@@ -24,16 +25,20 @@ QUERY = "query.audit"
 
 
 def audit_labels(state: RunState, grid: ClientGrid) -> None:
-    """Let every client list its suspicious labels under the final model; in a simulation say how good the lists are.
+    """Let every client list its suspicious labels; in a simulation say how good the lists are.
 
-    A client that does not answer is named with its reason; that does not end the run.
+    The model that judges is the one that the run keeps as its best (``run.monitor``), else the last. A client that does
+    not answer is named with its reason; that does not end the run.
     """
     if not state.settings.audit.enabled:
         return
-    done, problems = request_audits(state, grid)
+    model = kept_best(state)
+    done, problems = request_audits(state, grid, model=model)
     for reason, clients in problems.items():
         log(WARNING, "No label audit from client %s: %s", ", ".join(map(str, clients)), reason)
     total = len(state.registration.clients)
+    if model is not None:
+        print(f"Label audit: by the model of round {model[1]}, which the run keeps as its best", flush=True)
     if state.mode is Mode.DEPLOYMENT:
         state.directory.update_status(audits=len(done))
         place = f"<state-dir>/{state.directory.path.name}/"
@@ -86,6 +91,18 @@ def request_audits(
     for client, reason in sorted(problems.items()):
         by_reason[reason].append(client)
     return [client for client in registration if client not in problems], dict(by_reason)
+
+
+def kept_best(state: RunState) -> tuple[Arrays, int] | None:
+    """Return what travels of the model that the run keeps as its best, and its round; None where that is the last."""
+    if state.best_round is None or state.best_round == state.server_round:
+        return None
+    try:
+        best = CheckpointFolder(state.directory.path).best().model
+    except CheckpointError as error:
+        log(WARNING, "The clients judge by the last model, as the best one cannot be read: %s", error)
+        return None
+    return {name: best[name] for name in state.sent}, state.best_round
 
 
 def _made_one(client: int, answer: Mapping[str, object]) -> None:

@@ -12,12 +12,11 @@ from flwr.common.logger import log
 
 from client_app.personal.report import FACTS
 from client_app.personal.results import ALONE, PERSONAL
-from server_app.label_audit import request_audits
+from server_app.label_audit import kept_best, request_audits
 from server_app.report.text import percent
 from server_app.state import RunState
-from server_app.storage.checkpoints import CheckpointError, CheckpointFolder
 from server_app.transport.client_grid import ClientGrid
-from tasks.protocol import Arrays, Mode
+from tasks.protocol import Mode
 from tasks.settings import YEAR
 
 QUERY = "query.personal"
@@ -37,18 +36,6 @@ def make_personal_results(state: RunState, grid: ClientGrid) -> None:
     print(f"Personal results: {len(done)} of {total} clients have a site report, each in {where}", flush=True)
     if simulated and done:
         print(summary(state.directory.path, done), flush=True)
-
-
-def kept_best(state: RunState) -> tuple[Arrays, int] | None:
-    """Return what travels of the model that the run keeps as its best, and its round; None where that is the last."""
-    if state.best_round is None or state.best_round == state.server_round:
-        return None
-    try:
-        best = CheckpointFolder(state.directory.path).best().model
-    except CheckpointError as error:
-        log(WARNING, "Personal results are of the last model, as the best one cannot be read: %s", error)
-        return None
-    return {name: best[name] for name in state.sent}, state.best_round
 
 
 def patience(state: RunState) -> float:

@@ -53,7 +53,7 @@ SCORES = "scores"
 NO_FOLDER = "no-folder"
 """Whether a node has no folder of its own, so that it has made no label audit."""
 MODEL_ROUND = "model-round"
-"""Of which round the model is that a client gets for its personal results: of the best one, else of the last."""
+"""Of which round the model is that a client gets for label audit and personal results: the best one, else the last."""
 SAME_DATA = "same-data"
 """Whether a client is told, after the last round, that another one has exactly the same data."""
 

@@ -24,7 +24,7 @@ from client_app.session import Session
 from tasks.base import ClientData, DataError, Task, predict
 from tasks.client_data import load_task
 from tasks.files import private_folder, replace_file
-from tasks.protocol import MODEL_ROUND, SAME_DATA
+from tasks.protocol import SAME_DATA
 from tasks.weights import model_arrays
 
 ALONE, PERSONAL = "alone, as long", "personal model"
@@ -55,8 +55,7 @@ class SiteResults:
         held_out = session.dataset.held_out
         self.held_out = held_out if held_out is not None and len(held_out) else None
         self._final: Scores | None = None
-        sent = session.message.content.config_records["config"]
-        self.model_round = int(str(sent.get(MODEL_ROUND, session.header.server_round)))
+        self.model_round = session.model_round
 
     def make(self, full: bool) -> Path:
         """Write the report and return where it is; if ``full``, with what ``personal.*`` asks for.
@@ -136,7 +135,11 @@ class SiteResults:
         if not self.task.labels_pixels:
             audit = audit_client(model, self.data, own, state or None, session.device)
             report.doubts += self._audits(audit)
-            facts: dict[str, Any] = {**report.facts, "method": f"{own.method.name}, alone"}
+            facts: dict[str, Any] = {
+                **report.facts,
+                "method": f"{own.method.name}, alone",
+                "model_round": header.server_round,
+            }
             path = write_audit(
                 self.folder / ALONE_FOLDER, audit, self.task.class_names, session.settings.audit.format, facts
             )

@@ -5,6 +5,7 @@ Which file or row it is follows from the audit's list alone, by the number of an
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -12,8 +13,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from client_app.mask_audit_files import read_both_masks
+from client_app.mask_pictures import enlarged, side_by_side
+from client_app.word_importance import MarkedText, read_words
 from server_app.label_review.review import LabelReview
-from tasks.base import DataError, Task
+from tasks.base import DataError, Labels, Task
 from tasks.own_data.base import ListedTask
 from tasks.own_data.files import UnusableError, inside, readable_image
 from tasks.own_data.images import OwnImages
@@ -28,6 +32,15 @@ MOST_CHARACTERS = 20_000
 
 class ContentError(Exception):
     """Why an example cannot be shown."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text in pieces, each with its influence in nats: how much it speaks for ``other`` and against ``given``."""
+
+    given: str
+    other: str
+    pieces: list[tuple[str, float]]
 
 
 class Contents:
@@ -53,11 +66,24 @@ class Contents:
         ContentError
             If there is none that can be shown.
         """
-        try:
-            image = self._picture(number) or self._file_image(number, side)
-        except (UnusableError, DataError, OSError, ValueError) as error:
-            raise ContentError(str(error)) from error
+        image = self._shown(number, side)
         image.thumbnail((side, side))
+        return _encoded(image)
+
+    def thumbnail(self, number: int) -> bytes:
+        """Return what :meth:`image` does, small; of a mask's picture the half with the outlines.
+
+        Raises
+        ------
+        ContentError
+            If there is none that can be shown.
+        """
+        if not self._review.of_masks:
+            return self.image(number, THUMBNAIL_SIDE)
+        image = self._shown(number, 4 * THUMBNAIL_SIDE)
+        if self._has_picture(number):
+            image = image.crop((image.width // 2, 0, image.width, image.height))
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return _encoded(image)
 
     def text(self, number: int) -> str:
@@ -71,6 +97,26 @@ class Contents:
         assert isinstance(self._task, TextTable)
         text = self._task.row_text(self._row(number))
         return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} …"
+
+    def marked_text(self, number: int) -> Marked:
+        """Return what :meth:`text` does in pieces, each with its influence, 0 where nothing is marked.
+
+        The marks are those of the audit; a text that has changed since has none.
+
+        Raises
+        ------
+        ContentError
+            If it is not there.
+        """
+        text, found = self.text(number), self._words.get(self._review.examples[number].name)
+        words = [word for word in found.words if word.start < MOST_CHARACTERS] if found else []
+        if not found or not all(text.startswith(word.word, word.start) for word in words):
+            return Marked("", "", [(text, 0.0)])
+        pieces, end = list[tuple[str, float]](), 0
+        for word in words:
+            pieces += [(text[end : word.start], 0.0), (word.word, word.influence)]
+            end = word.start + len(word.word)
+        return Marked(found.given, found.other, [piece for piece in [*pieces, (text[end:], 0.0)] if piece[0]])
 
     def fields(self, number: int) -> list[tuple[str, str]]:
         """Return columns and cells of an example's row, without that of the label.
@@ -100,13 +146,44 @@ class Contents:
         except UnusableError as error:
             raise ContentError(str(error)) from error
 
-    def _picture(self, number: int) -> Image.Image | None:
-        """Return the picture that the audit of masks has made, if it has."""
-        listed = self._review.examples[number].further.get("picture", "")
-        if not listed or not self._review.of_masks:
-            return None
+    def _shown(self, number: int, side: int) -> Image.Image:
+        try:
+            return self._masked(number, side) if self._review.of_masks else self._file_image(number, side)
+        except (UnusableError, DataError, OSError, ValueError) as error:
+            raise ContentError(str(error)) from error
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether masks are drawn over their images."""
+        return self._review.of_masks and any(map(self._has_picture, range(len(self._review.examples))))
+
+    def _has_picture(self, number: int) -> bool:
+        """Whether an image is shown beside itself with its mask over it."""
+        return self._masks is not None or bool(self._review.examples[number].further.get("picture", ""))
+
+    def _masked(self, number: int, side: int) -> Image.Image:
+        """Return the image with the masks of the audit, else the picture that it has made, else the image alone."""
+        if self._masks is not None:
+            plain = self._file_image(number, side // 2).convert("RGB")
+            plain.thumbnail((side // 2, side // 2))
+            given, suggested = (masks[number] for masks in self._masks)
+            return Image.fromarray(side_by_side(enlarged(np.asarray(plain)), given, suggested))
+        if not self._has_picture(number):
+            return self._file_image(number, side)
+        listed = self._review.examples[number].further["picture"]
         with Image.open(inside(self._review.folder.absolute(), listed)) as image:
             return image.convert("RGB")
+
+    @cached_property
+    def _masks(self) -> tuple[Labels, Labels] | None:
+        """Given masks and those that seem right, in the order of the list; None where the audit has not kept them."""
+        found = read_both_masks(self._review.folder)
+        fits = found is not None and len(found[0]) == len(found[1]) == len(self._review.examples)
+        return found if fits else None
+
+    @cached_property
+    def _words(self) -> Mapping[str, MarkedText]:
+        return read_words(self._review.folder)
 
     def _file_image(self, number: int, side: int) -> Image.Image:
         path = self.path(number)
@@ -158,5 +235,5 @@ def _encoded(image: Image.Image) -> bytes:
     if small:  # sharp edges of small images must not be smeared
         image.save(file, "PNG")
     else:
-        image.save(file, "JPEG", quality=90)
+        image.save(file, "JPEG", quality=90, subsampling=0)  # thin lines in colour stay so
     return file.getvalue()

@@ -8,9 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from server_app.label_review.contents import THUMBNAIL_SIDE, ContentError, Contents
+from client_app.mask_regions import EDGES
+from server_app.label_review.contents import ContentError, Contents
 from server_app.label_review.decisions import Agreement, Decision
-from server_app.label_review.review import Example, LabelReview
+from server_app.label_review.review import LOOK_COLUMN, Example, LabelReview
 from server_app.report.page import render_page
 from server_app.report.text import unbroken
 
@@ -20,6 +21,8 @@ MOST_THUMBNAILS, MOST_THUMBNAIL_BYTES = 200, 4_000_000
 MOST_READ_BYTES = 60_000_000
 MOST_TEXT_CHARACTERS = 4_000_000
 SHORT_TEXT = 160
+UNSAID = {LOOK_COLUMN, "rank", "picture", "doubted_pixels", *EDGES}
+"""Columns of a list that tell a person nothing that the page does not show."""
 
 
 def review_page(review: LabelReview, contents: Contents, reviewer: str, base: str, nonce: str) -> str:
@@ -42,6 +45,9 @@ def review_page(review: LabelReview, contents: Contents, reviewer: str, base: st
         warnings=[unbroken(text) for text in review.warnings],
         words=unbroken(review.words),
         of_masks=review.of_masks,
+        outlines=contents.has_outlines,
+        judge=review.judge,
+        classes=len(review.class_names),
         content=page_content(review, contents, base),
     )
 
@@ -55,7 +61,7 @@ def page_content(review: LabelReview, contents: Contents, base: str) -> dict[str
         "reading": review.reading,
         "classes": list(review.class_names),
         "examples": [_entry(example, review.class_names) for example in review.examples],
-        "further": sorted({name for example in review.examples for name in example.further}),
+        "further": sorted({name for example in review.examples for name in example.further} - UNSAID),
         "thumbnails": thumbnails(contents, len(review.examples)),
         "texts": _texts(contents, len(review.examples)),
     }
@@ -96,7 +102,7 @@ def thumbnails(contents: Contents, examples: int) -> dict[int, str]:
             read += path.stat().st_size if path else 0
             if read > MOST_READ_BYTES:  # large photographs: nobody waits for all of them to be decoded
                 break
-            content = contents.image(number, THUMBNAIL_SIDE)
+            content = contents.thumbnail(number)
         except (ContentError, OSError):
             continue
         size += len(content)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from client_app.label_audit_files import STEM, SUMMARY, list_path, plain_cell
+from client_app.label_audit_report import judge_in_words
 from server_app.storage.run_directory import CONFIG
 from tasks.base import DataError, Task
 from tasks.client_data import load_task
@@ -50,7 +51,8 @@ class Example:
 class LabelReview:
     """What is reviewed: the examples of an audit in its order, and where they come from.
 
-    ``folder`` holds the audit. ``run``, ``client`` and ``round`` say which model made it. ``reading`` is how many lines
+    ``folder`` holds the audit. ``run``, ``client`` and ``round`` say which model made it, and ``judge`` says it in
+    words where that is not the last one. ``reading`` is how many lines
     from the top are worth reading, at least those that are doubted, and ``warnings``
     and ``words`` are what the audit's own report says first: what to be wary of, and how many labels are wrong.
     """
@@ -61,6 +63,7 @@ class LabelReview:
     run: str
     client: str
     round: str
+    judge: str = ""
     reading: int = 0
     warnings: tuple[str, ...] = ()
     words: str = ""
@@ -116,6 +119,7 @@ def read_review(folder: Path, data: Path | None = None) -> LabelReview:
         declared = replace(declared, data_path=str(data.absolute()))
     rows = _rows(folder)
     facts = {key: str(summary.get(key, "")) for key in ("run", "client", "round")}
+    facts |= {"round": str(summary.get("model_round", facts["round"])), "judge": judge_in_words(summary)}
     examples = tuple(_example(row, folder) for row in rows)
     warnings = summary.get("warnings")
     return LabelReview(

@@ -8,12 +8,13 @@ only this server's own page may send decisions. Examples are asked for by number
 import hmac
 import json
 import secrets
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
 
-from server_app.label_review.contents import THUMBNAIL_SIDE, ContentError, Contents
+from server_app.label_review.contents import ContentError, Contents
 from server_app.label_review.decisions import DecisionFile, Verdict, agreement, all_decisions, person
 from server_app.label_review.page import review_page, state
 from server_app.label_review.review import LabelReview, ReviewError
@@ -203,7 +204,7 @@ HEADERS = {
 
 def _content(contents: Contents, kind: str, number: int) -> Answer:
     if kind in ("image", "thumbnail"):
-        image = contents.image(number, *([THUMBNAIL_SIDE] if kind == "thumbnail" else []))
+        image = contents.thumbnail(number) if kind == "thumbnail" else contents.image(number)
         return HTTPStatus.OK, "image/png" if image.startswith(b"\x89PNG") else "image/jpeg", image
-    found = contents.text(number) if kind == "text" else contents.fields(number)
+    found = asdict(contents.marked_text(number)) if kind == "text" else contents.fields(number)
     return HTTPStatus.OK, JSON, json.dumps(found).encode()

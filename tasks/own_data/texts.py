@@ -85,6 +85,10 @@ class TextTask(Task):
             return hashed(text, self.words, self.vocabulary, self.pairs)
         return padded(self._tokens(text, self.words), self.words)
 
+    def count_words(self, text: str) -> int:
+        """Return how many words of a text count against ``words``, or tokens of an encoder; beyond one more none do."""
+        return len(words_of(text)) if self._tokens is None else len(self._tokens(text, self.words + 1))
+
     def preprocessing(self) -> dict[str, Any]:
         """Return how a text becomes an input, with all numbers; see :mod:`tasks.inference`."""
         found = {"kind": TEXTS, "words": self.words, "padding": NO_TOKEN}
@@ -195,6 +199,17 @@ class TextTable(TextTask, ListedTask):
         """Return the text of a row, its columns put together."""
         return " ".join(row.cells.get(column, "") for column in self._texts)
 
+    def texts(self) -> dict[str, str]:
+        """Return the text of each row of the data folder's table by the row's name.
+
+        Raises
+        ------
+        DataError
+            If the table cannot be read.
+        """
+        rows = read_table(self.root, self._table, tuple(filter(None, (*self._texts, self._label)))).rows
+        return {self.row_name(row): self.row_text(row) for row in reversed(rows)}  # of several the first, as trained on
+
     def read(self, root: Path) -> Reading:
         """Read all rows; see :class:`OwnDataTask`."""
         table = read_table(root, self._table, tuple(filter(None, (*self._texts, self._label, self._group))))
@@ -270,5 +285,18 @@ def words_of(text: str) -> list[str]:
     if text.isascii():
         return re.findall(r"\w+", text.lower())
     lower = nfc(nfc(text).lower()).replace("i\u0307", "i")  # the Turkish capital I with a dot, which lower() keeps
-    marks = "".join(sorted(sign for sign in {*lower} if unicodedata.category(sign).startswith("M")))
-    return re.findall(rf"\w[\w{marks}]*+(?:[{JOINERS}]+[\w{marks}]++)*+", lower)
+    return re.findall(_word_pattern(lower), lower)
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the words of a text as it is written begin and end; the words are those of :func:`words_of`.
+
+    >>> word_spans("U\u0308ber-Ich")
+    [(0, 5), (6, 9)]
+    """
+    return [found.span() for found in re.finditer(_word_pattern(text), text)]
+
+
+def _word_pattern(text: str) -> str:
+    marks = "".join(sorted(sign for sign in {*text} if unicodedata.category(sign).startswith("M")))
+    return rf"\w[\w{marks}]*+(?:[{JOINERS}]+[\w{marks}]++)*+"

@@ -3,20 +3,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from flwr.app import Error, Message
 
 from client_app.app import app as client_app
 from client_app.label_audit_files import SUMMARY, read_columns
 from client_app.label_audit_report import REPORT
+from client_app.label_quality import audit_client
 from client_app.personal.report import FACTS, TEXT
 from server_app.run import run_training
 from server_app.storage.audit_scores import SCORES
+from server_app.storage.checkpoints import BEST, LAST, Checkpoint
 from server_app.transport.client_grid import ClientGrid
 from server_app.validation.config import check
 from tasks.client_data import client_dataset
-from tasks.config import DEFAULTS, ConfigError
+from tasks.config import DEFAULTS, ConfigError, to_flat
+from tasks.fresh_model import fresh_model
 from tasks.protocol import Mode
 from tasks.settings import Settings
+from tasks.weights import load_arrays
 from tests.integration.conftest import QUICK, Play
 from tests.integration.local_grid import LocalGrid
 from tests.messages import PlainDownload
@@ -86,6 +91,26 @@ def test_a_client_without_an_audit_is_named_and_the_run_completes(
     assert [entry["client"] for entry in json.loads((run.path / SCORES).read_text())["clients"]] == [0, 1, 3]
     reason = "disk is full" if answer else "no answer within 0.2 s"
     assert f"No label audit from client 2: {reason}" in caplog.text
+
+
+def test_the_model_that_the_run_keeps_as_its_best_judges(play: Play, capsys: pytest.CaptureFixture[str]):
+    run = play(num_server_rounds=8, train__epochs=10, run__monitor="loss", strategy__ema=0.0, **NOISY)
+    best, last = run.status["best_round"], run.metrics[-1]["round"]
+    assert best < last, "else this test shows nothing"
+    settings = check({**to_flat(settings_of(run)), "train.device": "cpu"})
+    data, model = client_dataset(settings, 1).data, fresh_model(settings)
+    beliefs = []
+    for name in (BEST, LAST):
+        load_arrays(model, Checkpoint.read(run.path / "checkpoints" / name).model)
+        found = audit_client(model, data, settings, None, torch.device("cpu"))
+        beliefs.append([round(value, 4) for value in found.suspicion.tolist()])
+    folder = run.path / "clients" / "1"
+    assert beliefs[0] == read_columns(folder / "label-audit.csv")["suspicion"] != beliefs[1]
+    summary = json.loads((folder / SUMMARY).read_text())
+    assert (summary["model_round"], summary["round"]) == (best, last)
+    said = f"The model of round {best} of {last} judged, which the run keeps as its best."
+    assert said in (folder / REPORT).read_text()
+    assert f"Label audit: by the model of round {best}" in capsys.readouterr().out
 
 
 def test_early_stopping_is_followed_by_the_audit_of_the_last_round_played(play: Play):

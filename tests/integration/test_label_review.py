@@ -12,6 +12,7 @@ from threading import Thread
 import pytest
 
 from client_app.label_audit_files import read_columns
+from client_app.word_importance import MarkedText, Word, write_words
 from server_app.cli import main
 from server_app.label_review.decisions import DecisionFile, Verdict, read_decisions
 from server_app.label_review.review import read_review
@@ -213,6 +214,34 @@ def test_filters_order_and_the_hidden_opinion(browser: Browser, server: ReviewSe
     browser.press("w")  # which class, nobody has said
     assert browser.run("document.getElementById('choices').className").endswith("asked-for")
     assert not server.file.path.exists()
+    assert browser.console == []
+
+
+@needs_browser
+@pytest.mark.parametrize("server", ["text-csv"], indirect=True)
+def test_words_that_speak_against_a_label_are_marked_unless_the_opinion_is_hidden(
+    browser: Browser, server: ReviewServer
+) -> None:
+    example, text = server.review.examples[0], server.contents.text(0)
+    last = text.split()[-1]
+    at = text.rindex(last)
+    marks = (Word(0, text.split()[0], 0.5), Word(at, last, 2.0))
+    write_words(server.review.folder, {example.name: MarkedText(example.given, example.suggested, marks)})
+    opened(browser, server)
+    browser.until("document.querySelector('#seen p.text') !== null")
+    assert browser.run("document.querySelector('#seen p.text').textContent") == text
+    said = browser.run("[...document.querySelectorAll('#seen mark')].map(each => [each.textContent, each.className])")
+    assert said == [[text.split()[0], ""], [last, "strong"]]
+    title = browser.run("document.querySelector('#seen mark.strong').title")
+    assert title == f"“{last}” speaks for {example.suggested} and against {example.given} (2.00)"
+    assert browser.run("document.getElementById('legend').innerText").startswith("Marked: without these words")
+    browser.run("document.getElementById('blind').click()")
+    browser.until("document.querySelector('#seen p.text') !== null && !document.querySelector('#seen mark')")
+    assert browser.run("document.getElementById('legend').hidden")
+    browser.run("document.getElementById('blind').click()")
+    browser.until("document.querySelectorAll('#seen mark').length", lambda count: count == 2)
+    browser.press("ArrowRight")  # of the next text nothing is known
+    browser.until("document.querySelector('#seen p.text') !== null && !document.querySelector('#seen mark')")
     assert browser.console == []
 
 

@@ -1,5 +1,6 @@
 """A site's own data in whole runs: divided in a simulation, as it is on real nodes; and what leaves a node."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -11,15 +12,18 @@ from flwr.app import Message
 
 from client_app.app import app as client_app
 from client_app.label_audit_files import read_columns
+from client_app.word_importance import read_words
 from server_app.registration import FederationError
 from server_app.run import run_training
 from server_app.validation.config import check
 from tasks.config import DEFAULTS, ConfigError
+from tasks.own_data.tables import TableFormat, read_table
+from tasks.own_data.texts import TextTable
 from tasks.protocol import Mode
 from tests.integration.conftest import QUICK, Play, Played
 from tests.integration.local_grid import LocalGrid
 from tests.messages import PlainDownload
-from tests.site_data import ARGS, KINDS, MODELS, column_table, image_folder, save, shades
+from tests.site_data import ARGS, CLASSES, KINDS, MODELS, column_table, image_folder, save, shades
 
 LEARN = {"train.learning-rate": 0.05, "train.batch-size": 4, "loss.name": "ce", "train.epochs": 3}
 PLAIN = {"partition.name": "iid", "partition.args": "", "noise.name": "none", "noise.rates-args": "max = 0.85"}
@@ -70,6 +74,34 @@ def test_the_audit_of_a_site_names_its_files(play: Play, tmp_path: Path) -> None
         name for client in range(4) for name in read_columns(run.path / f"clients/{client}/label-audit.csv")["id"]
     ]
     assert sorted(listed) == sorted(f"{name}/{i:03}.png" for i, (name, _) in enumerate(shades(40, 0)))
+
+
+def test_an_audit_of_texts_marks_words_of_the_texts_as_they_are(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    KINDS["text-csv"](tmp_path / "data")
+    texts = [row["text"] for row in csv.DictReader((tmp_path / "data" / "texts.csv").open())]
+    changes = {
+        **settings_for("text-csv", tmp_path / "data"),
+        "noise.name": "symmetric",
+        "noise.rates-args": "max = 0.4",
+    }
+    run = play(**changes)
+    marks = 0
+    for client in range(4):
+        folder = run.path / f"clients/{client}"
+        found, listed = read_words(folder), read_columns(folder / "label-audit.csv")
+        assert sorted(found) == sorted(listed["id"])
+        for name, given in zip(listed["id"], listed["given"], strict=True):
+            marked, text = found[name], texts[int(name.split()[-1]) - 2]
+            assert (marked.given, {marked.given, marked.other}) == (given, set(CLASSES))
+            assert all(text.startswith(word.word, word.start) for word in marked.words)
+            marks += len(marked.words)
+    assert marks
+    monkeypatch.setattr(TextTable, "texts", lambda self: read_table(self.root, TableFormat("gone.csv"), ()))
+    own = play(**{**changes, "num-server-rounds": 1}).path / "clients/0"
+    assert "No words are marked in the texts of the label audit: " in caplog.text
+    assert (read_words(own), len(read_columns(own / "label-audit.csv")["id"])) == ({}, 10)
 
 
 def test_each_group_of_a_table_can_be_a_client(play: Play, tmp_path: Path) -> None:

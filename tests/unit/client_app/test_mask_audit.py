@@ -15,16 +15,14 @@ from client_app.label_audit_files import SUMMARY
 from client_app.label_quality import confident_pairs
 from client_app.mask_audit import MaskAudit, audit_masks, rank_masks
 from client_app.mask_audit_files import (
-    COLOURS,
     COLUMNS,
-    GIVEN_COLOUR,
     PICTURES,
     REGIONS,
-    picture,
     read_mask_list,
     read_suggested,
     write_mask_audit,
 )
+from client_app.mask_pictures import COLOURS, GIVEN_COLOUR, picture
 from client_app.mask_regions import EXTRA, MISSING, Region, find_regions, in_words
 from server_app.storage.audit_scores import Scores, read_scores, write_scores
 from server_app.storage.audit_scoring import score_masks

@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from server_app.personal_results import kept_best
+from server_app.label_audit import kept_best
 from server_app.state import RunState
 from server_app.storage.checkpoints import BEST, Checkpoint, CheckpointFolder
 

@@ -12,8 +12,12 @@ import pytest
 from PIL import Image
 
 from client_app.label_audit_files import SUMMARY
+from client_app.mask_audit_files import MASKS
+from client_app.mask_pictures import GIVEN_COLOUR
+from client_app.word_importance import MarkedText, Word, write_words
 from server_app.label_review.contents import ContentError, Contents
 from server_app.label_review.decisions import DecisionFile, Verdict, read_decisions
+from server_app.label_review.page import review_page
 from server_app.label_review.review import LINES, Example, LabelReview, read_review
 from server_app.label_review.server import ReviewServer
 from tasks.settings import TaskSettings
@@ -229,3 +233,84 @@ def test_a_review_knows_what_the_audit_says_first(
     (folder / SUMMARY).write_text(json.dumps({**kept, **said}))
     review = read_review(folder)
     assert (review.reading, review.words, review.warnings) == (reading, words, warnings)
+
+
+def test_the_words_that_speak_against_a_label_come_with_their_text(tmp_path: Path):
+    review = review_of(tmp_path, "text-csv")
+    text = Contents(review).text(2)
+    first, last = text.split()[0], text.split()[-1]
+    at = text.rindex(last)
+    marks = (Word(0, first, 2.0), Word(at, last, 0.5))
+    example = review.examples[2]
+    write_words(review.folder, {example.name: MarkedText(example.given, example.suggested, marks)})
+    with ReviewServer(review, DecisionFile(review)) as running:
+        Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        status, content = ask(running, f"{running.base}/text/2")
+        _, plain = ask(running, f"{running.base}/text/3")
+        running.shutdown()
+    found = json.loads(content)
+    assert (status, found["given"], found["other"]) == (200, example.given, example.suggested)
+    assert found["pieces"] == [[first, 2.0], [text[len(first) : at], 0.0], [last, 0.5]]
+    assert json.loads(plain)["pieces"] == [[Contents(review).text(3), 0.0]], "nothing is known of this one"
+
+
+def test_a_text_that_has_changed_since_the_audit_has_no_marks(tmp_path: Path):
+    review = review_of(tmp_path, "text-csv")
+    name = review.examples[0].name
+    write_words(review.folder, {name: MarkedText("dark", "bright", (Word(1, "elsewhere", 2.0),))})
+    found = Contents(review).marked_text(0)
+    assert found.pieces == [(Contents(review).text(0), 0.0)]
+
+
+def masks_of(folder: Path) -> tuple[LabelReview, np.ndarray]:
+    """Return the review of audited masks with the file of both masks, and the given ones in the order of the list."""
+    review = review_of(folder, "image-masks")
+    places = {name: at for at, name in enumerate(review.task.example_names(np.arange(len(review.examples))))}
+    order = [places[example.name] for example in review.examples]
+    given = review.task.train_labels()[order]
+    suggested = given.copy()
+    suggested[0, 0, :] = 1 - suggested[0, 0, :]
+    np.savez_compressed(review.folder / MASKS, places=np.array(order), suggested=suggested, given=given)
+    return review, given
+
+
+def test_every_mask_is_drawn_over_its_image_and_what_is_doubted_of_it(tmp_path: Path):
+    review, given = masks_of(tmp_path)
+    contents = Contents(review)
+    assert contents.has_outlines
+    for number in (0, len(given) - 1):  # the last one is not doubted
+        shown = np.asarray(Image.open(io.BytesIO(contents.image(number)))).astype(int)
+        assert shown.shape == (256, 512, 3)
+        yellow = (np.abs(shown - GIVEN_COLOUR).sum(2) < 60)[:, 256:]
+        edges = np.argwhere(np.kron(given[number], np.ones((16, 16), int)))
+        (top, left), (bottom, right) = edges.min(0), edges.max(0)
+        assert yellow[(top + bottom) // 2, [left, right]].all()
+        assert not yellow[(top + bottom) // 2, (left + right) // 2]
+    small = Image.open(io.BytesIO(contents.thumbnail(0)))
+    assert small.size == (112, 112), "the half with the outlines"
+    assert (np.abs(np.asarray(small.convert("RGB")).astype(int) - GIVEN_COLOUR).sum(2) < 160).any()
+
+
+def test_masks_of_an_earlier_audit_are_shown_as_far_as_it_has_made_pictures(tmp_path: Path):
+    review, _ = masks_of(tmp_path)
+    (review.folder / MASKS).unlink()
+    assert not Contents(review).has_outlines
+    assert Image.open(io.BytesIO(Contents(review).image(0))).size == (16, 16)
+
+
+def test_a_damaged_file_of_masks_is_said(tmp_path: Path):
+    review, _ = masks_of(tmp_path)
+    (review.folder / MASKS).write_bytes(b"PK")
+    with pytest.raises(ContentError, match="does not hold the masks"):
+        Contents(review).image(0)
+
+
+def test_the_page_says_which_rounds_model_judged_where_that_is_not_the_last(tmp_path: Path):
+    folder = audited(tmp_path)
+    known = json.loads((folder / SUMMARY).read_text())
+    assert (read_review(folder).judge, read_review(folder).model_version) == ("", "winnow pilot round 5")
+    (folder / SUMMARY).write_text(json.dumps({**known, "model_round": 2}))
+    review = read_review(folder)
+    assert review.model_version == "winnow pilot round 2"
+    page = review_page(review, Contents(review), "zoe", "/x", "n")
+    assert "The model of round 2 of 5 judged, which the run keeps as its best." in page
