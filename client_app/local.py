@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from client_app import losses
+from client_app.losses.warmup import warmed_up
 from client_app.methods import METHODS, ClientMethod, FitResult, RoundConfig, State, TrainContext
 from client_app.trainer import Trainer, to_device
 from tasks.base import ClientData
@@ -79,7 +80,7 @@ def prepare(
     method = METHODS.build(settings.method.name, settings.method.args)
     loss, counts = settings.loss, torch.from_numpy(data.class_counts())
     objective = losses.build(loss.name, data.num_classes, loss.args, preset=loss.preset, class_counts=counts)
-    objective = objective.at((server_round - 1) / settings.num_server_rounds)
+    objective = warmed_up(objective, settings, server_round)
     trainer = Trainer(load_task(settings.task), settings.train, device)
     context = TrainContext(trainer, objective, to_device(data, device), data.num_classes)
     own = _without_loss(state, objective.loss)

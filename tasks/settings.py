@@ -137,6 +137,7 @@ class LossSettings:
     name: str = key("fsanl", "loss, or package.module:Name")
     args: str = key("", "its arguments as inline TOML")
     preset: str = key("", "published parameters for a data set, e.g. cifar-100")
+    warmup: float = key(0.0, "passes over a client's data until added cross-entropy is gone; 0 = none", low=0.0)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The values published for CIFAR-10 are the defaults.
 
 from dataclasses import replace
 
-from client_app.losses.base import ElementwiseLoss, Fading, WeightedSum, expect
+from client_app.losses.base import ElementwiseLoss, WeightedSum, expect
 from client_app.losses.combinations import YE, active_passive, nce, nfl, nnce, nnfl
 from client_app.losses.distribution_losses import ReverseCrossEntropy
 from client_app.losses.label_losses import CrossEntropy
@@ -128,8 +128,6 @@ def fsanl(
     beta: float = 1.0,
     delta: float = 5e-5,
     l1_mode: str = "prox",
-    warmup: float = 0.0,
-    warmup_alpha: float = 2.0,
 ) -> Objective:
     """FSANL, reconstructed: NCE + SCE + NNCE + L1; the paper's formula is not public.
 
@@ -149,25 +147,17 @@ def fsanl(
     l1_mode
         "prox", the L1 distance to the received global model; "weight", the L1 norm of the weights (with ANL's delta);
         "none".
-    warmup
-        Share of the run's rounds in which alpha falls from ``warmup_alpha``, linearly; 0 = alpha from round 1 on. Ours,
-        for networks that start from nothing: bounded losses learn slowly what is hard, and there everything is.
-    warmup_alpha
-        Weight of CE in round 1, at least 0.
     """
     expect(l1_mode in L1_MODES, f"l1_mode must be one of {', '.join(L1_MODES)}, got {l1_mode!r}")
 
-    def with_alpha(weight: float) -> WeightedSum:
-        return WeightedSum(
-            (
-                (nce_weight, nce()),
-                (sce_weight * weight, CrossEntropy()),
-                (sce_weight * beta, ReverseCrossEntropy()),
-                (nnce_weight, nnce()),
-            )
+    loss = WeightedSum(
+        (
+            (nce_weight, nce()),
+            (sce_weight * alpha, CrossEntropy()),
+            (sce_weight * beta, ReverseCrossEntropy()),
+            (nnce_weight, nnce()),
         )
-
-    loss = with_alpha(alpha) if warmup == 0 else Fading(with_alpha(warmup_alpha), with_alpha(alpha), warmup)
+    )
     return Objective(loss, weighted(delta, L1_MODES[l1_mode]))
 
 

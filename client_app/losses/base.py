@@ -51,10 +51,6 @@ class Loss(ABC):
         """Return the loss for a client whose labels have changed to ``class_counts`` (K,); most do not look at them."""
         return self
 
-    def at(self, progress: float) -> "Loss":
-        """Return the loss as it is after this share of the run's rounds, 0 to 1; most do not change."""
-        return self
-
     @abstractmethod
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss (N, *D) of ``logits`` (N, K, *D).
@@ -158,40 +154,6 @@ class WeightedSum(ElementwiseLoss):
         for term in terms[1:]:
             total = total + term
         return total
-
-
-@dataclass(frozen=True)
-class Fading(ElementwiseLoss):
-    """A loss that changes with the rounds: it begins as ``first``, goes over to ``last`` linearly, and stays there.
-
-    ``share`` is the part of the run's rounds that this takes, 0 to 1; 0 is ``last`` from round 1 on. Where nobody asks
-    for :meth:`at`, it is ``last``.
-    """
-
-    first: ElementwiseLoss
-    last: ElementwiseLoss
-    share: float
-
-    def __post_init__(self) -> None:
-        expect(0 <= self.share <= 1, f"the share of the rounds must be between 0 and 1, got {self.share}")
-
-    def at(self, progress: float) -> ElementwiseLoss:
-        """Return the mixture of both after this share of the run, parts that both have only once; see ``Loss``."""
-        if progress >= self.share:
-            return self.last
-        passed, weights = progress / self.share, dict[ElementwiseLoss, float]()
-        for share, loss in ((1 - passed, self.first), (passed, self.last)):
-            for weight, part in loss.parts if isinstance(loss, WeightedSum) else ((1.0, loss),):
-                weights[part] = weights.get(part, 0.0) + share * weight
-        return WeightedSum(tuple((weight, part) for part, weight in weights.items()))
-
-    def for_counts(self, class_counts: Tensor) -> Self:
-        """Return both for other labels; see ``Loss``."""
-        return replace(self, first=self.first.for_counts(class_counts), last=self.last.for_counts(class_counts))
-
-    def formula(self, log_probs: Tensor, target: Tensor) -> Tensor:
-        """Return the last loss, (N, *D)."""
-        return self.last.formula(log_probs, target)
 
 
 def check_shapes(logits: Tensor, target: Tensor) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from client_app.losses.base import IGNORE_INDEX, Loss, expect
+from client_app.losses.base import IGNORE_INDEX, ElementwiseLoss, Loss, expect
 from client_app.losses.regularizers import GlobalParameters, Penalty, Regularizer, RegularizerInput, anchors
 from tasks.issues import ERROR, Component, Issue, RunContext
 
@@ -89,10 +89,6 @@ class Objective(Component):
         """Return this objective for a client whose labels have changed to ``class_counts``, (K,)."""
         return replace(self, loss=self.loss.for_counts(class_counts))
 
-    def at(self, progress: float) -> "Objective":
-        """Return this objective after a share of the run's rounds, 0 to 1."""
-        return replace(self, loss=self.loss.at(progress))
-
     def penalties(self) -> WeightedPenalties:
         """Return the regularizers behind ``data_term`` if adding them to it afterwards is the same; else none."""
         of_data = [regularizer for _, regularizer in self.regularizers if not regularizer.needs_model]
@@ -122,6 +118,8 @@ class Objective(Component):
         name, texts = context.settings.loss.name, list[str]()
         if self.needs_inputs and not context.has_smooth_inputs:
             texts.append(f"loss {name} differentiates by inputs, and {context.words}")
+        if context.settings.loss.warmup and not isinstance(self.loss, ElementwiseLoss):
+            texts.append(f"loss.warmup adds cross-entropy to each element's loss, and {name} has no such thing")
         if self.loss.needs_pixels and not context.labels_pixels:
             texts.append(f"loss {name} needs a label per pixel, and the task {context.settings.task.name} has none")
         return [Issue(ERROR, "loss", text, "choose another loss") for text in texts]

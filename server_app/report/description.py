@@ -49,9 +49,11 @@ def _trained(record: RunRecord) -> str:
     before, optimizer = _of(record, "strategy.pre-aggregators"), _choice(record, "strategy", "server-optimizer")
     more = f" after {single_line(str(before), 160)}" if before else ""
     more += f" and the server optimizer {optimizer}" if optimizer != "none" else ""
+    passes = _of(record, "loss.warmup")
+    warmed = f", warmed up with cross-entropy over {passes:g} passes" if passes else ""
     return (
-        f"They trained by the method {_choice(record, 'method')} with the loss {_choice(record, 'loss')}; the server "
-        f"combined their models by the strategy {strategy} with the aggregator {aggregator}{more}.{hostile}"
+        f"They trained by the method {_choice(record, 'method')} with the loss {_choice(record, 'loss')}{warmed}; "
+        f"the server combined their models by the strategy {strategy} with the aggregator {aggregator}{more}.{hostile}"
     )
 
 

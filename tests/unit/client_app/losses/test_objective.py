@@ -17,9 +17,7 @@ from client_app.losses import (
     build,
     weighted_mean,
 )
-from client_app.losses.base import ElementwiseLoss, Fading
 from tasks.issues import RunContext
-from tasks.plugins import PluginError
 from tasks.settings import LossSettings, Settings
 from tests.loss_members import K, batch
 
@@ -181,34 +179,3 @@ def test_needs_that_a_run_does_not_meet_are_said(name: str, smooth: bool, pixels
 def test_a_coefficient_is_finite_and_not_negative(coefficient: float) -> None:
     with pytest.raises(ValueError, match="coefficient of L1 must be at least 0"):
         build("ce", 2).with_regularizer(coefficient, L1())
-
-
-def test_a_warm_up_goes_from_the_first_weight_of_cross_entropy_to_the_last() -> None:
-    logits, labels = batch((8,), K)
-    objective = build("fsanl", K, "warmup = 0.5, warmup_alpha = 3.0, alpha = 0.2")
-    for progress, alpha in ((0.0, 3.0), (0.25, 1.6), (0.45, 0.48), (0.5, 0.2), (0.9, 0.2)):
-        found, expected = objective.at(progress), build("fsanl", K, f"alpha = {alpha}")
-        assert found.regularizers == expected.regularizers
-        assert torch.allclose(found.loss(logits, labels), expected.loss(logits, labels), rtol=1e-12, atol=0)
-    assert torch.equal(objective.loss(logits, labels), build("fsanl", K, "alpha = 0.2").loss(logits, labels))
-
-
-def test_only_a_loss_with_a_warm_up_changes_with_the_rounds() -> None:
-    for name in ("fsanl", "ce", "la-ce"):
-        objective = build(name, K, class_counts=[1] * K)
-        assert objective.at(0.0) == objective.at(1.0) == objective
-
-
-def test_both_ends_of_a_warm_up_follow_the_labels() -> None:
-    adjusted = build("la-ce", K, class_counts=[1] * K).loss
-    assert isinstance(adjusted, ElementwiseLoss)
-    counts = torch.arange(1, K + 1)
-    fading = Fading(adjusted, adjusted, 0.5).for_counts(counts)
-    logits, labels = batch((8,), K)
-    assert torch.equal(fading.at(0.0)(logits, labels), adjusted.for_counts(counts)(logits, labels))
-    assert torch.equal(fading.at(1.0)(logits, labels), adjusted.for_counts(counts)(logits, labels))
-
-
-def test_a_warm_up_that_is_no_share_is_refused() -> None:
-    with pytest.raises(PluginError, match="share of the rounds must be between 0 and 1, got 1"):
-        build("fsanl", K, "warmup = 1.5")

@@ -41,6 +41,14 @@ def test_a_federation_whose_sites_have_data_of_their_own_is_said_to_divide_nothi
     assert "geometric-median after clip and the server optimizer adam. The attack sign-flip is tried on it." in text
 
 
+def test_a_warm_up_is_said(tmp_path: Path) -> None:
+    path = write_run(tmp_path, clients=CLIENT_LINES)
+    assert "cross-entropy" not in text_of(path)
+    config = (path / "config.toml").read_text()
+    (path / "config.toml").write_text(config.replace('name = "nce+rce"', 'name = "nce+rce"\nwarmup = 8.0'))
+    assert "with the loss nce+rce, warmed up with cross-entropy over 8 passes; the server" in text_of(path)
+
+
 def test_a_run_that_recorded_little(tmp_path: Path) -> None:
     path = write_run(tmp_path, simulation=True)
     (path / VERSIONS).unlink()
