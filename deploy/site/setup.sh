@@ -19,12 +19,12 @@ sha256sum --check --quiet SHA256SUMS ||
     fail "A file is missing or not as the coordinator has packed it: ask for the folder again."
 
 name="$(setting SITE_NAME)" image="$(setting WINNOW_IMAGE)"
-if ! docker image inspect "$image" >/dev/null 2>&1; then
-    if [ -f image.tar.gz ]; then
-        docker load --input image.tar.gz
-    else
-        docker pull "$image" || fail "The image $image cannot be pulled: ask the coordinator for access, or for the image in a file."
-    fi
+there="$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)"
+if [ -f image.tar.gz ]; then
+    # The name alone does not say it: a newer version has the same one.
+    [ "$there" = "$(cat image.id)" ] || docker load --input image.tar.gz
+elif [ -z "$there" ]; then
+    docker pull "$image" || fail "The image $image cannot be pulled: ask the coordinator for access, or for the image in a file."
 fi
 
 # As root of a container without a network, because the key must belong to the user that the SuperNode runs as.

@@ -93,6 +93,16 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
     return [str(name.value) for name in names]
 
 
+def renewal(hosts: Sequence[str]) -> str:
+    """Return the command that renews the SuperLink's certificate for these hosts and no others.
+
+    >>> renewal(["superlink", "localhost", "fl.example.org", "fl.example.org", "192.0.2.7"])
+    'winnow keys renew-server --host fl.example.org --host 192.0.2.7'
+    """
+    named = (f" --host {host}" for host in dict.fromkeys(hosts) if host not in ALWAYS)
+    return "winnow keys renew-server" + "".join(named)
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 SUPERLINK, EXECUTOR, CLIENT_APP = "flower-superlink", "flower-superexec", "flwr-clientapp"
+SUPERNODE = "flower-supernode"
 HEALTH, RUNTIME, FLEET = "/health", "/v1/runtime/", "/v1/fleet/"
 REALM = 'Bearer realm="winnow"'
 MOST_PROCESSES = 4
@@ -105,6 +106,37 @@ def run_executor(*arguments: str) -> None:
     flower_superexec()
 
 
+def run_supernode(*arguments: str) -> None:
+    """Run Flower's SuperNode, which tries again when a connection was closed before it was there."""
+    from flwr.supernode.cli import flower_supernode
+
+    retry_closed_handshakes()
+    sys.argv = [SUPERNODE, *arguments]
+    flower_supernode()
+
+
+def retry_closed_handshakes() -> None:
+    """Let errors of TLS that say only that the other end has closed read like any other lost connection.
+
+    Flower gives up on all errors that name TLS, since a wrong certificate stays wrong: the SuperNode then goes on
+    without a connection, for ever. But what stands before a SuperLink that is restarted (the port that Docker
+    publishes, a proxy) accepts connections and closes them.
+    """
+    import httpx
+
+    unchanged = httpx.HTTPTransport.handle_request
+
+    def handle_request(self: Any, request: Any) -> Any:
+        try:
+            return unchanged(self, request)
+        except httpx.ConnectError as error:
+            if "EOF" not in str(error):
+                raise
+            raise httpx.ConnectError("the other end has closed the connection", request=request) from None
+
+    httpx.HTTPTransport.handle_request = handle_request  # type: ignore[method-assign]
+
+
 def run_client_app(*arguments: str) -> None:
     """Run Flower's process of one message at a node.
 
@@ -160,6 +192,7 @@ class PrivateStart:
 PROGRAMS: dict[str, Callable[..., None]] = {
     SUPERLINK: run_superlink,
     EXECUTOR: run_executor,
+    SUPERNODE: run_supernode,
     CLIENT_APP: run_client_app,
 }
 

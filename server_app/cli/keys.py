@@ -106,9 +106,15 @@ class KeyFolder:
             If there is nothing to renew, or the authority's key is not here.
         """
         old = self._certificate(self.superlink("crt"))
-        names = [*ALWAYS, *hosts] if hosts else certificates.hosts_of(old)
+        before = certificates.hosts_of(old)
+        names = [*ALWAYS, *hosts] if hosts else before
         self._write_server(names)
-        return f"renewed  certificate of the SuperLink ({', '.join(dict.fromkeys(names))})"
+        lost = [host for host in before if host not in names]
+        lines = [f"renewed  certificate of the SuperLink ({', '.join(dict.fromkeys(names))})"]
+        if lost:
+            lines.append(f"NOT valid any more for {', '.join(lost)}: who connects to it refuses. To keep it:")
+            lines.append(f"  {certificates.renewal([*before, *hosts])}")
+        return "\n".join(lines)
 
     def renew_operator(self) -> str:
         """Replace the token of the operators."""
@@ -142,7 +148,8 @@ class KeyFolder:
             warning = "" if days > SOON_DAYS else "   <- renew it" if days >= 0 else "   <- EXPIRED"
             yield f"{name:<10} valid until {end:%Y-%m-%d} ({days} days){warning}"
         yield f"{'names':<10} {', '.join(certificates.hosts_of(self._certificate(self.superlink('crt'))))}"
-        yield f"{'nodes':<10} {', '.join(self.names())} (their keys do not expire)"
+        nodes = self.names()
+        yield f"{'nodes':<10} " + (f"{', '.join(nodes)} (their keys do not expire)" if nodes else "none yet")
 
     def _create_authority(self) -> str:
         key, certificate = self.path / "ca.key", self.authority
@@ -160,11 +167,12 @@ class KeyFolder:
             self._write(files[2], certificates.new_secret())
             self._write_server([*ALWAYS, *hosts])
             return f"made     certificate of the SuperLink, valid for {certificates.SERVER_DAYS} days"
-        missing = sorted(set(hosts) - set(certificates.hosts_of(self._certificate(files[0]))))
+        known = certificates.hosts_of(self._certificate(files[0]))
+        missing = sorted(set(hosts) - set(known))
         if missing:
             raise CommandError(
                 f"the certificate {files[0]} is not valid for {', '.join(missing)}: "
-                f"winnow keys renew-server --host {' --host '.join(hosts)}"
+                f"{certificates.renewal([*known, *hosts])}"
             )
         return "kept     certificate of the SuperLink"
 

@@ -1,6 +1,7 @@
 """Compose file of a site's bundle: docker-compose.site.yml in one piece, without a build, with the bundle's paths."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ HEAD = """\
 SECRETS = {"ca.crt": "ca.crt", "node.key": "keys/node.key", "node.secret": "keys/node.secret"}
 
 
-def site_compose(pull: str, compose: Path = COMPOSE) -> str:
+def site_compose(name: str, pull: str, compose: Path = COMPOSE) -> str:
     """Return the text of the compose file.
 
     Parameters
     ----------
+    name
+        The site's name; containers and volumes are called by it, so that two sites of one machine do not meet.
     pull
         When the image is pulled, in compose's words: ``never`` where it comes with the bundle, else ``missing``.
     compose
@@ -37,12 +40,15 @@ def site_compose(pull: str, compose: Path = COMPOSE) -> str:
     for service in services.values():
         service.pop("build", None)
         service["pull_policy"] = pull
+        service["volumes"] = [packed_place(volume) for volume in service.get("volumes", [])]
     if declared["secrets"].keys() != SECRETS.keys():
         raise CommandError(
             f"{compose}: expected the secrets {', '.join(SECRETS)}, got {', '.join(declared['secrets'])}"
         )
     secrets = {name: {"file": file} for name, file in SECRETS.items()}
-    whole = json.loads(json.dumps({**declared, "services": services, "secrets": secrets}))  # nothing occurs twice
+    whole = json.loads(
+        json.dumps({**declared, "name": f"winnow-{name}", "services": services, "secrets": secrets})
+    )  # nothing occurs twice
     text: str = yaml.safe_dump(whole, sort_keys=False, width=120)
     return HEAD + text
 
@@ -66,9 +72,19 @@ def extended(service: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return _merged(extended(found, file.parent), own)
 
 
+def packed_place(volume: str) -> str:
+    """Return a mount with the place that a file of the checkout has in the bundle: code lies in one folder there.
+
+    >>> packed_place("./tasks:/app/tasks:ro"), packed_place("../tasks/a.py:/a.py:ro"), packed_place("state:/state")
+    ('./app/tasks:/app/tasks:ro', './app/tasks/a.py:/a.py:ro', 'state:/state')
+    """
+    return re.sub(r"^\.\.?/", "./app/", volume)
+
+
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     both = {name: _merged(base[name], own[name]) for name in base.keys() & own.keys() if isinstance(own[name], Mapping)}
-    return {**base, **own, **both}
+    mounted = {"volumes": [*base["volumes"], *own["volumes"]]} if "volumes" in base.keys() & own.keys() else {}
+    return {**base, **own, **both, **mounted}
 
 
 def _load(file: Path) -> dict[str, Any]:

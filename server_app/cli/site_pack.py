@@ -1,23 +1,26 @@
 """Site bundle, ``winnow site pack``: one folder with all that a site needs to join, without a checkout or a build.
 
 It holds a compose file, the certificate by which the SuperLink is recognised, settings, instructions in plain words,
-and either the name of an image or the image itself. The site's key is made at the site, by ``setup.sh`` in the image: a
-private key that never travels cannot be copied on the way, nor by the coordinator, who could else pass for the site.
+the code of the site's own command, and either the name of an image or the image itself. The site's key is made at the
+site, by ``setup.sh`` in the image: a private key that never travels cannot be copied on the way, nor by the
+coordinator, who could else pass for the site.
 """
 
 import argparse
 import gzip
 import hashlib
+import os
+import re
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
 
-from server_app.cli import certificates
+from server_app.cli import certificates, own_packages
 from server_app.cli.config import ADDRESS, CommandError, path_argument
 from server_app.cli.environment import is_loopback
 from server_app.cli.keys import CONTAINER_USER, FOLDER, NODE_NAME, KeyFolder
@@ -26,7 +29,7 @@ from server_app.cli.site_compose import COMPOSE, site_compose
 SOURCES = Path("deploy/site")
 TEXTS = ("README.md", ".env")  # templates; the rest of the folder is copied
 PACKED = Path("deploy/packed")
-ARCHIVE = "image.tar.gz"
+ARCHIVE, ARCHIVED = "image.tar.gz", "image.id"  # the image, and by which number an engine knows it
 INSIDE = "superlink"  # the SuperLink's name among the containers of the coordinator
 EXAMPLE = "example:  winnow site pack hospital-a --superlink fl.example.org:8000 --number 0 --save"
 WHY_HERE = "the image is packed with docker save, and"
@@ -35,14 +38,17 @@ OTHERWISE = "or give --image, the name by which the site can pull it"
 
 @dataclass(frozen=True)
 class Site:
-    """What the coordinator decides about a site: its name, its number (partition-id) and the address it connects to."""
+    """What the coordinator decides about a site: its name, its number (partition-id) and the address it connects to.
+
+    ``archived`` is the identity of the image that is packed; empty = the site pulls it.
+    """
 
     name: str
     number: int
     superlink: str
     image: str
     user: tuple[int, int] = CONTAINER_USER
-    archive: bool = False
+    archived: str = ""
     key_inside: bool = False
 
     @property
@@ -77,17 +83,18 @@ def pack_site(args: argparse.Namespace) -> int:
     folder = args.output or PACKED / args.name
     keys = KeyFolder(args.keys.absolute())
     image = args.save or args.image
-    site = Site(args.name, args.number, args.superlink, image, CONTAINER_USER, bool(args.save), args.with_key)
-    if problems := [*site_problems(site, keys, folder), *(image_problems(image) if args.save else ())]:
+    site = Site(args.name, args.number, args.superlink, image, key_inside=args.with_key)
+    found = inspect_image(image) if args.save else InspectedImage()
+    if problems := [*site_problems(site, keys, folder), *found.problems]:
         raise CommandError("\n  ".join(["the site cannot be packed:", *problems]))
-    site = Site(**vars(site) | {"user": image_user(image) if args.save else user_of(keys)})
+    site = replace(site, user=found.user if args.save else user_of(keys), archived=found.identity)
     try:
         write_bundle(site, keys, folder)
         packed = pack_tar(folder) if args.tar else folder
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise CommandError(f"the folder {folder} cannot be written: {error.filename}: {error.strerror}") from error
-    print("\n".join(next_steps(site, packed)))
+    print("\n".join([*next_steps(site, packed), *unreachable(Path(".env"))]))
     return 0
 
 
@@ -114,33 +121,36 @@ def site_problems(site: Site, keys: KeyFolder, folder: Path) -> Iterator[str]:
         known = ", ".join(hosts)
         yield (
             f"the SuperLink's certificate is not valid for {site.host}, only for {known}: "
-            f"winnow keys renew-server --host {site.host}, restart the SuperLink"
+            f"{certificates.renewal([*hosts, site.host])}, restart the SuperLink"
         )
 
 
-def image_problems(image: str) -> Iterator[str]:
-    """Yield why the engine of this machine cannot pack an image."""
+@dataclass(frozen=True)
+class InspectedImage:
+    """What the engine of this machine says of an image: its identity, as whom it runs, or why it cannot be packed."""
+
+    identity: str = ""
+    user: tuple[int, int] = CONTAINER_USER
+    problems: tuple[str, ...] = ()
+
+
+def inspect_image(image: str) -> InspectedImage:
+    """Ask the engine, once, what is needed of an image to pack it."""
     if shutil.which("docker") is None:
-        yield f"--save: {WHY_HERE} there is no docker here: run this where the image was built, {OTHERWISE}"
-        return
-    found = inspect_image(image)
+        there = f"--save: {WHY_HERE} there is no docker here: run this where the image was built, {OTHERWISE}"
+        return InspectedImage(problems=(there,))
+    command = ["docker", "image", "inspect", "--format", "{{.Id}} {{.Config.User}}", image]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
-        why = found.stderr.strip().splitlines()[-1:] or ["no such image"]
-        yield f"--save: {WHY_HERE} docker says of {image}: {why[0]}; build it with  docker compose build, {OTHERWISE}"
-    elif not all(part.isdecimal() for part in found.stdout.strip().split(":")) or found.stdout.count(":") != 1:
-        yield f"--save: {image} does not run as a user and group of its own ({found.stdout.strip()!r}): is it Winnow's?"
-
-
-def inspect_image(image: str) -> "subprocess.CompletedProcess[str]":
-    """Ask the engine as whom an image runs."""
-    command = ["docker", "image", "inspect", "--format", "{{.Config.User}}", image]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def image_user(image: str) -> tuple[int, int]:
-    """Return the user and group as whom an image runs, which own its folders for state and data."""
-    user, group = inspect_image(image).stdout.strip().split(":")
-    return int(user), int(group)
+        why = (found.stderr.strip().splitlines() or ["no such image"])[-1]
+        why = f"--save: {WHY_HERE} docker says of {image}: {why}; build it with  docker compose build, {OTHERWISE}"
+        return InspectedImage(problems=(why,))
+    identity, _, runs_as = found.stdout.strip().partition(" ")
+    if not re.fullmatch(r"\d+:\d+", runs_as):
+        why = f"--save: {image} does not run as a user and group of its own ({runs_as!r}): is it Winnow's?"
+        return InspectedImage(problems=(why,))
+    user, _, group = runs_as.partition(":")
+    return InspectedImage(identity, (int(user), int(group)))
 
 
 def user_of(keys: KeyFolder) -> tuple[int, int]:
@@ -165,7 +175,10 @@ def write_bundle(site: Site, keys: KeyFolder, folder: Path) -> None:
     for name in ("keys", "setup"):
         (folder / name).mkdir()
     shutil.copy(keys.authority, folder / "ca.crt")
-    (folder / "docker-compose.yml").write_text(site_compose(pull="never" if site.archive else "missing"))
+    (folder / "docker-compose.yml").write_text(site_compose(site.name, pull="never" if site.archived else "missing"))
+    for package in ("server_app", *own_packages.PACKAGES):
+        left = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(own_packages.BESIDE / package, folder / "app" / package, ignore=left)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SOURCES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
@@ -179,7 +192,8 @@ def write_bundle(site: Site, keys: KeyFolder, folder: Path) -> None:
         keys.create_node(site.name)
         for kind, name in (("key", "node.key"), ("secret", "node.secret"), ("pub", f"{site.name}.pub")):
             shutil.copy(keys.node(site.name, kind), folder / "keys" / name)
-    if site.archive:
+    if site.archived:
+        (folder / ARCHIVED).write_text(f"{site.archived}\n")
         save_image(site.image, folder / ARCHIVE)
     (folder / "SHA256SUMS").write_text("".join(checksums(folder)))
 
@@ -234,6 +248,21 @@ def next_steps(site: Site, packed: Path) -> Iterator[str]:
         yield f"2. They run setup.sh and send you {site.name}.pub. Compare its fingerprint by telephone:"
         yield f"   ssh-keygen -lf {site.name}.pub"
         yield f"3. Put it into {FOLDER}/public/ and admit the site:  docker compose run --rm register"
-    if not site.archive:
+    if not site.archived:
         user = "{}:{}".format(*site.user)
         yield f"The site pulls {site.image}; it must be the image that you have built here, which runs as {user}."
+
+
+def unreachable(env: Path) -> Iterator[str]:
+    """Yield a note if compose, by its settings here, lets nobody but this machine reach the SuperLink.
+
+    Where there is no ``.env``, the SuperLink may well be started in another way, and nothing is known.
+    """
+    if not env.exists():
+        return
+    bind = os.environ.get("WINNOW_BIND")
+    if bind is None:
+        *_, bind = "127.0.0.1", *re.findall(r"^WINNOW_BIND=(.*)$", env.read_text(encoding="utf-8"), re.MULTILINE)
+    if is_loopback(bind.strip("\"' ") or "127.0.0.1"):
+        yield "NOTE: so far only this machine reaches the SuperLink. Write WINNOW_BIND=0.0.0.0 into .env, close the"
+        yield "   port to all but the sites (docs/deployment.md, Firewall), and run  docker compose up -d"

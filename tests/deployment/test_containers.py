@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from server_app.cli import main
+from server_app.cli.keys import KeyFolder
 from tests.conftest import ROOT
 from tests.deployment.compose import Compose, wait_for
 from tests.deployment.conftest import words
@@ -147,6 +148,22 @@ def test_the_image_holds_nothing_that_a_run_does_not_need(federation: Compose, w
     command = ["docker", "run", "--rm", "--user", "0", "--network", "none", "--entrypoint", "find"]
     command += [federation.environment["WINNOW_IMAGE"], *LEFT_OVER[what].split()]
     assert subprocess.check_output(command, text=True) == ""
+
+
+def test_a_packed_site_s_own_command_runs_in_its_image(federation: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(federation.folder)
+    keys = KeyFolder(federation.folder / "deploy/keys")
+    keys.renew_server(["fl.example.org"])  # the SuperLink goes on with the one that it has read
+    site = Compose(federation.folder / "deploy/packed/a", {**federation.environment, "COMPOSE_PROJECT_NAME": "packed"})
+    pack = ["site", "pack", "a", "--superlink", "fl.example.org:8000", "--number", "7"]
+    assert main([*pack, "--image", federation.environment["WINNOW_IMAGE"], "--with-key"]) == 0
+    try:
+        said = site.run("run", "--rm", "-T", "winnow", "audit", "open", "/state/no-run/7", check=False)
+    finally:
+        site.run("down", "--volumes", check=False)
+    assert said.returncode == 2, said.stdout
+    assert "winnow audit: " in said.stdout
+    assert "/state/no-run/7" in said.stdout
 
 
 def test_one_more_site_is_the_documented_file(federation: Compose) -> None:

@@ -142,6 +142,19 @@ def test_flower_hub_would_take_it(checkout: Path, capsys: pytest.CaptureFixture[
     assert "Validation passed" in capsys.readouterr().out
 
 
+def test_what_the_hub_hands_out_makes_the_same_bundle(
+    checkout: Path, archives: dict[str, zipfile.ZipFile], tmp_path: Path
+) -> None:
+    """``flwr new`` unpacks what was published; ``flwr run`` there builds the bundle, whose patterns must all fit."""
+    publish = importlib.import_module("flwr.cli.app_cmd.publish")
+    folder = tmp_path / "winnow"
+    for path in publish._collect_file_paths(checkout):
+        place = folder / path.relative_to(checkout.resolve())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    assert bundle(folder).namelist() == archives["bundle"].namelist()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_carries_the_app_only(kind: str, unpacked: dict[str, Path]) -> None:
     names = {path.name for path in unpacked[kind].iterdir()}

@@ -102,6 +102,28 @@ def test_the_superlink_asks_operators_for_their_token_and_their_command_shows_it
     assert holders == {"superlink", "winnow", "register"}, "no code of a run, at the server or at sites"
 
 
+def test_executors_are_bounded_in_containers_as_they_are_without() -> None:
+    whole = merged(FILES[0], COMPOSE_PROFILES=SITES_HERE) | merged(FILES[1], SITE_NAME="a", SITE_NUMBER="0")
+    executors = {name: found for name, found in whole.items() if "flower-superexec" in found["entrypoint"]}
+    assert executors.keys() == {"serverapp", "clientapp", "clientapp-0", "clientapp-1", "clientapp-2"}
+    for found in executors.values():
+        assert found["entrypoint"][:4] == ["python", "-P", "/guarded.py", "flower-superexec"]
+        mounted = {volume["target"]: volume for volume in found["volumes"]}["/guarded.py"]
+        assert (mounted["source"], mounted["read_only"]) == (str(ROOT / "server_app/cli/guarded.py"), True)
+
+
+def test_a_site_s_own_command_reads_its_data_and_lists_and_no_key() -> None:
+    [found] = [
+        service
+        for name, service in merged(FILES[1], SITE_NAME="a", SITE_NUMBER="0", COMPOSE_PROFILES="tools").items()
+        if name == "winnow"
+    ]
+    assert not found.get("secrets")
+    writable = {volume["target"] for volume in found["volumes"] if not volume.get("read_only")}
+    assert writable == {"/state"}
+    assert found["network_mode"] == "host", "its page is on 127.0.0.1"
+
+
 def test_the_proxy_takes_the_superlink_s_port_and_is_hardened_like_all() -> None:
     found = merged("docker-compose.yml", "deploy/proxy.yml")
     assert not found["superlink"].get("ports")

@@ -1,6 +1,7 @@
 """Who may ask a guarded SuperLink for what, and that no command line shows the token of a task."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from server_app.cli import guarded
@@ -253,6 +255,38 @@ def test_the_process_of_a_message_is_flowers_without_its_supernode(
         ["flwr-clientapp", "--token", "abc", "--insecure"]
     )
     assert started[0][:5] == [sys.executable, "-P", guarded.__file__, "flwr-clientapp", "--token-file"]
+
+
+def test_a_handshake_that_the_other_end_closes_is_a_lost_connection_and_a_wrong_certificate_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed() -> str:
+        """What a client says of a server that accepts and closes, as a published port may."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def accept() -> None:
+                client = server.accept()[0]
+                client.recv(2**14)
+                client.close()
+
+            threading.Thread(target=accept, daemon=True).start()
+            with pytest.raises(httpx.ConnectError) as caught:
+                httpx.Client(trust_env=False).get(f"https://127.0.0.1:{server.getsockname()[1]}")
+        return str(caught.value).lower()
+
+    fatal = ("certificate", "ssl", "tls")  # what Flower's retries look for
+    assert any(word in closed() for word in fatal)
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", httpx.HTTPTransport.handle_request)
+    guarded.retry_closed_handshakes()
+    assert not any(word in closed() for word in fatal)
+
+    def wrong(*_: object) -> None:
+        raise httpx.ConnectError("certificate verify failed")
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", wrong)
+    guarded.retry_closed_handshakes()
+    with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+        httpx.Client(trust_env=False).get("https://127.0.0.1:1")
 
 
 def test_guarded_is_a_script_that_imports_nothing_of_winnow() -> None:

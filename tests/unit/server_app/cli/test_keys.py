@@ -96,7 +96,10 @@ def test_what_is_there_is_kept_and_what_is_missing_is_made(keys: KeyFolder) -> N
 
 
 def test_a_name_that_the_certificate_lacks_is_an_error_with_the_remedy(keys: KeyFolder) -> None:
-    with pytest.raises(CommandError, match=r"not valid for new\.org: winnow keys renew-server --host new\.org"):
+    with pytest.raises(
+        CommandError,
+        match=r"not valid for new\.org: winnow keys renew-server --host fl\.example\.org --host .*new\.org",
+    ):
         keys.create(["new.org"], [])
 
 
@@ -122,7 +125,9 @@ def test_a_renewed_certificate_has_the_same_names_a_new_key_and_is_recognised(ke
     changed = {path.name for path, old in before.items() if path.read_bytes() != old}
     assert changed == {"superlink.key", "superlink.crt"}
     shake_hands(keys, keys.authority, "fl.example.org")
-    keys.renew_server(["fl2.example.org"])
+    said = keys.renew_server(["fl2.example.org"])
+    assert "NOT valid any more for fl.example.org" in said
+    assert said.endswith("winnow keys renew-server --host fl.example.org --host fl2.example.org")
     shake_hands(keys, keys.authority, "fl2.example.org")
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(keys, keys.authority, "fl.example.org")

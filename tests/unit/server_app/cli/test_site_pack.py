@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from server_app.cli import main, site_pack
 from server_app.cli.keys import KeyFolder
-from server_app.cli.site_compose import extended
+from server_app.cli.site_compose import extended, packed_place
 from tests.conftest import ROOT
 
 HOST = "fl.example.org"
@@ -25,10 +25,10 @@ IMAGE = ("--image", "registry.example.org/winnow:1")
 DOCKER = """#!/bin/sh
 echo "$*" >> {folder}/asked
 case "$*" in
-    "image inspect --format"*winnow:latest) echo 4321:8765 ;;
-    "image inspect --format"*) echo "No such image: $5" >&2; exit 1 ;;
-    "image inspect"*) [ -e {folder}/loaded ] ;;
-    "load --input image.tar.gz"|pull*) touch {folder}/loaded ;;
+    "image inspect --format {{{{.Id}}}} {{{{.Config.User}}}} winnow:latest") echo sha256:new 4321:8765 ;;
+    "image inspect --format {{{{.Id}}}} winnow:latest") cat {folder}/loaded ;;
+    "image inspect"*) echo "No such image: ${{6:-$5}}" >&2; exit 1 ;;
+    "load --input image.tar.gz"|pull*) echo sha256:new > {folder}/loaded ;;
     save*) echo "an image" ;;
     run*) shift $(($# - 5)); cd {folder} && exec {python} setup/make_keys.py keys "$3" "$4" "$5" ;;
 esac
@@ -62,7 +62,9 @@ def pack(*options: str) -> Path:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """What is in a bundle but the code."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in names if not name.startswith("app/")}
 
 
 PLAIN = {".env", "README.md", "SHA256SUMS", "ca.crt", "docker-compose.yml", "setup.sh"}
@@ -91,12 +93,15 @@ def test_the_compose_file_is_the_checkout_s_without_a_build(checkout: Path) -> N
         made = dict(whole["services"][name])
         assert made.pop("pull_policy") == "missing"
         expected = extended(service, checkout)
-        assert {key: value for key, value in expected.items() if key not in ("build", "pull_policy")} == made
+        mounted = [packed_place(volume) for volume in expected.get("volumes", [])]
+        expected = {key: value for key, value in expected.items() if key not in ("build", "pull_policy", "volumes")}
+        assert made == expected | {"volumes": mounted}
         assert made["cap_drop"] == ["ALL"], "what is inherited from services.yml is there"
         assert made["read_only"] is True
     assert whole["secrets"]["node.key"] == {"file": "keys/node.key"}
-    for key in ("networks", "volumes", "name"):
+    for key in ("networks", "volumes"):
         assert whole[key] == declared[key]
+    assert whole["name"] == "winnow-hospital-a", "two sites of one machine are two projects"
 
 
 def test_compose_understands_the_same_by_it(checkout: Path) -> None:
@@ -105,7 +110,9 @@ def test_compose_understands_the_same_by_it(checkout: Path) -> None:
 
     def understood(folder: Path, **environment: str) -> dict[str, dict[str, object]]:
         command = ["docker", "compose", "config", "--format", "json"]
-        output = subprocess.check_output(command, cwd=folder, env={**os.environ, **environment})
+        output = subprocess.check_output(command, cwd=folder, env={**os.environ, **environment}, text=True)
+        for own in (f"{folder.absolute()}/app/", f"{folder.absolute()}/"):  # where each has the code
+            output = output.replace(own, "/here/")
         services = json.loads(output)["services"]
         return {name: {**found, "build": None, "pull_policy": None} for name, found in services.items()}
 
@@ -134,7 +141,7 @@ def test_setup_brings_the_image_and_makes_a_key_that_the_coordinator_can_admit(
 ) -> None:
     engine(checkout, monkeypatch)
     folder = pack("--save")
-    assert files(folder) == PLAIN | {"image.tar.gz"}
+    assert files(folder) == PLAIN | {"image.tar.gz", "image.id"}
     assert "pull_policy: never" in (folder / "docker-compose.yml").read_text()
     assert {"WINNOW_UID=4321", "WINNOW_GID=8765"} < {*(folder / ".env").read_text().splitlines()}, "those of the image"
     site = checkout / "at-the-site"
@@ -160,6 +167,9 @@ def test_setup_brings_the_image_and_makes_a_key_that_the_coordinator_can_admit(
     before = (keys / "node.key").read_bytes()
     subprocess.run(["sh", site / "setup.sh"], capture_output=True, check=True)
     assert (keys / "node.key").read_bytes() == before
+    (site / "loaded").write_text("sha256:old\n")  # a newer version comes under the same name
+    subprocess.run(["sh", site / "setup.sh"], capture_output=True, check=True)
+    assert (site / "asked").read_text().count("load --input") == 2, "what is there is not loaded again, another one is"
     (keys / "node.secret").unlink()
     lost = subprocess.run(["sh", site / "setup.sh"], capture_output=True, text=True, check=False)
     assert lost.returncode != 0
@@ -186,7 +196,10 @@ def test_setup_refuses_a_bundle_that_was_changed_on_the_way(checkout: Path, monk
         (["../x", *ADDRESS, "--number", "0", *IMAGE], "the name of a site is made of a-z, 0-9 and '-', got '../x'"),
         (["a", *ADDRESS, "--number", "-1", *IMAGE], "--number: expected 0 or more, got -1"),
         (["a", "--superlink", "else.org:8000", "--number", "0", *IMAGE], "not valid for else.org, only for superlink,"),
-        (["a", "--superlink", "else.org:8000", "--number", "0", *IMAGE], "winnow keys renew-server --host else.org"),
+        (
+            ["a", "--superlink", "else.org:8000", "--number", "0", *IMAGE],
+            "winnow keys renew-server --host fl.example.org --host else.org",
+        ),
         (["a", "--superlink", "superlink:8000", "--number", "0", *IMAGE], "superlink leads a site to its own machine"),
         (["a", "--superlink", "127.0.0.1:8000", "--number", "0", *IMAGE], "127.0.0.1 leads a site to its own machine"),
         (["a", *ADDRESS, "--number", "0", *IMAGE, "--output", "deploy"], "deploy is there already: remove it"),
@@ -213,6 +226,40 @@ def test_all_problems_are_told_at_once_also_that_there_is_no_engine_or_no_checko
     assert "there is no docker here: run this where the image was built, or give --image" in said
     assert "docker-compose.site.yml is not here: run this in the checkout of the coordinator" in said
     assert len(said.strip().splitlines()) == 5, "a line for each"
+
+
+def test_the_engine_is_asked_once_about_the_image(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine(checkout, monkeypatch)
+    pack("--save")
+    assert [line.partition(" ")[0] for line in (checkout / "asked").read_text().splitlines()] == ["image", "save"]
+
+
+@pytest.mark.parametrize(
+    ("env", "noted"),
+    [
+        ("WINNOW_UID=1\n", True),
+        ("WINNOW_BIND=127.0.0.1\n", True),
+        ("WINNOW_BIND=127.0.0.1\nWINNOW_BIND='0.0.0.0'\n", False),
+        ("WINNOW_BIND=192.0.2.7\n", False),
+        (None, False),
+    ],
+)
+def test_a_superlink_that_no_site_reaches_is_noted(
+    env: str | None, noted: bool, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if env is not None:
+        (checkout / ".env").write_text(env)
+    pack(*IMAGE)
+    assert ("Write WINNOW_BIND=0.0.0.0 into .env" in capsys.readouterr().out) == noted
+
+
+def test_the_site_s_own_command_runs_the_code_that_came_with_the_bundle(checkout: Path) -> None:
+    folder = pack(*IMAGE)
+    code = folder / "app"
+    for package in ("server_app", "client_app", "strategies", "tasks"):
+        packed = {path.relative_to(code): path.read_bytes() for path in (code / package).rglob("*") if path.is_file()}
+        assert packed == {name: (ROOT / name).read_bytes() for name in packed}
+        assert {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")} <= packed.keys()
 
 
 def test_an_image_that_cannot_be_saved_leaves_no_half_bundle(
