@@ -1,25 +1,38 @@
 """ServerApp: from Flower's run configuration to one run, or to several variants one after the other."""
 
 import json
+import logging
 import os
 import time
 from logging import WARNING
 from pathlib import Path
 
 from flwr.app import Context
-from flwr.common.logger import log
+from flwr.common.logger import FLOWER_LOGGER, log
 from flwr.serverapp import Grid, ServerApp
 
 from server_app.output import lasting_output
+from server_app.registration import FederationError
 from server_app.report import comparison_table
 from server_app.report.text import roughly
 from server_app.run import run_training
 from server_app.validation.config import validate
 from tasks.config import Flat, is_checked, variant_config, variants
-from tasks.protocol import Mode
+from tasks.protocol import Mode, PublicError
 
 app = ServerApp()
 SIMULATION_GRIDS = ("InMemoryGrid", "WorkerGrid")  # Flower's and ours
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """Keep a log record, but take the traceback from an error whose message says what a user should change."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, FederationError | PublicError):
+        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {error}", (), None
+    return True
+
+
+FLOWER_LOGGER.addFilter(without_traceback)  # Flower logs what ends a ServerApp, and operators follow that log
 
 
 def mode_of(grid: Grid) -> Mode:
