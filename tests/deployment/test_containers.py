@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from server_app.cli import main
-from server_app.cli.keys import KeyFolder
 from tests.conftest import ROOT
 from tests.deployment.compose import Compose, wait_for
 from tests.deployment.conftest import words
@@ -152,8 +151,8 @@ def test_the_image_holds_nothing_that_a_run_does_not_need(federation: Compose, w
 
 def test_a_packed_site_s_own_command_runs_in_its_image(federation: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(federation.folder)
-    keys = KeyFolder(federation.folder / "deploy/keys")
-    keys.renew_server(["fl.example.org"])  # the SuperLink goes on with the one that it has read
+    keys = str(federation.folder / "deploy/keys")  # the SuperLink goes on with the certificate that it has read
+    assert main(["keys", "--folder", keys, "renew-server", "--host", "fl.example.org"]) == 0
     site = Compose(federation.folder / "deploy/packed/a", {**federation.environment, "COMPOSE_PROJECT_NAME": "packed"})
     pack = ["site", "pack", "a", "--superlink", "fl.example.org:8000", "--number", "7"]
     assert main([*pack, "--image", federation.environment["WINNOW_IMAGE"], "--with-key"]) == 0
