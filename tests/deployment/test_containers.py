@@ -133,12 +133,13 @@ def test_the_superlink_serves_those_who_show_the_operators_token(federation: Com
 
 
 def test_an_unknown_node_is_refused_until_it_is_registered(federation: Compose) -> None:
+    ids = r"SuperNode ID: (\d+)"
+    wait_for(lambda: re.search(ids, federation.logs("supernode-2")), "node-2 with its first key")
     assert main(["keys", "--folder", str(federation.folder / "deploy/keys"), "renew-node", "node-2"]) == 0
     federation.run("restart", "supernode-2", "clientapp-2")
     wait_for(lambda: "Exit Code: 305" in federation.logs("supernode-2"), "the new key to be refused")
     assert "No SuperNode found with the given public key" in federation.logs("superlink")
     assert "node-2: registered" in federation.run("run", "--rm", "-T", "register").stdout
-    ids = r"SuperNode ID: (\d+)"
     wait_for(lambda: len(set(re.findall(ids, federation.logs("supernode-2")))) == 2, "node-2 as another node")
 
 
