@@ -32,6 +32,7 @@ class RunState:
     ``classes`` is what the evaluation of this round counted of each class, None if there was none.
     ``measured`` are the measures that each client took of this round's model on its own examples, as far as it did.
     ``best_round`` is chosen on validation data alone; ``validation`` tells who has some, and without there is none.
+    ``best_loss`` is the loss there in that round, as far as sites measure it.
     """
 
     settings: Settings
@@ -47,6 +48,7 @@ class RunState:
     server_round: int = 0
     skipped_in_a_row: int = 0
     best_value: float | None = None
+    best_loss: float = 0.0
     best_round: int | None = None
     evaluations_since_best: int = 0
     saved_round: int = 0

@@ -14,15 +14,24 @@ from server_app.storage.checkpoints import LAST, PREVIOUS, Checkpoint, Checkpoin
 from server_app.storage.strategy_state import restore_strategy, strategy_state, unsaved_attributes
 from strategies.base import FlowerStrategyAdapter
 from tasks.issues import Issue
-from tasks.validation_split import NOWHERE, VALIDATION
+from tasks.validation_split import NOWHERE, SITES, VALIDATION
 
-PROGRESS = ("server_round", "skipped_in_a_row", "best_value", "best_round", "evaluations_since_best", "averaged_rounds")
+PROGRESS = (
+    "server_round",
+    "skipped_in_a_row",
+    "best_value",
+    "best_loss",
+    "best_round",
+    "evaluations_since_best",
+    "averaged_rounds",
+)
 
 
 class BestModel(Callback):
     """Tracks the best value of a measure on validation data; stops after ``patience`` evaluations without a better one.
 
-    patience = 0 never stops. Where nothing is held out for validation, no model is called the best.
+    patience = 0 never stops. Where nothing is held out for validation, no model is called the best. Sites hold out few
+    examples each, so that several rounds often are equally good: of those the one with the lowest loss is the best.
     """
 
     def __init__(self, monitor: str, patience: int) -> None:
@@ -34,9 +43,13 @@ class BestModel(Callback):
         value = metrics.get(f"{VALIDATION}{self._monitor}")
         if value is None or math.isnan(value) or metrics.get("skipped"):  # not evaluated, diverged, or the same model
             return ""
+        loss = metrics.get(f"{VALIDATION}loss", math.inf)
         if state.best_value is None or self._better(value, state.best_value):
-            state.best_value, state.best_round, state.evaluations_since_best = value, state.server_round, 0
+            state.best_value, state.best_loss, state.best_round = value, loss, state.server_round
+            state.evaluations_since_best = 0
             return ""
+        if state.validation == SITES and value == state.best_value and loss < state.best_loss:
+            state.best_loss, state.best_round = loss, state.server_round
         state.evaluations_since_best += 1
         if 0 < self._patience <= state.evaluations_since_best:
             value_of_best = "" if state.settings.evaluate.report == "none" else f" {state.best_value:.4f}"
