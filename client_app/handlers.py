@@ -12,6 +12,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import ClientAppException
 from flwr.common.logger import log
+from torch import nn
 
 from client_app.attacks import run_client
 from client_app.cohorts.answers import answer_together, trained_ahead
@@ -129,6 +130,7 @@ def audit(message: Message, context: Context) -> Message:
         )
         return session.reply({NO_FOLDER: 1})
     data, task, wanted = session.dataset.data, load_task(settings.task), settings.audit.format
+    model = session.model()
     facts = {
         "run": session.header.run_name,
         "client": session.header.client,
@@ -138,18 +140,18 @@ def audit(message: Message, context: Context) -> Message:
         "task": task_facts(settings.task),
     }
     if task.labels_pixels:
-        masks = audit_masks(session.model(), data, settings, session.device)
+        masks = audit_masks(model, data, settings, session.device)
         path = write_mask_audit(folder, masks, data, task, wanted, facts)
     else:
         state = session.store().load(server_round + 1)
-        found = audit_client(session.model(), data, settings, state, session.device)
+        found = audit_client(model, data, settings, state, session.device)
         path = write_audit(folder, found, task.class_names, wanted, facts)
-        mark_texts(session, task, found, folder)
+        mark_texts(session, model, task, found, folder)
         if session.mode is Mode.DEPLOYMENT:
             for text in audit_warnings(found, task.class_names):
                 log(WARNING, "Label audit: %s", text)
         if settings.audit.embeddings:
-            issues = audit_embeddings(session.model(), task, data, settings.evaluate.batch_size, session.device)
+            issues = audit_embeddings(model, task, data, settings.evaluate.batch_size, session.device)
             write_issues(folder, issues, data.labels, task.example_names(data.ids), task.class_names, wanted)
     if session.mode is Mode.DEPLOYMENT:  # in a simulation the server says it once for all clients
         log(INFO, "Label audit: %s", path)
@@ -157,11 +159,11 @@ def audit(message: Message, context: Context) -> Message:
     return session.reply({})
 
 
-def mark_texts(session: Session, task: Task, found: Audit, folder: Path) -> None:
+def mark_texts(session: Session, model: nn.Module, task: Task, found: Audit, folder: Path) -> None:
     """Write which words speak against the labels of own texts; the audit stands without, where they cannot be read."""
     batch_size = session.settings.evaluate.batch_size
     try:
-        marked = mark_words(session.model(), task, found, batch_size, session.device)
+        marked = mark_words(model, task, found, batch_size, session.device)
     except DataError as error:
         log(WARNING, "No words are marked in the texts of the label audit: %s", error)
         marked = {}
