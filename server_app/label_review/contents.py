@@ -22,7 +22,7 @@ from tasks.own_data.base import ListedTask
 from tasks.own_data.files import UnusableError, inside, readable_image
 from tasks.own_data.images import OwnImages
 from tasks.own_data.pixels import as_shown, open_image
-from tasks.own_data.tables import Row, read_table
+from tasks.own_data.tables import Row
 from tasks.own_data.texts import TextTable
 
 Kind = Literal["image", "text", "fields", "none"]
@@ -216,10 +216,9 @@ class Contents:
     def _rows(self) -> Mapping[str, Row]:
         assert isinstance(self._task, ListedTask)
         try:
-            rows = read_table(self._task.root, self._task.table_format, (self._task.label_column,)).rows
+            return self._task.rows_by_name()
         except DataError as error:
             raise ContentError(str(error)) from error
-        return {self._task.row_name(row): row for row in reversed(rows)}  # of several the first, as it was trained on
 
 
 def _kind(task: Task) -> Kind:

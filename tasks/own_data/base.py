@@ -244,6 +244,19 @@ class ListedTask(OwnDataTask):
     def row_name(self, row: "Row") -> str:
         """Return the name of the example in a row, as :meth:`example_names` does."""
 
+    def rows_by_name(self, *columns: str) -> "dict[str, Row]":
+        """Return the rows of the data folder's table by name; of several with one name the first, as is trained on.
+
+        Raises
+        ------
+        DataError
+            If the table cannot be read, or lacks one of these ``columns`` or that of the label.
+        """
+        from tasks.own_data.tables import read_table  # it imports this module
+
+        rows = read_table(self.root, self._table, (*columns, self._label)).rows
+        return {self.row_name(row): row for row in reversed(rows)}
+
 
 def look_up(value: str, values: Sequence[str]) -> int:
     """Return the place of ``value`` among ``values`` in NFC, or raise ``UnusableError`` with the closest one."""

@@ -207,8 +207,7 @@ class TextTable(TextTask, ListedTask):
         DataError
             If the table cannot be read.
         """
-        rows = read_table(self.root, self._table, tuple(filter(None, (*self._texts, self._label)))).rows
-        return {self.row_name(row): self.row_text(row) for row in reversed(rows)}  # of several the first, as trained on
+        return {name: self.row_text(row) for name, row in self.rows_by_name(*self._texts).items()}
 
     def read(self, root: Path) -> Reading:
         """Read all rows; see :class:`OwnDataTask`."""
