@@ -218,6 +218,11 @@ class SweepDatabase:
                 lines = ((run, name, number, value) for name, points in series.items() for number, value in points)
                 file.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?)", lines)
 
+    def interrupt(self) -> None:
+        """Let all runs wait again that are being played: what has ended by now stays as it is."""
+        with self._changes() as file:
+            file.execute("UPDATE runs SET state = ?, attempts = 0 WHERE state = ?", [PENDING, RUNNING])
+
     def runs(self, with_series: bool = True) -> list[SweepRun]:
         """Return all runs in their order, those of earlier designs too; without series they are read faster."""
         with self._explained():

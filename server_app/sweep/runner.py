@@ -117,8 +117,7 @@ class SweepRunner:
                         del running[event.key]
         finally:
             with suppress(SweepError):
-                for key in running:
-                    self._database.update(key, state=PENDING, attempts=0)
+                self._database.interrupt()
 
     def _begin(self, crew: Crew, entry: Entry, running: dict[str, Entry]) -> None:
         """Begin a run, and add it, as it stands now, to those that are ``running``."""
@@ -157,9 +156,9 @@ class SweepRunner:
         return []
 
     def _finished(self, entry: Entry, outcome: Outcome, ahead: Sequence[str], side_by_side: int) -> None:
-        self._database.update(entry.row.key, outcome.series, **_recorded(outcome), state=COMPLETED, reason="")
         if self._plan.file.measure not in outcome.series:
             raise SweepError(f"measure = {unmeasured(self._plan.file.measure, outcome)}")
+        self._database.update(entry.row.key, outcome.series, **_recorded(outcome), state=COMPLETED, reason="")
         pace = self._pace
         pace.done += 1
         pace.seconds[self._option(entry.planned)].append(outcome.seconds)

@@ -22,7 +22,7 @@ from server_app.sweep.database import (
 )
 from server_app.sweep.file import SweepFileError
 from server_app.sweep.keys import RunKey, run_key
-from server_app.sweep.ledger import Ledger
+from server_app.sweep.ledger import Entry, Ledger
 from server_app.sweep.plan import SweepPlan
 from server_app.sweep.player import Began, Job, Outcome
 from server_app.sweep.runner import SweepRunner
@@ -183,6 +183,19 @@ def test_an_interrupted_sweep_goes_on(sweep: Sweep) -> None:
     again = sweep(script=lambda job, before: Died(job.key, "x") if not before else done(job))
     assert [job.settings["seed"] for job in again.jobs] == [2, 2, 2, 2], "an interrupted attempt does not count"
     assert set(sweep.states().values()) == {COMPLETED}
+
+
+def test_an_interrupt_keeps_the_run_whose_end_was_just_said(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(runner: SweepRunner, *told: object) -> list[Entry]:
+        ended(runner, *told)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    ended = SweepRunner._ended
+    monkeypatch.setattr(SweepRunner, "_ended", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sweep()
+    assert sweep.states() == {"a, 1": COMPLETED, "b, 1": PENDING, "a, 2": PENDING, "b, 2": PENDING}
+    assert sweep.rows[1].attempts == 0
 
 
 def test_a_run_left_by_a_killed_sweep_is_played(sweep: Sweep) -> None:
