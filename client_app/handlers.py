@@ -129,7 +129,7 @@ def audit(message: Message, context: Context) -> Message:
             "get one after the next run.",
         )
         return session.reply({NO_FOLDER: 1})
-    data, task, wanted = session.dataset.data, load_task(settings.task), settings.audit.format
+    data, task, wanted = session.dataset.whole.data, load_task(settings.task), settings.audit.format
     model = session.model()
     facts = {
         "run": session.header.run_name,
@@ -144,7 +144,7 @@ def audit(message: Message, context: Context) -> Message:
         path = write_mask_audit(folder, masks, data, task, wanted, facts)
     else:
         state = session.store().load(server_round + 1)
-        found = audit_client(model, data, settings, state, session.device)
+        found = audit_client(model, data, settings, state, session.device, session.dataset.data)
         path = write_audit(folder, found, task.class_names, wanted, facts)
         mark_texts(session, model, task, found, folder)
         if session.mode is Mode.DEPLOYMENT:

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def summarize(audit: Audit, class_names: Sequence[str]) -> dict[str, Any]:
         "noise_rate_interval_90": [round(estimate.low, 4), round(estimate.high, 4)],
         "estimated_by_confident_joint": round(audit.joint_noise_rate, 4),
         "model_seems_right_on": round(estimate.accuracy, 4),
+        **({"held_out": asdict(audit.unseen)} if audit.unseen else {}),
         "look_at_first": audit.doubted,
         "suggestions": audit.suggestions,
         "lines_with_80_percent_of_the_wrong_labels": audit.lines_to_find(MOST),

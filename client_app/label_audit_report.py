@@ -40,6 +40,13 @@ def audit_warnings(audit: Audit, class_names: Sequence[str]) -> list[str]:
             f"How many labels are wrong can hardly be said: between {_percent(estimate.low)} and "
             f"{_percent(estimate.high)} of them."
         )
+    if audit.unseen is not None and audit.unseen.at_least() > estimate.high:
+        unseen = audit.unseen
+        found.append(
+            f"The model has learned labels by heart, so more may be wrong than is said here: of {unseen.examples} "
+            f"labels that were held out it contradicts {_percent(unseen.contradicted / unseen.examples)}. Train for "
+            "fewer rounds, let the run keep its best round (run.monitor), or take features of a pretrained network."
+        )
     if len(audit) < FEW:
         found.append(f"There are only {len(audit)} examples, too few to learn what kind of mistakes were made.")
     return found + [_worse(class_names[k], rate, rest) for k, rate, rest in worse_classes(audit)]

@@ -147,6 +147,21 @@ def losses_by_class(logits: Tensor, data: ClientData) -> tuple[npt.NDArray[np.fl
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """How many labels nobody trained on, and how many of these the model contradicts: it cannot know them by heart."""
+
+    examples: int
+    contradicted: int
+
+    def at_least(self) -> float:
+        """Return the share that the model contradicts at least, with 95 % confidence (Clopper, Pearson, 1934)."""
+        from scipy.stats import beta  # scipy takes a while to start, and only an audit needs it
+
+        share = beta.ppf(0.05, self.contradicted, self.examples - self.contradicted + 1) if self.contradicted else 0.0
+        return float(share)
+
+
+@dataclass(frozen=True)
 class Audit:
     """One client's labels, the most suspicious first.
 
@@ -169,6 +184,8 @@ class Audit:
         Share of wrong labels by the confident joint, to compare.
     thresholds
         How sure the model is of each class on average where it is given, (K,); infinite where it never is.
+    unseen
+        What the model says of the labels on which nobody trained; None where there are none.
     """
 
     names: tuple[str, ...]
@@ -180,6 +197,7 @@ class Audit:
     estimate: NoiseEstimate
     joint_noise_rate: float
     thresholds: Beliefs
+    unseen: Unseen | None = None
 
     def __len__(self) -> int:
         return len(self.given)
@@ -239,9 +257,16 @@ class Audit:
 
 
 def audit_client(
-    model: nn.Module, data: ClientData, settings: Settings, state: State | None, device: torch.device
+    model: nn.Module,
+    data: ClientData,
+    settings: Settings,
+    state: State | None,
+    device: torch.device,
+    trained_on: ClientData | None = None,
 ) -> Audit:
     """Audit a client's labels with the received model; ``state`` is what its method keeps, None for nothing.
+
+    ``trained_on`` are those of the examples that nobody held out, in the same order; None = all.
 
     Raises
     ------
@@ -257,7 +282,12 @@ def audit_client(
     logits = predict(model, task, data.features, settings.evaluate.batch_size, device)
     beliefs = torch.softmax(logits.double(), 1).numpy()
     method = METHODS.build(settings.method.name, settings.method.args)
-    return make_audit(beliefs, trained_labels(method, state, data), data, task.example_names(data.ids))
+    own = data if trained_on is None else trained_on
+    learned, trained = np.isin(data.ids, own.ids), data.labels.copy()
+    trained[learned] = trained_labels(method, state, own)
+    audit = make_audit(beliefs, trained, data, task.example_names(data.ids))
+    differs = beliefs.argmax(1)[~learned] != data.labels[~learned]
+    return replace(audit, unseen=Unseen(len(differs), int(differs.sum())) if len(differs) else None)
 
 
 def trained_labels(method: ClientMethod, state: State | None, data: ClientData) -> Labels:

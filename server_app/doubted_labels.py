@@ -57,7 +57,7 @@ def doubted_labels(run_dir: Path, settings: Settings, clients: Sequence[int]) ->
         return []
     lines = [line for client in clients for line in _doubted(run_dir, settings, client)]
     chosen = sorted(lines, key=lambda line: (-line.suspicion, line.client, line.name))[:MOST_DOUBTS]
-    return [_doubt(line, client_dataset(settings, line.client), task) for line in chosen]
+    return [_doubt(line, client_dataset(settings, line.client).whole, task) for line in chosen]
 
 
 def _doubted(run_dir: Path, settings: Settings, client: int) -> Iterator[Line]:

@@ -37,13 +37,24 @@ class ClientDataset:
 
     ``true_labels`` are shaped like the given ones; ``replaced`` (m,) are the places of examples that come from outside
     the task, for which no label is right. ``held_out`` are the client's own validation examples with the labels it was
-    given, on which it does not train; None where clients hold none out.
+    given, on which it does not train; None where clients hold none out. ``undivided`` is the same before any were.
     """
 
     data: ClientData
     true_labels: Labels
     replaced: npt.NDArray[np.int64]
     held_out: ClientData | None = None
+    undivided: "ClientDataset | None" = None
+
+    @property
+    def whole(self) -> "ClientDataset":
+        """All of the client's examples in their own order, those that it holds out too."""
+        return self.undivided or self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features that are kept."""
+        return self.data.features.nbytes + (self.undivided.nbytes if self.undivided else 0)
 
     def wrong(self) -> npt.NDArray[np.bool_]:
         """Tell which of the given labels are wrong, shaped like them."""
@@ -257,10 +268,10 @@ class DatasetCache:
         key = (data, client)
         if key not in self._kept:
             self._kept[key] = self._make(data, client)
-            self._bytes += self._kept[key].data.features.nbytes
+            self._bytes += self._kept[key].nbytes
         self._kept.move_to_end(key)
         while self._bytes > self._most and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].data.features.nbytes
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return self._kept[key]
 
     def cache_clear(self) -> None:
@@ -288,7 +299,7 @@ def _own_split(dataset: ClientDataset, share: float, seed: int) -> ClientDataset
         places = np.empty(0, dtype=np.int64)
     rest = np.delete(np.arange(len(whole)), places)
     replaced = np.flatnonzero(np.isin(rest, dataset.replaced))
-    return ClientDataset(whole.take(rest), dataset.true_labels[rest], replaced, whole.take(places))
+    return ClientDataset(whole.take(rest), dataset.true_labels[rest], replaced, whole.take(places), dataset)
 
 
 def _whole_part(data: Settings, client: int) -> ClientDataset:

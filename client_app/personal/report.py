@@ -61,7 +61,7 @@ class SiteReport:
         parts += [f"  - {warning}" for warning in self.warnings] or [f"  {NOTHING}"]
         parts += ["", *self._measured()]
         if self.doubts:
-            parts += ["", "Labels that the models doubt", *(f"  {line}" for line in self.doubts)]
+            parts += ["", "Labels to look at first", *(f"  {line}" for line in self.doubts)]
         if self.files:
             width = max(map(len, self.files))
             parts += ["", "In this folder", *(f"  {name.ljust(width)}  {what}" for name, what in self.files.items())]

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.numpy import save
 from torch import nn
 
@@ -52,6 +51,7 @@ class SiteResults:
         self.session, self.folder = session, folder
         self.task: Task = load_task(session.settings.task)
         self.data: ClientData = session.dataset.data
+        self.whole: ClientData = session.dataset.whole.data
         held_out = session.dataset.held_out
         self.held_out = held_out if held_out is not None and len(held_out) else None
         self._final: Scores | None = None
@@ -104,13 +104,9 @@ class SiteResults:
 
     def _judged(self, model: nn.Module) -> list[str]:
         """Return what stands out where the model meets the site's labels, held out or not."""
-        parts = [self.data] if self.held_out is None else [self.data, self.held_out]
-        guesses = torch.cat([self._predicted(model, part) for part in parts]).argmax(1).numpy()
-        labels = torch.cat([torch.from_numpy(part.labels) for part in parts]).numpy()
-        return model_warnings(guesses, labels, self.task.class_names)
-
-    def _predicted(self, model: nn.Module, data: ClientData) -> torch.Tensor:
-        return predict(model, self.task, data.features, self.session.settings.evaluate.batch_size, self.session.device)
+        batch_size, device = self.session.settings.evaluate.batch_size, self.session.device
+        guesses = predict(model, self.task, self.whole.features, batch_size, device).argmax(1).numpy()
+        return model_warnings(guesses, self.whole.labels, self.task.class_names)
 
     def _scores(self, model: nn.Module, data: ClientData) -> Scores:
         session = self.session
@@ -133,7 +129,7 @@ class SiteResults:
         if own.method != session.settings.method:
             report.doubts.append(f"Alone by {own.method.name}: method {session.settings.method.name} needs the others.")
         if not self.task.labels_pixels:
-            audit = audit_client(model, self.data, own, state or None, session.device)
+            audit = audit_client(model, self.whole, own, state or None, session.device, self.data)
             report.doubts += self._audits(audit)
             facts: dict[str, Any] = {
                 **report.facts,
@@ -150,11 +146,11 @@ class SiteResults:
         """Say how many labels each of the two models doubts."""
         session = self.session
         kept = session.store().load(session.header.server_round + 1)
-        final = audit_client(session.model(), self.data, session.settings, kept, session.device)
+        final = audit_client(session.model(), self.whole, session.settings, kept, session.device, self.data)
         first, second = (set(one.names[: one.doubted]) for one in (final, alone))
         return [
-            f"Of {len(self.data)} labels that this site trained on: {len(first)} by the model of all sites, "
-            f"{len(second)} by the one alone, {len(first & second)} by both.",
+            f"Of {len(self.whole)} labels: {len(first)} by the model of all sites, {len(second)} by the one alone, "
+            f"{len(first & second)} by both.",
             "A model does not doubt what it has learned by heart, and one that is alone with its labels does so more.",
         ]
 

@@ -20,7 +20,7 @@ def score_run(run_dir: Path, settings: Settings, clients: Sequence[int]) -> tupl
     task = load_task(settings.task)
     found, problems = [], {}
     for client in clients:
-        dataset = client_dataset(settings, client)
+        dataset = client_dataset(settings, client).whole
         folder, names = run_dir / "clients" / str(client), task.example_names(dataset.data.ids)
         path = list_path(folder, settings.audit.format)
         try:

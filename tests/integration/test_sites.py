@@ -10,6 +10,7 @@ import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
 
+from client_app.label_audit_files import read_columns
 from server_app.report import read_run
 from tasks.config import ConfigError
 from tests.integration.conftest import Play, Played
@@ -62,6 +63,19 @@ def test_a_mean_weighs_by_examples_and_who_only_measures_is_not_said_to_have_tra
     record = read_run(run.path)
     assert len(record.measured) == 12
     assert len(record.client_rounds) == sum(line["selected"] for line in run.metrics) == 6
+
+
+def test_what_a_site_holds_out_is_in_its_list_and_scored(play: Play) -> None:
+    run = play(**{**SITES, "noise__name": "symmetric"}, evaluate__validation=0.2, train__epochs=5)
+
+    folders = [run.path / "clients" / str(client) for client in range(4)]
+    listed = [int(name) for folder in folders for name in read_columns(folder / "label-audit.csv")["id"]]
+    assert sorted(listed) == list(range(1437))
+    summaries = [json.loads((folder / "label-audit-summary.json").read_text()) for folder in folders]
+    assert sum(one["held_out"]["examples"] for one in summaries) == pytest.approx(0.2 * 1437, abs=4)
+    scores = json.loads((run.path / "audit-scores.json").read_text())["clients"]
+    assert [one["examples"] for one in scores] == [one["examples"] for one in summaries]
+    assert json.loads((run.path / "doubted-labels.json").read_text())["doubted"]
 
 
 def test_sites_choose_and_nothing_of_it_is_recorded(play: Play, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Report of a label audit: warnings stand first and say when the model is too weak."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from client_app.label_audit_files import write_audit
 from client_app.label_audit_report import REPORT, audit_report, audit_warnings
-from client_app.label_quality import Audit
+from client_app.label_quality import Audit, Unseen
 from client_app.noise_rate import NoiseEstimate
 
 CLASSES = ("cat", "do|g", "cow")
@@ -45,6 +46,16 @@ def test_a_weak_model_is_said_in_words_with_its_number():
 def test_an_estimate_that_says_nothing_is_said():
     (text,) = audit_warnings(audit(interval=(0.1, 0.5)), CLASSES)
     assert text == "How many labels are wrong can hardly be said: between 10 % and 50 % of them."
+
+
+@pytest.mark.parametrize(("contradicted", "warned"), [(0, False), (9, False), (10, True), (30, True)])
+def test_a_model_that_contradicts_more_held_out_labels_than_may_be_wrong_has_learned_by_heart(
+    contradicted: int, warned: bool
+):
+    found = replace(audit(interval=(0.05, 0.18)), unseen=Unseen(30, contradicted))  # of 10 of 30: 19.5 % at least
+    texts = audit_warnings(found, CLASSES)
+    assert [text.startswith("The model has learned labels by heart") for text in texts] == [True] * warned
+    assert all(f"of 30 labels that were held out it contradicts {contradicted / 0.3:.0f} %." in text for text in texts)
 
 
 @pytest.mark.parametrize(("doubts", "warned"), [(0.1, False), (0.09, False), (0.4, True), (0.9, True)])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from pyarrow import parquet
+from scipy.stats import binomtest
 from sklearn.metrics import log_loss
 from torch import nn
 
 from client_app.label_audit_files import COLUMNS, SUMMARY, format_problem, list_path, read_columns, write_audit
 from client_app.label_quality import (
     Audit,
+    Unseen,
     audit_client,
     class_losses,
     estimated_joint,
@@ -296,6 +298,32 @@ def test_an_odd_client_gets_its_list(size: int, relabel: Callable[[np.ndarray], 
     assert np.all(np.diff(audit.suspicion) <= 0)
     assert 0 <= audit.noise_rate <= 1
     assert 0 <= audit.joint_noise_rate <= 1
+
+
+def test_labels_that_nobody_trained_on_are_listed_too_and_say_what_was_learned_by_heart(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(
+        "client_app.label_quality.predict", lambda model, task, features, *_: 9 * torch.eye(3)[features]
+    )
+    model = nn.Identity()
+    data = replace(client(np.array([0, 1, 2, 1, 0, 2])), features=torch.tensor([0, 1, 2, 1, 2, 1]))
+    data = replace(data, ids=np.arange(10, 16))
+    own = data.take(np.array([0, 1, 3, 5]))
+    config = settings(**{"method.name": "masked-optim", "task.name": "digits"})
+    kept = {"label_logits": np.eye(3, dtype=np.float32)[[2, 1, 0, 2]]}
+    audit = audit_client(model, data, config, kept, torch.device("cpu"), own)
+    assert sorted(audit.names) == ["10", "11", "12", "13", "14", "15"]
+    trained = {name: int(label) for name, label in zip(audit.names, audit.trained, strict=True)}
+    assert trained == {"10": 2, "11": 1, "12": 2, "13": 0, "14": 0, "15": 2}
+    assert audit.unseen == Unseen(examples=2, contradicted=1)
+    assert audit_client(model, own, config, kept, torch.device("cpu")).unseen is None
+
+
+@pytest.mark.parametrize(("examples", "contradicted"), [(1, 0), (1, 1), (30, 9), (200, 200), (400, 3)])
+def test_the_share_that_is_contradicted_at_least(examples: int, contradicted: int):
+    interval = binomtest(contradicted, examples).proportion_ci(0.9, method="exact")
+    assert Unseen(examples, contradicted).at_least() == pytest.approx(interval.low, abs=1e-12)
 
 
 def test_labels_of_pixels_are_refused_with_the_remedy():

@@ -177,6 +177,9 @@ def test_sites_hold_out_their_own_examples_with_the_labels_they_were_given() -> 
         )
         np.testing.assert_array_equal(split.true_labels, Digits().train_examples().labels[split.data.ids])
         assert split.noise_rate == pytest.approx(0.4, abs=0.05)
+        np.testing.assert_array_equal(split.whole.data.ids, whole.data.ids)
+        np.testing.assert_array_equal(split.whole.wrong(), whole.wrong())
+        assert whole.whole is whole
 
 
 def test_where_noise_replaced_examples_sites_know_it_of_those_that_are_left() -> None:
