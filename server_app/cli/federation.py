@@ -247,6 +247,7 @@ def run_with_nodes(plan: RunPlan, nodes: Sequence[LocalNode], folder: Path, log:
         print(f"The settings are fine. Starting {len(nodes)} nodes; logs and state: {folder}", flush=True)
         link.wait_until_ready()
         start_nodes(link, nodes)
+        print(f"All {len(nodes)} nodes are connected. Sending them the run ...", flush=True)
         try:
             ended = watch(link, submit(link, plan), log)
         except StopRequested:

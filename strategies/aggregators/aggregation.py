@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from strategies.aggregators.base import Aggregator, Combine
 from strategies.gram import Doubles, UpdateMatrix, Vector, blas, not_finite, sum_over_blocks
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,15 @@ def aggregate(
     ------
     ValueError
         If there are too few updates for the aggregator, or not the one that it trusts; if updates and weights do not
-        fit together, are not finite or above 1e150; or if an aggregator of your own returns something that does not
-        fit.
+        fit together, are not finite or above 1e150; or if your own aggregator returns something that does not fit.
     """
     _check_updates(updates, sizes)
     shares = _normalized(client_weights, len(updates))
     counted = np.flatnonzero(shares)
-    known, ids = tuple(roles) or ("unknown",) * len(updates), tuple(clients) or tuple(range(len(updates)))
+    known, ids = roles or ("unknown",) * len(updates), clients or range(len(updates))
+    own_roles, own_ids = _chosen(known, counted), _chosen(ids, counted)
     matrix = UpdateMatrix(
-        [updates[int(i)] for i in counted],
-        tuple(sizes),
-        tuple(known[int(i)] for i in counted),
-        seed,
-        clients=tuple(ids[int(i)] for i in counted),
-        buffers=tuple(buffers[int(i)] for i in counted) if buffers else (),
+        _chosen(updates, counted), tuple(sizes), own_roles, seed, clients=own_ids, buffers=_chosen(buffers, counted)
     )
     if problem := aggregator.problem(len(counted)) or aggregator.missing(matrix.clients):
         raise ValueError(problem)
@@ -91,6 +88,10 @@ def aggregate(
     weights = np.zeros(len(updates))
     weights[counted] = 0 if chosen is None else chosen
     return Aggregate(value, None if chosen is None else weights, distances, tuple(matrix.remarks))
+
+
+def _chosen(values: Sequence[Value], places: npt.NDArray[np.intp]) -> tuple[Value, ...]:
+    return tuple(values[int(place)] for place in places) if values else ()
 
 
 def _sweep(updates: Sequence[Vector], combine: Combine, name: str) -> tuple[Vector, Doubles]:
