@@ -13,13 +13,15 @@ from server_app.report.results import result
 from server_app.report.text import NONE, duration, measure_value, percent, points, single_line
 from server_app.report.text_tables import blocks, csv_text, markdown
 from tasks.config import DEFAULTS
+from tasks.validation_split import VALIDATION
 
 LEGEND = (
-    "accuracy, macro-F1, {}loss: last evaluation on clean test data; vs first: accuracy minus that of the first run, "
-    "in percentage points; last ten: mean accuracy of the last ten evaluated rounds, of all if they are fewer; "
-    "val. best: test accuracy after the round that is best on validation data; per round: median time of a round, "
-    "whatever the first one's warm-up took; time: all rounds, without the start of the clients"
+    "accuracy, macro-F1, {dice}loss: last evaluation on {data}; vs first: accuracy minus that of the first run, in "
+    "percentage points; last ten: mean accuracy of the last ten evaluated rounds, of all if they are fewer; val. best: "
+    "{kind} accuracy after the round that is best on validation data; per round: median time of a round, whatever the "
+    "first one's warm-up took; time: all rounds, without the start of the clients"
 )
+UNTESTED = "validation data, as nobody has test data: with the labels as they are there, wrong ones too"
 NOT_COMPARED = ("run.", "variants")
 """How settings begin that change nothing of what a run does."""
 LONGEST_VALUE = 40
@@ -89,18 +91,24 @@ def read_runs(run_dirs: Sequence[str | Path]) -> list[RunRecord]:
 
 
 def columns(records: Sequence[RunRecord]) -> list[RunColumn]:
-    """Return the columns that there are for these runs."""
-    masks = any(record.series("dice") for record in records)
-    dice = [RunColumn("Dice", "dice", lambda run, _: run.final("dice"), percent)] if masks else []
+    """Return the columns that there are for these runs; where none has test data they are of validation data."""
+    data = VALIDATION if untested(records) else ""
+    masks = any(record.series(f"{data}dice") for record in records)
+    accuracy = f"{data}accuracy"
+
+    def last(title: str, key: str, measure: str) -> RunColumn:
+        show = lambda value: measure_value(measure, value)
+        return RunColumn(title, f"{data}{key}", lambda run, _: run.final(f"{data}{measure}"), show)
+
     return [
         RunColumn("rounds", "rounds", lambda run, _: (run.rounds_done, run.status), _rounds_text),
-        RunColumn("accuracy", "accuracy", lambda run, _: run.final("accuracy"), percent),
-        RunColumn("vs first", "versus_first", _versus_first, points),
-        RunColumn("last ten", "last_ten", _last_ten, percent),
-        RunColumn("val. best (round)", "best_on_validation", _at_best, _best_text),
-        RunColumn("macro-F1", "macro_f1", lambda run, _: run.final("macro-f1"), percent),
-        *dice,
-        RunColumn("loss", "loss", lambda run, _: run.final("loss"), lambda value: measure_value("loss", value)),
+        last("accuracy", "accuracy", "accuracy"),
+        RunColumn("vs first", "versus_first", lambda run, first: _versus_first(run, first, accuracy), points),
+        RunColumn("last ten", "last_ten", lambda run, _: _last_ten(run, accuracy), percent),
+        RunColumn("val. best (round)", "best_on_validation", lambda run, _: _at_best(run, accuracy), _best_text),
+        last("macro-F1", "macro_f1", "macro-f1"),
+        *([last("Dice", "dice", "dice")] if masks else []),
+        last("loss", "loss", "loss"),
         RunColumn("quarantined", "quarantined", lambda run, _: run.total("quarantined"), lambda value: f"{value:.0f}"),
         RunColumn("per round", "seconds_per_round", lambda run, _: run.usual_seconds(), _duration_text),
         RunColumn("time", "seconds", lambda run, _: run.total("seconds"), _duration_text),
@@ -116,18 +124,24 @@ def _duration_text(seconds: float | None) -> str:
     return NONE if seconds is None else duration(seconds)
 
 
-def _versus_first(run: RunRecord, first: RunRecord) -> float | None:
-    accuracy, reference = run.final("accuracy"), first.final("accuracy")
+def untested(records: Sequence[RunRecord]) -> bool:
+    """Tell whether none of the runs has measured on test data, and one on validation data."""
+    measured = [{name for entry in record.rounds for name in entry.values} for record in records]
+    return f"{VALIDATION}accuracy" in set().union(*measured) and "accuracy" not in set().union(*measured)
+
+
+def _versus_first(run: RunRecord, first: RunRecord, measure: str) -> float | None:
+    accuracy, reference = run.final(measure), first.final(measure)
     return None if run is first or accuracy is None or reference is None else accuracy - reference
 
 
-def _last_ten(run: RunRecord, _: RunRecord) -> float | None:
-    recent = result(run, "accuracy")
+def _last_ten(run: RunRecord, measure: str) -> float | None:
+    recent = result(run, measure)
     return recent.mean if recent else None
 
 
-def _at_best(run: RunRecord, _: RunRecord) -> tuple[float, int] | None:
-    best = run.at_best("accuracy")
+def _at_best(run: RunRecord, measure: str) -> tuple[float, int] | None:
+    best = run.at_best(measure)
     return None if best is None or run.best_round is None else (best, run.best_round)
 
 
@@ -152,7 +166,9 @@ def names_of(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _legend(records: Sequence[RunRecord]) -> str:
-    return LEGEND.format("Dice, " if any(record.series("dice") for record in records) else "")
+    data, kind = (UNTESTED, "that") if untested(records) else ("clean test data", "test")
+    dice = "Dice, " if any(column.title == "Dice" for column in columns(records)) else ""
+    return LEGEND.format(dice=dice, data=data, kind=kind)
 
 
 def differing_settings(records: Sequence[RunRecord]) -> dict[str, list[Any]]:

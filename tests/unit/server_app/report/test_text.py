@@ -1,12 +1,28 @@
 """A run in plain sentences, and next to other runs."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from server_app.report import comparison_table, headline, read_run
+from server_app.report.table import comparison_json
 from server_app.report.text import single_line
 from tests.run_directories import CLIENT_LINES, accuracies, validated, write_run
+
+SITES_FIRST, SITES_SECOND = (
+    [
+        {
+            "round": number,
+            "seconds": 1.0,
+            "validation_accuracy": accuracy,
+            "validation_macro-f1": f1,
+            "validation_loss": loss,
+        }
+        for number, (accuracy, f1, loss) in enumerate(rounds, 1)
+    ]
+    for rounds in ([(0.6, 0.5, 1.0), (0.5, 0.4, 1.5)], [(0.7, 0.65, 1.25)])
+)
 
 
 class TestHeadline:
@@ -128,6 +144,20 @@ class TestComparison:
         header, _, row, *_ = comparison_table([masks]).splitlines()
         assert header.split()[-7:] == ["macro-F1", "Dice", "loss", "quarantined", "per", "round", "time"]
         assert " ".join(row.split()).endswith("80.0 % 70.0 % - 0 - 0.0 s")
+
+    def test_without_test_data_runs_are_compared_by_what_the_sites_measured(self, tmp_path: Path) -> None:
+        first, second = ([{"round": 0, "seconds": 0.0}, *measured] for measured in (SITES_FIRST, SITES_SECOND))
+        runs = [write_run(tmp_path / "a", first, best_round=1), write_run(tmp_path / "b", second, label="second")]
+        text = comparison_table(runs)
+        rows = [" ".join(row.split()) for row in text.splitlines()[2:4]]
+        assert rows == [
+            "winnow 2 50.0 % - 55.0 % 60.0 % (1) 40.0 % 1.500 0 1.0 s 2.0 s",
+            "second 1 70.0 % +20.0 70.0 % - 65.0 % 1.250 0 1.0 s 1.0 s",
+        ]
+        assert "last evaluation on validation data, as nobody has test data" in " ".join(text.split())
+        assert [one["validation_accuracy"] for one in json.loads(comparison_json(runs))] == [0.5, 0.7]
+        tested = write_run(tmp_path / "c", accuracies(0.1, 0.6), label="tested")
+        assert "last evaluation on clean test data" in " ".join(comparison_table([*runs, tested]).split())
 
     def test_columns_are_aligned(self, tmp_path: Path) -> None:
         first = write_run(tmp_path / "a", accuracies(0.1, 1.0), label="a label of some length")
