@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from server_app.report.files import ReportError, read_toml
+from server_app.storage.run_directory import CONFIG
 from server_app.sweep.database import (
     COMPLETED,
     EARLIER,
@@ -15,7 +17,7 @@ from server_app.sweep.file import SweepFileError
 from server_app.sweep.keys import changed_settings, run_key
 from server_app.sweep.plan import PlannedRun, alike
 from tasks.base import DataError
-from tasks.config import ConfigError, parse
+from tasks.config import ConfigError, Flat, flatten, parse
 from tasks.plugins import PluginError
 
 
@@ -90,15 +92,15 @@ class Ledger:
             entries.append(Entry(run, found))
         return Entries(tuple(entries), count, self._keep_older_code)
 
-    @staticmethod
-    def _by_content(known: dict[str, SweepRun], planned: set[str]) -> dict[str, SweepRun]:
+    def _by_content(self, known: dict[str, SweepRun], planned: set[str]) -> dict[str, SweepRun]:
         """Return finished runs that no present key fits, by the digest of their settings and data."""
+        assert self._database is not None
         found = {}
         for key, row in known.items():
             if row.state == COMPLETED and key not in planned:
                 try:
-                    found[run_key(dict(row.settings)).content] = row
-                except (ConfigError, PluginError, DataError):  # settings that are none any more, or data that is gone
+                    found[run_key(_as_played(self._database.path.parent / row.folder)).content] = row
+                except (ConfigError, PluginError, DataError, ReportError):  # no settings any more, or data that is gone
                     continue
         return found
 
@@ -124,3 +126,17 @@ class Ledger:
             return entry
         self._database.update(row.key, state=row.state, attempts=row.attempts, reason=row.reason)
         return replace(entry, row=row)
+
+
+def _as_played(folder: Path) -> Flat:
+    """Return the settings that a run recorded, all of them: what was a default then may be none now.
+
+    Raises
+    ------
+    ReportError
+        If the record is gone or damaged.
+    """
+    recorded = flatten(read_toml(folder / CONFIG))
+    if not recorded:
+        raise ReportError(f"{folder / CONFIG} is not there")
+    return recorded

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server_app.storage.run_directory import RunDirectory
 from server_app.sweep import ledger as ledgers
 from server_app.sweep.crew import Died, Event
 from server_app.sweep.database import (
@@ -26,6 +27,7 @@ from server_app.sweep.ledger import Entry, Ledger
 from server_app.sweep.plan import SweepPlan
 from server_app.sweep.player import Began, Job, Outcome
 from server_app.sweep.runner import SweepRunner
+from tasks.config import parse
 
 FILE = """
 [axes.method]
@@ -60,6 +62,8 @@ class ScriptedCrew:
         assert self.free()
         self.jobs.append(job)
         self._open.append(job)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        RunDirectory(job.folder).write_config(parse(job.settings))
 
     def events(self) -> list[Event]:
         job = self._open.pop(0)
@@ -257,3 +261,15 @@ def test_runs_of_other_code_are_played_again_unless_they_are_to_be_kept(
     assert len(sweep.rows) == 8
     assert sweep().jobs == []
     assert sweep.lines == []
+
+
+def test_a_run_of_older_code_that_had_another_default_is_none_of_these(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep()
+    changed, lost = (sweep.folder / row.folder / "config.toml" for row in sweep.rows[1:3])
+    changed.write_text(changed.read_text().replace("momentum = 0.9\n", "momentum = 0.8\n"))
+    lost.unlink()
+    monkeypatch.setattr(ledgers, "run_key", lambda flat: RunKey(run_key(flat).content, "other code"))
+    assert [job.settings["loss.name"] for job in sweep(keep_older_code=True).jobs] == ["gce", "ce"]
+    assert sweep.lines[0] == "The code has changed since 2 of 4 runs were finished; they are kept."
