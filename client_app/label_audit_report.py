@@ -45,7 +45,7 @@ def audit_warnings(audit: Audit, class_names: Sequence[str]) -> list[str]:
         found.append(
             f"The model has learned labels by heart, so more may be wrong than is said here: of {unseen.examples} "
             f"labels that were held out it contradicts {_percent(unseen.contradicted / unseen.examples)}. Train for "
-            "fewer rounds, let the run keep its best round (run.monitor), or take features of a pretrained network."
+            "fewer rounds, or on features of a pretrained network."
         )
     if len(audit) < FEW:
         found.append(f"There are only {len(audit)} examples, too few to learn what kind of mistakes were made.")

@@ -126,8 +126,8 @@ def _duration_text(seconds: float | None) -> str:
 
 def untested(records: Sequence[RunRecord]) -> bool:
     """Tell whether none of the runs has measured on test data, and one on validation data."""
-    measured = [{name for entry in record.rounds for name in entry.values} for record in records]
-    return f"{VALIDATION}accuracy" in set().union(*measured) and "accuracy" not in set().union(*measured)
+    tested, validated = (any(run.series(f"{data}accuracy") for run in records) for data in ("", VALIDATION))
+    return validated and not tested
 
 
 def _versus_first(run: RunRecord, first: RunRecord, measure: str) -> float | None:
