@@ -67,7 +67,7 @@ test test-quick test-deployment: export PYTHONDONTWRITEBYTECODE =
 test test-quick test-deployment: export OMP_NUM_THREADS = 1
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest --numprocesses 3
+	$(BIN)/python -m pytest --numprocesses 2
 
 test-quick: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/property
