@@ -5,6 +5,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def columns(records: Sequence[RunRecord]) -> list[RunColumn]:
     accuracy = f"{data}accuracy"
 
     def last(title: str, key: str, measure: str) -> RunColumn:
-        show = lambda value: measure_value(measure, value)
+        show = partial(measure_value, measure)
         return RunColumn(title, f"{data}{key}", lambda run, _: run.final(f"{data}{measure}"), show)
 
     return [
