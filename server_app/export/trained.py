@@ -13,12 +13,12 @@ from client_app.methods import METHODS
 from server_app.evaluation import Ensemble
 from server_app.export.manifest import MANIFEST, manifest, read_manifest
 from server_app.preprocessing import FILE as STATISTICS
-from server_app.report.files import read_toml
+from server_app.report.files import read_config
 from server_app.storage.checkpoints import BEST, LAST, Checkpoint, CheckpointFolder
 from server_app.storage.run_directory import CONFIG
 from tasks.base import Task
 from tasks.client_data import load_task
-from tasks.config import DEFAULTS, Flat, flatten, parse
+from tasks.config import DEFAULTS, Flat, parse
 from tasks.encoders import EncodedTask
 from tasks.encoders.images import read_weights
 from tasks.extra_arrays import further_networks, model_part
@@ -100,7 +100,7 @@ def _of_run(folder: Path, which: str, changes: Flat) -> TrainedModel:
     if which == "best" and not (checkpoints / BEST).is_file() and (checkpoints / LAST).is_file():
         raise ExportError(f"{folder} has no best model: nothing was held out to choose it by; take the last one")
     checkpoint = Checkpoint.read(checkpoints / CHECKPOINTS[which])
-    saved = {key: value for key, value in flatten(read_toml(folder / CONFIG)).items() if key in DEFAULTS}
+    saved = {key: value for key, value in read_config(folder).items() if key in DEFAULTS}
     flat = {**OLDER_RUNS, **saved, **_kept_with(checkpoints), **changes}
     settings = _for_inference(parse(flat))
     network = _network(settings, checkpoint.model)

@@ -6,6 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from server_app.storage.run_directory import CONFIG
+from tasks.config import flatten
+
 
 class ReportError(ValueError):
     """A run directory that cannot be read; the message names the file and what is wrong with it."""
@@ -56,18 +59,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the settings that a run recorded in its directory, by key; nothing where it has none.
 
     Raises
     ------
     ReportError
-        If it is not TOML.
+        If the file is not TOML.
     """
+    path = folder / CONFIG
     try:
-        return tomllib.loads(path.read_bytes().decode()) if path.is_file() else {}
+        tables = tomllib.loads(path.read_bytes().decode()) if path.is_file() else {}
     except ValueError as error:  # not TOML, or not UTF-8
         raise ReportError(f"{path} is not TOML: {error}") from error
+    return flatten(tables)
 
 
 def as_number(value: Any) -> float | None:

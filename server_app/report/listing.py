@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from server_app.report.files import ReportError, as_count, as_number, as_text, read_json, read_toml
+from server_app.report.files import ReportError, as_count, as_number, as_text, read_config, read_json
 from server_app.storage.run_directory import CONFIG, METRICS, STATUS, tags_of
 from server_app.sweep.database import (
     COMPLETED,
@@ -25,7 +25,7 @@ from server_app.sweep.database import (
     SweepRun,
     holds_sweep,
 )
-from tasks.config import DEFAULTS, flatten
+from tasks.config import DEFAULTS
 
 RUN, SWEEP = "run", "sweep"
 BROKEN, INTERRUPTED, UNFINISHED = "broken", "interrupted", "unfinished"
@@ -107,7 +107,7 @@ def _is_run(path: Path, files: set[str]) -> bool:
     if CONFIG not in files:
         return False
     try:
-        return bool(flatten(read_toml(path / CONFIG)).keys() & DEFAULTS.keys())
+        return bool(read_config(path).keys() & DEFAULTS.keys())
     except (ReportError, OSError):
         return METRICS in files
 
@@ -133,7 +133,7 @@ def _changed(path: Path) -> float:
 
 
 def _run(path: Path) -> ListedRun:
-    status, config = read_json(path / STATUS), flatten(read_toml(path / CONFIG))
+    status, config = read_json(path / STATUS), read_config(path)
     last, measure, value = _last_measure(path / METRICS)
     tags = status.get("tags")
     return ListedRun(

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from server_app.report.files import ReportError, as_count, as_number, as_text, read_json, read_lines, read_toml
+from server_app.report.files import ReportError, as_count, as_number, as_text, read_config, read_json, read_lines
 from server_app.storage.audit_scores import SCORES, Scores, read_scores
 from server_app.storage.class_files import BEST, LAST, ClassTable, read_classes
 from server_app.storage.doubted_labels import DOUBTS, Doubt, read_doubts
 from server_app.storage.run_directory import CLIENTS, CONFIG, METRICS, STATUS, VERSIONS
-from tasks.config import DEFAULTS, flatten
+from tasks.config import DEFAULTS
 from tasks.validation_split import VALIDATION
 
 LOWER_IS_BETTER = ("loss", "calibration-error", "backdoor-success")
@@ -207,7 +207,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
 
 
 def _read(path: Path) -> RunRecord:
-    config, status = flatten(read_toml(path / CONFIG)), read_json(path / STATUS)
+    config, status = read_config(path), read_json(path / STATUS)
     others = config and not status and not config.keys() & DEFAULTS.keys()
     if others or not any((path / name).is_file() for name in FILES):
         raise ReportError(f"{path} is not a run directory: expected a folder with {', '.join(FILES)}")

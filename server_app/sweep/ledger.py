@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server_app.report.files import ReportError, read_toml
-from server_app.storage.run_directory import CONFIG
+from server_app.report.files import ReportError, read_config
 from server_app.sweep.database import (
     COMPLETED,
     EARLIER,
@@ -17,8 +16,9 @@ from server_app.sweep.file import SweepFileError
 from server_app.sweep.keys import changed_settings, run_key
 from server_app.sweep.plan import PlannedRun, alike
 from tasks.base import DataError
-from tasks.config import ConfigError, Flat, flatten, parse
+from tasks.config import ConfigError, parse
 from tasks.plugins import PluginError
+from tasks.settings import OLDER_RUNS
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,20 @@ class Ledger:
 
     def _by_content(self, known: dict[str, SweepRun], planned: set[str]) -> dict[str, SweepRun]:
         """Return finished runs that no present key fits, by the digest of their settings and data."""
+        older = (row for key, row in known.items() if row.state == COMPLETED and key not in planned)
+        return {content: row for row in older if (content := self._content(row))}
+
+    def _content(self, row: SweepRun) -> str:
+        """Return the digest of a run's data and of all settings that it recorded; what was a default may be none now.
+
+        Empty where these are gone, or none any more.
+        """
         assert self._database is not None
-        found = {}
-        for key, row in known.items():
-            if row.state == COMPLETED and key not in planned:
-                try:
-                    found[run_key(_as_played(self._database.path.parent / row.folder)).content] = row
-                except (ConfigError, PluginError, DataError, ReportError):  # no settings any more, or data that is gone
-                    continue
-        return found
+        try:
+            recorded = read_config(self._database.path.parent / row.folder)
+            return run_key(OLDER_RUNS | recorded).content if recorded else ""
+        except (ConfigError, PluginError, DataError, ReportError, OSError):
+            return ""
 
     def enter(self, planned: Sequence[PlannedRun], purpose: str) -> Entries:
         """Return what :meth:`look_up` does, and write it down; what else there was of this purpose is an earlier run.
@@ -126,17 +131,3 @@ class Ledger:
             return entry
         self._database.update(row.key, state=row.state, attempts=row.attempts, reason=row.reason)
         return replace(entry, row=row)
-
-
-def _as_played(folder: Path) -> Flat:
-    """Return the settings that a run recorded, all of them: what was a default then may be none now.
-
-    Raises
-    ------
-    ReportError
-        If the record is gone or damaged.
-    """
-    recorded = flatten(read_toml(folder / CONFIG))
-    if not recorded:
-        raise ReportError(f"{folder / CONFIG} is not there")
-    return recorded
