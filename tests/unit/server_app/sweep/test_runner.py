@@ -273,3 +273,14 @@ def test_a_run_of_older_code_that_had_another_default_is_none_of_these(
     monkeypatch.setattr(ledgers, "run_key", lambda flat: RunKey(run_key(flat).content, "other code"))
     assert [job.settings["loss.name"] for job in sweep(keep_older_code=True).jobs] == ["gce", "ce"]
     assert sweep.lines[0] == "The code has changed since 2 of 4 runs were finished; they are kept."
+
+
+def test_a_setting_that_an_older_run_did_not_know_is_what_it_did_without(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep()
+    for row in sweep.rows:  # before there was a moving average of the models
+        file = sweep.folder / row.folder / "config.toml"
+        file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("ema = ")))
+    monkeypatch.setattr(ledgers, "run_key", lambda flat: RunKey(run_key(flat).content, "other code"))
+    assert len(sweep(keep_older_code=True).jobs) == 4
